@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Host back end for x86-64: turns an IR region into machine code.
+ *
+ * Fixed registers while generated code runs:
+ *   rsp = struct jit_cpu *
+ *   guest RCX RDX RBX RBP RSI RDI R8 R9 R10 R11 -> the host register of the same name
+ *   guest RAX -> r12, guest RSP -> r13;  guest R12-R15 live in jit_cpu.s.gpr[]
+ *   scratch: rax (flags by lahf, values), r14, r15 (TLB look-up)
+ *   xmm0-15 and MXCSR, x87/MMX: the guest's own
+ */
+#pragma once
+
+#include "accel/jit/engine/jit_cpu.h"
+#include "accel/jit/ir/ir.h"
+
+/* Where each guest instruction's code begins: fault addresses map back to rip. */
+struct host_insn_map { uint32_t host_off; uint32_t guest_off; /* from region.rip */ };
+/* A direct exit that can be chained: rel32 at patch_off of a jmp; until then it jumps to stub_off. */
+struct host_exit { uint32_t patch_off, stub_off; uint64_t target; uint8_t cflags; };
+
+struct host_code {
+    uint8_t *code; size_t size;          /* where it was written */
+    uint32_t entry_off;
+    unsigned ninsns; struct host_insn_map *insns; /* caller-provided arrays, */
+    unsigned nexits; struct host_exit *exits;     /* caller-provided, HOST_MAX_EXITS */
+};
+#define HOST_MAX_EXITS 64
+
+/* Writes code for the region into buf (at most size bytes; the final address, executable later). False: it does not fit.
+ * `chain_same_page(target)` is decided by the back end: targets whose linear page is one of the region's pages are chained
+ * by patching; others go through the jump cache inline. */
+bool host_compile(const struct ir_region *r, uint8_t *buf, size_t size, struct host_code *ret);
+/* Points a chained exit at `target` (NULL: back at its stub). Atomic 4-byte store; safe while others run it. */
+void host_patch_exit(uint8_t *code, const struct host_exit *e, const void *target);
+
+/* Common code, generated once per machine at the start of the code cache. */
+struct host_thunks {
+    /* enter(cpu, code): loads guest registers and vector state, jumps to code; returns an enum jit_leave when generated code
+     * leaves or something unwinds. cpu->exit_sp is set. */
+    int (*enter)(struct jit_cpu *cpu, const void *code);
+    /* unwind(cpu, why): from C under generated code (light or heavy), back to the caller of enter. Vector state is
+     * saved unless cpu->vec_saved says it is already. Guest registers are taken from s.gpr[] (where every helper
+     * call has put them). */
+    void (*unwind)(struct jit_cpu *cpu, int why) __attribute__((noreturn));
+    uint64_t (*heavy)(struct jit_cpu *cpu, uint64_t (*fn)(void *, uint64_t, uint64_t, uint64_t), void *self, uint64_t a,
+                      uint64_t b, uint64_t c);
+    /* where a host signal (SIGSEGV on a misaligned m128, SIGFPE, SIGILL) inside generated code is sent: spills guest registers
+     * and calls jit_host_fault(cpu, cpu->scratch[7] = host pc, signal in scratch[6]) */
+    const void *host_fault;
+    const void *lookup_miss;   /* slow path of jump-cache look-ups: rax = guest rip; spills, calls jit_lookup_jump(cpu, rip),
+                                  reloads, jumps to its result */
+    const void *exit_stub_end; /* chaining stub: pushes identity of the exit; see host_stub in host_thunks.c: calls
+                                  jit_chain(cpu, exit cookie), jumps to its result */
+    size_t size;
+};
+bool host_make_thunks(uint8_t *buf, size_t size, struct host_thunks *ret);
+
+/* Engine functions that thunks call (light code). */
+const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip); /* fills the jump cache; returns code to jump to, maybe the
+                                                                   leave-to-run-loop code with s.rip set */
+/* A chaining stub was reached: host_off is the return address of its call; finds the exit, the target region (translating
+ * it when needed), patches, returns code to jump to. */
+const void *jit_chain(struct jit_cpu *cpu, const uint8_t *stub_ret);
+_Noreturn void jit_host_fault(struct jit_cpu *cpu, uint64_t host_pc, unsigned signal);
+
+/* Executes one IR_HOST (and no other) op natively with cpu's vector state, for the interpreter: address of the memory operand,
+ * if any, is `mem`; GPR operands from args[] and results back into it: args[0] = a (rm), [1] = b (vvvv), [2] = c (reg).
+ * Flags through cpu->cc. Ordinary code. Returns a host signal number when it faulted, else 0. */
+int host_exec_one(struct jit_cpu *cpu, const struct ir_op *op, void *mem, uint64_t args[3]);
+bool host_supported(void); /* BMI2, SSE4.2 ... as the back end needs */

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+
+_Atomic unsigned log_mask;
+static FILE *log_file; /* NULL: standard error; the process has one log */
+
+static const struct { const char *name, *help; } categories[LOG_NCATEGORIES] = {
+#define X(id, name, help) [LOG_##id] = { name, help },
+    LOG_CATEGORIES(X)
+#undef X
+};
+
+static void write_line(const char *prefix, const char *format, va_list ap)
+{
+    g_autofree char *text = g_strdup_vprintf(format, ap);
+    FILE *f = log_file ? log_file : stderr;
+    fprintf(f, "%s%s\n", prefix, text);
+    fflush(f);
+}
+
+void log_write(enum log_category c, const char *format, ...)
+{
+    va_list ap;
+    (void)c;
+    va_start(ap, format);
+    write_line("", format, ap);
+    va_end(ap);
+}
+
+void log_warn(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    g_autofree char *text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    fprintf(stderr, "vireo-vmm: warning: %s\n", text);
+}
+
+bool log_parse(const char *items, GError **error)
+{
+    unsigned mask = 0;
+    g_auto(GStrv) names = g_strsplit(items, ",", -1);
+    for (char **n = names; *n; n++) {
+        unsigned c = 0;
+        while (c < LOG_NCATEGORIES && strcmp(*n, categories[c].name))
+            c++;
+        if (c == LOG_NCATEGORIES) {
+            g_autofree char *help = log_help();
+            g_strdelimit(help, "\n", ';');
+            return vireo_fail(error, VIREO_ERROR_INVALID, "-d: no log item '%s'; there are: %s", *n, help);
+        }
+        mask |= 1u << c;
+    }
+    atomic_store(&log_mask, mask);
+    return true;
+}
+
+bool log_open(const char *path, GError **error)
+{
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return vireo_fail_errno(error, errno, "-D: cannot write log file '%s'", path);
+    log_file = f;
+    return true;
+}
+
+char *log_help(void)
+{
+    GString *s = g_string_new(NULL);
+    for (unsigned c = 0; c < LOG_NCATEGORIES; c++)
+        g_string_append_printf(s, "%-14s %s\n", categories[c].name, categories[c].help);
+    return g_string_free(s, FALSE);
+}
