@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Character back ends: null, stdio, file, UNIX socket, pty; and the multiplexer that puts `Ctrl-A` commands over one
+ * (mon:stdio). A front end (serial port, QMP, virtio console) attaches handlers. Output never blocks a vCPU: what the
+ * host does not take is buffered up to a bound, then the front end is told "busy" (chardev_can_write).
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct chardev;
+enum chardev_event { CHARDEV_OPENED, CHARDEV_CLOSED, CHARDEV_BREAK, CHARDEV_WRITABLE };
+
+struct chardev_handlers {
+    /* How many bytes the front end takes now; reading from the host waits while 0. Main thread. */
+    size_t (*can_receive)(void *opaque);
+    void (*receive)(void *opaque, const uint8_t *data, size_t n);
+    void (*event)(void *opaque, enum chardev_event ev); /* may be NULL */
+};
+
+/* Parses the syntax of -serial/-chardev's short form: "stdio", "mon:stdio", "null", "none" gives NULL without error, "file:PATH",
+ * "unix:PATH[,server=on|off][,wait=on|off]", "pty". Opens it. */
+struct machine;
+struct chardev *chardev_open(const char *id, const char *spec, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The long form: -chardev BACKEND,id=ID,key=value...; keys in a GHashTable of strings. */
+struct chardev *chardev_open_opts(const char *backend, const char *id, GHashTable *opts, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Closes, removes sockets it made, restores terminal modes. */
+void chardev_close(struct chardev *c);
+/* One front end at a time (the multiplexer: several, switched by Ctrl-A c). Error when taken. */
+bool chardev_attach(struct chardev *c, const struct chardev_handlers *h, void *opaque, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void chardev_detach(struct chardev *c);
+/* Any thread. Returns how many bytes were taken (all, unless the bound is reached). */
+size_t chardev_write(struct chardev *c, const void *data, size_t n);
+bool chardev_can_write(struct chardev *c);
+void chardev_receive_ready(struct chardev *c); /* the front end can take input again; any thread */
+const char *chardev_id(const struct chardev *c);
+const char *chardev_filename(const struct chardev *c); /* as query-chardev shows it: "stdio", "pty:/dev/pts/3", "unix:PATH,server=on", ... */
+bool chardev_frontend_open(const struct chardev *c);
+/* What Ctrl-A x does in the multiplexer, and where its help is printed: set once by main. */
+void chardev_set_quit(void (*quit)(void *opaque), void *opaque);
+/* For a signal handler or abnormal exit: terminal modes back as they were. Async-signal-safe. */
+void chardev_restore_terminal(void);

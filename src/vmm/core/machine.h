@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One virtual machine: memory, clock, vCPU threads, devices, and its run state. The main loop (GLib's default main context)
+ * owns the run state; everything else asks it through machine_request_*.
+ *
+ * Lock order: machine.lock before a device's lock before the interrupt controllers' locks; see docs/locking.md.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "accel/accel.h"
+#include "vmm/core/irq.h"
+#include "vmm/core/memory.h"
+#include "vmm/core/vclock.h"
+
+struct device;
+struct vcpu;
+struct pci_bus;
+struct x86_cpu_model;
+struct x86_state;
+
+enum machine_state { MACHINE_PRELAUNCH /* -S or not yet started */, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_SHUTDOWN, MACHINE_IO_ERROR,
+                     MACHINE_GUEST_PANICKED, MACHINE_INTERNAL_ERROR };
+
+/* Why the guest or the host wants the machine to end or reset; the names on QMP are QEMU's (SHUTDOWN event `reason`). */
+enum machine_cause { CAUSE_NONE, CAUSE_HOST_QMP_QUIT, CAUSE_HOST_QMP_SYSTEM_RESET, CAUSE_HOST_SIGNAL, CAUSE_HOST_UI, CAUSE_GUEST_SHUTDOWN,
+                     CAUSE_GUEST_RESET, CAUSE_GUEST_PANIC, CAUSE_HOST_ERROR };
+
+/* Events that QMP forwards. `data` depends: cause for SHUTDOWN and RESET; a text for BLOCK_IO_ERROR. Called on the main thread. */
+enum machine_event { EVENT_SHUTDOWN, EVENT_RESET, EVENT_STOP, EVENT_RESUME, EVENT_POWERDOWN, EVENT_GUEST_PANICKED, EVENT_BLOCK_IO_ERROR };
+struct block_io_error { const char *device, *node, *operation /* "read" or "write" */, *action /* "stop", "report", "ignore" */, *reason; bool nospace; };
+
+struct machine_listener {
+    void (*event)(void *opaque, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io);
+    void *opaque;
+};
+
+struct machine_config { /* filled by the options; plain values */
+    char *name, *uuid;
+    const char *board;             /* "q35", "microvm" */
+    uint64_t ram_size;
+    unsigned cpus, max_cpus, sockets, cores, threads;
+    char *cpu_spec;                /* -cpu */
+    char *accel_name;              /* "jit", "auto" */
+    char *kernel, *initrd, *append;
+    bool no_reboot, no_shutdown, start_paused, nodefaults;
+    bool rtc_localtime; int64_t rtc_base; /* seconds since the epoch, or -1: now */
+};
+
+struct machine {
+    struct machine_config *config;
+    struct guest_memory *memory;
+    struct vclock *clock;
+    const struct accel_ops *accel_ops;
+    struct accel *accel;
+    struct x86_cpu_model *cpu_model;
+    struct vcpu **vcpus;
+    unsigned nvcpus;
+    GPtrArray *devices;            /* struct device *, in order of realize; reset in that order */
+    struct pci_bus *pci;           /* NULL on microvm */
+    struct msi_sink msi;
+    const struct irq_line *isa_irqs; /* 16 lines (global system interrupts 0-15) */
+    struct irq_line *gsi;          /* 24 lines of the I/O APIC */
+    void *board;                   /* the board's own */
+    void (*board_reset)(struct machine *m);           /* loads the boot state again (kernel registers, memory) */
+    void (*board_powerdown)(struct machine *m);       /* the power button */
+    /* what the accelerator's bus callbacks need from the interrupt controllers; set by the board */
+    int (*ack_interrupt)(struct machine *m, unsigned cpu);
+    unsigned (*get_tpr)(struct machine *m, unsigned cpu);
+    void (*set_tpr)(struct machine *m, unsigned cpu, unsigned tpr);
+    bool (*msr_read)(struct machine *m, unsigned cpu, uint32_t index, uint64_t *ret);
+    bool (*msr_write)(struct machine *m, unsigned cpu, uint32_t index, uint64_t value);
+    /* back ends by id, so that devices find them without knowing who made them */
+    GHashTable *drives;   /* id -> struct block_device * (src/block/block.h) */
+    GHashTable *netdevs;  /* id -> struct net_backend * (src/vmm/net/net.h) */
+    GHashTable *chardevs; /* id -> struct chardev * (src/vmm/core/chardev.h) */
+    enum machine_state state;      /* main thread writes */
+    GArray *listeners;             /* struct machine_listener */
+    int exit_status; bool exit_status_set; /* isa-debug-exit */
+    GMainLoop *loop;
+};
+
+struct machine *machine_create(struct machine_config *config); /* takes the config over */
+void machine_destroy(struct machine *m);
+/* Accelerator, CPU model, vCPUs (not yet running). Before that the board has made RAM. */
+bool machine_create_cpus(struct machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void machine_add_listener(struct machine *m, struct machine_listener l);
+
+/* Main thread. */
+void machine_start(struct machine *m);  /* from PRELAUNCH or PAUSED to RUNNING: QMP cont */
+void machine_stop(struct machine *m, enum machine_state why); /* all vCPUs are outside guest code when it returns */
+/* Runs the main loop until the machine ends; returns the process's exit status (0, or isa-debug-exit's value). */
+int machine_main(struct machine *m);
+const char *machine_state_name(enum machine_state s); /* QMP RunState: "running", "paused", "prelaunch", ... */
+const char *machine_cause_name(enum machine_cause c);
+
+/* Any thread: acted on by the main loop soon after; the calling vCPU is kicked out of guest code before it runs on. */
+void machine_request_reset(struct machine *m, enum machine_cause cause);
+void machine_request_shutdown(struct machine *m, enum machine_cause cause);
+void machine_request_powerdown(struct machine *m); /* power button */
+void machine_request_stop(struct machine *m, enum machine_state why);
+void machine_request_exit(struct machine *m, int status); /* isa-debug-exit */
+void machine_guest_panicked(struct machine *m);
+void machine_report_io_error(struct machine *m, const struct block_io_error *e); /* copied; event, and stop when action is "stop" */
+
+/* vcpu.c: one thread each, named "CPU N/JIT". */
+unsigned vcpu_index(const struct vcpu *v);
+int vcpu_thread_id(const struct vcpu *v);
+bool vcpu_halted(const struct vcpu *v);
+struct accel_vcpu *vcpu_accel(struct vcpu *v);
+/* Interrupt controllers: level of the external interrupt input; wakes a halted vCPU. */
+void vcpu_set_intr(struct machine *m, unsigned index, bool level);
+void vcpu_nmi(struct machine *m, unsigned index);
+void vcpu_init(struct machine *m, unsigned index);               /* INIT signal: takes effect on the vCPU's thread */
+void vcpu_sipi(struct machine *m, unsigned index, uint8_t vector);/* start-up IPI: CS = vector << 8, IP 0 */
+/* Boot state of the first vCPU, machine stopped. */
+void vcpu_get_state(struct vcpu *v, struct x86_state *ret);
+bool vcpu_set_state(struct vcpu *v, const struct x86_state *s, GError **error);
+/* Runs fn on the vCPU's own thread while it is outside guest code, and waits for it. Any thread but that one. */
+void vcpu_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *opaque), void *opaque);
