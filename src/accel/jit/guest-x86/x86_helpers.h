@@ -83,7 +83,11 @@
     H(pusha) H(popa)/* c: opsize */                                                                      \
     H(bound)        /* a: index value, b: lin, c: opsize */                                               \
     H(cmpxchg8b) H(cmpxchg16b) /* a: lin, c: lock. ZF in cc, rDX:rAX; 16b: #GP unless aligned */               \
-    H(bt_mem)       /* unused when the translator reduces bit strings itself */
+    H(bt_mem)       /* unused when the translator reduces bit strings itself */                           \
+    /* --- x86_vector_light.c --- */                                                                     \
+    H(fnstsw)       /* returns the x87 status word. Pure */                                               \
+    H(fwait_check)  /* #NM when CR0.MP and CR0.TS */                                                      \
+    H(maskmov)      /* a: lin, b: 8 data bytes, c: 8 mask bytes: stores the bytes whose mask has bit 7 set */
 
 #define H(name) uint64_t x86_h_##name(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c);
 X86_HELPERS(H)
