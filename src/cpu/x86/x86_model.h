@@ -20,6 +20,9 @@ enum x86_feature {
     X86_NFEATURES
 };
 
+/* Frequency of the local APIC timer and of the crystal that CPUID 0x15 shows: 1 GHz, whatever device is behind it. */
+#define X86_APIC_BUS_HZ 1000000000u
+
 struct x86_cpu_topology {
     unsigned index;   /* this vCPU; its APIC id too */
     unsigned sockets, cores, threads;

@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * CPU models: rows of features, and the parser of `-cpu`.
+ *
+ * About speculation. `max` offers AutoIBRS, SSB_NO, BTC_NO, SRSO_NO, TSA_*_NO and is an AMD Zen family, so that guests choose
+ * their cheapest path (no retpolines, no page table isolation, no verw). What these bits say is about instructions that
+ * the guest's program would run; under the translator it runs none of its own branches or loads: a retpoline or a fence of
+ * the guest does not shape the host's speculation in translated code, it only costs time. The bits are no promise that two
+ * programs in one guest cannot observe each other through the host's caches; a guest that needs that needs KVM on
+ * mitigated hardware.
+ */
+#include "cpu/x86/x86_model.h"
+
+#include <cpuid.h>
+#include <string.h>
+#include <time.h>
+#include <x86intrin.h>
+
+#include "base/error.h"
+#include "cpu/x86/x86_state.h"
+
+#define NWORDS ((X86_NFEATURES + 63) / 64)
+
+struct feature_row {
+    const char *name;
+    uint32_t leaf;
+    uint8_t subleaf, reg, bit;
+};
+
+static const struct feature_row features[] = {
+#define X86_FEATURE(id, name, leaf, subleaf, reg, bit) { name, leaf, subleaf, reg, bit },
+#include "x86_features.inc"
+#undef X86_FEATURE
+};
+G_STATIC_ASSERT(G_N_ELEMENTS(features) == X86_NFEATURES);
+
+/* Further names in use for the same bit. */
+static const struct {
+    const char *name;
+    enum x86_feature feature;
+} aliases[] = {
+    { "pni", X86_FEAT_SSE3 },
+    { "pclmuldq", X86_FEAT_PCLMULQDQ },
+    { "i64", X86_FEAT_LM },
+    { "xd", X86_FEAT_NX },
+    { "ffxsr", X86_FEAT_FXSR_OPT },
+    { "lzcnt", X86_FEAT_ABM },
+    { "sha", X86_FEAT_SHA_NI },
+    { "clfsh", X86_FEAT_CLFLUSH },
+    { "psn", X86_FEAT_PN },
+    { "tsc-deadline-timer", X86_FEAT_TSC_DEADLINE },
+    { "constant-tsc", X86_FEAT_INVTSC },
+};
+
+/* Bits that follow from state or topology and cannot be asked for. */
+static const enum x86_feature derived[] = { X86_FEAT_OSXSAVE, X86_FEAT_OSPKE, X86_FEAT_HT, X86_FEAT_CMP_LEGACY };
+/* What only one vendor's CPUs show; `max` and `host` leave out the other's. */
+static const enum x86_feature intel_only[] = { X86_FEAT_SPEC_CTRL, X86_FEAT_STIBP, X86_FEAT_SSBD, X86_FEAT_MD_CLEAR,
+                                               X86_FEAT_ARCH_CAPABILITIES };
+static const enum x86_feature amd_only[] = {
+    X86_FEAT_MMXEXT, X86_FEAT_FXSR_OPT, X86_FEAT_CR8LEGACY, X86_FEAT_SSE4A, X86_FEAT_MISALIGNSSE, X86_FEAT_TOPOEXT,
+    X86_FEAT_CLZERO, X86_FEAT_XSAVEERPTR, X86_FEAT_IBPB, X86_FEAT_IBRS, X86_FEAT_AMD_STIBP, X86_FEAT_AMD_SSBD,
+    X86_FEAT_AMD_NO_SSB, X86_FEAT_BTC_NO, X86_FEAT_NO_NESTED_DATA_BP, X86_FEAT_LFENCE_ALWAYS_SERIALIZING,
+    X86_FEAT_NULL_SEL_CLR_BASE, X86_FEAT_AUTO_IBRS, X86_FEAT_NO_SMM_CTL_MSR, X86_FEAT_SRSO_NO,
+    X86_FEAT_SRSO_USER_KERNEL_NO, X86_FEAT_TSA_SQ_NO, X86_FEAT_TSA_L1_NO,
+};
+
+#define F(id) X86_FEAT_##id
+#define SET_486 F(FPU), F(VME), F(PSE)
+#define SET_PENTIUM SET_486, F(DE), F(TSC), F(MSR), F(MCE), F(CX8), F(APIC)
+#define SET_PENTIUM3 SET_PENTIUM, F(PAE), F(SEP), F(MTRR), F(PGE), F(MCA), F(CMOV), F(PAT), F(PSE36), F(MMX), F(FXSR), F(SSE)
+#define SET_X64_V1 SET_PENTIUM3, F(SSE2), F(CLFLUSH), F(SYSCALL), F(NX), F(LM)
+#define SET_X64_V2 SET_X64_V1, F(SSE3), F(SSSE3), F(CX16), F(SSE4_1), F(SSE4_2), F(POPCNT), F(LAHF_LM)
+#define SET_WESTMERE SET_X64_V2, F(RDTSCP), F(PDPE1GB), F(AES), F(PCLMULQDQ)
+#define SET_SANDYBRIDGE SET_WESTMERE, F(X2APIC), F(TSC_DEADLINE), F(XSAVE), F(XSAVEOPT), F(AVX)
+#define SET_HASWELL SET_SANDYBRIDGE, F(F16C), F(RDRAND), F(FSGSBASE), F(SMEP), F(ERMS), F(FMA), F(MOVBE), F(PCID), F(INVPCID), \
+                    F(BMI1), F(BMI2), F(AVX2), F(ABM)
+#define SET_EPYC SET_WESTMERE, F(XSAVE), F(XSAVEOPT), F(XSAVEC), F(XGETBV1), F(AVX), F(F16C), F(RDRAND), F(FSGSBASE), \
+                 F(SMEP), F(SMAP), F(FMA), F(MOVBE), F(BMI1), F(BMI2), F(AVX2), F(ABM), F(ADX), F(RDSEED), \
+                 F(CLFLUSHOPT), F(SHA_NI), F(MMXEXT), F(FXSR_OPT), F(CR8LEGACY), F(SSE4A), F(MISALIGNSSE), \
+                 F(F3DNOWPREFETCH), F(OSVW), F(TOPOEXT), F(ARAT), F(IBPB)
+
+struct model_row {
+    const char *name, *help, *vendor, *brand;
+    uint16_t family, model, stepping;
+    bool all; /* everything supported; else `set` */
+    uint16_t set[96]; /* enum x86_feature; F(FPU) is 0, so the list is as long as its last nonzero entry */
+};
+
+static const struct model_row models[] = {
+    { "max", "all features that the accelerator offers on this host (default)", "AuthenticAMD", "Vireo Virtual CPU",
+      25, 17, 1, .all = true },
+    { "host", "the same as max", "AuthenticAMD", "Vireo Virtual CPU", 25, 17, 1, .all = true },
+    { "vireo64", "x86-64-v2 baseline that every host can run", "AuthenticAMD", "Vireo Virtual CPU, x86-64-v2", 25, 17, 1,
+      .set = { SET_X64_V2, F(RDTSCP), F(X2APIC), F(TSC_DEADLINE), F(ARAT), F(AUTO_IBRS), F(IBPB), F(AMD_NO_SSB),
+               F(BTC_NO), F(SRSO_NO), F(TSA_SQ_NO), F(TSA_L1_NO), F(LFENCE_ALWAYS_SERIALIZING), F(NULL_SEL_CLR_BASE),
+               F(HYPERVISOR) } },
+    { "qemu64", "x86-64 as of 2003", "AuthenticAMD", "Virtual CPU, x86-64", 15, 107, 1,
+      .set = { SET_X64_V1, F(SSE3), F(CX16), F(LAHF_LM), F(HYPERVISOR) } },
+    { "kvm64", "x86-64 as of 2004", "GenuineIntel", "Virtual CPU, x86-64", 15, 6, 1,
+      .set = { SET_X64_V1, F(SSE3), F(CX16), F(HYPERVISOR) } },
+    { "Nehalem", "Intel Core i7 9xx, 2008", "GenuineIntel", "Intel Core i7 9xx (Nehalem)", 6, 26, 3,
+      .set = { SET_X64_V2, F(HYPERVISOR) } },
+    { "Westmere", "Intel Xeon, 2010", "GenuineIntel", "Westmere E56xx/L56xx/X56xx", 6, 44, 1,
+      .set = { SET_WESTMERE, F(HYPERVISOR) } },
+    { "SandyBridge", "Intel Xeon E3 1200, 2011", "GenuineIntel", "Intel Xeon E312xx (Sandy Bridge)", 6, 42, 1,
+      .set = { SET_SANDYBRIDGE, F(HYPERVISOR) } },
+    { "Haswell", "Intel Core, 2013", "GenuineIntel", "Intel Core Processor (Haswell)", 6, 60, 4,
+      .set = { SET_HASWELL, F(HYPERVISOR) } },
+    { "EPYC", "AMD EPYC, 2017", "AuthenticAMD", "AMD EPYC Processor", 23, 1, 2, .set = { SET_EPYC, F(HYPERVISOR) } },
+    { "pentium3", "32-bit, SSE", "GenuineIntel", "Pentium III", 6, 8, 3, .set = { SET_PENTIUM3 } },
+    { "pentium", "32-bit, APIC and TSC", "GenuineIntel", "", 5, 4, 3, .set = { SET_PENTIUM } },
+    { "486", "32-bit", "GenuineIntel", "", 4, 8, 0, .set = { SET_486 } },
+};
+
+static void set_bit(uint64_t *set, unsigned f, bool on)
+{
+    if (on) {
+        set[f / 64] |= 1ull << (f % 64);
+    } else {
+        set[f / 64] &= ~(1ull << (f % 64));
+    }
+}
+
+static bool has_bit(const uint64_t *set, unsigned f)
+{
+    return set[f / 64] >> (f % 64) & 1;
+}
+
+/* '_', '-' and '.' are one character in feature names, and case does not matter. */
+static char fold(char c)
+{
+    return c == '_' || c == '.' ? '-' : g_ascii_tolower(c);
+}
+
+static bool same_name(const char *a, const char *b)
+{
+    while (*a && fold(*a) == fold(*b)) {
+        a++;
+        b++;
+    }
+    return fold(*a) == fold(*b);
+}
+
+static int find_feature(const char *name)
+{
+    for (unsigned i = 0; i < X86_NFEATURES; i++) {
+        if (same_name(features[i].name, name)) {
+            return (int)i;
+        }
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(aliases); i++) {
+        if (same_name(aliases[i].name, name)) {
+            return (int)aliases[i].feature;
+        }
+    }
+    return -1;
+}
+
+/* Levenshtein distance; long names count as far away. */
+static unsigned distance(const char *a, const char *b)
+{
+    unsigned row[33];
+    size_t nb = strlen(b);
+
+    if (nb > 32 || strlen(a) > 32) {
+        return 99;
+    }
+    for (unsigned j = 0; j <= nb; j++) {
+        row[j] = j;
+    }
+    for (unsigned i = 0; a[i]; i++) {
+        unsigned diagonal = row[0];
+
+        row[0] = i + 1;
+        for (unsigned j = 0; j < nb; j++) {
+            unsigned best = diagonal + (fold(a[i]) != fold(b[j]));
+
+            diagonal = row[j + 1];
+            row[j + 1] = MIN(best, MIN(diagonal, row[j]) + 1);
+        }
+    }
+    return row[nb];
+}
+
+static bool unknown_feature(const char *name, GError **error)
+{
+    const char *best = NULL;
+    unsigned best_distance = 4;
+
+    for (unsigned i = 0; i < X86_NFEATURES; i++) {
+        unsigned d = distance(name, features[i].name);
+
+        if (d < best_distance) {
+            best = features[i].name;
+            best_distance = d;
+        }
+    }
+    if (best) {
+        return vireo_fail(error, VIREO_ERROR_INVALID, "unknown CPU feature '%s'; did you mean '%s'?", name, best);
+    }
+    return vireo_fail(error, VIREO_ERROR_INVALID, "unknown CPU feature '%s'; '-cpu help' lists all", name);
+}
+
+static const struct model_row *find_model(const char *name, GError **error)
+{
+    g_autoptr(GString) list = g_string_new(NULL);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(models); i++) {
+        if (same_name(models[i].name, name)) {
+            return &models[i];
+        }
+        g_string_append_printf(list, "%s%s", i ? ", " : "", models[i].name);
+    }
+    vireo_fail(error, VIREO_ERROR_INVALID, "unknown CPU model '%s'; there are %s", name, list->str);
+    return NULL;
+}
+
+/* ---- frequency of the host's TSC, which the guest's follows ---- */
+
+static uint64_t tsc_hz_from_cpuid(void)
+{
+    unsigned a, b, c, d;
+
+    if (__get_cpuid_count(0x15, 0, &a, &b, &c, &d) && a && b && c) {
+        return (uint64_t)c * b / a;
+    }
+    return 0;
+}
+
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC_RAW, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* A (time, TSC) pair as close together as a few tries make it. */
+static void sample(uint64_t *ret_ns, uint64_t *ret_tsc)
+{
+    uint64_t best = UINT64_MAX;
+
+    for (unsigned i = 0; i < 5; i++) {
+        uint64_t before = __rdtsc(), ns = clock_ns(), after = __rdtsc();
+
+        if (after - before < best) {
+            best = after - before;
+            *ret_ns = ns;
+            *ret_tsc = before + (after - before) / 2;
+        }
+    }
+}
+
+static uint64_t tsc_hz_measured(void)
+{
+    uint64_t ns0 = 0, tsc0 = 0, ns1 = 0, tsc1 = 0;
+    struct timespec wait = { .tv_nsec = 10000000 };
+
+    sample(&ns0, &tsc0);
+    nanosleep(&wait, NULL);
+    sample(&ns1, &tsc1);
+    if (ns1 <= ns0) {
+        return 1000000000;
+    }
+    return (uint64_t)((unsigned __int128)(tsc1 - tsc0) * 1000000000u / (ns1 - ns0));
+}
+
+static uint64_t host_tsc_hz(void)
+{
+    uint64_t hz = tsc_hz_from_cpuid();
+
+    return hz ? hz : tsc_hz_measured();
+}
+
+/* ---- parsing ---- */
+
+struct request {
+    const struct model_row *row;
+    bool enforce;
+    uint64_t on[NWORDS], off[NWORDS];
+};
+
+static bool parse_number(const char *key, const char *value, unsigned min, unsigned max, unsigned *ret, GError **error)
+{
+    guint64 v;
+
+    if (!value || !g_ascii_string_to_unsigned(value, 10, min, max, &v, NULL)) {
+        return vireo_fail(error, VIREO_ERROR_INVALID, "-cpu: %s must be a number from %u to %u, not '%s'", key, min, max,
+                          value ? value : "");
+    }
+    *ret = (unsigned)v;
+    return true;
+}
+
+static bool parse_bool(const char *key, const char *value, bool *ret, GError **error)
+{
+    if (!value || same_name(value, "on") || same_name(value, "yes") || same_name(value, "true")) {
+        *ret = true;
+        return true;
+    }
+    if (same_name(value, "off") || same_name(value, "no") || same_name(value, "false")) {
+        *ret = false;
+        return true;
+    }
+    return vireo_fail(error, VIREO_ERROR_INVALID, "-cpu: %s is on or off, not '%s'", key, value);
+}
+
+static bool parse_feature(struct request *r, const char *name, bool on, GError **error)
+{
+    int f = find_feature(name);
+
+    if (f < 0) {
+        return unknown_feature(name, error);
+    }
+    set_bit(r->on, (unsigned)f, on);
+    set_bit(r->off, (unsigned)f, !on);
+    return true;
+}
+
+static bool parse_text(const char *key, const char *value, char *ret, size_t min, size_t max, GError **error)
+{
+    if (!value || strlen(value) < min || strlen(value) > max) {
+        return vireo_fail(error, VIREO_ERROR_INVALID, "-cpu: %s takes %zu to %zu characters", key, min, max);
+    }
+    memset(ret, 0, max + 1);
+    memcpy(ret, value, strlen(value));
+    return true;
+}
+
+/* A property of the CPU that is no feature bit. *ret_known false: it is none of these. */
+static bool parse_property(struct request *r, struct x86_cpu_model *m, const char *key, const char *value,
+                           bool *ret_known, GError **error)
+{
+    /* Accepted for the sake of command lines written for others; they ask for what is so anyway. */
+    static const char *const no_effect[] = { "check", "migratable", "host-cache-info", "l3-cache", "fill-mtrr-mask" };
+    const struct { const char *key; unsigned min, max; unsigned *ret; } numbers[] = {
+        { "family", 3, 270, &m->family }, { "model", 0, 255, &m->model }, { "stepping", 0, 15, &m->stepping },
+        { "phys-bits", 32, 46, &m->phys_bits },
+    };
+
+    *ret_known = true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(no_effect); i++) {
+        bool ignored;
+
+        if (same_name(key, no_effect[i])) {
+            return parse_bool(key, value, &ignored, error);
+        }
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        if (same_name(key, numbers[i].key)) {
+            return parse_number(key, value, numbers[i].min, numbers[i].max, numbers[i].ret, error);
+        }
+    }
+    if (same_name(key, "enforce")) {
+        return parse_bool(key, value, &r->enforce, error);
+    }
+    if (same_name(key, "vendor")) {
+        return parse_text(key, value, m->vendor, 12, 12, error);
+    }
+    if (same_name(key, "model-id")) {
+        return parse_text(key, value, m->brand, 0, 48, error);
+    }
+    if (same_name(key, "pmu")) {
+        bool on;
+
+        if (!parse_bool(key, value, &on, error)) {
+            return false;
+        }
+        return !on || vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "-cpu: there is no virtual PMU; leave out 'pmu'");
+    }
+    *ret_known = false;
+    return true;
+}
+
+static bool parse_item(struct request *r, struct x86_cpu_model *m, char *item, GError **error)
+{
+    char *value = strchr(item, '=');
+    bool known, on;
+
+    if (item[0] == '+' || item[0] == '-') {
+        return parse_feature(r, item + 1, item[0] == '+', error);
+    }
+    if (value) {
+        *value++ = 0;
+    }
+    if (!parse_property(r, m, item, value, &known, error)) {
+        return false;
+    }
+    if (known) {
+        return true;
+    }
+    if (find_feature(item) < 0) {
+        return unknown_feature(item, error);
+    }
+    return parse_bool(item, value, &on, error) && parse_feature(r, item, on, error);
+}
+
+static void model_features(const struct x86_cpu_model *m, const struct model_row *row, const uint64_t *supported,
+                           uint64_t *ret)
+{
+    bool intel = !strcmp(m->vendor, "GenuineIntel");
+    const enum x86_feature *foreign = intel ? amd_only : intel_only;
+    unsigned nforeign = intel ? G_N_ELEMENTS(amd_only) : G_N_ELEMENTS(intel_only);
+
+    memset(ret, 0, NWORDS * sizeof(*ret));
+    if (!row->all) {
+        for (unsigned i = 0; i < G_N_ELEMENTS(row->set); i++) {
+            set_bit(ret, row->set[i], true); /* the unused rest names FPU again */
+        }
+        return;
+    }
+    memcpy(ret, supported, NWORDS * sizeof(*ret));
+    for (unsigned i = 0; i < nforeign; i++) {
+        set_bit(ret, foreign[i], false);
+    }
+}
+
+static char *list_features(const uint64_t *set)
+{
+    GString *s = g_string_new(NULL);
+
+    for (unsigned i = 0; i < X86_NFEATURES; i++) {
+        if (has_bit(set, i)) {
+            g_string_append_printf(s, "%s%s", s->len ? " " : "", features[i].name);
+        }
+    }
+    return g_string_free(s, FALSE);
+}
+
+/* What of `wanted` is not in `supported`; false when nothing. Derived bits are never missing. */
+static bool missing(const uint64_t *wanted, const uint64_t *supported, uint64_t *ret)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < NWORDS; i++) {
+        ret[i] = wanted[i] & ~supported[i];
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(derived); i++) {
+        set_bit(ret, derived[i], false);
+    }
+    for (unsigned i = 0; i < NWORDS; i++) {
+        any |= ret[i] != 0;
+    }
+    return any;
+}
+
+static bool choose_features(struct x86_cpu_model *m, const struct request *r, const uint64_t *supported, GError **error)
+{
+    uint64_t base[NWORDS], lack[NWORDS];
+
+    model_features(m, r->row, supported, base);
+    for (unsigned i = 0; i < NWORDS; i++) {
+        base[i] &= ~r->off[i];
+    }
+    if (missing(r->on, supported, lack)) {
+        g_autofree char *list = list_features(lack);
+
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "-cpu: this host's accelerator does not offer: %s", list);
+    }
+    if (r->enforce && missing(base, supported, lack)) {
+        g_autofree char *list = list_features(lack);
+
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED,
+                          "-cpu %s,enforce: this host's accelerator does not offer: %s; leave out 'enforce' to do without",
+                          r->row->name, list);
+    }
+    for (unsigned i = 0; i < NWORDS; i++) {
+        m->features[i] = (base[i] & supported[i]) | r->on[i];
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(derived); i++) {
+        set_bit(m->features, derived[i], false);
+    }
+    return true;
+}
+
+struct x86_cpu_model *x86_cpu_model_parse(const char *spec, const uint64_t *supported, GError **error)
+{
+    g_auto(GStrv) items = g_strsplit(spec && *spec ? spec : "max", ",", -1);
+    struct request r = { .row = find_model(items[0], error) };
+    struct x86_cpu_model *m;
+
+    if (!r.row) {
+        return NULL;
+    }
+    m = g_new0(struct x86_cpu_model, 1);
+    m->name = r.row->name;
+    g_strlcpy(m->vendor, r.row->vendor, sizeof(m->vendor));
+    g_strlcpy(m->brand, r.row->brand, sizeof(m->brand));
+    m->family = r.row->family;
+    m->model = r.row->model;
+    m->stepping = r.row->stepping;
+    m->phys_bits = 40;
+    m->virt_bits = 48;
+    for (unsigned i = 1; items[i]; i++) {
+        GError *err = NULL;
+
+        if (*items[i] && !parse_item(&r, m, items[i], &err)) {
+            g_propagate_error(error, err);
+            x86_cpu_model_free(m);
+            return NULL;
+        }
+    }
+    if (!choose_features(m, &r, supported, error)) {
+        x86_cpu_model_free(m);
+        return NULL;
+    }
+    if (!x86_model_has(m, X86_FEAT_LM)) {
+        m->phys_bits = MIN(m->phys_bits, 36);
+        m->virt_bits = 32;
+    }
+    m->tsc_hz = host_tsc_hz();
+    return m;
+}
+
+void x86_cpu_model_free(struct x86_cpu_model *m)
+{
+    g_free(m);
+}
+
+void x86_host_features(uint64_t ret_features[(X86_NFEATURES + 63) / 64])
+{
+    memset(ret_features, 0, NWORDS * sizeof(*ret_features));
+    for (unsigned i = 0; i < X86_NFEATURES; i++) {
+        unsigned r[4] = { 0, 0, 0, 0 };
+
+        if (__get_cpuid_count(features[i].leaf, features[i].subleaf, &r[0], &r[1], &r[2], &r[3]) &&
+            (r[features[i].reg] >> features[i].bit & 1)) {
+            set_bit(ret_features, i, true);
+        }
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(derived); i++) {
+        set_bit(ret_features, derived[i], false);
+    }
+}
+
+char *x86_cpu_help(void)
+{
+    GString *s = g_string_new("CPU models (-cpu NAME[,+feature][,-feature][,feature=on|off][,enforce]"
+                              "[,vendor=..][,family=..][,model=..][,stepping=..][,model-id=..][,phys-bits=..]):\n");
+    unsigned column = 0;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(models); i++) {
+        g_string_append_printf(s, "  %-12s %s\n", models[i].name, models[i].help);
+    }
+    g_string_append(s, "\nFeatures:\n ");
+    for (unsigned i = 0; i < X86_NFEATURES; i++) {
+        column += (unsigned)strlen(features[i].name) + 1;
+        if (column > 76) {
+            g_string_append(s, "\n ");
+            column = (unsigned)strlen(features[i].name) + 1;
+        }
+        g_string_append_printf(s, " %s", features[i].name);
+    }
+    g_string_append_c(s, '\n');
+    return g_string_free(s, FALSE);
+}
