@@ -77,6 +77,11 @@ enum jit_event { JIT_EV_FAULT, JIT_EV_SOFT_INT /* INT n */, JIT_EV_SOFT_EXC /* I
 
 struct jit_jump { uint64_t key; void *code; };
 #define JIT_JUMPS 4096 /* jump cache: linear rip -> host code */
+/* The only slot of the jump cache that rip may be in; generated code computes the same. */
+static inline unsigned jit_jump_index(uint64_t rip)
+{
+    return (uint32_t)rip * 0x9e3779b1u >> 20;
+}
 #define JIT_RETURNS 16
 
 struct jit_cpu {
@@ -85,7 +90,7 @@ struct jit_cpu {
     /* Arithmetic flags when not in host EFLAGS: low byte OF (0 or 1), high byte as LAHF gives (SF ZF 0 AF 0 PF 1 CF). */
     uint16_t cc;
     uint8_t vec_saved;     /* 1 while jit_heavy has put the vector registers into vec[] */
-    uint8_t pad0;
+    uint8_t in_code;       /* generated code is on the stack: s.rip is found from the return address below */
     _Atomic uint32_t attention; /* not 0: leave at the next check */
     _Atomic uint32_t pending;   /* JIT_PEND_* set by any thread */
     uint32_t mode;         /* JIT_MODE_* of what runs now */
@@ -167,6 +172,8 @@ uint64_t jit_phys_load(struct jit_cpu *cpu, uint64_t gpa, unsigned size);
 bool jit_phys_cas(struct jit_cpu *cpu, uint64_t gpa, unsigned size, uint64_t old, uint64_t new_value);
 
 void jit_tlb_flush(struct jit_cpu *cpu);            /* all of this vCPU's, and its jump cache */
+void jit_tlb_flush_nonglobal(struct jit_cpu *cpu);  /* a new address space: entries of global pages stay. To be called at every
+                                                       write of CR3, NOFLUSH or not: the TLB here knows no PCIDs */
 void jit_tlb_flush_page(struct jit_cpu *cpu, uint64_t gva);
 /* After anything in cpu->s that the mode depends on changed: recompute mode, jump_key, seg_base, attention. */
 void jit_mode_changed(struct jit_cpu *cpu);

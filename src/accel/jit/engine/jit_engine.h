@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The engine's own structures: one translator machine, its RAM slots, its code cache, its vCPUs. Only files of
+ * this folder include it. Reading order: jit_accel.c (the door), jit_run.c (the loop), jit_cache.c (regions), jit_tlb.c and
+ * jit_memory.c (what generated code calls).
+ *
+ * Locks: jit_machine.lock covers the code cache and the region lists (never held while guest code runs). `gate` is held for
+ * reading by a vCPU inside vcpu_run and for writing by whoever empties the code cache. jit_vcpu.tlb_lock (a spin lock
+ * of a few instructions) orders TLB fills against another vCPU's marking of a page as code.
+ */
+#pragma once
+
+#include <glib.h>
+#include <pthread.h>
+#include <setjmp.h>
+
+#include "accel/jit/engine/jit_cpu.h"
+#include "accel/jit/host-x86_64/host.h"
+#include "accel/jit/ir/ir.h"
+
+#define JIT_MAX_SLOTS 16
+#define JIT_STACK_SIZE (512u * 1024)
+#define JIT_CACHE_SIZE (128u << 20)
+#define JIT_HASH_SIZE (1u << 16)
+#define JIT_MAX_REGION_BYTES (64u * 1024)
+#define JIT_NO_PAGE UINT64_MAX
+
+struct jit_slot {
+    uint64_t gpa, size;
+    uint8_t *host;
+    bool readonly;
+    _Atomic uint8_t *has_code; /* per page: translated code came from it */
+};
+struct jit_slots { /* immutable once published */
+    unsigned n;
+    struct jit_slot slot[JIT_MAX_SLOTS];
+};
+
+struct jit_region {
+    uint64_t rip, cs_base;
+    uint64_t gpa;       /* of the first byte */
+    uint64_t page2;     /* guest physical page of the part in the second page, or JIT_NO_PAGE */
+    uint32_t mode, guest_bytes;
+    uint8_t *code, *entry;
+    uint32_t code_size;
+    unsigned ninsns, nexits;
+    struct host_insn_map *insns;
+    struct host_exit *exits;
+    _Atomic bool dead;
+    struct jit_region *_Atomic next; /* in the hash bucket */
+    GSList *incoming;   /* struct jit_link *: chained jumps into this region */
+};
+struct jit_link { struct jit_region *from; unsigned exit; };
+
+struct jit_machine {
+    struct accel_bus bus;
+    void *bus_opaque;
+    const struct x86_cpu_model *model;
+    unsigned max_vcpus;
+    struct jit_vcpu **vcpus;
+    struct jit_slots *_Atomic slots;
+    GPtrArray *old_slots;
+
+    GMutex lock;
+    pthread_rwlock_t gate;
+    uint8_t *cache, *cache_end;
+    uint8_t *cache_start;      /* after the thunks */
+    uint8_t *cache_next;
+    struct host_thunks thunks;
+    struct jit_region *_Atomic hash[JIT_HASH_SIZE];
+    /* Regions in order of code address, for finding one by host pc: append-only until the cache is emptied. */
+    struct jit_region **by_code;
+    _Atomic unsigned nregions;
+    unsigned max_regions;
+    GHashTable *pages;         /* gpa of page -> GPtrArray of struct jit_region * */
+    struct ir_region ir;       /* the translator's scratch, under lock */
+    GByteArray *unused;
+    bool interpret;            /* run the IR interpreter instead of generated code */
+    uint64_t translated_insns, translated_regions, invalidated, flushes;
+    _Atomic bool want_flush;
+};
+
+/* Code address translation cache. */
+#define JIT_XTLB 512
+struct jit_xtlb_entry { uint64_t page; uint64_t gpa; bool global, valid; };
+#define JIT_NCONTEXTS 16
+struct jit_context { uint32_t mode; uint64_t cs_base; uint64_t key; };
+
+#define JIT_FILL_LOG 256
+struct jit_vcpu {
+    struct jit_cpu *cpu;
+    struct jit_machine *machine;
+    void *mapping; size_t mapping_size;
+    _Atomic uint32_t tlb_lock;
+    struct jit_xtlb_entry xtlb[2][JIT_XTLB]; /* supervisor, user */
+    struct jit_context contexts[2][JIT_NCONTEXTS]; /* those of CPL 0, which outlive a change of address space; others */
+    unsigned ncontexts[2], context_turn[2];
+    uint64_t next_context;
+    bool kernel_nonglobal_code;
+    /* Entries of tlb[] that a change of address space must drop; more than fit: all. */
+    unsigned nfilled[JIT_NMMU]; uint16_t filled[JIT_NMMU][JIT_FILL_LOG];
+    sigjmp_buf outside;       /* where jit_raise goes when no generated code runs */
+    uint8_t fetch_page[4096]; /* code in MMIO */
+    bool isolated;
+    char *error;
+    uint64_t leaves[16], tlb_fills, lookups, slow_lookups;
+    _Alignas(64) uint8_t fpu[512]; /* guest x87 (FXSAVE image) while the vCPU is outside vcpu_run */
+    bool in_run;
+};
+
+/* jit_cache.c */
+bool jit_cache_init(struct jit_machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void jit_cache_finish(struct jit_machine *m);
+void jit_cache_flush(struct jit_machine *m); /* gate held for writing */
+/* The region for cpu->mode at rip, made when needed. NULL: *ret_leave says why (a fetch fault is recorded in
+ * exception_*, or the cache is full). Takes the lock. */
+struct jit_region *jit_cache_get(struct jit_cpu *cpu, uint64_t rip, enum jit_leave *ret_leave);
+const struct jit_region *jit_region_of(struct jit_machine *m, const uint8_t *host_pc); /* light */
+/* Code bytes at [gpa, gpa+size) are about to change. True: a region that contains `running` is among them and was left alone
+ * (only when running is not NULL). */
+bool jit_cache_invalidate(struct jit_machine *m, uint64_t gpa, uint64_t size, const struct jit_region *running);
+uint64_t jit_cache_chain(void *cpu, uint64_t stub_ret, uint64_t unused1, uint64_t unused2);
+uint64_t jit_cache_lookup_slow(void *cpu, uint64_t rip, uint64_t unused1, uint64_t unused2);
+uint64_t jit_cache_write_heavy(void *cpu, uint64_t gpa, uint64_t size, uint64_t running);
+
+/* jit_lookup.c (light) */
+/* Guest physical address of code at linear address gva, through the code TLB; false: fault, code in *ret_error. */
+bool jit_code_gpa(struct jit_cpu *cpu, uint64_t gva, uint64_t *ret_gpa, bool *ret_global, uint32_t *ret_error);
+static inline uint64_t jit_code_linear(const struct jit_cpu *cpu, uint64_t rip)
+{
+    return JIT_MODE_CODE(cpu->mode) == JIT_MODE_CODE64 ? rip : (uint32_t)(cpu->seg_base[X86_CS] + rip);
+}
+static inline uint64_t jit_code_base(const struct jit_cpu *cpu)
+{
+    return JIT_MODE_CODE(cpu->mode) == JIT_MODE_CODE64 ? 0 : cpu->seg_base[X86_CS];
+}
+struct jit_region *jit_cache_find(struct jit_cpu *cpu, uint64_t rip, uint64_t gpa);
+void jit_jump_insert(struct jit_cpu *cpu, uint64_t rip, const struct jit_region *r, bool global);
+
+/* jit_memory.c (light) */
+static inline const struct jit_slot *jit_slot_of(struct jit_machine *m, uint64_t gpa)
+{
+    const struct jit_slots *s = atomic_load_explicit(&m->slots, memory_order_acquire);
+    for (unsigned i = 0; i < s->n; i++)
+        if (gpa - s->slot[i].gpa < s->slot[i].size)
+            return &s->slot[i];
+    return NULL;
+}
+static inline void jit_spin_lock(_Atomic uint32_t *l)
+{
+    while (atomic_exchange_explicit(l, 1, memory_order_acquire))
+        while (atomic_load_explicit(l, memory_order_relaxed))
+            __builtin_ia32_pause();
+}
+static inline void jit_spin_unlock(_Atomic uint32_t *l) { atomic_store_explicit(l, 0, memory_order_release); }
+void jit_tlb_drop_write(struct jit_vcpu *v, uint64_t gpa_page); /* any thread: v no longer writes that page directly */
+void jit_tlb_init(struct jit_cpu *cpu);
+
+/* jit_run.c */
+_Noreturn void jit_raise_outside(struct jit_cpu *cpu);
+bool jit_signals_init(GError **error);
+enum accel_exit jit_run(struct jit_vcpu *v);
