@@ -182,6 +182,12 @@ void jit_check_interrupts(struct jit_cpu *cpu);
 uint64_t jit_pio_read(struct jit_cpu *cpu, unsigned port, unsigned size);
 void jit_pio_write(struct jit_cpu *cpu, unsigned port, unsigned size, uint64_t value);
 
+unsigned jit_get_tpr(struct jit_cpu *cpu);
+
+void jit_set_tpr(struct jit_cpu *cpu, unsigned tpr);
+
+bool jit_bus_msr(struct jit_cpu *cpu, bool write, uint32_t index, uint64_t *value);
+
 /* RFLAGS whole, and back; arithmetic flags live in cc. */
 static inline uint64_t jit_get_rflags(const struct jit_cpu *cpu)
 {

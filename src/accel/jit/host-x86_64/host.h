@@ -19,13 +19,18 @@ struct host_insn_map { uint32_t host_off; uint32_t guest_off; /* from region.rip
 /* A direct exit that can be chained: rel32 at patch_off of a jmp; until then it jumps to stub_off. */
 struct host_exit { uint32_t patch_off, stub_off; uint64_t target; uint8_t cflags; };
 
+struct host_thunks;
 struct host_code {
+    const struct host_thunks *thunks; /* caller-provided: what host_make_thunks filled in; within 2 GiB of the code */
     uint8_t *code; size_t size;          /* where it was written */
     uint32_t entry_off;
-    unsigned ninsns; struct host_insn_map *insns; /* caller-provided arrays, */
-    unsigned nexits; struct host_exit *exits;     /* caller-provided, HOST_MAX_EXITS */
+    /* Caller-provided arrays of HOST_MAX_INSNS and HOST_MAX_EXITS. insns is in order of host_off; the entry of a host
+     * address is the last one with host_off <= offset, for return addresses too. */
+    unsigned ninsns; struct host_insn_map *insns;
+    unsigned nexits; struct host_exit *exits;
 };
 #define HOST_MAX_EXITS 64
+#define HOST_MAX_INSNS (IR_MAX_OPS * 2)
 
 /* Writes code for the region into buf (at most size bytes; the final address, executable later). False: it does not fit.
  * `chain_same_page(target)` is decided by the back end: targets whose linear page is one of the region's pages are chained
@@ -45,18 +50,23 @@ struct host_thunks {
     void (*unwind)(struct jit_cpu *cpu, int why) __attribute__((noreturn));
     uint64_t (*heavy)(struct jit_cpu *cpu, uint64_t (*fn)(void *, uint64_t, uint64_t, uint64_t), void *self, uint64_t a,
                       uint64_t b, uint64_t c);
+    /* Outside generated code vec_saved is 1 (set on leaving) and exit_sp NULL; heavy then just calls fn. Under generated code it
+     * runs fn on the run loop's stack, below exit_sp. */
     /* where a host signal (SIGSEGV on a misaligned m128, SIGFPE, SIGILL) inside generated code is sent: spills guest registers
      * and calls jit_host_fault(cpu, cpu->scratch[7] = host pc, signal in scratch[6]) */
     const void *host_fault;
     const void *lookup_miss;   /* slow path of jump-cache look-ups: rax = guest rip; spills, calls jit_lookup_jump(cpu, rip),
                                   reloads, jumps to its result */
-    const void *exit_stub_end; /* chaining stub: pushes identity of the exit; see host_stub in host_thunks.c: calls
-                                  jit_chain(cpu, exit cookie), jumps to its result */
+    const void *leave_lookup, *leave_attention; /* leave to the run loop with JIT_LEAVE_LOOKUP / _ATTENTION, s.rip as it
+                                                   is: what jit_lookup_jump and jit_chain may return */
+    /* What generated code calls or jumps to; see host_thunks.c. */
+    const void *leave, *call, *call_reload, *mem_slow, *mem_commit, *chain, *state, *misaligned;
     size_t size;
 };
 bool host_make_thunks(uint8_t *buf, size_t size, struct host_thunks *ret);
 
-/* Engine functions that thunks call (light code). */
+/* Engine functions that thunks call (light code). The eight bytes below cpu hold the return address into the region (mem_slow,
+ * commit, helpers, chain), the faulting address (jit_host_fault), or 0 (jit_lookup_jump). s.gpr is current in all. */
 const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip); /* fills the jump cache; returns code to jump to, maybe the
                                                                    leave-to-run-loop code with s.rip set */
 /* A chaining stub was reached: host_off is the return address of its call; finds the exit, the target region (translating

@@ -99,6 +99,8 @@ enum ir_opcode {
     IR_TZCNT, IR_LZCNT, IR_POPCNT, IR_BSWAP,
     IR_XADD,                          /* dst <-> dst + b: b (G or T) receives old dst; dst may be M, lock */
     IR_CMPXCHG,                       /* compare G(0) at width with dst (G or M), ZF; equal: dst = b, else G(0) = dst */
+    IR_EXT8H,     /* dst (T) = (a (G) >> 8) & 0xff: AH CH DH BH. No flags */
+    IR_DEP8H,     /* bits 15:8 of dst (G) = low 8 bits of a. No flags */
     IR_MULX,                          /* dst = high, c (G/T) = low half of G(RDX) * b; no flags */
     IR_GETF,      /* dst (width 8) = the six arithmetic flags at their X86_FL places */
     IR_SETF,      /* the flags in fdef = a's bits at those places; others keep */
@@ -145,6 +147,9 @@ struct ir_host {
     uint8_t gwidth;            /* width of GPR operands: 4 or 8 (merging narrower ones is the front end's job) */
     uint8_t msize;             /* bytes of the memory operand: 1, 2, 4, 8, 10, 16 */
     uint8_t maccess;           /* 1 read, 2 write, 3 both */
+    /* Implicit general registers: op.dst = G(1): the instruction writes RCX (PCMPxSTRI). op.b = G(0) with v_kind
+     * IR_HO_NONE: it reads RAX (PCMPESTRx; RDX is in its place anyway). x87 with op.dst = G or T: it writes AX (FNSTSW
+     * AX), which goes to dst at width 2. CRC32 with opcode F0 takes the low byte register. */
     /* XMM0 as an implicit operand (PBLENDVB, ...) needs nothing: numbers are the same */
     /* Implicit general registers: op.dst = G(1): the instruction writes RCX (as ECX, zero-extended; PCMPxSTRI). v_kind ==
      * IR_HO_NONE and op.b = G(0): it reads RAX and RDX (PCMPESTRx), so host rax must hold guest RAX.
@@ -191,9 +196,13 @@ static inline struct ir_arg ir_none(void) { return (struct ir_arg){ .kind = IR_N
 struct ir_op *ir_emit(struct ir_region *r, enum ir_opcode opcode, unsigned width);
 unsigned ir_new_temp(struct ir_region *r);
 unsigned ir_new_label(struct ir_region *r);
-/* fdef and fuse of an opcode as x86 defines it, filled by ir_emit; front ends adjust (shift by constant). */
+/* fdef and fuse of an opcode as x86 defines it are filled by ir_emit; front ends adjust. ir_op_flags gives what counts: it
+ * adds the flags that `cond` needs and knows shifts by constants, so a front end may leave those alone. */
+void ir_op_flags(const struct ir_op *op, unsigned *ret_def, unsigned *ret_use);
+/* Flags that somebody may read after each op (ret_live_after[r->nops]); readers are `fuse`, exits included. */
+void ir_flag_liveness(const struct ir_region *r, uint16_t *ret_live_after);
 /* Optimiser: constant folding and copy propagation into operands and addresses, dead temporaries, flag liveness
- * (fills flive; exits use region.exit_flags_live or all for those not chained). */
+ * (fills flive). `fuse` of an exit says which flags its target may read: the front end narrows it when it knows. */
 void ir_optimise(struct ir_region *r);
 /* One line per op, in words; the caller frees. */
 char *ir_print(const struct ir_region *r);
