@@ -85,7 +85,6 @@
     H(cmpxchg8b) H(cmpxchg16b) /* a: lin, c: lock. ZF in cc, rDX:rAX; 16b: #GP unless aligned */               \
     H(bt_mem)       /* unused when the translator reduces bit strings itself */                           \
     /* --- x86_vector_light.c --- */                                                                     \
-    H(fnstsw)       /* returns the x87 status word. Pure */                                               \
     H(fwait_check)  /* #NM when CR0.MP and CR0.TS */                                                      \
     H(maskmov)      /* a: lin, b: 8 data bytes, c: 8 mask bytes: stores the bytes whose mask has bit 7 set */
 

@@ -5,13 +5,6 @@
  */
 #include "accel/jit/guest-x86/x86_helpers.h"
 
-uint64_t x86_h_fnstsw(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
-{
-    uint16_t sw;
-    __asm__ volatile("fnstsw %0" : "=a"(sw));
-    return sw;
-}
-
 /* SDM vol. 3, 2.5, table 2-2: WAIT/FWAIT looks at MP and TS only. */
 uint64_t x86_h_fwait_check(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {

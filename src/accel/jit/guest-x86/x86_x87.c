@@ -100,13 +100,9 @@ static bool register_form(struct x86_tr *t)
 
     if (!(reg_forms[in->opcode - 0xd8][reg] >> rm & 1) || ((fcmov || fcomi) && !x86_tr_has(t, X86_FEAT_CMOV)))
         return false;
-    if (in->opcode == 0xdf && reg == 4) { /* FNSTSW AX: the host's AX is not the guest's */
-        struct ir_arg sw = x86_vector_temp(t);
-        x86_tr_call(t, sw, x86_h_fnstsw, IR_CALL_PURE, ir_i(0), ir_i(0), ir_i(0));
-        x86_vector_mov(t, ir_g(X86_RAX), sw, 2);
-        return true;
-    }
     struct ir_op *op = emit_reg(t, in->opcode, reg, rm);
+    if (in->opcode == 0xdf && reg == 4) /* FNSTSW AX */
+        op->dst = ir_g(X86_RAX);
     if (fcmov)
         op->fuse = cmov_flags[reg];
     if (fcomi)

@@ -147,16 +147,13 @@ struct ir_host {
     uint8_t gwidth;            /* width of GPR operands: 4 or 8 (merging narrower ones is the front end's job) */
     uint8_t msize;             /* bytes of the memory operand: 1, 2, 4, 8, 10, 16 */
     uint8_t maccess;           /* 1 read, 2 write, 3 both */
-    /* Implicit general registers: op.dst = G(1): the instruction writes RCX (PCMPxSTRI). op.b = G(0) with v_kind
-     * IR_HO_NONE: it reads RAX (PCMPESTRx; RDX is in its place anyway). x87 with op.dst = G or T: it writes AX (FNSTSW
-     * AX), which goes to dst at width 2. CRC32 with opcode F0 takes the low byte register. */
-    /* XMM0 as an implicit operand (PBLENDVB, ...) needs nothing: numbers are the same */
-    /* Implicit general registers: op.dst = G(1): the instruction writes RCX (as ECX, zero-extended; PCMPxSTRI). v_kind ==
-     * IR_HO_NONE and op.b = G(0): it reads RAX and RDX (PCMPESTRx), so host rax must hold guest RAX.
+    /* XMM0 as an implicit operand (PBLENDVB, ...) needs nothing: numbers are the same. Implicit general registers:
+     * op.dst = G(1): the instruction writes RCX (as ECX, zero-extended; PCMPxSTRI). op.b = G(0) with v_kind IR_HO_NONE: it
+     * reads RAX and RDX (PCMPESTRx; RDX is in its place anyway). x87 with op.dst = G or T: it writes AX (FNSTSW AX), which
+     * goes to dst at width 2.
      * reg_kind and rm_kind both IR_HO_NONE: the opcode has no ModRM byte (EMMS).
-     * IR_MAP_0F38 opcode F0 with pfx 0xf2 (CRC32 from a byte): an rm register is its low byte, so a REX prefix is always
-     * needed. A reg operand that is written at pfx 0x66 and gwidth 4 (16-bit MOVBE) is only defined in its low 16
-     * bits. Widths of an ADCX/ADOX, BMI... operand are gwidth; msize says what memory is touched. */
+     * CRC32 with opcode F0 (0F38, pfx 0xf2) takes the low byte of the rm register: a REX prefix is always needed. The reg
+     * operand of MOVBE with pfx 0x66 is its low 16 bits (gwidth says 4): the rest of a loaded one is undefined. */
 };
 
 struct ir_op {
