@@ -78,6 +78,7 @@ struct machine {
     GHashTable *netdevs;  /* id -> struct net_backend * (src/vmm/net/net.h) */
     GHashTable *chardevs; /* id -> struct chardev * (src/vmm/core/chardev.h) */
     enum machine_state state;      /* main thread writes */
+    uint64_t tsc_offset;           /* guest TSC = host TSC + this, in all vCPUs since the last reset; written with vCPUs stopped */
     GArray *listeners;             /* struct machine_listener */
     int exit_status; bool exit_status_set; /* isa-debug-exit */
     GMainLoop *loop;
@@ -108,6 +109,8 @@ void machine_report_io_error(struct machine *m, const struct block_io_error *e);
 
 /* vcpu.c: one thread each, named "CPU N/JIT". */
 unsigned vcpu_index(const struct vcpu *v);
+/* The vCPU whose access is being dispatched on this thread (its local APIC answers); 0 elsewhere. */
+unsigned vcpu_current_index(void);
 int vcpu_thread_id(const struct vcpu *v);
 bool vcpu_halted(const struct vcpu *v);
 struct accel_vcpu *vcpu_accel(struct vcpu *v);

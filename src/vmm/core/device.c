@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Devices as descriptions: makes them from their class, sets properties from text, realizes and ends them. */
+#include "vmm/core/device.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "vmm/core/machine.h"
+
+static const char *const type_names[] = {
+    [PROP_BOOL] = "on/off", [PROP_UINT] = "number", [PROP_SIZE] = "size", [PROP_STRING] = "text", [PROP_MAC] = "MAC address",
+    [PROP_ENUM] = "one of", [PROP_PCI_ADDR] = "slot[.function], hexadecimal", [PROP_DRIVE] = "id of a -drive or -blockdev",
+    [PROP_NETDEV] = "id of a -netdev", [PROP_CHARDEV] = "id of a -chardev",
+};
+
+static bool is_text(enum prop_type t)
+{
+    return t == PROP_STRING || t == PROP_DRIVE || t == PROP_NETDEV || t == PROP_CHARDEV;
+}
+
+static bool parse_bool(const char *text, bool *ret)
+{
+    static const char *const yes[] = { "on", "yes", "true", "1", "y", NULL }, *const no[] = { "off", "no", "false", "0", "n", NULL };
+    *ret = g_strv_contains(yes, text);
+    return *ret || g_strv_contains(no, text);
+}
+
+static bool parse_number(const char *text, bool suffix, uint64_t *ret)
+{
+    char *end;
+    errno = 0;
+    if (!g_ascii_isdigit(*text))
+        return false;
+    uint64_t v = g_ascii_strtoull(text, &end, 0);
+    if (errno)
+        return false;
+    if (suffix && *end) {
+        const char *units = "BKMGTP", *u = strchr(units, g_ascii_toupper(*end));
+        if (!u)
+            return false;
+        unsigned shift = 10 * (unsigned)(u - units);
+        if (shift && v >> (64 - shift))
+            return false;
+        v <<= shift;
+        end++;
+        if (g_ascii_tolower(*end) == 'i')
+            end++;
+        if (shift && g_ascii_tolower(*end) == 'b')
+            end++;
+    }
+    *ret = v;
+    return !*end;
+}
+
+static bool parse_mac(const char *text, uint8_t ret[6])
+{
+    unsigned b[6];
+    int n = 0;
+    if (sscanf(text, "%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &n) != 6 ||
+        text[n])
+        return false;
+    for (unsigned i = 0; i < 6; i++)
+        ret[i] = (uint8_t)b[i];
+    return true;
+}
+
+static bool parse_pci_addr(const char *text, int *ret)
+{
+    char *end;
+    uint64_t slot = g_ascii_strtoull(text, &end, 16), fn = 0;
+    if (end == text || slot > 31)
+        return false;
+    if (*end == '.') {
+        const char *f = end + 1;
+        fn = g_ascii_strtoull(f, &end, 16);
+        if (end == f || fn > 7)
+            return false;
+    }
+    *ret = (int)(slot << 3 | fn);
+    return !*end;
+}
+
+static bool parse_enum(const struct device_prop *p, const char *text, int *ret)
+{
+    for (int i = 0; p->values[i]; i++) {
+        if (!g_ascii_strcasecmp(p->values[i], text)) {
+            *ret = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What a property takes, in words. */
+static char *prop_expects(const struct device_prop *p)
+{
+    if (p->type == PROP_ENUM) {
+        g_autofree char *all = g_strjoinv(", ", (char **)p->values);
+        return g_strdup_printf("one of: %s", all);
+    }
+    if ((p->type == PROP_UINT || p->type == PROP_SIZE) && p->max)
+        return g_strdup_printf("%s from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, type_names[p->type], p->min, p->max);
+    return g_strdup(type_names[p->type]);
+}
+
+static bool store(struct device *d, const struct device_prop *p, const char *text)
+{
+    void *at = (char *)d + p->offset;
+    uint64_t v;
+    switch (p->type) {
+    case PROP_BOOL:
+        return parse_bool(text, at);
+    case PROP_UINT:
+    case PROP_SIZE:
+        if (!parse_number(text, p->type == PROP_SIZE, &v) || v < p->min || (p->max && v > p->max))
+            return false;
+        *(uint64_t *)at = v;
+        return true;
+    case PROP_MAC:
+        return parse_mac(text, at);
+    case PROP_ENUM:
+        return parse_enum(p, text, at);
+    case PROP_PCI_ADDR:
+        return parse_pci_addr(text, at);
+    default:
+        g_free(*(char **)at);
+        *(char **)at = g_strdup(text);
+        return true;
+    }
+}
+
+struct device *device_create(struct machine *m, const struct device_class *c)
+{
+    struct device *d = g_malloc0(c->size);
+    d->class = c;
+    d->machine = m;
+    g_mutex_init(&d->lock);
+    for (const struct device_prop *p = c->props; p && p->name; p++) {
+        if (p->type == PROP_PCI_ADDR)
+            *(int *)((char *)d + p->offset) = -1;
+        if (p->def && !store(d, p, p->def))
+            g_error("device %s: the default '%s' of %s is wrong", c->name, p->def, p->name);
+    }
+    return d;
+}
+
+bool device_set_prop(struct device *d, const char *name, const char *value, GError **error)
+{
+    if (!strcmp(name, "id")) {
+        g_free(d->id);
+        d->id = g_strdup(value);
+        return true;
+    }
+    for (const struct device_prop *p = d->class->props; p && p->name; p++) {
+        if (strcmp(p->name, name))
+            continue;
+        if (store(d, p, value))
+            return true;
+        g_autofree char *expects = prop_expects(p);
+        return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: %s=%s is not possible; it takes %s", d->class->name, name, value, expects);
+    }
+    return vireo_fail(error, VIREO_ERROR_INVALID, "device %s has no property '%s'; see -device %s,help", d->class->name, name, d->class->name);
+}
+
+bool device_realize(struct device *d, GError **error)
+{
+    if (d->class->realize && !d->class->realize(d, error))
+        return false;
+    d->realized = true;
+    g_ptr_array_add(d->machine->devices, d);
+    return true;
+}
+
+void device_destroy(struct device *d)
+{
+    if (!d)
+        return;
+    if (d->realized) {
+        g_ptr_array_remove(d->machine->devices, d);
+        if (d->class->unrealize)
+            d->class->unrealize(d);
+    }
+    for (const struct device_prop *p = d->class->props; p && p->name; p++) {
+        if (is_text(p->type))
+            g_free(*(char **)((char *)d + p->offset));
+    }
+    g_free(d->id);
+    g_mutex_clear(&d->lock);
+    g_free(d);
+}
+
+char *device_class_help(const struct device_class *c)
+{
+    GString *s = g_string_new(NULL);
+    g_string_append_printf(s, "%s: %s\n", c->name, c->help);
+    for (const struct device_prop *p = c->props; p && p->name; p++) {
+        g_autofree char *expects = prop_expects(p);
+        g_string_append_printf(s, "  %s=<%s>  %s", p->name, expects, p->help ? p->help : "");
+        if (p->def)
+            g_string_append_printf(s, " (default: %s)", p->def);
+        g_string_append_c(s, '\n');
+    }
+    return g_string_free(s, FALSE);
+}

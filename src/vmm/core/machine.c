@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The run state of a machine. Other threads leave requests under `lock` and wake the main loop; `process` takes them all and
+ * acts, in an order that lets the strongest win: exit, shutdown, reset, stop, powerdown.
+ */
+#include "vmm/core/machine.h"
+
+#include <string.h>
+#include <x86intrin.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cpu/x86/x86_model.h"
+#include "vmm/core/device.h"
+#include "vmm/core/machine_private.h"
+
+static struct machine_impl *impl(struct machine *m)
+{
+    return (struct machine_impl *)m;
+}
+
+const char *machine_state_name(enum machine_state s)
+{
+    static const char *const names[] = {
+        [MACHINE_PRELAUNCH] = "prelaunch", [MACHINE_RUNNING] = "running", [MACHINE_PAUSED] = "paused", [MACHINE_SHUTDOWN] = "shutdown",
+        [MACHINE_IO_ERROR] = "io-error", [MACHINE_GUEST_PANICKED] = "guest-panicked", [MACHINE_INTERNAL_ERROR] = "internal-error",
+    };
+    return s < G_N_ELEMENTS(names) ? names[s] : "internal-error";
+}
+
+const char *machine_cause_name(enum machine_cause c)
+{
+    static const char *const names[] = {
+        [CAUSE_NONE] = "none", [CAUSE_HOST_QMP_QUIT] = "host-qmp-quit", [CAUSE_HOST_QMP_SYSTEM_RESET] = "host-qmp-system-reset",
+        [CAUSE_HOST_SIGNAL] = "host-signal", [CAUSE_HOST_UI] = "host-ui", [CAUSE_GUEST_SHUTDOWN] = "guest-shutdown",
+        [CAUSE_GUEST_RESET] = "guest-reset", [CAUSE_GUEST_PANIC] = "guest-panic", [CAUSE_HOST_ERROR] = "host-error",
+    };
+    return c < G_N_ELEMENTS(names) ? names[c] : "none";
+}
+
+static void io_error_free(void *opaque)
+{
+    struct block_io_error *e = opaque;
+    g_free((char *)e->device);
+    g_free((char *)e->node);
+    g_free((char *)e->operation);
+    g_free((char *)e->action);
+    g_free((char *)e->reason);
+    g_free(e);
+}
+
+static void config_free(struct machine_config *c)
+{
+    if (!c)
+        return;
+    g_free(c->name);
+    g_free(c->uuid);
+    g_free(c->cpu_spec);
+    g_free(c->accel_name);
+    g_free(c->kernel);
+    g_free(c->initrd);
+    g_free(c->append);
+    g_free(c);
+}
+
+struct machine *machine_create(struct machine_config *config)
+{
+    struct machine_impl *i = g_new0(struct machine_impl, 1);
+    struct machine *m = &i->machine;
+    g_mutex_init(&i->lock);
+    i->requests.io_errors = g_ptr_array_new_with_free_func(io_error_free);
+    m->config = config;
+    m->memory = guest_memory_create();
+    m->clock = vclock_create();
+    m->devices = g_ptr_array_new();
+    m->drives = g_hash_table_new(g_str_hash, g_str_equal);
+    m->netdevs = g_hash_table_new(g_str_hash, g_str_equal);
+    m->chardevs = g_hash_table_new(g_str_hash, g_str_equal);
+    m->listeners = g_array_new(FALSE, FALSE, sizeof(struct machine_listener));
+    m->state = MACHINE_PRELAUNCH;
+    m->loop = g_main_loop_new(NULL, FALSE);
+    return m;
+}
+
+static void destroy_vcpus(struct machine *m)
+{
+    for (unsigned n = m->nvcpus; n-- > 0;)
+        vcpu_destroy(m->vcpus[n]);
+    g_clear_pointer(&m->vcpus, g_free);
+    m->nvcpus = 0;
+}
+
+void machine_destroy(struct machine *m)
+{
+    if (!m)
+        return;
+    struct machine_impl *i = impl(m);
+    if (m->state == MACHINE_RUNNING)
+        machine_stop(m, MACHINE_SHUTDOWN);
+    destroy_vcpus(m); /* first: no vCPU may enter a device that goes away */
+    while (m->devices->len)
+        device_destroy(g_ptr_array_index(m->devices, m->devices->len - 1));
+    if (m->accel) {
+        char *stats = log_on(LOG_ACCEL) && m->accel_ops->stats ? m->accel_ops->stats(m->accel) : NULL;
+        if (stats)
+            log_at(LOG_ACCEL, "%s", stats);
+        g_free(stats);
+        m->accel_ops->destroy(m->accel);
+    }
+    while (g_idle_remove_by_data(i))
+        ;
+    vclock_destroy(m->clock);
+    guest_memory_destroy(m->memory);
+    g_ptr_array_free(m->devices, TRUE);
+    g_hash_table_destroy(m->drives);
+    g_hash_table_destroy(m->netdevs);
+    g_hash_table_destroy(m->chardevs);
+    g_array_free(m->listeners, TRUE);
+    g_main_loop_unref(m->loop);
+    if (m->cpu_model)
+        x86_cpu_model_free(m->cpu_model);
+    config_free(m->config);
+    g_ptr_array_free(i->requests.io_errors, TRUE);
+    g_mutex_clear(&i->lock);
+    g_free(i);
+}
+
+bool machine_create_cpus(struct machine *m, GError **error)
+{
+    struct machine_config *c = m->config;
+    if (!m->accel_ops) {
+        g_autofree char *why = NULL;
+        m->accel_ops = accel_find(c->accel_name ? c->accel_name : "auto", &why, error);
+        if (!m->accel_ops)
+            return false;
+        log_at(LOG_ACCEL, "accelerator %s: %s", m->accel_ops->name, why ? why : "asked for");
+    }
+    if (!m->cpu_model) {
+        uint64_t supported[(X86_NFEATURES + 63) / 64];
+        x86_host_features(supported);
+        m->cpu_model = x86_cpu_model_parse(c->cpu_spec ? c->cpu_spec : "max", supported, error);
+        if (!m->cpu_model)
+            return false;
+    }
+    unsigned n = MAX(c->cpus, 1u);
+    m->accel = m->accel_ops->create(&machine_bus, m, m->cpu_model, n, error);
+    if (!m->accel || !guest_memory_set_accel(m->memory, m->accel_ops, m->accel, error))
+        return false;
+    m->vcpus = g_new0(struct vcpu *, n);
+    for (unsigned i = 0; i < n; i++) {
+        m->vcpus[i] = vcpu_create(m, i, error);
+        if (!m->vcpus[i])
+            return false;
+        m->nvcpus = i + 1;
+    }
+    return true;
+}
+
+void machine_add_listener(struct machine *m, struct machine_listener l)
+{
+    g_array_append_val(m->listeners, l);
+}
+
+static void emit(struct machine *m, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io)
+{
+    for (unsigned i = 0; i < m->listeners->len; i++) {
+        const struct machine_listener *l = &g_array_index(m->listeners, struct machine_listener, i);
+        l->event(l->opaque, ev, cause, io);
+    }
+}
+
+static void pause_vcpus(struct machine *m)
+{
+    for (unsigned i = 0; i < m->nvcpus; i++)
+        vcpu_pause(m->vcpus[i]);
+    for (unsigned i = 0; i < m->nvcpus; i++)
+        vcpu_wait_paused(m->vcpus[i]);
+    vclock_pause(m->clock);
+    impl(m)->paused_tsc = __rdtsc();
+}
+
+static void resume_vcpus(struct machine *m)
+{
+    vclock_resume(m->clock);
+    for (unsigned i = 0; i < m->nvcpus; i++)
+        vcpu_resume(m->vcpus[i]);
+}
+
+static void reset_all(struct machine *m)
+{
+    for (unsigned i = 0; i < m->devices->len; i++) {
+        struct device *d = g_ptr_array_index(m->devices, i);
+        if (d->class->reset)
+            d->class->reset(d);
+    }
+    /* The guest TSC starts at 0 in all vCPUs alike. */
+    uint64_t now = __rdtsc();
+    impl(m)->paused_tsc = now;
+    m->tsc_offset = 0 - now;
+    for (unsigned i = 0; i < m->nvcpus; i++)
+        vcpu_reset(m->vcpus[i], m->tsc_offset);
+    if (m->board_reset)
+        m->board_reset(m);
+}
+
+void machine_start(struct machine *m)
+{
+    if (m->state == MACHINE_RUNNING || impl(m)->ended)
+        return;
+    if (m->state == MACHINE_PRELAUNCH || m->state == MACHINE_SHUTDOWN)
+        reset_all(m);
+    int64_t away = (int64_t)(__rdtsc() - impl(m)->paused_tsc);
+    m->tsc_offset -= (uint64_t)away;
+    for (unsigned i = 0; i < m->nvcpus; i++)
+        vcpu_shift_tsc(m->vcpus[i], -away);
+    m->state = MACHINE_RUNNING;
+    resume_vcpus(m);
+    emit(m, EVENT_RESUME, CAUSE_NONE, NULL);
+}
+
+void machine_stop(struct machine *m, enum machine_state why)
+{
+    bool ran = m->state == MACHINE_RUNNING;
+    if (ran)
+        pause_vcpus(m);
+    if (ran || m->state != MACHINE_PRELAUNCH)
+        m->state = why;
+    if (ran)
+        emit(m, EVENT_STOP, CAUSE_NONE, NULL);
+}
+
+static void end(struct machine *m)
+{
+    impl(m)->ended = true;
+    g_main_loop_quit(m->loop);
+}
+
+static void do_shutdown(struct machine *m, enum machine_cause cause)
+{
+    bool host_ends_it = cause == CAUSE_HOST_QMP_QUIT || cause == CAUSE_HOST_SIGNAL || cause == CAUSE_HOST_UI;
+    if (m->state == MACHINE_RUNNING)
+        pause_vcpus(m);
+    bool ran = m->state == MACHINE_RUNNING;
+    m->state = cause == CAUSE_GUEST_PANIC ? MACHINE_GUEST_PANICKED : MACHINE_SHUTDOWN;
+    emit(m, EVENT_SHUTDOWN, cause, NULL);
+    if (m->config->no_shutdown && !host_ends_it) {
+        if (ran)
+            emit(m, EVENT_STOP, CAUSE_NONE, NULL);
+        return;
+    }
+    end(m);
+}
+
+static void do_reset(struct machine *m, enum machine_cause cause)
+{
+    if (m->config->no_reboot) {
+        do_shutdown(m, cause);
+        return;
+    }
+    bool ran = m->state == MACHINE_RUNNING;
+    if (ran)
+        pause_vcpus(m);
+    reset_all(m);
+    emit(m, EVENT_RESET, cause, NULL);
+    if (ran)
+        resume_vcpus(m);
+    else if (m->state != MACHINE_PRELAUNCH)
+        m->state = MACHINE_PAUSED; /* as a machine that stands at its reset vector */
+}
+
+static void release_held(struct machine *m)
+{
+    for (unsigned i = 0; m->state == MACHINE_RUNNING && i < m->nvcpus; i++)
+        vcpu_release(m->vcpus[i]);
+}
+
+static gboolean process(void *opaque)
+{
+    struct machine_impl *i = opaque;
+    struct machine *m = &i->machine;
+    g_mutex_lock(&i->lock);
+    struct machine_requests r = i->requests;
+    i->requests = (struct machine_requests){ .io_errors = g_ptr_array_new_with_free_func(io_error_free) };
+    i->scheduled = false;
+    g_mutex_unlock(&i->lock);
+
+    for (unsigned n = 0; n < r.io_errors->len; n++)
+        emit(m, EVENT_BLOCK_IO_ERROR, CAUSE_NONE, g_ptr_array_index(r.io_errors, n));
+    g_ptr_array_free(r.io_errors, TRUE);
+    if (i->ended)
+        return G_SOURCE_REMOVE;
+    if (r.exit) {
+        if (m->state == MACHINE_RUNNING)
+            pause_vcpus(m);
+        m->state = MACHINE_SHUTDOWN;
+        m->exit_status = r.exit_status;
+        m->exit_status_set = true;
+        emit(m, EVENT_SHUTDOWN, CAUSE_GUEST_SHUTDOWN, NULL);
+        end(m);
+        return G_SOURCE_REMOVE;
+    }
+    if (r.panicked) {
+        emit(m, EVENT_GUEST_PANICKED, CAUSE_GUEST_PANIC, NULL);
+        do_shutdown(m, CAUSE_GUEST_PANIC);
+    }
+    if (r.shutdown && !i->ended)
+        do_shutdown(m, r.shutdown);
+    else if (r.reset && !i->ended && !r.panicked)
+        do_reset(m, r.reset);
+    if (r.stop && !i->ended)
+        machine_stop(m, r.stop_why);
+    if (r.powerdown && !i->ended) {
+        emit(m, EVENT_POWERDOWN, CAUSE_NONE, NULL);
+        if (m->board_powerdown)
+            m->board_powerdown(m);
+    }
+    release_held(m);
+    return G_SOURCE_REMOVE;
+}
+
+/* The main loop processes requests once per wake-up, however many there are. */
+static void schedule_locked(struct machine_impl *i)
+{
+    if (!i->scheduled) {
+        i->scheduled = true;
+        g_idle_add_full(G_PRIORITY_HIGH, process, i, NULL);
+    }
+}
+
+static struct machine_impl *request_begin(struct machine *m)
+{
+    struct machine_impl *i = impl(m);
+    g_mutex_lock(&i->lock);
+    return i;
+}
+
+/* hold: the calling vCPU must not run on before the request is done. */
+static void request_end(struct machine_impl *i, bool hold)
+{
+    if (hold)
+        vcpu_hold_current(&i->machine);
+    schedule_locked(i);
+    g_mutex_unlock(&i->lock);
+}
+
+int machine_main(struct machine *m)
+{
+    if (!m->config->start_paused)
+        machine_start(m);
+    else
+        reset_all(m);
+    if (!impl(m)->ended)
+        g_main_loop_run(m->loop);
+    if (m->state == MACHINE_RUNNING)
+        machine_stop(m, MACHINE_SHUTDOWN);
+    return m->exit_status_set ? m->exit_status : 0;
+}
+
+void machine_request_reset(struct machine *m, enum machine_cause cause)
+{
+    struct machine_impl *i = request_begin(m);
+    i->requests.reset = cause;
+    request_end(i, true);
+}
+
+void machine_request_shutdown(struct machine *m, enum machine_cause cause)
+{
+    struct machine_impl *i = request_begin(m);
+    i->requests.shutdown = cause;
+    request_end(i, true);
+}
+
+void machine_request_powerdown(struct machine *m)
+{
+    struct machine_impl *i = request_begin(m);
+    i->requests.powerdown = true;
+    request_end(i, false);
+}
+
+void machine_request_stop(struct machine *m, enum machine_state why)
+{
+    struct machine_impl *i = request_begin(m);
+    i->requests.stop = true;
+    i->requests.stop_why = why;
+    request_end(i, true);
+}
+
+void machine_request_exit(struct machine *m, int status)
+{
+    struct machine_impl *i = request_begin(m);
+    i->requests.exit = true;
+    i->requests.exit_status = status;
+    request_end(i, true);
+}
+
+void machine_guest_panicked(struct machine *m)
+{
+    struct machine_impl *i = request_begin(m);
+    i->requests.panicked = true;
+    request_end(i, true);
+}
+
+void machine_report_io_error(struct machine *m, const struct block_io_error *e)
+{
+    struct block_io_error *copy = g_new0(struct block_io_error, 1);
+    *copy = (struct block_io_error){ g_strdup(e->device), g_strdup(e->node), g_strdup(e->operation), g_strdup(e->action),
+                                     g_strdup(e->reason), e->nospace };
+    struct machine_impl *i = request_begin(m);
+    g_ptr_array_add(i->requests.io_errors, copy);
+    bool stop = e->action && !strcmp(e->action, "stop");
+    if (stop) {
+        i->requests.stop = true;
+        i->requests.stop_why = MACHINE_IO_ERROR;
+    }
+    request_end(i, stop);
+}

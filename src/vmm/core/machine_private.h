@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between machine.c, vcpu.c and machine_bus.c; nobody else includes it. */
+#pragma once
+
+#include "vmm/core/machine.h"
+
+/* What other threads asked for and the main loop has not done yet. */
+struct machine_requests {
+    enum machine_cause reset, shutdown; /* CAUSE_NONE: not asked */
+    bool powerdown, exit, panicked, stop;
+    enum machine_state stop_why;
+    int exit_status;
+    GPtrArray *io_errors; /* struct block_io_error *, texts owned */
+};
+
+struct machine_impl {
+    struct machine machine; /* first: a struct machine * is one of these */
+    GMutex lock;            /* covers requests and scheduled */
+    struct machine_requests requests;
+    bool scheduled;         /* the main loop has been told */
+    bool ended;
+    uint64_t paused_tsc;    /* host TSC when the machine last stopped; 0: never ran */
+};
+
+/* machine_bus.c */
+extern const struct accel_bus machine_bus; /* opaque: the struct machine */
+
+/* vcpu.c */
+struct vcpu *vcpu_create(struct machine *m, unsigned index, GError **error);
+void vcpu_destroy(struct vcpu *v);
+/* Asks the vCPU to leave guest code and stay out; vcpu_wait_paused waits for it. Not on a vCPU thread. */
+void vcpu_pause(struct vcpu *v);
+void vcpu_wait_paused(struct vcpu *v);
+void vcpu_resume(struct vcpu *v);
+/* The calling vCPU, if the caller is one, will not return to guest code before vcpu_release. */
+void vcpu_hold_current(struct machine *m);
+void vcpu_release(struct vcpu *v);
+/* Power-on state; the vCPU is paused. All vCPUs get the same TSC offset. */
+void vcpu_reset(struct vcpu *v, uint64_t tsc_offset);
+/* Moves the guest TSC; the vCPU is paused. */
+void vcpu_shift_tsc(struct vcpu *v, int64_t delta);
+void vcpu_set_current_index(unsigned index);

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One thread per vCPU: runs guest code, waits while the machine is paused or the vCPU halted, and does for others what must
+ * happen on this thread (INIT, start-up IPI, work).
+ *
+ * Waking a halted vCPU: the waker raises the line in the accelerator, then looks at `sleeping`; the vCPU sets `sleeping`,
+ * then asks the accelerator whether there is work. Both orders are sequentially consistent, so one of them sees the other.
+ */
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cpu/x86/x86_model.h"
+#include "cpu/x86/x86_state.h"
+#include "vmm/core/machine_private.h"
+
+struct work {
+    void (*fn)(struct vcpu *v, void *opaque);
+    void *opaque;
+    bool done;
+    struct work *next;
+};
+
+struct vcpu {
+    struct machine *machine;
+    unsigned index;
+    struct accel_vcpu *accel;
+    GThread *thread;
+    _Atomic int tid;
+    GMutex lock; /* covers everything below but the atomics */
+    GCond wake;  /* the thread waits */
+    GCond told;  /* others wait for the thread: paused, work done */
+    struct work *work;
+    bool pause, hold, quit;
+    bool paused;      /* outside guest code and staying there */
+    bool init, sipi;  /* signals that have arrived */
+    uint8_t sipi_vector;
+    _Atomic bool attention; /* any of the above wants a look before the next run */
+    _Atomic bool halted, wait_sipi;
+    _Atomic bool sleeping;
+};
+
+static _Thread_local struct vcpu *current;
+static _Thread_local unsigned current_index;
+
+unsigned vcpu_current_index(void)
+{
+    return current_index;
+}
+
+void vcpu_set_current_index(unsigned index)
+{
+    current_index = index;
+}
+
+static const struct accel_ops *ops_of(const struct vcpu *v)
+{
+    return v->machine->accel_ops;
+}
+
+/* Makes the thread look at its requests. */
+static void alert_locked(struct vcpu *v)
+{
+    atomic_store(&v->attention, true);
+    g_cond_signal(&v->wake);
+    if (current != v)
+        ops_of(v)->vcpu_kick(v->accel);
+}
+
+static void do_init(struct vcpu *v)
+{
+    struct x86_state state, *s = &state;
+    bool bsp = v->index == 0;
+    ops_of(v)->vcpu_get_state(v->accel, s);
+    x86_state_reset(s, v->machine->cpu_model, bsp, true);
+    s->activity = bsp ? X86_RUNNING : X86_WAIT_SIPI;
+    log_at(LOG_RESET, "cpu %u: INIT", v->index);
+    (void)ops_of(v)->vcpu_set_state(v->accel, s, NULL);
+    atomic_store(&v->halted, false);
+    atomic_store(&v->wait_sipi, !bsp);
+}
+
+/* SDM vol. 3, 10.4.4: execution starts at VV000h, CS selector VV00h, IP 0. */
+static void do_sipi(struct vcpu *v, uint8_t vector)
+{
+    struct x86_state state, *s = &state;
+    ops_of(v)->vcpu_get_state(v->accel, s);
+    s->seg[X86_CS].sel = (uint16_t)(vector << 8);
+    s->seg[X86_CS].base = (uint64_t)vector << 12;
+    s->rip = 0;
+    s->activity = X86_RUNNING;
+    log_at(LOG_RESET, "cpu %u: start-up IPI, vector %#x", v->index, vector);
+    (void)ops_of(v)->vcpu_set_state(v->accel, s, NULL);
+    atomic_store(&v->halted, false);
+    atomic_store(&v->wait_sipi, false);
+}
+
+static void do_work_locked(struct vcpu *v)
+{
+    while (v->work) {
+        struct work *w = v->work;
+        v->work = w->next;
+        g_mutex_unlock(&v->lock);
+        w->fn(v, w->opaque);
+        g_mutex_lock(&v->lock);
+        w->done = true;
+        g_cond_broadcast(&v->told);
+    }
+}
+
+static void do_signals_locked(struct vcpu *v)
+{
+    if (v->init) {
+        v->init = false;
+        g_mutex_unlock(&v->lock);
+        do_init(v);
+        g_mutex_lock(&v->lock);
+    }
+    if (v->sipi && !v->init) {
+        v->sipi = false;
+        uint8_t vector = v->sipi_vector;
+        g_mutex_unlock(&v->lock);
+        if (atomic_load(&v->wait_sipi))
+            do_sipi(v, vector);
+        g_mutex_lock(&v->lock);
+    }
+}
+
+/* Waits until there is guest code to run; false: the thread ends. */
+static bool get_ready(struct vcpu *v)
+{
+    bool run = false;
+    g_mutex_lock(&v->lock);
+    while (!v->quit && !run) {
+        atomic_store(&v->attention, false);
+        do_work_locked(v);
+        if (v->quit)
+            break;
+        if (v->pause || v->hold) {
+            if (v->pause && !v->paused) {
+                v->paused = true;
+                g_cond_broadcast(&v->told);
+            }
+            if (!v->work)
+                g_cond_wait(&v->wake, &v->lock);
+            continue;
+        }
+        v->paused = false;
+        do_signals_locked(v);
+        if (atomic_load(&v->attention))
+            continue;
+        if (!atomic_load(&v->wait_sipi)) {
+            if (!atomic_load(&v->halted))
+                run = true;
+            atomic_store(&v->sleeping, true);
+            if (!run && ops_of(v)->vcpu_has_work(v->accel)) {
+                atomic_store(&v->halted, false);
+                run = true;
+            }
+        }
+        if (!run)
+            g_cond_wait(&v->wake, &v->lock);
+        atomic_store(&v->sleeping, false);
+    }
+    run = !v->quit;
+    g_mutex_unlock(&v->lock);
+    return run;
+}
+
+static void handle_exit(struct vcpu *v, enum accel_exit exit)
+{
+    struct machine *m = v->machine;
+    switch (exit) {
+    case ACCEL_EXIT_KICKED:
+        break;
+    case ACCEL_EXIT_HALT:
+        atomic_store(&v->halted, true);
+        break;
+    case ACCEL_EXIT_SHUTDOWN:
+        log_at(LOG_RESET, "cpu %u: triple fault", v->index);
+        machine_request_reset(m, CAUSE_GUEST_RESET);
+        break;
+    case ACCEL_EXIT_ERROR:
+        log_warn("CPU %u cannot go on: %s", v->index, ops_of(v)->vcpu_error(v->accel));
+        machine_request_stop(m, MACHINE_INTERNAL_ERROR);
+        break;
+    }
+}
+
+static void *vcpu_thread(void *opaque)
+{
+    struct vcpu *v = opaque;
+    current = v;
+    current_index = v->index;
+    atomic_store(&v->tid, (int)syscall(SYS_gettid));
+    while (get_ready(v)) {
+        enum accel_exit exit;
+        do {
+            exit = ops_of(v)->vcpu_run(v->accel);
+        } while (exit == ACCEL_EXIT_KICKED && !atomic_load(&v->attention));
+        handle_exit(v, exit);
+    }
+    return NULL;
+}
+
+struct vcpu *vcpu_create(struct machine *m, unsigned index, GError **error)
+{
+    struct accel_vcpu *a = m->accel_ops->vcpu_create(m->accel, index, error);
+    if (!a)
+        return NULL;
+    struct vcpu *v = g_new0(struct vcpu, 1);
+    v->machine = m;
+    v->index = index;
+    v->accel = a;
+    v->pause = true;
+    atomic_store(&v->wait_sipi, index != 0);
+    g_mutex_init(&v->lock);
+    g_cond_init(&v->wake);
+    g_cond_init(&v->told);
+    char name[16];
+    g_autofree char *upper = g_ascii_strup(m->accel_ops->name, -1);
+    g_snprintf(name, sizeof(name), "CPU %u/%s", index, upper);
+    v->thread = g_thread_new(name, vcpu_thread, v);
+    return v;
+}
+
+void vcpu_destroy(struct vcpu *v)
+{
+    if (!v)
+        return;
+    g_mutex_lock(&v->lock);
+    v->quit = true;
+    alert_locked(v);
+    g_mutex_unlock(&v->lock);
+    g_thread_join(v->thread);
+    ops_of(v)->vcpu_destroy(v->accel);
+    g_cond_clear(&v->told);
+    g_cond_clear(&v->wake);
+    g_mutex_clear(&v->lock);
+    g_free(v);
+}
+
+void vcpu_pause(struct vcpu *v)
+{
+    g_mutex_lock(&v->lock);
+    v->pause = true;
+    alert_locked(v);
+    g_mutex_unlock(&v->lock);
+}
+
+void vcpu_wait_paused(struct vcpu *v)
+{
+    g_mutex_lock(&v->lock);
+    while (!v->paused)
+        g_cond_wait(&v->told, &v->lock);
+    g_mutex_unlock(&v->lock);
+}
+
+void vcpu_resume(struct vcpu *v)
+{
+    g_mutex_lock(&v->lock);
+    v->pause = v->hold = v->paused = false;
+    alert_locked(v);
+    g_mutex_unlock(&v->lock);
+}
+
+void vcpu_hold_current(struct machine *m)
+{
+    struct vcpu *v = current;
+    if (!v || v->machine != m)
+        return;
+    g_mutex_lock(&v->lock);
+    v->hold = true;
+    atomic_store(&v->attention, true);
+    g_mutex_unlock(&v->lock);
+    ops_of(v)->vcpu_kick(v->accel);
+}
+
+void vcpu_release(struct vcpu *v)
+{
+    g_mutex_lock(&v->lock);
+    v->hold = false;
+    g_cond_signal(&v->wake);
+    g_mutex_unlock(&v->lock);
+}
+
+void vcpu_reset(struct vcpu *v, uint64_t tsc_offset)
+{
+    struct x86_state state, *s = &state;
+    x86_state_reset(s, v->machine->cpu_model, v->index == 0, false);
+    s->tsc_offset = tsc_offset;
+    s->activity = v->index ? X86_WAIT_SIPI : X86_RUNNING;
+    (void)vcpu_set_state(v, s, NULL);
+    g_mutex_lock(&v->lock);
+    v->init = v->sipi = false;
+    g_mutex_unlock(&v->lock);
+    log_at(LOG_RESET, "cpu %u: reset", v->index);
+}
+
+void vcpu_shift_tsc(struct vcpu *v, int64_t delta)
+{
+    struct x86_state state, *s = &state;
+    vcpu_get_state(v, s);
+    s->tsc_offset += (uint64_t)delta;
+    (void)vcpu_set_state(v, s, NULL);
+}
+
+unsigned vcpu_index(const struct vcpu *v)
+{
+    return v->index;
+}
+
+int vcpu_thread_id(const struct vcpu *v)
+{
+    return atomic_load(&v->tid);
+}
+
+bool vcpu_halted(const struct vcpu *v)
+{
+    return atomic_load(&v->halted) || atomic_load(&v->wait_sipi);
+}
+
+struct accel_vcpu *vcpu_accel(struct vcpu *v)
+{
+    return v->accel;
+}
+
+static void wake_if_sleeping(struct vcpu *v)
+{
+    if (!atomic_load(&v->sleeping))
+        return;
+    g_mutex_lock(&v->lock);
+    g_cond_signal(&v->wake);
+    g_mutex_unlock(&v->lock);
+}
+
+static struct vcpu *nth(struct machine *m, unsigned index)
+{
+    return index < m->nvcpus ? m->vcpus[index] : NULL;
+}
+
+void vcpu_set_intr(struct machine *m, unsigned index, bool level)
+{
+    struct vcpu *v = nth(m, index);
+    if (!v)
+        return;
+    m->accel_ops->vcpu_interrupt(v->accel, ACCEL_IRQ_INTR, level);
+    if (level)
+        wake_if_sleeping(v);
+}
+
+void vcpu_nmi(struct machine *m, unsigned index)
+{
+    struct vcpu *v = nth(m, index);
+    if (!v)
+        return;
+    m->accel_ops->vcpu_interrupt(v->accel, ACCEL_IRQ_NMI, true);
+    wake_if_sleeping(v);
+}
+
+void vcpu_init(struct machine *m, unsigned index)
+{
+    struct vcpu *v = nth(m, index);
+    if (!v)
+        return;
+    g_mutex_lock(&v->lock);
+    v->init = true;
+    v->sipi = false;
+    atomic_store(&v->attention, true);
+    g_cond_signal(&v->wake);
+    g_mutex_unlock(&v->lock);
+    m->accel_ops->vcpu_kick(v->accel); /* also from its own device access: it must leave guest code */
+}
+
+void vcpu_sipi(struct machine *m, unsigned index, uint8_t vector)
+{
+    struct vcpu *v = nth(m, index);
+    if (!v)
+        return;
+    g_mutex_lock(&v->lock);
+    if (v->init || atomic_load(&v->wait_sipi)) {
+        v->sipi = true;
+        v->sipi_vector = vector;
+        atomic_store(&v->attention, true);
+        g_cond_signal(&v->wake);
+    }
+    g_mutex_unlock(&v->lock);
+}
+
+void vcpu_get_state(struct vcpu *v, struct x86_state *ret)
+{
+    ops_of(v)->vcpu_get_state(v->accel, ret);
+    ret->activity = atomic_load(&v->wait_sipi) ? X86_WAIT_SIPI : atomic_load(&v->halted) ? X86_HALTED : X86_RUNNING;
+}
+
+bool vcpu_set_state(struct vcpu *v, const struct x86_state *s, GError **error)
+{
+    if (!ops_of(v)->vcpu_set_state(v->accel, s, error))
+        return false;
+    atomic_store(&v->wait_sipi, s->activity == X86_WAIT_SIPI);
+    atomic_store(&v->halted, s->activity == X86_HALTED);
+    return true;
+}
+
+void vcpu_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *opaque), void *opaque)
+{
+    struct work w = { fn, opaque, false, NULL };
+    g_mutex_lock(&v->lock);
+    struct work **end = &v->work;
+    while (*end)
+        end = &(*end)->next;
+    *end = &w;
+    alert_locked(v);
+    while (!w.done)
+        g_cond_wait(&v->told, &v->lock);
+    g_mutex_unlock(&v->lock);
+}
