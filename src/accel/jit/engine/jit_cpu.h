@@ -108,6 +108,7 @@ struct jit_cpu {
     uint32_t bounce_desc;  /* JIT_ACC_*; 0: nothing to commit */
     uint32_t exception_vector, exception_error, exception_event; /* with JIT_LEAVE_EXCEPTION; event: enum jit_event */
     uint8_t exception_has_error, exception_next_len /* soft interrupts: instruction length */;
+    uint8_t delivering, deliver_vector; /* x86_deliver's: the event under delivery (0: none), for double faults */
     uint64_t x87_ip, x87_dp; uint16_t x87_op, x87_cs, x87_ds; /* last x87 instruction: kept as zero */
     void *exit_sp;         /* host stack of the run loop, for unwinding */
     struct jit_machine *machine;
@@ -215,8 +216,9 @@ struct x86_walk {
     bool writable, user, nx, global, dirty; /* effective permissions of the page for later accesses; dirty: D already
                                         set, so that a write needs no further walk */
     unsigned page_bits;  /* 12, 21, 22 or 30 */
-    uint32_t error;      /* #PF error code when the walk fails */
+    uint32_t error;      /* #PF error code when the walk fails, or X86_WALK_NONCANONICAL: #GP(0) */
 };
+#define X86_WALK_NONCANONICAL 0x80000000u
 #define X86_ACC_READ 0u
 #define X86_ACC_WRITE 1u
 #define X86_ACC_EXEC 2u
