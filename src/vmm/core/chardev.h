@@ -41,5 +41,9 @@ const char *chardev_filename(const struct chardev *c); /* as query-chardev shows
 bool chardev_frontend_open(const struct chardev *c);
 /* What Ctrl-A x does in the multiplexer, and where its help is printed: set once by main. */
 void chardev_set_quit(void (*quit)(void *opaque), void *opaque);
+/* A descriptor that becomes readable when the process is asked to end: what waits for a client (wait=on) gives up then. */
+void chardev_set_cancel_fd(int fd);
+/* Does -chardev know this back end? Lists them for help; the caller frees. */
+char *chardev_help(void);
 /* For a signal handler or abnormal exit: terminal modes back as they were. Async-signal-safe. */
 void chardev_restore_terminal(void);
