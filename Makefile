@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A thin face over meson. `make run` and `make check` install what they need on Debian 12 first.
+BUILD ?= build
+PACKAGES := scripts/packages.sh
+
+.PHONY: all run check bench install-packages clean asan
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+install-packages:
+	@$(PACKAGES) build run
+
+$(BUILD)/build.ninja: | install-packages
+	@meson setup $(BUILD) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }; rm -f $(BUILD).log
+
+run: install-packages all
+	@tests/guest/make_rootfs.sh $(BUILD)/guest
+	@/usr/bin/python3 tests/guest/run.py $(BUILD)
+
+check:
+	@$(PACKAGES) build run check
+	@$(MAKE) --no-print-directory all
+	@/usr/bin/python3 tests/check.py $(BUILD)
+
+bench:
+	@$(PACKAGES) build run check bench
+	@$(MAKE) --no-print-directory all
+	@tests/guest/make_rootfs.sh $(BUILD)/guest
+	@/usr/bin/python3 tests/bench/bench.py $(BUILD)
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan
