@@ -61,6 +61,7 @@ struct machine {
     unsigned nvcpus;
     GPtrArray *devices;            /* struct device *, in order of realize; reset in that order */
     struct pci_bus *pci;           /* NULL on microvm */
+    struct virtio_mmio_slots *virtio_mmio; /* NULL on boards without virtio-mmio (vmm/bus/virtio.h) */
     struct msi_sink msi;
     const struct irq_line *isa_irqs; /* 16 lines (global system interrupts 0-15) */
     struct irq_line *gsi;          /* 24 lines of the I/O APIC */

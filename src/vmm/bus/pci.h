@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The root bus of a PCI Express machine: configuration space by ports CF8/CFC and by the memory window (ECAM), base address
+ * registers that map register windows, INTx, MSI and MSI-X. One bus (number 0), 32 slots of 8 functions, no bridges.
+ * PCI Local Bus 3.0, chapter 6; PCI Express Base 3.0, 7.2.
+ *
+ * Locks: the bus's lock covers configuration space and where windows are; it comes before a device's lock. A device's irq_lock
+ * covers its interrupt state (INTx level, MSI, MSI-X table); it comes after the device's lock and before the interrupt
+ * controllers'. pci_intx, pci_msi_send and pci_msix_send may be called on any thread with or without the device's lock.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/core/device.h"
+#include "vmm/core/irq.h"
+#include "vmm/core/memory.h"
+
+struct machine;
+struct pci_bus;
+struct pci_device;
+
+#define PCI_DEVFN(slot, fn) ((slot) << 3 | (fn))
+#define PCI_SLOT(devfn) ((unsigned)(devfn) >> 3)
+#define PCI_FUNC(devfn) ((unsigned)(devfn) & 7)
+#define PCI_CONFIG_SIZE 256
+#define PCIE_CONFIG_SIZE 4096
+#define PCI_NBARS 6
+#define PCI_ECAM_SIZE (1u << 20) /* of one bus */
+#define PCI_INTX_LINES 8         /* lines A-H; on the I/O APIC inputs 16-23 */
+
+/* Configuration header (PCI 3.0, 6.1), the registers that are named in our code. */
+enum {
+    PCI_REG_VENDOR = 0x00, PCI_REG_DEVICE = 0x02, PCI_REG_COMMAND = 0x04, PCI_REG_STATUS = 0x06, PCI_REG_REVISION = 0x08,
+    PCI_REG_CLASS = 0x09, PCI_REG_HEADER_TYPE = 0x0e, PCI_REG_BAR0 = 0x10, PCI_REG_SUBSYS_VENDOR = 0x2c,
+    PCI_REG_SUBSYS = 0x2e, PCI_REG_CAP_PTR = 0x34, PCI_REG_INT_LINE = 0x3c, PCI_REG_INT_PIN = 0x3d,
+};
+enum { PCI_CMD_IO = 1, PCI_CMD_MEMORY = 2, PCI_CMD_MASTER = 4, PCI_CMD_SERR = 0x100, PCI_CMD_INTX_OFF = 0x400 };
+enum { PCI_CAP_MSI = 0x05, PCI_CAP_VENDOR = 0x09, PCI_CAP_EXPRESS = 0x10, PCI_CAP_MSIX = 0x11 };
+
+/* ---- for the board ---- */
+
+/* Creates the bus and sets machine->pci. intx: PCI_INTX_LINES wires, copied; slot and pin choose one by pci_intx_line. */
+struct pci_bus *pci_bus_create(struct machine *m, const struct irq_line *intx);
+void pci_bus_destroy(struct pci_bus *bus); /* NULL allowed; devices are gone already */
+/* Ports CF8-CFF. */
+void pci_bus_map_ports(struct pci_bus *bus);
+/* The memory window of bus 0: PCI_ECAM_SIZE bytes at `base`. */
+void pci_bus_map_ecam(struct pci_bus *bus, uint64_t base);
+/* Which of the lines 0-7 pin 1-4 (A-D) of a slot is wired to: for _PRT, GSI = 16 + this. */
+unsigned pci_intx_line(unsigned slot, unsigned pin);
+
+/* Where BARs may be placed; a size of 0: none there. */
+struct pci_windows {
+    uint64_t mem32_base, mem32_size;
+    uint64_t mem64_base, mem64_size; /* above 4 GiB; large 64-bit BARs go here, small ones below */
+    uint32_t io_base, io_size;
+    uint8_t gsi_base;                /* Interrupt Line register = gsi_base + pci_intx_line */
+};
+/* What firmware does at power-on: gives every BAR an address, enables decoding and bus mastering, fills Interrupt Line. Machine
+ * stopped; after each pci_bus_reset (that is: from board_reset, which comes after the devices' reset). */
+bool pci_bus_assign(struct pci_bus *bus, const struct pci_windows *w, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Every function's configuration space back to power-on values, windows unmapped. Functions do it from their own reset
+ * too (pci_device_reset); the board need not call it. */
+void pci_bus_reset(struct pci_bus *bus);
+/* Each function, in devfn order; NULL past the end. */
+struct pci_device *pci_bus_next(struct pci_bus *bus, struct pci_device *prev);
+
+/* ---- for devices ---- */
+
+struct pci_id { /* what the header says */
+    uint16_t vendor, device, subsys_vendor, subsys;
+    uint8_t revision, class_code, subclass, prog_if;
+    uint8_t int_pin; /* 0: none, 1: INTA */
+};
+
+enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_MEM32, PCI_BAR_MEM64 /* takes two */, PCI_BAR_MEM64_PREFETCH, PCI_BAR_IO };
+struct pci_bar {
+    enum pci_bar_kind kind;
+    struct io_window window; /* window.base, window.mapped: where it is now */
+};
+
+struct pci_msix {
+    uint16_t nvectors, cap;
+    bool enabled, masked;
+    uint8_t *table; /* 16 bytes each, as the guest sees it */
+    uint8_t *pba;
+    uint32_t pba_offset, pba_size;
+};
+
+/* A function. Embedded in a device (or in its transport); zeroed before pci_device_init. */
+struct pci_device {
+    const char *name;
+    struct device *owner;
+    struct pci_bus *bus;
+    int devfn;
+    uint8_t config[PCIE_CONFIG_SIZE], wmask[PCIE_CONFIG_SIZE] /* bits the guest may change */,
+        w1c[PCIE_CONFIG_SIZE] /* bits a written 1 clears */, initial[PCIE_CONFIG_SIZE];
+    struct pci_bar bars[PCI_NBARS];
+    uint8_t cap_last, cap_end;
+    bool plugged;
+    GMutex irq_lock;
+    bool intx_level, intx_driven;
+    uint16_t msi_cap;
+    struct pci_msix msix;
+    /* Optional, bus lock held. config_read runs before the bytes are read, config_written after they have changed. */
+    void (*config_read)(struct pci_device *d, unsigned offset, unsigned size);
+    void (*config_written)(struct pci_device *d, unsigned offset, unsigned size);
+};
+
+/* Fills the header. Then BARs and capabilities, then pci_device_plug. */
+void pci_device_init(struct pci_device *d, struct device *owner, const char *name, const struct pci_id *id);
+/* devfn: the place, or -1: the first free slot from 1 on. Error when taken. The state of configuration space now is what a
+ * reset gives back. */
+bool pci_device_plug(struct pci_device *d, struct machine *m, int devfn, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void pci_device_unplug(struct pci_device *d); /* also of one never plugged: frees what init took */
+void pci_device_reset(struct pci_device *d);
+/* size: a power of two (memory: at least 16, ports: at least 4). lock: as io_window.lock. */
+void pci_bar_init(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, const struct io_ops *ops,
+                  void *opaque, GMutex *lock);
+/* Appends a capability of `size` bytes (its two header bytes included) and returns its offset; 0 when there is no room. */
+uint8_t pci_cap_add(struct pci_device *d, uint8_t id, uint8_t size);
+/* PCI Express capability of a root complex integrated endpoint (PCIe 3.0, 7.8). */
+void pci_express_init(struct pci_device *d);
+/* One-vector 64-bit maskless MSI (PCI 3.0, 6.8.1). */
+void pci_msi_init(struct pci_device *d);
+/* MSI-X with its table and pending bits in BAR `bar` of its own (PCI 3.0, 6.8.2). 1 to 2048 vectors. */
+void pci_msix_init(struct pci_device *d, unsigned nvectors, unsigned bar);
+
+void pci_intx(struct pci_device *d, bool level); /* the level the device wants; the command register may hold it back */
+bool pci_msi_enabled(struct pci_device *d);
+void pci_msi_send(struct pci_device *d);
+bool pci_msix_enabled(struct pci_device *d);
+void pci_msix_send(struct pci_device *d, unsigned vector); /* masked: pending; a vector that does not exist: nothing */
+
+static inline void pci_set16(uint8_t *p, uint16_t v) { p[0] = v; p[1] = v >> 8; }
+static inline void pci_set32(uint8_t *p, uint32_t v) { pci_set16(p, v); pci_set16(p + 2, v >> 16); }
+static inline uint16_t pci_get16(const uint8_t *p) { return p[0] | p[1] << 8; }
+static inline uint32_t pci_get32(const uint8_t *p) { return pci_get16(p) | (uint32_t)pci_get16(p + 2) << 16; }
