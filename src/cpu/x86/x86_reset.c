@@ -32,7 +32,7 @@ static void reset_msrs(struct x86_state *s, bool bsp)
     s->misc_enable = 1 | 1u << 11 | 1u << 12; /* fast strings; no BTS, no PEBS */
     s->tsc_aux = s->spec_ctrl = s->mcg_status = 0;
     s->feature_control = 1; /* locked, VMX off: what firmware leaves */
-    s->tsc_offset = 0;
+    s->tsc_offset = s->tsc_adjust = 0;
     s->mtrr_def = 0;
     memset(s->mtrr_fix, 0, sizeof(s->mtrr_fix));
     memset(s->mtrr_base, 0, sizeof(s->mtrr_base));

@@ -126,6 +126,7 @@ struct x86_state {
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, apic_base, misc_enable, tsc_aux, spec_ctrl, feature_control;
     uint64_t tsc_offset; /* guest TSC = host TSC + tsc_offset */
+    uint64_t tsc_adjust; /* IA32_TSC_ADJUST: what the guest itself has added to its TSC */
     uint64_t mtrr_def, mtrr_fix[11], mtrr_base[X86_NMTRR_VAR], mtrr_mask[X86_NMTRR_VAR];
     uint64_t mcg_status;
     uint32_t activity;         /* enum x86_activity */
