@@ -299,6 +299,8 @@ static gboolean process(void *opaque)
         end(m);
         return G_SOURCE_REMOVE;
     }
+    if (r.crashloaded)
+        emit(m, EVENT_GUEST_CRASHLOADED, CAUSE_NONE, NULL);
     if (r.panicked) {
         emit(m, EVENT_GUEST_PANICKED, CAUSE_GUEST_PANIC, NULL);
         do_shutdown(m, CAUSE_GUEST_PANIC);
@@ -398,6 +400,13 @@ void machine_guest_panicked(struct machine *m)
     struct machine_impl *i = request_begin(m);
     i->requests.panicked = true;
     request_end(i, true);
+}
+
+void machine_guest_crashloaded(struct machine *m)
+{
+    struct machine_impl *i = request_begin(m);
+    i->requests.crashloaded = true;
+    request_end(i, false);
 }
 
 void machine_report_io_error(struct machine *m, const struct block_io_error *e)

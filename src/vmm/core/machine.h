@@ -16,6 +16,7 @@
 #include "vmm/core/memory.h"
 #include "vmm/core/vclock.h"
 
+struct apic_group;
 struct device;
 struct vcpu;
 struct pci_bus;
@@ -30,7 +31,8 @@ enum machine_cause { CAUSE_NONE, CAUSE_HOST_QMP_QUIT, CAUSE_HOST_QMP_SYSTEM_RESE
                      CAUSE_GUEST_RESET, CAUSE_GUEST_PANIC, CAUSE_HOST_ERROR };
 
 /* Events that QMP forwards. `data` depends: cause for SHUTDOWN and RESET; a text for BLOCK_IO_ERROR. Called on the main thread. */
-enum machine_event { EVENT_SHUTDOWN, EVENT_RESET, EVENT_STOP, EVENT_RESUME, EVENT_POWERDOWN, EVENT_GUEST_PANICKED, EVENT_BLOCK_IO_ERROR };
+enum machine_event { EVENT_SHUTDOWN, EVENT_RESET, EVENT_STOP, EVENT_RESUME, EVENT_POWERDOWN, EVENT_GUEST_PANICKED, EVENT_BLOCK_IO_ERROR,
+                     EVENT_GUEST_CRASHLOADED };
 struct block_io_error { const char *device, *node, *operation /* "read" or "write" */, *action /* "stop", "report", "ignore" */, *reason; bool nospace; };
 
 struct machine_listener {
@@ -66,6 +68,7 @@ struct machine {
     const struct irq_line *isa_irqs; /* 16 lines (global system interrupts 0-15) */
     struct irq_line *gsi;          /* 24 lines of the I/O APIC */
     void *board;                   /* the board's own */
+    struct apic_group *apics;      /* local APICs (vmm/dev/apic.h) */
     void (*board_reset)(struct machine *m);           /* loads the boot state again (kernel registers, memory) */
     void (*board_powerdown)(struct machine *m);       /* the power button */
     /* what the accelerator's bus callbacks need from the interrupt controllers; set by the board */
@@ -106,6 +109,7 @@ void machine_request_powerdown(struct machine *m); /* power button */
 void machine_request_stop(struct machine *m, enum machine_state why);
 void machine_request_exit(struct machine *m, int status); /* isa-debug-exit */
 void machine_guest_panicked(struct machine *m);
+void machine_guest_crashloaded(struct machine *m); /* its crash kernel took over: an event, nothing more */
 void machine_report_io_error(struct machine *m, const struct block_io_error *e); /* copied; event, and stop when action is "stop" */
 
 /* vcpu.c: one thread each, named "CPU N/JIT". */

@@ -7,7 +7,7 @@
 /* What other threads asked for and the main loop has not done yet. */
 struct machine_requests {
     enum machine_cause reset, shutdown; /* CAUSE_NONE: not asked */
-    bool powerdown, exit, panicked, stop;
+    bool powerdown, exit, panicked, crashloaded, stop;
     enum machine_state stop_why;
     int exit_status;
     GPtrArray *io_errors; /* struct block_io_error *, texts owned */

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The list of all device classes. A new device adds one row. */
+#include <string.h>
+
+#include "vmm/core/device.h"
+
+#define DEVICE_CLASSES(X)      \
+    X(isa_serial_class)        \
+    X(isa_debugcon_class)      \
+    X(isa_debug_exit_class)    \
+    X(pvpanic_class)           \
+    X(port80_class)
+
+#define X(class) extern const struct device_class class;
+DEVICE_CLASSES(X)
+#undef X
+
+static const struct device_class *const classes[] = {
+#define X(class) &class,
+    DEVICE_CLASSES(X)
+#undef X
+    NULL
+};
+
+const struct device_class *device_class_find(const char *name)
+{
+    for (size_t i = 0; classes[i]; i++) {
+        if (!strcmp(classes[i]->name, name))
+            return classes[i];
+    }
+    return NULL;
+}
+
+const struct device_class *const *device_class_list(void)
+{
+    return classes;
+}
