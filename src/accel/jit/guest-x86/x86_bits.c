@@ -133,8 +133,8 @@ static bool translate_vex(struct x86_tr *t)
 static void emit_crc_byte(struct x86_tr *t, struct ir_arg acc, struct ir_arg byte)
 {
     struct ir_op *op = x86_tr_emit(t, IR_HOST, 8);
-    op->host = (struct ir_host){ .map = IR_MAP_0F38, .opcode = 0xf0, .pfx = 0xf2, .reg_kind = IR_HO_GPR, .reg_read = true,
-        .reg_write = true, .rm_kind = IR_HO_GPR, .rm_read = true, .gwidth = 4 };
+    op->host = (struct ir_host){ .map = IR_MAP_0F38, .opcode = 0xf0, .pfx = 0xf2, .reg_kind = IR_HO_GPR,
+        .reg_read = true, .reg_write = true, .rm_kind = IR_HO_GPR, .rm_read = true, .gwidth = 4 };
     op->a = byte;
     op->c = acc;
 }
@@ -151,8 +151,8 @@ static struct ir_arg second_byte(struct x86_tr *t, struct ir_arg src)
     return ret;
 }
 
-/* Sources of 8 and 16 bits go byte by byte (the CRC of a word is that of its two bytes in order), since host operands have
- * no such widths. */
+/* Sources of 8 and 16 bits go byte by byte (the CRC of a word is that of its two bytes in order), since host
+ * operands have no such widths. */
 static void emit_crc_narrow(struct x86_tr *t, unsigned size)
 {
     const struct x86_insn *in = t->in;

@@ -144,7 +144,9 @@ static void set_operand(uint8_t kind, unsigned n, uint8_t *ret_kind, uint8_t *re
 
 static void emit_row(struct x86_tr *t, const struct row *row, uint8_t pfx)
 {
-    static const uint8_t maps[] = { [X86_MAP_0F] = IR_MAP_0F, [X86_MAP_0F38] = IR_MAP_0F38, [X86_MAP_0F3A] = IR_MAP_0F3A };
+    static const uint8_t maps[] = {
+        [X86_MAP_0F] = IR_MAP_0F, [X86_MAP_0F38] = IR_MAP_0F38, [X86_MAP_0F3A] = IR_MAP_0F3A
+    };
     const struct x86_insn *in = t->in;
     bool store = row->flags & ST;
     bool emms = row->reg == KIND_N && row->rm == KIND_N;
@@ -190,13 +192,14 @@ static struct ir_arg vector_qword(struct x86_tr *t, bool xmm, unsigned n, bool h
     struct ir_arg ret = x86_vector_temp(t);
     struct ir_op *op = x86_tr_emit(t, IR_HOST, 8);
     op->host = (struct ir_host){ .map = high ? IR_MAP_0F3A : IR_MAP_0F, .opcode = high ? 0x16 : 0x7e, /* PEXTRQ, MOVQ */
-        .pfx = xmm ? 0x66 : 0, .w = true, .reg_kind = xmm ? IR_HO_XMM : IR_HO_MM, .reg = (uint8_t)n, .rm_kind = IR_HO_GPR,
-        .rm_write = true, .gwidth = 8, .has_imm = high, .imm = high };
+        .pfx = xmm ? 0x66 : 0, .w = true, .reg_kind = xmm ? IR_HO_XMM : IR_HO_MM, .reg = (uint8_t)n,
+        .rm_kind = IR_HO_GPR, .rm_write = true, .gwidth = 8, .has_imm = high, .imm = high };
     op->a = ret;
     return ret;
 }
 
-/* MASKMOVQ, MASKMOVDQU: the bytes of `reg` selected by the high bits of `rm`'s bytes go to [rDI] (DS, or the override). */
+/* MASKMOVQ, MASKMOVDQU: the bytes of `reg` selected by the high bits of `rm`'s bytes go to [rDI] (DS or the
+ * override). */
 static void emit_maskmov(struct x86_tr *t, bool xmm)
 {
     const struct x86_insn *in = t->in;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The few x87, MMX and SSE instructions whose operands do not fit an IR_HOST operation. Light code: the guest's vector and
- * x87 state is in the host's registers while these run.
+ * The few x87, MMX and SSE instructions whose operands do not fit an IR_HOST operation. Light code: the guest's
+ * vector and x87 state is in the host's registers while these run.
  */
 #include "accel/jit/guest-x86/x86_helpers.h"
 
@@ -13,7 +13,8 @@ uint64_t x86_h_fwait_check(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t
     return 0;
 }
 
-/* Half of MASKMOVDQU, or MASKMOVQ. All eight bytes are probed first, so that a fault comes before its first byte is written. */
+/* Half of MASKMOVDQU, or MASKMOVQ. All eight bytes are probed first, so that a fault comes before its first byte is
+ * written. */
 uint64_t x86_h_maskmov(struct jit_cpu *cpu, uint64_t lin, uint64_t data, uint64_t mask)
 {
     unsigned mmu = JIT_MODE_MMU(cpu->mode);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Walks every opcode of the 0F, 0F38, 0F3A, x87 and BMI maps with every mandatory prefix and compares what the
- * translator makes of it with two judges: capstone (is this a vector instruction, what size is its memory operand) and the
- * host itself (which bytes it touches, does it want alignment, does it write, which registers and flags change).
+ * translator makes of it with two judges: capstone (is this a vector instruction, where does it end) and the host
+ * itself (which bytes it touches, does it want alignment, does it write, which registers and flags change).
  */
 #define x86_insn capstone_x86_insn /* both have one */
 #include <capstone/capstone.h>
@@ -135,8 +135,8 @@ static void each_vex(encoding_fn fn, void *opaque)
 {
     for (unsigned n = 0; n < 2 * 2 * 4 * 2 * 256; n++) { /* map, vvvv used, pp, W, opcode */
         uint8_t vvvv = n >> 11 & 1 ? 0x68 /* rdx */ : 0x78;
-        struct encoding e = { .code = { 0xc4, (uint8_t)(0xe2 + (n >> 12)), (uint8_t)((n >> 8 & 1) << 7 | vvvv | (n >> 9 & 3)),
-                                        (uint8_t)n }, .len = 4 };
+        uint8_t map = (uint8_t)(0xe2 + (n >> 12)), w_vvvv_pp = (uint8_t)((n >> 8 & 1) << 7 | vvvv | (n >> 9 & 3));
+        struct encoding e = { .code = { 0xc4, map, w_vvvv_pp, (uint8_t)n }, .len = 4 };
         each_modrm(e, fn, opaque);
     }
 }
@@ -162,8 +162,8 @@ static bool is_avx_reg(unsigned reg)
 
 static bool in_groups(const cs_insn *insn)
 {
-    static const uint8_t groups[] = { X86_GRP_MMX, X86_GRP_SSE1, X86_GRP_SSE2, X86_GRP_SSE3, X86_GRP_SSSE3, X86_GRP_SSE41,
-        X86_GRP_SSE42, X86_GRP_AES, X86_GRP_PCLMUL, X86_GRP_SHA, X86_GRP_BMI, X86_GRP_BMI2, X86_GRP_ADX, X86_GRP_FPU };
+    static const uint8_t groups[] = { X86_GRP_MMX, X86_GRP_SSE1, X86_GRP_SSE2, X86_GRP_SSE3, X86_GRP_SSSE3,
+        X86_GRP_SSE41, X86_GRP_SSE42, X86_GRP_AES, X86_GRP_PCLMUL, X86_GRP_SHA, X86_GRP_BMI, X86_GRP_BMI2, X86_GRP_ADX, X86_GRP_FPU };
     for (unsigned i = 0; i < insn->detail->groups_count; i++)
         if (memchr(groups, insn->detail->groups[i], sizeof groups))
             return true;
@@ -175,8 +175,8 @@ static bool capstone_says(const cs_insn *insn)
 {
     static const unsigned others[] = { X86_INS_SFENCE, X86_INS_LFENCE, X86_INS_MFENCE, X86_INS_LDMXCSR, X86_INS_STMXCSR,
         X86_INS_FXSAVE, X86_INS_FXSAVE64, X86_INS_FXRSTOR, X86_INS_FXRSTOR64, X86_INS_PREFETCHNTA, X86_INS_PREFETCHT0,
-        X86_INS_PREFETCHT1, X86_INS_PREFETCHT2, X86_INS_CLFLUSH, X86_INS_POPCNT, X86_INS_TZCNT, X86_INS_LZCNT, X86_INS_PAUSE,
-        X86_INS_MONITOR, X86_INS_MWAIT };
+        X86_INS_PREFETCHT1, X86_INS_PREFETCHT2, X86_INS_CLFLUSH, X86_INS_POPCNT, X86_INS_TZCNT, X86_INS_LZCNT,
+        X86_INS_PAUSE, X86_INS_MONITOR, X86_INS_MWAIT };
     static const unsigned sse4a[] = { X86_INS_EXTRQ, X86_INS_INSERTQ, X86_INS_MOVNTSS, X86_INS_MOVNTSD };
     const cs_x86 *x86 = &insn->detail->x86;
     for (unsigned i = 0; i < G_N_ELEMENTS(others); i++)
@@ -187,7 +187,8 @@ static bool capstone_says(const cs_insn *insn)
             return false;
     bool vex = insn->bytes[0] == 0xc4;
     for (unsigned i = 0; vex && i < x86->op_count; i++)
-        if (x86->operands[i].type == X86_OP_REG && (is_vector_reg(x86->operands[i].reg) || is_avx_reg(x86->operands[i].reg)))
+        if (x86->operands[i].type == X86_OP_REG &&
+            (is_vector_reg(x86->operands[i].reg) || is_avx_reg(x86->operands[i].reg)))
             return false; /* AVX */
     if (in_groups(insn) || insn->id == X86_INS_MOVBE || insn->id == X86_INS_CRC32 || insn->id == X86_INS_RDRAND ||
         insn->id == X86_INS_RDSEED || (x86->opcode[0] >= 0xd8 && x86->opcode[0] <= 0xdf))
@@ -252,12 +253,12 @@ static int run(struct host *h, const struct x86_insn *in, struct regs *r)
     }
     register uint64_t flags __asm__("r8") = r->flags;
     register uint8_t *code __asm__("r9") = h->code;
-    __asm__ volatile("lea -256(%%rsp), %%rsp\n\tpushq %%r8\n\tpopfq\n\tcall *%%r9\n\tpushfq\n\tpopq %%r8\n\tlea 256(%%rsp), %%rsp\n\t"
-                     "fninit"
+    __asm__ volatile("lea -256(%%rsp), %%rsp\n\tpushq %%r8\n\tpopfq\n\tcall *%%r9\n\tpushfq\n\tpopq %%r8\n\t"
+                     "lea 256(%%rsp), %%rsp\n\tfninit"
                      : "+a"(r->rax), "+c"(r->rcx), "+d"(r->rdx), "+b"(r->rbx), "+r"(flags), "+r"(code)
                      :
-                     : "memory", "cc", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "st",
-                       "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)");
+                     : "memory", "cc", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                       "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)");
     r->flags = flags & X86_FL_ARITH;
     return 0;
 }

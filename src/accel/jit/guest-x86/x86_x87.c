@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The x87 unit, opcodes D8-DF and WAIT: the guest's x87 state is the host's, so nearly every instruction is passed on as it is.
- * Source: SDM vol. 2, appendix A.5 (escape opcodes) and the instructions' pages.
+ * The x87 unit, opcodes D8-DF and WAIT: the guest's x87 state is the host's, so nearly every instruction is passed on as
+ * it is. Source: SDM vol. 2, appendix A.5 (escape opcodes) and the instructions' pages.
  */
 #include "accel/jit/guest-x86/x86_helpers.h"
 #include "accel/jit/guest-x86/x86_vector.h"
@@ -28,9 +28,9 @@ static const struct { uint8_t size, access; } form_mem[] = {
  * them (D9 D8, DC D0, DD C8, DE D0, DF C0-DF) are among them. */
 static const uint8_t reg_forms[8][8] = {
     { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, /* D8 */
-    { 0xff, 0xff, 0x01, 0xff, 0x33, 0x7f, 0xff, 0xff }, /* D9: FLD FXCH FNOP FSTP; FCHS FABS FTST FXAM; constants; others */
+    { 0xff, 0xff, 0x01, 0xff, 0x33, 0x7f, 0xff, 0xff }, /* D9: FLD FXCH FNOP FSTP; FCHS FABS FTST FXAM; FLD1... */
     { 0xff, 0xff, 0xff, 0xff, 0x00, 0x02, 0x00, 0x00 }, /* DA: FCMOVcc; FUCOMPP */
-    { 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0x00 }, /* DB: FCMOVNcc; FNCLEX FNINIT and 8087/80287 ones; FUCOMI FCOMI */
+    { 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0x00 }, /* DB: FCMOVNcc; FNCLEX FNINIT, old ones; FUCOMI FCOMI */
     { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, /* DC */
     { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00, 0x00 }, /* DD: FFREE FXCH FST FSTP FUCOM FUCOMP */
     { 0xff, 0xff, 0xff, 0x02, 0xff, 0xff, 0xff, 0xff }, /* DE: FCOMPP is D9 */
