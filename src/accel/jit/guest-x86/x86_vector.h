@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Shared by the files that hand a guest instruction to the host as itself (IR_HOST): x86_vector.c (MMX, SSE..., and the
- * entry), x86_x87.c (the x87 unit), x86_bits.c (BMI, ADX, MOVBE, CRC32, RDRAND). Each entry answers like x86_translate_vector.
+ * entry), x86_x87.c (the x87 unit), x86_bits.c (BMI, ADX, MOVBE, CRC32, RDRAND). Each entry answers like
+ * x86_translate_vector.
  */
 #pragma once
 

@@ -163,7 +163,8 @@ static bool is_avx_reg(unsigned reg)
 static bool in_groups(const cs_insn *insn)
 {
     static const uint8_t groups[] = { X86_GRP_MMX, X86_GRP_SSE1, X86_GRP_SSE2, X86_GRP_SSE3, X86_GRP_SSSE3,
-        X86_GRP_SSE41, X86_GRP_SSE42, X86_GRP_AES, X86_GRP_PCLMUL, X86_GRP_SHA, X86_GRP_BMI, X86_GRP_BMI2, X86_GRP_ADX, X86_GRP_FPU };
+        X86_GRP_SSE41, X86_GRP_SSE42, X86_GRP_AES, X86_GRP_PCLMUL, X86_GRP_SHA, X86_GRP_BMI, X86_GRP_BMI2,
+        X86_GRP_ADX, X86_GRP_FPU };
     for (unsigned i = 0; i < insn->detail->groups_count; i++)
         if (memchr(groups, insn->detail->groups[i], sizeof groups))
             return true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The x87 unit, opcodes D8-DF and WAIT: the guest's x87 state is the host's, so nearly every instruction is passed on as
- * it is. Source: SDM vol. 2, appendix A.5 (escape opcodes) and the instructions' pages.
+ * The x87 unit, opcodes D8-DF and WAIT: the guest's x87 state is the host's, so nearly every instruction is passed on
+ * as it is. Source: SDM vol. 2, appendix A.5 (escape opcodes) and the instructions' pages.
  */
 #include "accel/jit/guest-x86/x86_helpers.h"
 #include "accel/jit/guest-x86/x86_vector.h"
