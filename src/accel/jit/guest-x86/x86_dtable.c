@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Descriptor table registers, and the instructions that ask about selectors: LGDT... SIDT, LLDT, LTR, SLDT, STR, LAR, LSL,
- * VERR, VERW, ARPL (SDM vol. 2; vol. 3, 2.4 and 5.10). Light.
+ * Descriptor table registers, and the instructions that ask about selectors: LGDT... SIDT, LLDT, LTR, SLDT, STR, LAR,
+ * LSL, VERR, VERW, ARPL (SDM vol. 2; vol. 3, 2.4 and 5.10). Light.
  */
 #include "accel/jit/guest-x86/x86_system.h"
 
@@ -106,7 +106,8 @@ uint64_t x86_h_ltr(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
     x86_need(cpu, !(sel & 4u), X86_GP, sel);
     x86_need_descriptor(cpu, sel, d, X86_GP);
     unsigned type = X86_D_TYPE(d[1]);
-    x86_need(cpu, !(d[1] & X86_D_S) && (type == X86_SYS_TSS32 || (type == X86_SYS_TSS16 && !x86_long(cpu))), X86_GP, sel);
+    bool available = type == X86_SYS_TSS32 || (type == X86_SYS_TSS16 && !x86_long(cpu));
+    x86_need(cpu, !(d[1] & X86_D_S) && available, X86_GP, sel);
     x86_need(cpu, d[1] & X86_D_P, X86_NP, sel);
     uint64_t base = system_base(cpu, sel, d);
     x86_descriptor_set(cpu, sel, d, X86_D_BUSY);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Far JMP, CALL and RET (SDM vol. 2, those entries; vol. 3, 5.8), and the stacks that they, IRET and interrupts use. Light.
+ * Far JMP, CALL and RET (SDM vol. 2, those entries; vol. 3, 5.8), and the stacks that they, IRET and interrupts use.
+ * Light.
  */
 #include "accel/jit/guest-x86/x86_system.h"
 
@@ -38,7 +39,11 @@ void x86_stack_push(struct jit_cpu *cpu, struct x86_stack *st, const uint64_t *s
         return;
     }
     uint64_t lin = stack_lin(cpu, st, sp, bytes, JIT_ACC_WRITE);
-    uint8_t *p = jit_host_ptr(cpu, lin, JIT_ACC(bytes, JIT_ACC_WRITE, st->mmu), NULL);
+    uint8_t *p = NULL;
+    if ((lin & 0xfff) + bytes <= 0x1000) { /* asked for the first push, so that CR2 names it when it faults */
+        p = jit_host_ptr(cpu, lin + bytes - size, JIT_ACC(size, JIT_ACC_WRITE, st->mmu), NULL);
+        p = p ? p - (bytes - size) : NULL;
+    }
     if (p && size == 8) {
         for (unsigned i = 0; i < n; i++) {
             ((volatile uint64_t *)p)[i] = slots[i];
@@ -313,7 +318,8 @@ static void far_protected(struct jit_cpu *cpu, const struct far *f)
 
 static uint64_t far_go(struct jit_cpu *cpu, uint64_t sel, uint64_t off, uint64_t c, bool call)
 {
-    struct far f = { .sel = (uint16_t)sel, .opsize = (unsigned)c & 0xffu, .len = (unsigned)(c >> 8) & 0xffu, .call = call };
+    struct far f = { .sel = (uint16_t)sel, .opsize = (unsigned)c & 0xffu, .call = call };
+    f.len = (unsigned)(c >> 8) & 0xffu;
     f.off = off & x86_mask(f.opsize);
     if (x86_protected(cpu)) {
         far_protected(cpu, &f);

@@ -19,7 +19,7 @@
     H(ret_far)      /* a: bytes to pop, c: opsize. EXIT */                                                 \
     H(iret)         /* c: opsize | len << 8. EXIT */                                                       \
     H(int_soft)     /* a: vector, b: len, c: enum jit_event. Never returns (leaves with the event; IOPL checked for VM86) */ \
-    H(syscall)      /* a: len. EXIT */                                                                    \
+    H(syscall)      /* a: len, or (faster, when above 15) next rip. EXIT */                                 \
     H(sysret)       /* c: opsize. EXIT */                                                                 \
     H(sysenter)     /* EXIT */                                                                            \
     H(sysexit)      /* c: opsize. EXIT */                                                                 \
@@ -108,6 +108,7 @@ void x86_task_switch(struct jit_cpu *cpu, uint16_t tss_sel, const uint32_t desc[
 bool x86_set_cr0(struct jit_cpu *cpu, uint64_t v);
 bool x86_set_cr3(struct jit_cpu *cpu, uint64_t v);
 bool x86_set_cr4(struct jit_cpu *cpu, uint64_t v);
+bool x86_set_efer(struct jit_cpu *cpu, uint64_t v);
 bool x86_set_rflags(struct jit_cpu *cpu, uint64_t v, uint64_t mask); /* arithmetic part to cc */
 /* I/O permission: IOPL or the TSS bit map; raises #GP(0). */
 void x86_io_check(struct jit_cpu *cpu, unsigned port, unsigned size);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Delivery of exceptions and interrupts (SDM vol. 3, chapter 6; 20.1.4 for real mode, 20.3 from virtual 8086 mode). Light.
+ * Delivery of exceptions and interrupts (SDM vol. 3, chapter 6; 20.1.4 for real mode, 20.3 from virtual 8086 mode).
+ * Light.
  *
- * A fault met during delivery unwinds to the run loop through jit_raise, with nothing of the guest's registers changed; the
- * run loop calls x86_deliver again with that fault, and jit_cpu.delivering tells what it interrupted.
+ * A fault met during delivery unwinds to the run loop through jit_raise, with nothing of the guest's registers changed;
+ * the run loop calls x86_deliver again with that fault, and jit_cpu.delivering tells what it interrupted.
  */
 #include "accel/jit/guest-x86/x86_system.h"
 
@@ -234,8 +235,8 @@ static enum x86_delivering combine(enum x86_delivering first, enum x86_deliverin
     }
 }
 
-/* RF as pushed: faults set it, so that the restarted instruction meets no instruction breakpoint again; #DB does not (SDM vol.
- * 3, 17.3.1.1). */
+/* RF as pushed: faults set it, so that the restarted instruction meets no instruction breakpoint again; #DB does not
+ * (SDM vol. 3, 17.3.1.1). */
 static uint64_t pushed_flags(const struct jit_cpu *cpu, enum jit_event event, unsigned vector)
 {
     uint64_t flags = jit_get_rflags(cpu);

@@ -27,9 +27,6 @@ static void iret_commit(struct jit_cpu *cpu, uint64_t rip, uint64_t flags, uint6
     cpu->s.rip = rip;
     cpu->s.nmi_blocked = 0;
     jit_mode_changed(cpu);
-    if (cpu->s.rflags & X86_FL_IF) {
-        jit_check_interrupts(cpu);
-    }
 }
 
 static void iret_real(struct jit_cpu *cpu, unsigned size)

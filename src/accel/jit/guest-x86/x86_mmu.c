@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Page walks (SDM vol. 3, chapter 4): no paging, 32-bit, PAE, and 4-level. 5-level paging is not offered to guests. Light.
+ * Page walks (SDM vol. 3, chapter 4): no paging, 32-bit, PAE, and 4-level. 5-level paging is not offered to guests.
+ * Light.
  */
 #include "accel/jit/engine/jit_cpu.h"
 

@@ -3,8 +3,8 @@
  * SYSCALL, SYSRET, SYSENTER, SYSEXIT (SDM vol. 2, those entries; APM vol. 2, 6.1). Segments come from MSRs, not from
  * descriptor tables. Light.
  *
- * Vendors differ: AMD has SYSCALL and SYSRET outside 64-bit code, Intel does not. SYSENTER works in long mode, as Intel has
- * it; a SYSRET to a non-canonical address faults in the kernel, as Intel has it.
+ * Vendors differ: AMD has SYSCALL and SYSRET outside 64-bit code, Intel does not. SYSENTER works in long mode, as Intel
+ * has it; a SYSRET to a non-canonical address faults in the kernel, as Intel has it.
  */
 #include "accel/jit/guest-x86/x86_system.h"
 
@@ -23,9 +23,6 @@ static void done(struct jit_cpu *cpu, uint64_t rip)
 {
     cpu->s.rip = rip;
     jit_mode_changed(cpu);
-    if (cpu->s.rflags & X86_FL_IF) {
-        jit_check_interrupts(cpu);
-    }
 }
 
 static void need_syscall(struct jit_cpu *cpu)
@@ -42,7 +39,7 @@ uint64_t x86_h_syscall(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
     struct x86_state *s = &cpu->s;
     need_syscall(cpu);
     unsigned cs = s->star >> 32 & 0xfffcu;
-    uint64_t next = x86_next_rip(cpu, (unsigned)a), rip;
+    uint64_t next = a > 15 ? a : x86_next_rip(cpu, (unsigned)a), rip; /* finding rip costs a search */
     s->gpr[X86_RCX] = next;
     if (x86_long(cpu)) {
         uint64_t flags = jit_get_rflags(cpu) & ~(uint64_t)X86_FL_RF;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the files on segmentation, far control transfers, interrupts and tasks share (x86_seg.c, x86_dtable.c, x86_far.c,
- * x86_iret.c, x86_syscall.c, x86_int.c, x86_task.c). Light code.
+ * What the files on segmentation, far control transfers, interrupts and tasks share (x86_seg.c, x86_dtable.c,
+ * x86_far.c, x86_iret.c, x86_syscall.c, x86_int.c, x86_task.c). Light code.
  *
  * All of them keep one order: read and check everything, store what goes to memory (a store may fault; what it leaves
  * below the stack pointer is nobody's), then change registers, which cannot fail.
@@ -96,8 +96,8 @@ static inline bool x86_is_writable_data(uint32_t d1)
 /* ---- x86_seg.c ---- */
 /* x86_read_descriptor, and #GP (or `vector`) with the selector where it is beyond its table. */
 void x86_need_descriptor(struct jit_cpu *cpu, uint16_t sel, uint32_t ret[2], unsigned vector);
-/* Upper half of a 16-byte system descriptor: bits 32-63 of the base; `vector` where it is beyond the table or its type field
- * is not zero. */
+/* Upper half of a 16-byte system descriptor: bits 32-63 of the base; `vector` where it is beyond the table or its type
+ * field is not zero. */
 uint32_t x86_descriptor_high(struct jit_cpu *cpu, uint16_t sel, unsigned vector);
 /* Sets a type bit (accessed, busy) in the descriptor in memory. May fault. */
 void x86_descriptor_set(struct jit_cpu *cpu, uint16_t sel, uint32_t d[2], uint32_t bit);
@@ -112,8 +112,8 @@ void x86_set_seg_real(struct jit_cpu *cpu, enum x86_seg seg, uint16_t sel); /* r
 /* SS: its attributes keep `cpl`, which is where x86_cpl finds it. */
 void x86_set_ss_null(struct jit_cpu *cpu, unsigned cpl);
 void x86_set_seg_null(struct jit_cpu *cpu, enum x86_seg seg, uint16_t sel);
-/* Checks a stack segment for privilege `cpl` (SDM vol. 3, 5.7 and 5.8.5): `vector` is #GP, or #TS when the selector came from
- * a TSS; #SS when not present. The selector is not null. */
+/* Checks a stack segment for privilege `cpl` (SDM vol. 3, 5.7 and 5.8.5): `vector` is #GP, or #TS when the selector
+ * came from a TSS; #SS when not present. The selector is not null. */
 void x86_check_ss(struct jit_cpu *cpu, uint16_t sel, const uint32_t d[2], unsigned cpl, unsigned vector);
 /* Data segment (not SS) at privilege `cpl`. */
 void x86_check_data(struct jit_cpu *cpu, uint16_t sel, const uint32_t d[2], unsigned cpl, unsigned vector);
@@ -136,8 +136,8 @@ void x86_stack_current(const struct jit_cpu *cpu, struct x86_stack *ret);
 void x86_stack_push(struct jit_cpu *cpu, struct x86_stack *st, const uint64_t *slots, unsigned n, unsigned size);
 void x86_stack_read(struct jit_cpu *cpu, struct x86_stack *st, uint64_t *ret, unsigned n, unsigned size);
 void x86_put_sp(struct jit_cpu *cpu, uint64_t sp, uint64_t mask);
-/* The stack for a change to inner privilege `cpl`, from the TSS (SDM vol. 3, 5.8.5): in long mode RSPn, or IST when ist is
- * not 0. *ret_ss is the selector, ret_d its descriptor (not in long mode, where SS becomes null). */
+/* The stack for a change to inner privilege `cpl`, from the TSS (SDM vol. 3, 5.8.5): in long mode RSPn, or IST when ist
+ * is not 0. *ret_ss is the selector, ret_d its descriptor (not in long mode, where SS becomes null). */
 void x86_stack_inner(struct jit_cpu *cpu, unsigned cpl, unsigned ist, struct x86_stack *ret, uint16_t *ret_ss,
                      uint32_t ret_d[2]);
 /* Loads SS and the stack pointer of x86_stack_inner. */

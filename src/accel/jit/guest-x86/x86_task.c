@@ -3,8 +3,8 @@
  * Task switch (SDM vol. 3, 7.2 and 7.3). Light.
  *
  * Up to the commit point faults belong to the old task and leave everything as it was. After it they belong to the new
- * task and are raised at its first instruction (SDM vol. 3, 7.3): s.rip is then the new task's, so they must not go through
- * jit_raise under generated code, which would look s.rip up.
+ * task and are raised at its first instruction (SDM vol. 3, 7.3): s.rip is then the new task's, so they must not go
+ * through jit_raise under generated code, which would look s.rip up.
  */
 #include "accel/jit/guest-x86/x86_system.h"
 
@@ -322,7 +322,4 @@ void x86_task_switch(struct jit_cpu *cpu, uint16_t tss_sel, const uint32_t desc[
         task_trap(cpu);
     }
     jit_mode_changed(cpu);
-    if (s->rflags & X86_FL_IF) {
-        jit_check_interrupts(cpu);
-    }
 }
