@@ -117,6 +117,8 @@ struct jit_cpu {
     unsigned index;
     struct jit_vcpu *vcpu; /* the engine's own part */
     uint64_t mxcsr_mask;
+    uint8_t debug_hit;     /* data breakpoints (DR0-3) that the current instruction met: x86_debug.c */
+    uint8_t debug_rf;      /* RFLAGS.RF was set when it began */
     void *guest_priv;      /* guest-x86's own, if it needs any */
     _Alignas(64) struct jit_jump jumps[JIT_JUMPS];
     _Alignas(4096) struct jit_tlb_entry tlb[JIT_NMMU][JIT_TLB_SIZE];
