@@ -155,7 +155,7 @@ static void mark_targets(struct x86_run *run)
 bool x86_run_decode(struct x86_run *run, unsigned max_insns, uint64_t *ret_gva, uint32_t *ret_error)
 {
     struct x86_tr *t = &run->t;
-    uint64_t rip = t->r->rip, targets[X86_RUN_MAX], end = rip;
+    uint64_t rip = t->r->rip, targets[X86_RUN_MAX];
     unsigned ntargets = 0;
     if (max_insns > X86_RUN_MAX)
         max_insns = X86_RUN_MAX;
@@ -191,7 +191,6 @@ bool x86_run_decode(struct x86_run *run, unsigned max_insns, uint64_t *ret_gva, 
             break;
         run->nslots++;
         uint64_t next = x86_wrap_rip(t->code, rip + s->in.len);
-        end = rip + s->in.len;
         if (s->status == X86_DECODED)
             s->flow = (uint8_t)flow_of(t->code, &s->in);
         if (s->flow == X86_FLOW_COND || s->flow == X86_FLOW_JMP)
@@ -205,7 +204,6 @@ bool x86_run_decode(struct x86_run *run, unsigned max_insns, uint64_t *ret_gva, 
         }
         rip = next;
     }
-    t->r->guest_bytes = (uint32_t)(end - t->r->rip);
     mark_targets(run);
     return true;
 }

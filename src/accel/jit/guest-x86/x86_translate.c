@@ -445,6 +445,7 @@ static void emit_run(struct x86_run *run)
         }
         t->ended = false;
         begin_slot(t, s, i == 0);
+        t->r->guest_bytes = (uint32_t)(s->rip + s->in.len - t->r->rip);
         translate_one(t, s);
         if (!t->ended && (i + 1 == run->nslots || run->slots[i + 1].rip != t->next))
             x86_exit_jmp(t, t->next, 0, 0);
