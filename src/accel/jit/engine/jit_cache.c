@@ -44,6 +44,9 @@ static void region_free(struct jit_region *r)
     g_slist_free_full(r->incoming, g_free);
     g_free(r->insns);
     g_free(r->exits);
+    if (r->ir)
+        g_free(r->ir->ops);
+    g_free(r->ir);
     g_free(r);
 }
 
@@ -230,6 +233,10 @@ static struct jit_region *translate(struct jit_cpu *cpu, uint64_t rip, uint64_t 
     log_at(LOG_OUT_ASM, "region %" G_GINT64_MODIFIER "x mode %x gpa %" G_GINT64_MODIFIER "x: %u insns %u bytes -> %p, %u bytes", rip,
            cpu->mode, gpa, ir->ninsns, ir->guest_bytes, (void *)at, r->code_size);
 
+    if (m->interpret) {
+        r->ir = g_memdup2(ir, sizeof(*ir));
+        r->ir->ops = g_memdup2(ir->ops, ir->nops * sizeof(*ir->ops));
+    }
     m->by_code[m->nregions] = r;
     atomic_store_explicit(&m->nregions, m->nregions + 1, memory_order_release);
     if (!keep) {

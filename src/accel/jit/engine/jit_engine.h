@@ -49,6 +49,7 @@ struct jit_region {
     _Atomic bool dead;
     struct jit_region *_Atomic next; /* in the hash bucket */
     GSList *incoming;   /* struct jit_link *: chained jumps into this region */
+    struct ir_region *ir; /* kept for the interpreter, else NULL */
 };
 struct jit_link { struct jit_region *from; unsigned exit; };
 
@@ -99,7 +100,8 @@ struct jit_vcpu {
     bool kernel_nonglobal_code;
     /* Entries of tlb[] that a change of address space must drop; more than fit: all. */
     unsigned nfilled[JIT_NMMU]; uint16_t filled[JIT_NMMU][JIT_FILL_LOG];
-    sigjmp_buf outside;       /* where jit_raise goes when no generated code runs */
+    sigjmp_buf outside;       /* where jit_raise and jit_leave go when no generated code runs, */
+    int outside_why;          /* with this enum jit_leave */
     uint8_t fetch_page[4096]; /* code in MMIO */
     bool isolated;
     char *error;

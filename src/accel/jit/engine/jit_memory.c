@@ -227,8 +227,10 @@ void jit_sync_rip(struct jit_cpu *cpu)
 
 void jit_leave(struct jit_cpu *cpu, enum jit_leave why)
 {
-    if (!cpu->in_code)
+    if (!cpu->in_code) {
+        cpu->vcpu->outside_why = (int)why;
         jit_raise_outside(cpu);
+    }
     cpu->machine->thunks.unwind(cpu, why);
 }
 

@@ -132,6 +132,8 @@ static bool has_work(const struct jit_cpu *cpu)
 static int execute(struct jit_vcpu *v, struct jit_region *r)
 {
     struct jit_cpu *cpu = v->cpu;
+    if (r->ir)
+        return sigsetjmp(v->outside, 0) ? v->outside_why : ir_interp(cpu, r->ir);
     cpu->in_code = 1;
     cpu->vec_saved = 0;
     int why = v->machine->thunks.enter(cpu, r->entry);
