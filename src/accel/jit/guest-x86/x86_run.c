@@ -159,7 +159,7 @@ bool x86_run_decode(struct x86_run *run, unsigned max_insns, uint64_t *ret_gva, 
     unsigned ntargets = 0;
     if (max_insns > X86_RUN_MAX)
         max_insns = X86_RUN_MAX;
-    run->nslots = run->nstubs = 0;
+    run->nslots = run->nstubs = run->nexits = run->npending = 0;
     run->page[0] = run->page[1] = NULL;
     run->page_lin = linear(run, rip) & ~(uint64_t)(PAGE - 1);
     while (run->nslots < max_insns) {
@@ -290,6 +290,24 @@ static bool effect(const struct x86_insn *in, unsigned code, uint16_t *use, uint
     return false;
 }
 
+/* Remembers that the translation depends on these bytes. False when they are not all in the first page, the only one that is
+ * certainly watched for writes. */
+static bool note_scan(struct x86_run *run, uint64_t rip, unsigned len)
+{
+    struct ir_region *r = run->t.r;
+    uint64_t lin = linear(run, rip);
+    unsigned off = lin & (PAGE - 1);
+    if (lin - off != run->page_lin || off + len > PAGE)
+        return false;
+    if (r->scan_lo == r->scan_hi) {
+        r->scan_lo = off;
+        r->scan_hi = off + len;
+    }
+    r->scan_lo = MIN(r->scan_lo, off);
+    r->scan_hi = MAX(r->scan_hi, off + len);
+    return true;
+}
+
 static uint16_t live_at(struct x86_run *run, uint64_t rip, unsigned budget, unsigned depth)
 {
     uint16_t live = 0, killed = 0;
@@ -299,7 +317,8 @@ static uint16_t live_at(struct x86_run *run, uint64_t rip, unsigned budget, unsi
         uint64_t gva;
         uint32_t error;
         uint16_t use, def;
-        if (decode_at(run, rip, false, &in, &status, &gva, &error) != FETCHED || status != X86_DECODED)
+        if (decode_at(run, rip, false, &in, &status, &gva, &error) != FETCHED || status != X86_DECODED ||
+            !note_scan(run, rip, in.len))
             break;
         uint64_t next = x86_wrap_rip(run->t.code, rip + in.len);
         enum x86_flow flow = flow_of(run->t.code, &in);

@@ -12,7 +12,8 @@
 #include "accel/jit/guest-x86/x86_insn.h"
 
 #define X86_RUN_MAX 128   /* instructions in a region */
-#define X86_STUBS_MAX 40  /* branches out of it; below HOST_MAX_EXITS with what else leaves */
+#define X86_EXITS_MAX 56  /* ways out by EXIT_JMP: below HOST_MAX_EXITS with those that the next instruction may add */
+#define X86_STUBS_MAX 64
 
 enum x86_flow {
     X86_FLOW_NEXT, /* goes on (as far as pass 1 knows) */
@@ -39,8 +40,8 @@ struct x86_run {
     struct x86_tr t; /* first: see x86_run_of */
     const uint8_t *page[2];
     uint64_t page_lin; /* linear address of page[0] */
-    unsigned nslots, nstubs;
-    struct { uint64_t rip; unsigned label; } stubs[X86_STUBS_MAX + 4];
+    unsigned nslots, nstubs, nexits /* EXIT_JMPs so far */, npending /* labels of slots, not yet placed */;
+    struct { uint64_t rip; unsigned label; } stubs[X86_STUBS_MAX];
     struct x86_slot slots[X86_RUN_MAX];
 };
 

@@ -240,6 +240,7 @@ static unsigned slot_label(struct x86_tr *t, struct x86_slot *s)
     if (!s->labelled) {
         s->label = (uint16_t)ir_new_label(t->r);
         s->labelled = true;
+        x86_run_of(t)->npending++;
     }
     return s->label;
 }
@@ -305,6 +306,7 @@ void x86_exit_jmp(struct x86_tr *t, uint64_t rip, unsigned hint, uint64_t ret_ri
     op->cflags = (uint8_t)hint;
     op->c = ir_i((int64_t)ret_rip);
     op->fuse = x86_run_flags_live(x86_run_of(t), rip);
+    x86_run_of(t)->nexits++;
     t->ended = true;
 }
 
@@ -384,9 +386,8 @@ static void translate_one(struct x86_tr *t, const struct x86_slot *s)
 static bool has_room(const struct x86_run *run)
 {
     const struct ir_region *r = run->t.r;
-    unsigned stubs = X86_STUBS_MAX + r->nlabels;
-    return r->nops + 64 + 2 * stubs <= IR_MAX_OPS && r->ntemps + 32 <= IR_MAX_TEMPS && r->nlabels + 8 <= IR_MAX_LABELS &&
-           run->nstubs < X86_STUBS_MAX;
+    return r->nops + 64 + 2 * X86_STUBS_MAX <= IR_MAX_OPS && r->ntemps + 32 <= IR_MAX_TEMPS && r->nlabels + 8 <= IR_MAX_LABELS &&
+           run->nstubs + run->nexits + run->npending < X86_EXITS_MAX;
 }
 
 static void irq_check(struct x86_tr *t, uint64_t rip)
@@ -422,6 +423,7 @@ static void begin_slot(struct x86_tr *t, struct x86_slot *s, bool first)
     if (s->target && !(t->mode & JIT_MODE_SINGLE)) {
         x86_place_label(t, slot_label(t, s));
         s->placed = true;
+        x86_run_of(t)->npending--;
     }
     if (first || s->backward)
         irq_check(t, s->rip);
@@ -460,7 +462,7 @@ bool x86_translate(struct jit_cpu *cpu, struct ir_region *region, unsigned max_i
     run.t = (struct x86_tr){ .cpu = cpu, .r = region, .mode = region->mode,
                              .code = code_sizes[JIT_MODE_CODE(region->mode)] };
     region->nops = region->ntemps = region->nlabels = region->ninsns = 0;
-    region->guest_bytes = 0;
+    region->guest_bytes = region->scan_lo = region->scan_hi = 0;
     region->exit_flags_live = X86_FL_ARITH;
     if (max_insns == 0 || (region->mode & JIT_MODE_SINGLE))
         max_insns = 1;

@@ -168,7 +168,7 @@ struct ir_op {
     struct ir_mem mem;
     union {
         struct ir_host host;
-        uint64_t (*fn)(); /* IR_CALL: uint64_t fn(struct jit_cpu *, uint64_t, uint64_t, uint64_t) */
+        uint64_t (*fn)(struct jit_cpu *, uint64_t, uint64_t, uint64_t); /* IR_CALL */
     };
 };
 
@@ -180,6 +180,9 @@ struct ir_region {
     uint16_t exit_flags_live; /* flags that a successor may read; X86_FL_ARITH when not known */
     unsigned ninsns;
     uint32_t guest_bytes; /* guest code covered: [rip, rip + guest_bytes), at most two pages */
+    /* Page offsets [scan_lo, scan_hi) of code in the first page that was read to narrow the exits' `fuse`: when it changes,
+     * the translation is stale, as with the code covered. */
+    uint32_t scan_lo, scan_hi;
 };
 
 static inline struct ir_arg ir_g(unsigned n) { return (struct ir_arg){ .kind = IR_G, .n = (uint8_t)n }; }
