@@ -83,3 +83,10 @@ bool hc_control(struct hc *c, unsigned i);
 void hc_insn_entry(struct hc *c, uint32_t guest_off);
 struct hc_ool *hc_ool(struct hc *c, enum hc_ool_kind kind, unsigned op, uint32_t from);
 void hc_out_of_line(struct hc *c);
+
+/* Pieces of thunks (host_thunks.c). base: register that holds cpu; depth: how far rsp is below cpu. */
+void host_vec_save(struct host_emit *e, unsigned base); /* XMM and MXCSR to vec[], the host's MXCSR back */
+void host_vec_load(struct host_emit *e, unsigned base);
+void host_reload_guest(struct host_emit *e, int32_t depth, bool all);
+void host_push(struct host_emit *e, unsigned reg);
+void host_pop(struct host_emit *e, unsigned reg);

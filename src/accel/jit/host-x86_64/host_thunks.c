@@ -6,9 +6,7 @@
  * call C, which therefore sees at cpu - 8 which guest instruction it works for. Thunks that are jumped to put 0 there.
  */
 #include "accel/jit/host-x86_64/host.h"
-#include "accel/jit/host-x86_64/host_emit.h"
-
-#define OFF(field) ((int32_t)offsetof(struct jit_cpu, field))
+#include "accel/jit/host-x86_64/host_compile.h"
 
 /* Guest registers that live in host registers, and where. */
 static const struct { uint8_t guest, host; } pairs[] = {
@@ -27,15 +25,14 @@ static void spill(struct host_emit *e, int32_t depth)
         host_store(e, 8, host_m(RSP, depth + 8 * pairs[i].guest), pairs[i].host);
 }
 
-static void reload(struct host_emit *e, int32_t depth, bool all)
+void host_reload_guest(struct host_emit *e, int32_t depth, bool all)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(pairs); i++)
         if (all || !survives_c(pairs[i].host))
             host_load(e, 8, pairs[i].host, host_m(RSP, depth + 8 * pairs[i].guest));
 }
 
-/* base: register that holds cpu. */
-static void vec_save(struct host_emit *e, unsigned base)
+void host_vec_save(struct host_emit *e, unsigned base)
 {
     for (unsigned i = 0; i < 16; i++) /* movaps [m], xmm */
         host_op(e, 4, 0x0f29, i, host_m(base, OFF(vec) + 16 * (int32_t)i), 0);
@@ -43,21 +40,21 @@ static void vec_save(struct host_emit *e, unsigned base)
     host_op(e, 4, 0x0fae, 2, host_m(base, OFF(host_mxcsr)), 0); /* ldmxcsr */
 }
 
-static void vec_load(struct host_emit *e, unsigned base)
+void host_vec_load(struct host_emit *e, unsigned base)
 {
     for (unsigned i = 0; i < 16; i++)
         host_op(e, 4, 0x0f28, i, host_m(base, OFF(vec) + 16 * (int32_t)i), 0);
     host_op(e, 4, 0x0fae, 2, host_m(base, OFF(mxcsr)), 0);
 }
 
-static void push(struct host_emit *e, unsigned reg)
+void host_push(struct host_emit *e, unsigned reg)
 {
     if (reg & 8)
         host_u8(e, 0x41);
     host_u8(e, 0x50 | (reg & 7));
 }
 
-static void pop(struct host_emit *e, unsigned reg)
+void host_pop(struct host_emit *e, unsigned reg)
 {
     if (reg & 8)
         host_u8(e, 0x41);
@@ -91,15 +88,15 @@ static const uint8_t saved[] = { RBX, RBP, R12, R13, R14, R15 };
 static void make_enter(struct host_emit *e)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(saved); i++)
-        push(e, saved[i]);
+        host_push(e, saved[i]);
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
     host_op(e, 4, 0x0fae, 3, host_m(RDI, OFF(host_mxcsr)), 0);
     host_store(e, 8, host_m(RDI, OFF(exit_sp)), RSP);
-    vec_load(e, RDI);
+    host_vec_load(e, RDI);
     store_imm(e, 1, host_m(RDI, OFF(vec_saved)), 0);
     host_mov_rr(e, 8, RAX, RSI);
     host_mov_rr(e, 8, RSP, RDI);
-    reload(e, 0, true);
+    host_reload_guest(e, 0, true);
     jmp_reg(e, RAX);
 }
 
@@ -111,7 +108,7 @@ static void make_return(struct host_emit *e)
     store_imm(e, 8, host_m(RBX, OFF(exit_sp)), 0);
     host_alu_imm(e, 8, 0, host_r(RSP), 8, 0);
     for (unsigned i = G_N_ELEMENTS(saved); i-- > 0;)
-        pop(e, saved[i]);
+        host_pop(e, saved[i]);
     ret(e);
 }
 
@@ -121,7 +118,7 @@ static void make_unwind(struct host_emit *e)
     host_mov_rr(e, 8, RBX, RDI);
     host_alu_imm(e, 1, 7, host_m(RBX, OFF(vec_saved)), 0, 0);
     uint32_t skip = host_jcc(e, 5);
-    vec_save(e, RBX);
+    host_vec_save(e, RBX);
     host_fix(e, skip, host_off(e));
     host_mov_rr(e, 4, RAX, RSI);
     make_return(e);
@@ -134,9 +131,9 @@ static void make_heavy(struct host_emit *e)
     uint32_t nested1 = host_jcc(e, 5);
     host_alu_imm(e, 8, 7, host_m(RDI, OFF(exit_sp)), 0, 0);
     uint32_t nested2 = host_jcc(e, 4);
-    push(e, RBX);
-    push(e, RBP);
-    vec_save(e, RDI);
+    host_push(e, RBX);
+    host_push(e, RBP);
+    host_vec_save(e, RDI);
     store_imm(e, 1, host_m(RDI, OFF(vec_saved)), 1);
     host_mov_rr(e, 8, RBX, RDI);
     host_mov_rr(e, 8, RBP, RSP);
@@ -149,9 +146,9 @@ static void make_heavy(struct host_emit *e)
     call_reg(e, RAX);
     host_mov_rr(e, 8, RSP, RBP);
     store_imm(e, 1, host_m(RBX, OFF(vec_saved)), 0);
-    vec_load(e, RBX);
-    pop(e, RBP);
-    pop(e, RBX);
+    host_vec_load(e, RBX);
+    host_pop(e, RBP);
+    host_pop(e, RBX);
     ret(e);
     host_fix(e, nested1, host_off(e));
     host_fix(e, nested2, host_off(e));
@@ -175,7 +172,7 @@ static void make_call(struct host_emit *e, bool all)
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
     call_reg(e, RAX);
     host_alu_imm(e, 8, 0, host_r(RSP), 8, 0);
-    reload(e, 8, all);
+    host_reload_guest(e, 8, all);
     ret(e);
 }
 
@@ -190,7 +187,7 @@ static void make_mem_slow(struct host_emit *e)
     call_c(e, jit_mem_slow);
     host_mov_rr(e, 8, R14, RAX);
     host_alu_imm(e, 8, 0, host_r(RSP), 8, 0);
-    reload(e, 8, false);
+    host_reload_guest(e, 8, false);
     ret(e);
 }
 
@@ -207,7 +204,7 @@ static void make_mem_commit(struct host_emit *e)
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
     call_c(e, jit_mem_commit);
     host_alu_imm(e, 8, 0, host_r(RSP), 8, 0);
-    reload(e, 8, false);
+    host_reload_guest(e, 8, false);
     host_load(e, 8, RAX, host_m(RSP, 8 + OFF(scratch[5])));
     host_fix(e, none, host_off(e));
     host_alu_imm(e, 1, 0, host_r(RAX), 0x7f, 0); /* OF */
@@ -236,7 +233,7 @@ static void make_chain(struct host_emit *e)
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
     call_c(e, jit_chain);
     host_alu_imm(e, 8, 0, host_r(RSP), 16, 0);
-    reload(e, 0, true);
+    host_reload_guest(e, 0, true);
     jmp_reg(e, RAX);
 }
 
@@ -252,7 +249,7 @@ static void make_lookup_miss(struct host_emit *e)
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
     call_c(e, jit_lookup_jump);
     host_alu_imm(e, 8, 0, host_r(RSP), 16, 0);
-    reload(e, 0, true);
+    host_reload_guest(e, 0, true);
     jmp_reg(e, RAX);
 }
 
@@ -261,7 +258,7 @@ static void make_leave(struct host_emit *e)
 {
     spill(e, 0);
     host_mov_rr(e, 8, RBX, RSP);
-    vec_save(e, RBX);
+    host_vec_save(e, RBX);
     make_return(e);
 }
 
@@ -301,7 +298,7 @@ static void make_host_fault(struct host_emit *e)
     host_mov_rr(e, 8, RDI, RSP);
     host_load(e, 8, RSI, host_m(RSP, OFF(scratch[7])));
     host_load(e, 4, RDX, host_m(RSP, OFF(scratch[6])));
-    push(e, RSI);
+    host_push(e, RSI);
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
     call_c(e, jit_host_fault);
 }
