@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Differential test of the x86-64 translator: the same instructions, registers and memory on the host's own CPU, in the IR
+ * interpreter and in generated code; everything that a program can see is compared.
+ *
+ * Layout, the same virtual addresses everywhere: code at DIFF_CODE, data at DIFF_DATA (the guest maps them with page tables of
+ * its own). A case ends at its final UD2, or at the first instruction that faults; where it stopped is compared too.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DIFF_CODE 0x10000000ull
+#define DIFF_CODE_SIZE 0x2000u
+#define DIFF_DATA 0x20000000ull
+#define DIFF_DATA_SIZE 0x4000u
+
+struct diff_state {
+    uint64_t gpr[16]; /* in x86's encoding order */
+    uint64_t rip, rflags;
+    uint8_t fxsave[512];
+    uint8_t data[DIFF_DATA_SIZE];
+};
+
+struct diff_case {
+    uint8_t code[DIFF_CODE_SIZE];
+    unsigned size;          /* without the final UD2, which is there too */
+    unsigned starts[512];   /* offsets of the instructions */
+    unsigned ninsns;
+    bool undefined_flags;   /* some flag is undefined at the end: not compared */
+};
+
+/* Fills `c` and the initial state from a seed. `kind`: index into diff_kinds. */
+void diff_generate(uint64_t seed, unsigned kind, struct diff_case *c, struct diff_state *init);
+extern const char *const diff_kinds[]; /* NULL-terminated */
+
+/* On the host's CPU, in a child process. False: the child could not be run. */
+bool diff_native(const struct diff_case *c, const struct diff_state *init, struct diff_state *ret);
+
+/* On the translator. */
+struct diff_guest;
+struct diff_guest *diff_guest_create(bool interpret);
+bool diff_guest_run(struct diff_guest *g, const struct diff_case *c, const struct diff_state *init, struct diff_state *ret);
+void diff_guest_destroy(struct diff_guest *g);
