@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Options that describe the machine itself. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "accel/accel.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cpu/x86/x86_model.h"
+#include "vmm/core/machine.h"
+#include "vmm/options.h"
+
+static const char *const only_off[] = { "off", NULL };
+static const char *const only_on[] = { "on", NULL };
+static const char *const off_auto[] = { "off", "auto", NULL };
+static const char *const off_on_names[] = { "off", "on", "auto", NULL };
+
+/* ---- -machine, -accel ---- */
+
+static const struct { const char *name, *board, *help; } machines[] = {
+    { "q35", "q35", "PC with PCI Express (default)" },
+    { "microvm", "microvm", "minimal PC without PCI, virtio over MMIO" },
+};
+
+static char *machine_help(void)
+{
+    GString *s = g_string_new("Supported machines are:\n");
+    for (size_t i = 0; i < G_N_ELEMENTS(machines); i++)
+        g_string_append_printf(s, "%-20s %s\n", machines[i].name, machines[i].help);
+    g_string_append_printf(s, "%-20s alias of q35, whatever the version\n", "pc-q35-VERSION");
+    return g_string_free(s, FALSE);
+}
+
+static bool set_board(struct options *o, const char *type, GError **error)
+{
+    if (!strcmp(type, "help"))
+        return options_print(error, machine_help());
+    if (g_str_has_prefix(type, "pc-q35-"))
+        type = "q35";
+    for (size_t i = 0; i < G_N_ELEMENTS(machines); i++) {
+        if (!strcmp(type, machines[i].name)) {
+            o->config->board = machines[i].board;
+            return true;
+        }
+    }
+    if (!strcmp(type, "pc") || g_str_has_prefix(type, "pc-"))
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the i440FX machine '%s' is not there; use q35, which runs the same guests", type);
+    return vireo_fail(error, VIREO_ERROR_INVALID, "unsupported machine type '%s'; there are: q35, microvm", type);
+}
+
+static char *accel_help(void)
+{
+    GString *s = g_string_new("Accelerators supported:\n");
+    const struct accel_ops *const *list = accel_list();
+    for (size_t i = 0; list[i]; i++)
+        g_string_append_printf(s, "%-6s %s\n", list[i]->name, list[i]->help);
+    g_string_append(s, "auto   the best one of these on this host (default)\n");
+    return g_string_free(s, FALSE);
+}
+
+static bool set_accel(struct options *o, const char *name, GError **error)
+{
+    bool known = !strcmp(name, "auto");
+    const struct accel_ops *const *list = accel_list();
+    if (!strcmp(name, "help"))
+        return options_print(error, accel_help());
+    for (size_t i = 0; list[i]; i++)
+        known |= !strcmp(list[i]->name, name);
+    if (!known && g_str_has_prefix(name, "kvm"))
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the accelerator KVM comes next; use jit, the translator, or auto");
+    if (!known && g_str_has_prefix(name, "tcg"))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "TCG is QEMU's translator; the one here is called jit");
+    if (!known)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "invalid accelerator %s; there are: jit, auto", name);
+    g_free(o->config->accel_name);
+    o->config->accel_name = g_strdup(name);
+    return true;
+}
+
+struct machine_opts { char *type, *accel, *kernel, *initrd, *append; int pit, pic, rtc; };
+#define M(member) offsetof(struct machine_opts, member)
+static const char *const values_isa_serial[] = { "on", NULL };
+static const struct keyval_key machine_keys[] = {
+    { "type", KV_STRING, M(type), "board" },
+    { "accel", KV_STRING, M(accel), "accelerator" },
+    { "kernel", KV_STRING, M(kernel), "as -kernel" },
+    { "initrd", KV_STRING, M(initrd), "as -initrd" },
+    { "append", KV_STRING, M(append), "as -append" },
+    { "pit", KV_ENUM, M(pit), "", off_on_names }, { "pic", KV_ENUM, M(pic), "", off_on_names }, { "rtc", KV_ENUM, M(rtc), "", off_on_names },
+    { "isa-serial", KV_ONLY, 0, "use -serial none for no serial port", values_isa_serial },
+    { "usb", KV_ONLY, 0, "there is no USB controller yet", only_off },
+    { "smm", KV_ONLY, 0, "there is no system management mode", off_auto },
+    { "vmport", KV_ONLY, 0, "there is no VMware port", off_auto },
+    { "acpi", KV_ONLY, 0, "the machine always has ACPI tables", only_on },
+    { "hpet", KV_ONLY, 0, "the machine always has an HPET", only_on },
+    { "graphics", KV_ONLY, 0, "there is no graphics card yet", only_off },
+    { "hmat", KV_ONLY, 0, "NUMA nodes are not there yet", only_off },
+    { "dump-guest-core", KV_IGNORED }, { "mem-merge", KV_IGNORED }, { "x-option-roms", KV_IGNORED }, { "auto-kernel-cmdline", KV_IGNORED },
+    { "kernel-irqchip", KV_IGNORED }, { "suppress-vmdesc", KV_IGNORED },
+    { "memory-backend", KV_REFUSED, 0, "memory objects are not there yet; leave it out" },
+    { "pflash0", KV_REFUSED, 0, "firmware does not run yet" }, { "pflash1", KV_REFUSED, 0, "firmware does not run yet" },
+    { NULL }
+};
+
+static void take_text(char **field, char **from)
+{
+    if (*from) {
+        g_free(*field);
+        *field = g_steal_pointer(from);
+    }
+}
+
+static bool apply_machine(struct options *o, struct machine_opts *v, GError **error)
+{
+    static const char *const chips[] = { "pit", "pic", "rtc" };
+    int states[] = { v->pit, v->pic, v->rtc };
+    for (size_t i = 0; i < G_N_ELEMENTS(chips); i++) {
+        if (states[i] == 0)
+            log_warn("-machine %s=off: it stays; guests that do not use it are not disturbed", chips[i]);
+    }
+    if (v->type && !set_board(o, v->type, error))
+        return false;
+    if (v->accel && !set_accel(o, v->accel, error))
+        return false;
+    o->machine_accel_given |= v->accel != NULL;
+    take_text(&o->config->kernel, &v->kernel);
+    take_text(&o->config->initrd, &v->initrd);
+    take_text(&o->config->append, &v->append);
+    return true;
+}
+
+bool opt_machine(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1 };
+    keyval_auto *kv = keyval_parse(arg, "type", error);
+    bool ok = kv && keyval_load(kv, machine_keys, &v, error) && apply_machine(o, &v, error);
+    g_free(v.type);
+    g_free(v.accel);
+    g_free(v.kernel);
+    g_free(v.initrd);
+    g_free(v.append);
+    return ok;
+}
+
+struct accel_opts { char *name; };
+static const char *const thread_values[] = { "multi", NULL };
+static const struct keyval_key accel_keys[] = {
+    { "accel", KV_STRING, offsetof(struct accel_opts, name), "accelerator" },
+    { "thread", KV_ONLY, 0, "each vCPU has its own thread", thread_values },
+    { NULL }
+};
+
+bool opt_accel(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct accel_opts v = { 0 };
+    keyval_auto *kv = keyval_parse(arg, "accel", error);
+    bool ok = kv && keyval_load(kv, accel_keys, &v, error) && (!v.name || set_accel(o, v.name, error));
+    g_free(v.name);
+    o->accel_given = true;
+    return ok;
+}
+
+/* ---- -cpu, -smp, -m ---- */
+
+bool opt_cpu(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    if (!strcmp(arg, "help") || !strcmp(arg, "?"))
+        return options_print(error, x86_cpu_help());
+    g_free(o->config->cpu_spec);
+    o->config->cpu_spec = g_strdup(arg);
+    return true;
+}
+
+struct smp_opts { uint64_t cpus, maxcpus, sockets, dies, clusters, cores, threads; };
+#define SMP_MAX 255 /* APIC ids of 8 bits, 255 is the broadcast */
+#define SMP_KEY(name, help) { #name, KV_UINT, offsetof(struct smp_opts, name), help, NULL, 1, SMP_MAX }
+static const struct keyval_key smp_keys[] = {
+    SMP_KEY(cpus, "vCPUs"), SMP_KEY(maxcpus, "vCPUs that there is room for"), SMP_KEY(sockets, "packages"), SMP_KEY(cores, "cores in a package"),
+    SMP_KEY(threads, "threads in a core"), { "dies", KV_UINT, offsetof(struct smp_opts, dies), "", NULL, 1, 1 },
+    { "clusters", KV_UINT, offsetof(struct smp_opts, clusters), "", NULL, 1, 1 },
+    { NULL }
+};
+
+/* What is not given follows from the rest; cores are preferred over sockets, those over threads. */
+static void smp_defaults(struct smp_opts *v)
+{
+    uint64_t total = v->maxcpus ? v->maxcpus : v->cpus;
+    if (!total) {
+        v->sockets = v->sockets ? v->sockets : 1;
+        v->cores = v->cores ? v->cores : 1;
+        v->threads = v->threads ? v->threads : 1;
+        total = v->sockets * v->cores * v->threads;
+    } else if (!v->cores) {
+        v->sockets = v->sockets ? v->sockets : 1;
+        v->threads = v->threads ? v->threads : 1;
+        v->cores = total / (v->sockets * v->threads);
+    } else if (!v->sockets) {
+        v->threads = v->threads ? v->threads : 1;
+        v->sockets = total / (v->cores * v->threads);
+    } else if (!v->threads) {
+        v->threads = total / (v->cores * v->sockets);
+    }
+    v->maxcpus = v->maxcpus ? v->maxcpus : total;
+    v->cpus = v->cpus ? v->cpus : v->maxcpus;
+}
+
+bool opt_smp(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct smp_opts v = { 0 };
+    struct machine_config *c = o->config;
+    keyval_auto *kv = keyval_parse(arg, "cpus", error);
+    if (!kv || !keyval_load(kv, smp_keys, &v, error))
+        return false;
+    smp_defaults(&v);
+    if (v.sockets * v.cores * v.threads != v.maxcpus)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "Invalid CPU topology: product of the hierarchy must match maxcpus: sockets (%u) * cores (%u) "
+                          "* threads (%u) != maxcpus (%u)", (unsigned)v.sockets, (unsigned)v.cores, (unsigned)v.threads, (unsigned)v.maxcpus);
+    if (v.maxcpus > SMP_MAX)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "Invalid SMP CPUs %u. The max CPUs supported is %u", (unsigned)v.maxcpus, SMP_MAX);
+    if (v.maxcpus != v.cpus)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "vCPUs cannot be added later yet: maxcpus (%u) must be equal to cpus (%u), or left out",
+                          (unsigned)v.maxcpus, (unsigned)v.cpus);
+    c->cpus = (unsigned)v.cpus;
+    c->max_cpus = (unsigned)v.maxcpus;
+    c->sockets = (unsigned)v.sockets;
+    c->cores = (unsigned)v.cores;
+    c->threads = (unsigned)v.threads;
+    return true;
+}
+
+struct memory_opts { char *size; };
+static const struct keyval_key memory_keys[] = {
+    { "size", KV_STRING, offsetof(struct memory_opts, size), "bytes" },
+    { "slots", KV_REFUSED, 0, "memory cannot be added later yet; give all of it with size=" },
+    { "maxmem", KV_REFUSED, 0, "memory cannot be added later yet; give all of it with size=" },
+    { NULL }
+};
+#define MEMORY_MAX (UINT64_C(1) << 40)
+
+static bool set_memory(struct options *o, const char *text, GError **error)
+{
+    uint64_t size;
+    if (!keyval_size("size", text, 1 << 20, &size, error))
+        return false;
+    if (size < (1 << 20) || size > MEMORY_MAX)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "the memory must have between 1M and 1T, not %s", text);
+    o->config->ram_size = (size + 8191) & ~UINT64_C(8191); /* whole pages, as QEMU rounds */
+    return true;
+}
+
+bool opt_memory(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct memory_opts v = { 0 };
+    keyval_auto *kv = keyval_parse(arg, "size", error);
+    bool ok = kv && keyval_load(kv, memory_keys, &v, error) && (!v.size || set_memory(o, v.size, error));
+    g_free(v.size);
+    return ok;
+}
+
+/* ---- -name, -uuid, -rtc, -boot ---- */
+
+struct name_opts { char *guest, *process; };
+static const struct keyval_key name_keys[] = {
+    { "guest", KV_STRING, offsetof(struct name_opts, guest), "name of the machine" },
+    { "process", KV_STRING, offsetof(struct name_opts, process), "name of the process" },
+    { "debug-threads", KV_IGNORED, 0, "threads always have names" },
+    { NULL }
+};
+
+bool opt_name(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct name_opts v = { 0 };
+    keyval_auto *kv = keyval_parse(arg, "guest", error);
+    bool ok = kv && keyval_load(kv, name_keys, &v, error);
+    if (ok && v.process)
+        prctl(PR_SET_NAME, v.process);
+    if (ok)
+        take_text(&o->config->name, &v.guest);
+    g_free(v.guest);
+    g_free(v.process);
+    return ok;
+}
+
+bool opt_uuid(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    if (!g_uuid_string_is_valid(arg))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "failed to parse UUID string: wrong format; expected xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+    g_free(o->config->uuid);
+    o->config->uuid = g_ascii_strdown(arg, -1);
+    return true;
+}
+
+struct rtc_opts { char *base; };
+static const char *const host_clock[] = { "host", NULL };
+static const char *const drift_values[] = { "none", "slew", NULL };
+static const struct keyval_key rtc_keys[] = {
+    { "base", KV_STRING, offsetof(struct rtc_opts, base), "utc, localtime or a date" },
+    { "clock", KV_ONLY, 0, "the clock follows the host", host_clock },
+    { "driftfix", KV_ONLY, 0, "", drift_values },
+    { NULL }
+};
+
+static bool rtc_base(struct options *o, const char *base, GError **error)
+{
+    struct machine_config *c = o->config;
+    c->rtc_localtime = !strcmp(base, "localtime");
+    c->rtc_base = -1;
+    if (c->rtc_localtime || !strcmp(base, "utc"))
+        return true;
+    int y, mo, d, h = 0, mi = 0, s = 0, n = 0;
+    bool date = sscanf(base, "%d-%d-%d%n", &y, &mo, &d, &n) == 3 && !base[n];
+    date = date || (sscanf(base, "%d-%d-%dT%d:%d:%d%n", &y, &mo, &d, &h, &mi, &s, &n) == 6 && !base[n]);
+    g_autoptr(GDateTime) t = date ? g_date_time_new_utc(y, mo, d, h, mi, s) : NULL;
+    if (!t)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "invalid datetime format '%s'; valid: utc, localtime, 2006-06-17T16:01:21, 2006-06-17", base);
+    c->rtc_base = g_date_time_to_unix(t);
+    return true;
+}
+
+bool opt_rtc(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct rtc_opts v = { 0 };
+    keyval_auto *kv = keyval_parse(arg, NULL, error);
+    bool ok = kv && keyval_load(kv, rtc_keys, &v, error) && (!v.base || rtc_base(o, v.base, error));
+    g_free(v.base);
+    return ok;
+}
+
+static const char *const boot_orders[] = { "c", NULL };
+static const struct keyval_key boot_keys[] = {
+    { "order", KV_ONLY, 0, "firmware does not run yet; the kernel of -kernel is started", boot_orders },
+    { "once", KV_ONLY, 0, "firmware does not run yet; the kernel of -kernel is started", boot_orders },
+    { "menu", KV_ONLY, 0, "firmware does not run yet", only_off },
+    { "strict", KV_IGNORED },
+    { NULL }
+};
+
+bool opt_boot(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    keyval_auto *kv = keyval_parse(arg, "order", error);
+    return kv && keyval_load(kv, boot_keys, o, error);
+}
+
+/* ---- -action, -sandbox, -overcommit ---- */
+
+struct action_opts { int reboot, shutdown; };
+static const char *const reboot_values[] = { "reset", "shutdown", NULL };
+static const char *const shutdown_values[] = { "poweroff", "pause", NULL };
+static const char *const panic_values[] = { "shutdown", NULL };
+static const struct keyval_key action_keys[] = {
+    { "reboot", KV_ENUM, offsetof(struct action_opts, reboot), "reset or shutdown", reboot_values },
+    { "shutdown", KV_ENUM, offsetof(struct action_opts, shutdown), "poweroff or pause", shutdown_values },
+    { "panic", KV_ONLY, 0, "with shutdown=pause a panic stops the machine", panic_values },
+    { "watchdog", KV_IGNORED, 0, "there is no watchdog" },
+    { NULL }
+};
+
+bool opt_action(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct action_opts v = { -1, -1 };
+    keyval_auto *kv = keyval_parse(arg, NULL, error);
+    if (!kv || !keyval_load(kv, action_keys, &v, error))
+        return false;
+    if (v.reboot >= 0)
+        o->config->no_reboot = v.reboot == 1;
+    if (v.shutdown >= 0)
+        o->config->no_shutdown = v.shutdown == 1;
+    return true;
+}
+
+static const struct keyval_key sandbox_keys[] = {
+    { "enable", KV_ONLY, 0, "the sandbox comes with the accelerator KVM", only_off },
+    { NULL }
+};
+
+bool opt_sandbox(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    keyval_auto *kv = keyval_parse(arg, "enable", error);
+    return kv && keyval_load(kv, sandbox_keys, o, error);
+}
+
+static const struct keyval_key overcommit_keys[] = {
+    { "mem-lock", KV_ONLY, 0, "locking of memory is not there yet", only_off },
+    { "cpu-pm", KV_ONLY, 0, "the guest cannot manage the host's power states", only_off },
+    { NULL }
+};
+
+bool opt_overcommit(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    keyval_auto *kv = keyval_parse(arg, NULL, error);
+    return kv && keyval_load(kv, overcommit_keys, o, error);
+}

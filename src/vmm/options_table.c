@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One row per option. */
+#include "base/error.h"
+#include "vmm/core/machine.h"
+#include "vmm/options.h"
+
+/* ---- generic handlers ---- */
+
+static bool opt_text(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    char **field = (char **)((char *)o + row->offset);
+    g_free(*field);
+    *field = g_strdup(arg);
+    return true;
+}
+
+static bool opt_flag(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    *(bool *)((char *)o + row->offset) = true;
+    return true;
+}
+
+static bool opt_config_text(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    char **field = (char **)((char *)o->config + row->offset);
+    g_free(*field);
+    *field = g_strdup(arg);
+    return true;
+}
+
+static bool opt_config_flag(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    *(bool *)((char *)o->config + row->offset) = true;
+    return true;
+}
+
+static bool opt_nothing(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    return true;
+}
+
+static bool opt_refuse(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "not available: %s", row->help);
+}
+
+/* Only some values do nothing; the others need what is not there. */
+static bool opt_accept_only(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    if (g_strv_contains(row->accepted, arg))
+        return true;
+    g_autofree char *all = g_strjoinv(", ", (char **)row->accepted);
+    return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "not available: %s; accepted: %s", row->help, all);
+}
+
+static bool opt_display(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    if (!opt_accept_only(o, row, arg, error))
+        return false;
+    o->display_none = true;
+    return true;
+}
+
+bool option_refused(const struct option_row *row)
+{
+    return row->handle == opt_refuse;
+}
+
+static const char *const none[] = { "none", NULL };
+static const char *const none_off[] = { "none", "off", NULL };
+
+#define OPTION(member) offsetof(struct options, member)
+#define CONFIG(member) offsetof(struct machine_config, member)
+#define HEADING(text) { NULL, NULL, text }
+#define REFUSE(name, args, why) { name, args, why, opt_refuse }
+
+const struct option_row option_rows[] = {
+    HEADING("Information"),
+    { "h", NULL, "print this help and exit", opt_help },
+    { "help", NULL, "the same", opt_help },
+    { "help=man", NULL, "print the manual page in roff and exit", opt_help },
+    { "version", NULL, "print the version and exit", opt_version },
+
+    HEADING("The machine"),
+    { "machine", "[type=]NAME[,accel=NAME][,kernel=FILE][,initrd=FILE][,append=TEXT]", "board: q35 (default) or microvm; 'help' lists them",
+      opt_machine },
+    { "M", "NAME[,...]", "the same", opt_machine },
+    { "accel", "jit|auto", "what runs the guest's code; 'help' lists the accelerators", opt_accel },
+    REFUSE("enable-kvm", NULL, "the accelerator KVM comes next; use -accel auto, which takes the translator"),
+    { "cpu", "MODEL[,+FEATURE][,-FEATURE]", "CPU model (default max); 'help' lists models and features", opt_cpu },
+    { "smp", "[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]", "number of vCPUs (default 1) and how they are grouped", opt_smp },
+    { "m", "[size=]SIZE", "memory in MiB, or with a suffix K, M, G, T (default 128M)", opt_memory },
+    { "name", "[guest=]NAME[,process=NAME]", "name of the machine, shown by QMP; process: name of the process", opt_name },
+    { "uuid", "UUID", "identity of the machine, shown by QMP and the firmware tables", opt_uuid },
+    { "rtc", "[base=utc|localtime|DATE][,clock=host]", "what the clock of the machine shows at the start", opt_rtc },
+    { "boot", "[order=c][,menu=off][,strict=on|off]", "accepted where it asks for what happens anyway: the kernel of -kernel is started", opt_boot },
+    { "action", "[reboot=reset|shutdown][,shutdown=poweroff|pause][,panic=shutdown]", "what happens on these events", opt_action },
+    { "no-reboot", NULL, "a reset by the guest ends the machine", opt_config_flag, CONFIG(no_reboot) },
+    { "no-shutdown", NULL, "a shutdown by the guest stops the machine, the process stays for QMP", opt_config_flag, CONFIG(no_shutdown) },
+    { "S", NULL, "do not start the vCPUs; QMP 'cont' does", opt_config_flag, CONFIG(start_paused) },
+    { "nodefaults", NULL, "no serial port and no network card that were not asked for", opt_config_flag, CONFIG(nodefaults) },
+    { "no-user-config", NULL, "accepted: there are no configuration files", opt_nothing },
+
+    HEADING("What it starts"),
+    { "kernel", "FILE", "Linux (bzImage), PVH ELF or multiboot kernel", opt_config_text, CONFIG(kernel) },
+    { "initrd", "FILE", "initial RAM disk of the kernel", opt_config_text, CONFIG(initrd) },
+    { "append", "TEXT", "command line of the kernel", opt_config_text, CONFIG(append) },
+    REFUSE("bios", "FILE", "firmware does not run yet; start a kernel with -kernel"),
+    REFUSE("pflash", "FILE", "firmware does not run yet; start a kernel with -kernel"),
+    REFUSE("option-rom", "FILE", "firmware does not run yet; start a kernel with -kernel"),
+    REFUSE("dtb", "FILE", "PC machines have no device tree"),
+    REFUSE("fw_cfg", "...", "there is no way yet to add firmware configuration files"),
+    REFUSE("smbios", "...", "the SMBIOS tables cannot be changed yet"),
+    REFUSE("acpitable", "...", "the ACPI tables cannot be changed yet"),
+    REFUSE("no-acpi", NULL, "the machine always has ACPI tables; give the kernel acpi=off with -append"),
+    REFUSE("no-hpet", NULL, "the machine always has an HPET; give the kernel hpet=disable with -append"),
+
+    HEADING("Disks"),
+    { "drive", "file=FILE,format=raw,if=virtio|none[,id=ID][,readonly=on][,cache=MODE][,werror=ACTION][,rerror=ACTION]",
+      "a disk image; if=virtio adds a virtio disk, if=none leaves that to -device virtio-blk-pci,drive=ID", opt_drive },
+    { "blockdev", "driver=raw|file,node-name=ID,[file.]filename=FILE[,read-only=on][,...] or JSON", "a disk image for -device, by node", opt_blockdev },
+    REFUSE("hda", "FILE", "there is no IDE controller yet; use -drive if=virtio,format=raw,file=FILE"),
+    REFUSE("hdb", "FILE", "there is no IDE controller yet; use -drive if=virtio,format=raw,file=FILE"),
+    REFUSE("hdc", "FILE", "there is no IDE controller yet; use -drive if=virtio,format=raw,file=FILE"),
+    REFUSE("hdd", "FILE", "there is no IDE controller yet; use -drive if=virtio,format=raw,file=FILE"),
+    REFUSE("cdrom", "FILE", "there is no CD-ROM drive yet; use -drive if=virtio,format=raw,readonly=on,file=FILE"),
+    REFUSE("fda", "FILE", "there is no floppy drive"),
+    REFUSE("fdb", "FILE", "there is no floppy drive"),
+    REFUSE("sd", "FILE", "there is no SD card reader"),
+    REFUSE("snapshot", NULL, "temporary overlays need an image format with backing files, which is not there yet; copy the image"),
+    REFUSE("fsdev", "...", "shared folders are not there yet"),
+    REFUSE("virtfs", "...", "shared folders are not there yet"),
+
+    HEADING("Devices and back ends"),
+    { "device", "NAME[,PROPERTY=VALUE]... or JSON", "adds a device; 'help' lists them, 'NAME,help' its properties", opt_device },
+    { "chardev", "BACKEND,id=ID[,KEY=VALUE]...", "a character back end: null, stdio, file, socket, pty", opt_chardev },
+    { "serial", "stdio|mon:stdio|null|none|pty|file:FILE|unix:PATH[,server=on][,wait=off]|chardev:ID", "the next serial port (COM1 to COM4)",
+      opt_serial },
+    { "netdev", "user,id=ID[,KEY=VALUE]...", "a network back end", opt_netdev },
+    { "nic", "user[,model=virtio-net-pci][,mac=ADDRESS][,hostfwd=RULE] or none", "a network card with its back end; none: no default card", opt_nic },
+    { "net", "none", "no default network card", opt_net },
+    REFUSE("object", "...", "objects of the user are not there yet; leave the option out where a device only refers to a random source"),
+    REFUSE("global", "...", "set the property at the -device instead"),
+    REFUSE("set", "...", "set the property at the -device instead"),
+    { "parallel", "none", "there is no parallel port", opt_accept_only, 0, none },
+    { "usb", NULL, "there is no USB controller yet", opt_refuse },
+    REFUSE("usbdevice", "NAME", "there is no USB controller yet"),
+    REFUSE("audiodev", "...", "there is no sound yet"),
+    REFUSE("audio", "...", "there is no sound yet"),
+    REFUSE("tpmdev", "...", "there is no TPM yet"),
+    REFUSE("watchdog", "NAME", "there is no watchdog yet"),
+    REFUSE("numa", "...", "NUMA nodes are not there yet"),
+    REFUSE("mem-path", "PATH", "memory of files and huge pages is not there yet"),
+    REFUSE("mem-prealloc", NULL, "memory is taken as it is used"),
+
+    HEADING("Display"),
+    { "nographic", NULL, "no display; the first serial port is this terminal, Ctrl-A x ends, Ctrl-A h helps", opt_flag, OPTION(nographic) },
+    { "display", "none", "there is no graphical display yet", opt_display, 0, none },
+    { "vga", "none", "there is no graphics card yet", opt_accept_only, 0, none },
+    { "vnc", "none", "there is no VNC server yet", opt_display, 0, none_off },
+    REFUSE("spice", "...", "SPICE is not there; use -nographic"),
+    REFUSE("sdl", NULL, "there is no graphical display yet; use -nographic"),
+    REFUSE("full-screen", NULL, "there is no graphical display yet; use -nographic"),
+    REFUSE("k", "LANGUAGE", "keyboard layouts belong to a graphical display, which is not there yet"),
+
+    HEADING("Control"),
+    { "qmp", "stdio|unix:PATH[,server=on][,wait=off]|tcp:HOST:PORT[,server=on][,wait=off]|chardev:ID", "control protocol, as JSON", opt_qmp },
+    { "qmp-pretty", "...", "the same with indented output", opt_qmp },
+    { "mon", "[chardev=]ID,mode=control[,pretty=on|off]", "control protocol on a -chardev", opt_mon },
+    { "monitor", "none", "there is no monitor for humans yet; use -qmp", opt_accept_only, 0, none },
+    { "pidfile", "FILE", "write the process id there; removed at the end", opt_text, OPTION(pidfile) },
+    { "daemonize", NULL, "go to the background when everything has been opened", opt_flag, OPTION(daemonize) },
+    { "sandbox", "off", "a sandbox of system calls comes with the accelerator KVM", opt_sandbox },
+    { "overcommit", "[mem-lock=off][,cpu-pm=off]", "locking of memory is not there yet", opt_overcommit },
+    REFUSE("runas", "USER", "start the program as that user"),
+    REFUSE("chroot", "DIRECTORY", "start the program in that root"),
+    REFUSE("incoming", "...", "migration is not there yet"),
+    REFUSE("loadvm", "NAME", "saved states are not there yet"),
+    REFUSE("only-migratable", NULL, "migration is not there yet"),
+    REFUSE("readconfig", "FILE", "configuration files are not there; give the options on the command line"),
+    REFUSE("preconfig", NULL, "use -S"),
+    REFUSE("add-fd", "...", "descriptor sets are not there yet"),
+    REFUSE("compat", "...", "there are no deprecated interfaces to choose about"),
+
+    HEADING("Debugging"),
+    { "d", "ITEM[,ITEM]...", "write a log of these to standard error; 'help' lists them", opt_log },
+    { "D", "FILE", "write the log of -d to this file", opt_text, OPTION(log_file) },
+    REFUSE("s", NULL, "there is no gdb server yet"),
+    REFUSE("gdb", "DEVICE", "there is no gdb server yet"),
+    REFUSE("icount", "...", "the clock follows the host"),
+    REFUSE("trace", "...", "use -d; -d help lists what there is"),
+    REFUSE("msg", "...", "messages have one form"),
+    REFUSE("singlestep", NULL, "the translator has no such mode"),
+    REFUSE("plugin", "...", "there are no plugins"),
+    { NULL, NULL, NULL }
+};
