@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The control protocol QMP (QEMU Machine Protocol specification, "qmp-spec"): JSON objects over a character back end. A
+ * command is one row of qmp_commands.c. Everything runs on the main thread.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "base/json.h"
+
+struct chardev;
+struct machine;
+struct qmp;
+
+/* Serves `c` until qmp_destroy, which must come before c is closed and m destroyed. */
+struct qmp *qmp_create(struct machine *m, struct chardev *c, bool pretty, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void qmp_destroy(struct qmp *q);
+
+/* ---- between the files of this folder ---- */
+
+enum qmp_arg_type { QMP_ARG_STRING, QMP_ARG_INT, QMP_ARG_BOOL };
+struct qmp_arg {
+    const char *name;
+    enum qmp_arg_type type;
+    bool optional;
+};
+struct qmp_command {
+    const char *name;
+    /* Returns the value of "return" (the caller frees), or NULL: an empty object, or with *error set an error. args: checked
+     * against the row, NULL when there are none. */
+    struct json_object *(*run)(struct machine *m, struct json_object *args, GError **error);
+    const struct qmp_arg *args; /* ends with name NULL; NULL: takes none */
+};
+extern const struct qmp_command qmp_commands[]; /* ends with name NULL */
+struct json_object *qmp_version(void);
+/* Text in the form "{"a": 1, "b": [2, 3]}"; pretty: on several lines. */
+void qmp_print(GString *s, struct json_object *o, bool pretty);

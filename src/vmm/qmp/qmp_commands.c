@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The commands: one row each. Shapes of the answers: QMP reference of QEMU 7.2. */
+#include <string.h>
+
+#include "base/error.h"
+#include "vmm/core/chardev.h"
+#include "vmm/core/device.h"
+#include "vmm/core/machine.h"
+#include "vmm/qmp/qmp.h"
+#include "vmm/qmp/qmp_block.h"
+
+/* ---- running and ending ---- */
+
+static struct json_object *cmd_query_status(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_make("status", json_object_new_string(machine_state_name(m->state)), "singlestep", json_object_new_boolean(false), "running",
+                     json_object_new_boolean(m->state == MACHINE_RUNNING), NULL);
+}
+
+static struct json_object *cmd_stop(struct machine *m, struct json_object *args, GError **error)
+{
+    machine_stop(m, MACHINE_PAUSED);
+    return NULL;
+}
+
+static struct json_object *cmd_cont(struct machine *m, struct json_object *args, GError **error)
+{
+    if (m->state == MACHINE_SHUTDOWN || m->state == MACHINE_GUEST_PANICKED || m->state == MACHINE_INTERNAL_ERROR)
+        vireo_fail(error, VIREO_ERROR_FAILED, "Resetting the Virtual Machine is required");
+    else
+        machine_start(m);
+    return NULL;
+}
+
+static struct json_object *cmd_system_reset(struct machine *m, struct json_object *args, GError **error)
+{
+    machine_request_reset(m, CAUSE_HOST_QMP_SYSTEM_RESET);
+    return NULL;
+}
+
+static struct json_object *cmd_system_powerdown(struct machine *m, struct json_object *args, GError **error)
+{
+    machine_request_powerdown(m);
+    return NULL;
+}
+
+static struct json_object *cmd_quit(struct machine *m, struct json_object *args, GError **error)
+{
+    machine_request_shutdown(m, CAUSE_HOST_QMP_QUIT);
+    return NULL;
+}
+
+static struct json_object *cmd_inject_nmi(struct machine *m, struct json_object *args, GError **error)
+{
+    for (unsigned i = 0; i < m->nvcpus; i++)
+        vcpu_nmi(m, i);
+    return NULL;
+}
+
+/* ---- what the machine is ---- */
+
+struct json_object *qmp_version(void)
+{
+    struct json_object *version = json_make("micro", json_object_new_int(0), "minor", json_object_new_int(2), "major", json_object_new_int(7), NULL);
+    return json_make("qemu", version, "package", json_object_new_string("vireo-" VIREO_VERSION), NULL);
+}
+
+static struct json_object *cmd_query_version(struct machine *m, struct json_object *args, GError **error)
+{
+    return qmp_version();
+}
+
+static struct json_object *cmd_query_commands(struct machine *m, struct json_object *args, GError **error)
+{
+    struct json_object *list = json_object_new_array();
+    for (const struct qmp_command *c = qmp_commands; c->name; c++)
+        json_object_array_add(list, json_make("name", json_object_new_string(c->name), NULL));
+    return list;
+}
+
+static struct json_object *cmd_query_name(struct machine *m, struct json_object *args, GError **error)
+{
+    return m->config->name ? json_make("name", json_object_new_string(m->config->name), NULL) : NULL;
+}
+
+static struct json_object *cmd_query_uuid(struct machine *m, struct json_object *args, GError **error)
+{
+    const char *uuid = m->config->uuid ? m->config->uuid : "00000000-0000-0000-0000-000000000000";
+    return json_make("UUID", json_object_new_string(uuid), NULL);
+}
+
+static struct json_object *cmd_query_kvm(struct machine *m, struct json_object *args, GError **error)
+{
+    bool present = false;
+    for (const struct accel_ops *const *a = accel_list(); *a; a++)
+        present |= !strcmp((*a)->name, "kvm");
+    bool enabled = m->accel_ops && !strcmp(m->accel_ops->name, "kvm");
+    return json_make("enabled", json_object_new_boolean(enabled), "present", json_object_new_boolean(present), NULL);
+}
+
+static struct json_object *cmd_query_target(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_make("arch", json_object_new_string("x86_64"), NULL);
+}
+
+static struct json_object *cmd_query_memory_size(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_make("base-memory", json_object_new_int64((int64_t)m->config->ram_size), "plugged-memory", json_object_new_int64(0), NULL);
+}
+
+static struct json_object *cmd_query_iothreads(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_object_new_array();
+}
+
+static struct json_object *cpu_info(const struct machine *m, unsigned i)
+{
+    const struct machine_config *c = m->config;
+    unsigned threads = MAX(c->threads, 1), cores = MAX(c->cores, 1);
+    struct json_object *props = json_make("core-id", json_object_new_int((int)(i / threads % cores)), "thread-id",
+                                          json_object_new_int((int)(i % threads)), "socket-id", json_object_new_int((int)(i / threads / cores)),
+                                          NULL);
+    g_autofree char *path = g_strdup_printf("/machine/unattached/device[%u]", i);
+    return json_make("thread-id", json_object_new_int(vcpu_thread_id(m->vcpus[i])), "props", props, "qom-path", json_object_new_string(path),
+                     "cpu-index", json_object_new_int((int)i), "target", json_object_new_string("x86_64"), NULL);
+}
+
+static struct json_object *cmd_query_cpus_fast(struct machine *m, struct json_object *args, GError **error)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < m->nvcpus; i++)
+        json_object_array_add(list, cpu_info(m, i));
+    return list;
+}
+
+static struct json_object *cmd_query_chardev(struct machine *m, struct json_object *args, GError **error)
+{
+    struct json_object *list = json_object_new_array();
+    GList *ids = g_list_sort(g_hash_table_get_keys(m->chardevs), (GCompareFunc)strcmp);
+    for (GList *l = ids; l; l = l->next) {
+        const struct chardev *c = g_hash_table_lookup(m->chardevs, l->data);
+        json_object_array_add(list, json_make("frontend-open", json_object_new_boolean(chardev_frontend_open(c)), "filename",
+                                              json_object_new_string(chardev_filename(c)), "label", json_object_new_string(chardev_id(c)), NULL));
+    }
+    g_list_free(ids);
+    return list;
+}
+
+const struct qmp_command qmp_commands[] = {
+    { "qmp_capabilities", NULL }, /* qmp.c: it belongs to the session */
+    { "query-version", cmd_query_version },
+    { "query-commands", cmd_query_commands },
+    { "query-status", cmd_query_status },
+    { "stop", cmd_stop },
+    { "cont", cmd_cont },
+    { "system_reset", cmd_system_reset },
+    { "system_powerdown", cmd_system_powerdown },
+    { "quit", cmd_quit },
+    { "inject-nmi", cmd_inject_nmi },
+    { "query-name", cmd_query_name },
+    { "query-uuid", cmd_query_uuid },
+    { "query-kvm", cmd_query_kvm },
+    { "query-target", cmd_query_target },
+    { "query-cpus-fast", cmd_query_cpus_fast },
+    { "query-memory-size-summary", cmd_query_memory_size },
+    { "query-iothreads", cmd_query_iothreads },
+    { "query-chardev", cmd_query_chardev },
+    { "query-block", qmp_query_block },
+    { "query-named-block-nodes", qmp_query_named_block_nodes },
+    { NULL, NULL }
+};
