@@ -31,6 +31,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct jit_cpu;
+
 #define IR_MAX_OPS 2048
 #define IR_MAX_TEMPS 256
 #define IR_MAX_LABELS 128
@@ -207,7 +209,6 @@ void ir_optimise(struct ir_region *r);
 /* One line per op, in words; the caller frees. */
 char *ir_print(const struct ir_region *r);
 
-struct jit_cpu;
 /* Executes the region on cpu (state in cpu->s, flags in cpu->cc) until an exit; s.rip is set. Faults unwind
  * through jit_raise as in generated code. IR_HOST ops are run through host_exec (NULL where there is no such
  * host: they raise #UD). Returns an enum jit_leave. */

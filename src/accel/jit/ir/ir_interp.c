@@ -503,9 +503,7 @@ static void do_host(struct interp *x, const struct ir_op *op)
 
 static void do_call(struct interp *x, const struct ir_op *op)
 {
-    uint64_t (*fn)(struct jit_cpu *, uint64_t, uint64_t, uint64_t) =
-        (uint64_t (*)(struct jit_cpu *, uint64_t, uint64_t, uint64_t))op->fn;
-    uint64_t r = fn(x->cpu, value(x, &op->a), value(x, &op->b), value(x, &op->c));
+    uint64_t r = op->fn(x->cpu, value(x, &op->a), value(x, &op->b), value(x, &op->c));
     set(x, &op->dst, op->width ? op->width : 8, r);
 }
 
