@@ -409,13 +409,11 @@ static void gen_flow(struct gen *g)
         body[below(g, 4)](g);
         g->c->code[at - 1] = (uint8_t)(g->c->size - at);
         break;
-    case 1: /* a counted loop on the stack: mov ebx,n; L: body; push; dec in memory [rbp+0x78]; jnz */
-        encode(g, &(struct enc){ .opcode = 0xc7, .reg = 0, .rm = 5, .imm = 0, .imm_len = 0 } );
-        g->c->size -= 2; /* replaced by an absolute form: mov dword [rbp+0x7c], n */
-        byte(g, 0xc7), byte(g, 0x45), byte(g, 0x7c), bytes(g, 1 + below(g, 20), 4);
+    case 1: /* a loop counted in memory that no other operand reaches: mov dword [rbp-0x300], n; L: body; dec; jnz L */
+        byte(g, 0xc7), byte(g, 0x85), bytes(g, (uint64_t)-0x300, 4), bytes(g, 1 + below(g, 20), 4);
         at = g->c->size;
         body[below(g, 4)](g);
-        byte(g, 0xff), byte(g, 0x4d), byte(g, 0x7c);
+        byte(g, 0xff), byte(g, 0x8d), bytes(g, (uint64_t)-0x300, 4);
         byte(g, 0x75), byte(g, (unsigned)(at - (g->c->size + 1)) & 0xff);
         break;
     case 2: /* call a stub and return: call +2; jmp +1; ret */

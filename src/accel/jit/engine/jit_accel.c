@@ -49,6 +49,7 @@ static struct accel *jit_create(const struct accel_bus *bus, void *opaque, const
     m->bus_opaque = opaque;
     m->model = model;
     m->max_vcpus = max_vcpus;
+    m->tsc_offset = -__builtin_ia32_rdtsc(); /* the guest's clock starts at 0, the same on all vCPUs */
     m->vcpus = g_new0(struct jit_vcpu *, max_vcpus);
     m->old_slots = g_ptr_array_new_with_free_func(g_free);
     g_mutex_init(&m->lock);
@@ -172,8 +173,9 @@ static struct accel_vcpu *jit_vcpu_create(struct accel *a, unsigned index, GErro
     jit_tlb_init(cpu);
     struct x86_state *s = g_new0(struct x86_state, 1);
     x86_state_reset(s, m->model, index == 0, false);
+    s->tsc_offset = m->tsc_offset;
     x86_state_in(cpu, s);
-    memcpy(v->fpu, s->xsave, 512);
+    memcpy(v->fpu, cpu->s.xsave, 512); /* which x86_state_in has checked: FXRSTOR will not fault */
     g_free(s);
     m->vcpus[index] = v;
     jit_mode_changed(cpu);
@@ -230,7 +232,7 @@ static bool jit_set_state(struct accel_vcpu *av, const struct x86_state *s, GErr
 {
     struct jit_vcpu *v = vcpu_of(av);
     x86_state_in(v->cpu, s);
-    memcpy(v->fpu, s->xsave, 512);
+    memcpy(v->fpu, v->cpu->s.xsave, 512);
     v->isolated = false;
     jit_tlb_flush(v->cpu);
     jit_mode_changed(v->cpu);
