@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* vireo-vmm: one process is one virtual machine. This file is the table of contents. */
+#include <stdio.h>
+
+#include "base/error.h"
+#include "vmm/board/board.h"
+#include "vmm/core/chardev.h"
+#include "vmm/core/machine.h"
+#include "vmm/qmp/qmp.h"
+#include "vmm/setup.h"
+
+static void quit_from_terminal(void *opaque)
+{
+    machine_request_shutdown(opaque, CAUSE_HOST_QMP_QUIT);
+}
+
+static bool create_machine(struct vm *vm, GError **error)
+{
+    vm->machine = machine_create(g_steal_pointer(&vm->options.config));
+    chardev_set_quit(quit_from_terminal, vm->machine);
+    return true;
+}
+
+static bool create_board(struct vm *vm, GError **error)
+{
+    struct machine_config *c = vm->machine->config;
+    vm->board = board_find(c->board);
+    if (!vm->board)
+        return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "-machine %s: there is no such board", c->board);
+    if (vm->board->max_cpus && c->max_cpus > vm->board->max_cpus)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "-smp %u: the board %s has room for %u vCPUs", c->max_cpus, c->board, vm->board->max_cpus);
+    vm->board_created = vm->board->create(vm->machine, error);
+    return vm->board_created;
+}
+
+static bool finish_board(struct vm *vm, GError **error)
+{
+    return vm->board->finish(vm->machine, error);
+}
+
+static bool (*const steps[])(struct vm *vm, GError **error) = {
+    setup_log,
+    process_daemonize,
+    process_catch_signals,
+    create_machine,
+    setup_chardevs,
+    setup_drives,
+    create_board,
+    setup_netdevs,
+    setup_serial,
+    setup_disks,
+    setup_nics,
+    setup_devices,
+    finish_board,
+    setup_qmp,
+    process_write_pidfile,
+    process_detach,
+};
+
+static bool set_up(struct vm *vm, GError **error)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
+        if (!steps[i](vm, error))
+            return false;
+    }
+    return true;
+}
+
+static void tear_down(struct vm *vm)
+{
+    for (guint i = 0; vm->qmps && i < vm->qmps->len; i++)
+        qmp_destroy(vm->qmps->pdata[i]);
+    if (vm->board_created && vm->board->destroy)
+        vm->board->destroy(vm->machine);
+    machine_destroy(vm->machine);
+    setup_tear_down_backends(vm);
+    process_tear_down(vm);
+    options_clear(&vm->options);
+}
+
+int main(int argc, char **argv)
+{
+    struct vm vm = { .cancel_fd = -1, .pid_fd = -1, .daemon_fd = -1 };
+    GError *error = NULL;
+    int status = 1;
+    enum options_result result = options_parse(&vm.options, argc, argv, &error);
+    if (result == OPTIONS_DONE)
+        status = 0;
+    else if (result == OPTIONS_RUN && set_up(&vm, &error))
+        status = machine_main(vm.machine);
+    if (error)
+        fprintf(stderr, "vireo-vmm: %s\n", g_strdelimit(error->message, "\n\r", ' '));
+    tear_down(&vm);
+    return status;
+}

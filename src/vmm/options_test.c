@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line: what is taken, and what each mistake is answered with. */
+#include "vmm/options.h"
+
+#include <string.h>
+
+#include "accel/accel.h"
+#include "cpu/x86/x86_model.h"
+#include "vmm/core/chardev.h"
+#include "vmm/core/device.h"
+#include "vmm/core/machine.h"
+
+/* What the options ask other rooms. */
+static const struct accel_ops jit = { .name = "jit", .help = "translator" };
+const struct accel_ops *const *accel_list(void)
+{
+    static const struct accel_ops *const list[] = { &jit, NULL };
+    return list;
+}
+static const struct device_class rng = { .name = "virtio-rng-pci", .help = "random numbers", .bus = DEV_BUS_PCI, .user_creatable = true };
+const struct device_class *const *device_class_list(void)
+{
+    static const struct device_class *const list[] = { &rng, NULL };
+    return list;
+}
+const struct device_class *device_class_find(const char *name) { return strcmp(name, rng.name) ? NULL : &rng; }
+char *device_class_help(const struct device_class *c) { return g_strdup(c->help); }
+char *x86_cpu_help(void) { return g_strdup("max\n"); }
+char *chardev_help(void) { return g_strdup("null\n"); }
+
+static enum options_result parse(struct options *o, const char *line, char **ret_error)
+{
+    g_auto(GStrv) argv = NULL;
+    int argc;
+    g_autofree char *full = g_strdup_printf("vireo-vmm %s", line);
+    g_autoptr(GError) error = NULL;
+    g_assert_true(g_shell_parse_argv(full, &argc, &argv, NULL));
+    enum options_result r = options_parse(o, argc, argv, &error);
+    *ret_error = error ? g_strdup(error->message) : NULL;
+    g_assert(!!error == (r == OPTIONS_ERROR));
+    return r;
+}
+
+static void test_bad(void)
+{
+    static const struct { const char *line, *message; } bad[] = {
+        { "", "nothing to start: firmware does not run yet; give a kernel with -kernel FILE" },
+        { "-kernel k", "there is no graphical display yet; use -nographic for a serial console in this terminal, or -display none" },
+        { "-append x", "-append only allowed with -kernel option" },
+        { "-initrd x", "-initrd only allowed with -kernel option" },
+        { "-m", "-m: requires an argument: -m [size=]SIZE" },
+        { "-m 12x", "-m 12x: Parameter 'size' expects a size below 2^64 with an optional suffix K, M, G, T, P or E, not '12x'" },
+        { "-m 0", "-m 0: the memory must have between 1M and 1T, not 0" },
+        { "-m 1G,slots=2", "-m 1G,slots=2: Parameter 'slots' is not available: memory cannot be added later yet; give all of it with size=" },
+        { "-smp 0", "-smp 0: Parameter 'cpus' must lie between 1 and 255, not 0" },
+        { "-smp 4,cores=3", "-smp 4,cores=3: Invalid CPU topology: product of the hierarchy must match maxcpus: sockets (1) * cores (3) * threads (1) "
+                            "!= maxcpus (4)" },
+        { "-smp 1,maxcpus=2", "-smp 1,maxcpus=2: vCPUs cannot be added later yet: maxcpus (2) must be equal to cpus (1), or left out" },
+        { "-machine foo", "-machine foo: unsupported machine type 'foo'; there are: q35, microvm" },
+        { "-M pc", "-M pc: the i440FX machine 'pc' is not there; use q35, which runs the same guests" },
+        { "-accel kvm", "-accel kvm: the accelerator KVM comes next; use jit, the translator, or auto" },
+        { "-accel tcg", "-accel tcg: TCG is QEMU's translator; the one here is called jit" },
+        { "-accel jit -M q35,accel=auto", "The -accel and \"-machine accel=\" options are incompatible; keep one of them" },
+        { "-enable-kvm", "-enable-kvm: not available: the accelerator KVM comes next; use -accel auto, which takes the translator" },
+        { "-hda x", "-hda x: not available: there is no IDE controller yet; use -drive if=virtio,format=raw,file=FILE" },
+        { "x.img", "x.img: a disk image without option would be an IDE disk, and there is no IDE controller yet; use -drive "
+                   "if=virtio,format=raw,file=x.img" },
+        { "-drive file=x", "-drive file=x: there is no IDE controller yet; add if=virtio, or if=none for a -device" },
+        { "-drive if=ide,file=x", "-drive if=ide,file=x: if=ide is not there yet; use if=virtio, or if=none for a -device" },
+        { "-drive if=virtio", "-drive if=virtio: no image; add file=FILE" },
+        { "-drive if=virtio,file=x,snapshot=on", "-drive if=virtio,file=x,snapshot=on: Parameter 'snapshot=on' is not available: temporary overlays "
+                                                 "need an image format with backing files; copy the image" },
+        { "-drive if=none,id=a,file=x -drive if=none,id=a,file=y", "-drive if=none,id=a,file=y: Duplicate ID 'a' for drive" },
+        { "-nographic -kernel k -blockdev driver=raw,node-name=a,file=b", "-blockdev driver=raw,node-name=a,file=b: Cannot find node 'b'; give it with "
+                                                                          "another -blockdev" },
+        { "-blockdev driver=raw", "-blockdev driver=raw: Parameter 'node-name' is missing; add node-name=NAME" },
+        { "-netdev user", "-netdev user: Parameter 'id' is missing; add id=NAME" },
+        { "-net user", "-net user: only none is there; use -nic user,model=virtio-net-pci" },
+        { "-monitor stdio", "-monitor stdio: not available: there is no monitor for humans yet; use -qmp; accepted: none" },
+        { "-display gtk", "-display gtk: not available: there is no graphical display yet; accepted: none" },
+        { "-mon a", "-mon a: there is no monitor for humans yet; add mode=control" },
+        { "-uuid x", "-uuid x: failed to parse UUID string: wrong format; expected xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" },
+        { "-rtc base=x", "-rtc base=x: invalid datetime format 'x'; valid: utc, localtime, 2006-06-17T16:01:21, 2006-06-17" },
+        { "-boot d", "-boot d: Parameter 'order=d' is not available: firmware does not run yet; the kernel of -kernel is started" },
+        { "-sandbox on", "-sandbox on: Parameter 'enable=on' is not available: the sandbox comes with the accelerator KVM" },
+        { "-kernel k -nographic -daemonize", "-nographic cannot be used with -daemonize; use -display none" },
+        { "-device a,id=x -device b,id=x", "-device b,id=x: Duplicate ID 'x' for device" },
+        { "-device foo,help", "-device foo,help: 'foo' is not a valid device model name; -device help lists them" },
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        struct options o;
+        g_autofree char *error = NULL;
+        g_assert_cmpint(parse(&o, bad[i].line, &error), ==, OPTIONS_ERROR);
+        g_assert_cmpstr(error, ==, bad[i].message);
+        options_clear(&o);
+    }
+    struct options o;
+    g_autofree char *error = NULL;
+    g_assert_cmpint(parse(&o, "--nographics", &error), ==, OPTIONS_ERROR);
+    g_assert_true(g_str_has_prefix(error, "--nographics: invalid option; did you mean -nographic? there are: -h -help "));
+    options_clear(&o);
+}
+
+static void test_machine(void)
+{
+    struct options o;
+    g_autofree char *error = NULL;
+    g_assert_cmpint(parse(&o, "-M pc-q35-7.2,accel=jit,usb=off -m 1.5G -smp 8,sockets=2,threads=2 -cpu max,-avx -name guest=a,,b -nodefaults -S "
+                              "-uuid 12345678-1234-1234-1234-123456789ABC -rtc base=2020-02-29,clock=host -kernel k --append 'x y=1,2' -boot c "
+                              "-no-reboot -display none -monitor none -no-user-config -sandbox off", &error), ==, OPTIONS_RUN);
+    const struct machine_config *c = o.config;
+    g_assert_cmpstr(c->board, ==, "q35");
+    g_assert_cmpstr(c->accel_name, ==, "jit");
+    g_assert_cmpuint(c->ram_size, ==, 3ull << 29);
+    g_assert(c->cpus == 8 && c->sockets == 2 && c->cores == 2 && c->threads == 2);
+    g_assert_cmpstr(c->name, ==, "a,b");
+    g_assert_cmpstr(c->append, ==, "x y=1,2");
+    g_assert_cmpstr(c->uuid, ==, "12345678-1234-1234-1234-123456789abc");
+    g_assert_cmpint(c->rtc_base, ==, 1582934400);
+    g_assert(c->nodefaults && c->start_paused && c->no_reboot && !c->no_shutdown);
+    options_clear(&o);
+}
+
+static void test_disks(void)
+{
+    struct options o;
+    g_autofree char *error = NULL;
+    g_assert_cmpint(parse(&o, "-kernel k -nographic -drive file=a,,1,if=virtio,format=raw,readonly=on,cache=none,werror=stop "
+                              "-drive if=none,id=d1,file=b -blockdev driver=raw,node-name=r,file=f,read-only=on "
+                              "-blockdev driver=file,node-name=f,filename=img,cache.direct=on "
+                              "-blockdev '{\"driver\":\"raw\",\"node-name\":\"j\",\"file\":{\"driver\":\"file\",\"filename\":\"j.img\"}}'", &error),
+                    ==, OPTIONS_RUN);
+    g_assert_cmpuint(o.drives->len, ==, 4);
+    const struct option_drive *d = o.drives->pdata[0];
+    g_assert_cmpstr(d->block.path, ==, "a,1");
+    g_assert_cmpstr(d->block.id, ==, "virtio0");
+    g_assert(d->attach && d->block.read_only && d->block.cache == BLOCK_CACHE_NONE && d->block.werror == BLOCK_ON_ERROR_STOP);
+    d = o.drives->pdata[1];
+    g_assert(!d->attach && !d->block.format && d->block.werror == BLOCK_ON_ERROR_ENOSPC && d->block.cache == BLOCK_CACHE_WRITEBACK);
+    d = o.drives->pdata[2];
+    g_assert_cmpstr(d->block.path, ==, "img");
+    g_assert_cmpstr(d->block.node_name, ==, "r");
+    g_assert(d->block.read_only && d->block.cache == BLOCK_CACHE_NONE);
+    d = o.drives->pdata[3];
+    g_assert_cmpstr(d->block.path, ==, "j.img");
+    options_clear(&o);
+}
+
+static void test_documented(void)
+{
+    for (const struct option_row *r = option_rows; r->name || r->help; r++) {
+        g_assert_nonnull(r->help);
+        for (const struct option_row *s = r + 1; r->name && (s->name || s->help); s++)
+            g_assert_cmpstr(r->name, !=, s->name);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/options/bad", test_bad);
+    g_test_add_func("/options/machine", test_machine);
+    g_test_add_func("/options/disks", test_disks);
+    g_test_add_func("/options/documented", test_documented);
+    return g_test_run();
+}

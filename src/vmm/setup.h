@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From options to a running process. Each setup_* is one step of main.c; on failure it sets *error, and tear_down undoes
+ * whatever has been done.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "vmm/options.h"
+
+struct board;
+struct machine;
+
+struct vm {
+    struct options options;
+    struct machine *machine;
+    const struct board *board;
+    bool board_created;
+    GPtrArray *chardevs, *blocks, *netdevs, *qmps; /* what was opened, in order */
+    int cancel_fd;              /* eventfd: readable once a signal has asked for the end */
+    GSource *signal_source;
+    int pid_fd, daemon_fd;      /* -1: none */
+};
+
+/* process.c */
+bool process_daemonize(struct vm *vm, GError **error);      /* the parent does not return: it waits for process_detach */
+bool process_catch_signals(struct vm *vm, GError **error);
+bool process_write_pidfile(struct vm *vm, GError **error);
+bool process_detach(struct vm *vm, GError **error);         /* -daemonize: all is open, the parent may end */
+void process_tear_down(struct vm *vm);
+
+/* setup_backends.c */
+bool setup_log(struct vm *vm, GError **error);
+bool setup_chardevs(struct vm *vm, GError **error);
+bool setup_drives(struct vm *vm, GError **error);
+bool setup_netdevs(struct vm *vm, GError **error);
+bool setup_qmp(struct vm *vm, GError **error);
+void setup_tear_down_backends(struct vm *vm);
+/* The back end that `spec` ("chardev:ID" or a short form) means; a new one gets `id`. *ret NULL for "none". */
+bool setup_find_chardev(struct vm *vm, const char *id, const char *spec, struct chardev **ret, GError **error);
+/* A network back end from key=value; id when kv has none. Keys of the card must have been taken out. */
+bool setup_open_netdev(struct vm *vm, const struct keyval *kv, const char *id, GError **error);
+
+/* setup_devices.c */
+bool setup_serial(struct vm *vm, GError **error);
+bool setup_disks(struct vm *vm, GError **error);
+bool setup_nics(struct vm *vm, GError **error);
+bool setup_devices(struct vm *vm, GError **error);

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Opens what the host gives to the machine: character back ends, disks, networks, control. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "block/block.h"
+#include "vmm/core/chardev.h"
+#include "vmm/core/machine.h"
+#include "vmm/net/net.h"
+#include "vmm/qmp/qmp.h"
+#include "vmm/setup.h"
+
+static void add(GPtrArray **list, void *what)
+{
+    if (!*list)
+        *list = g_ptr_array_new();
+    g_ptr_array_add(*list, what);
+}
+
+static bool failed_item(const struct option_item *item, GError **error)
+{
+    g_prefix_error(error, "%s %s: ", item->option, item->text);
+    return false;
+}
+
+bool setup_log(struct vm *vm, GError **error)
+{
+    return !vm->options.log_file || log_open(vm->options.log_file, error);
+}
+
+/* ---- character back ends ---- */
+
+static bool register_chardev(struct vm *vm, struct chardev *c, GError **error)
+{
+    add(&vm->chardevs, c);
+    if (vm->options.daemonize && g_str_has_prefix(chardev_filename(c), "stdio"))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "cannot use stdio with -daemonize");
+    g_hash_table_insert(vm->machine->chardevs, (void *)chardev_id(c), c);
+    return true;
+}
+
+bool setup_chardevs(struct vm *vm, GError **error)
+{
+    for (guint i = 0; i < vm->options.chardevs->len; i++) {
+        const struct option_item *item = vm->options.chardevs->pdata[i];
+        keyval_auto *kv = keyval_copy(item->kv);
+        g_autofree char *backend = keyval_take(kv, "backend"), *id = keyval_take(kv, "id");
+        g_autoptr(GHashTable) opts = keyval_to_hash(kv);
+        struct chardev *c = chardev_open_opts(backend ? backend : "", id, opts, error);
+        if (!c || !register_chardev(vm, c, error))
+            return failed_item(item, error);
+    }
+    return true;
+}
+
+bool setup_find_chardev(struct vm *vm, const char *id, const char *spec, struct chardev **ret, GError **error)
+{
+    GError *e = NULL;
+    *ret = NULL;
+    if (g_str_has_prefix(spec, "chardev:")) {
+        *ret = g_hash_table_lookup(vm->machine->chardevs, spec + strlen("chardev:"));
+        return *ret || vireo_fail(error, VIREO_ERROR_NOT_FOUND, "there is no chardev '%s'; add -chardev BACKEND,id=%s", spec + strlen("chardev:"),
+                                  spec + strlen("chardev:"));
+    }
+    *ret = chardev_open(id, spec, &e);
+    if (e) {
+        g_propagate_error(error, e);
+        return false;
+    }
+    return !*ret || register_chardev(vm, *ret, error);
+}
+
+/* ---- disks ---- */
+
+bool setup_drives(struct vm *vm, GError **error)
+{
+    for (guint i = 0; i < vm->options.drives->len; i++) {
+        const struct option_drive *d = vm->options.drives->pdata[i];
+        struct block_device *b = block_open(&d->block, error);
+        if (!b)
+            return failed_item(d->item, error);
+        add(&vm->blocks, b);
+        g_hash_table_insert(vm->machine->drives, (void *)(d->block.id ? d->block.id : d->block.node_name), b);
+        if (d->block.id && d->block.node_name)
+            g_hash_table_insert(vm->machine->drives, (void *)d->block.node_name, b);
+    }
+    return true;
+}
+
+/* ---- networks ---- */
+
+bool setup_open_netdev(struct vm *vm, const struct keyval *kv, const char *id, GError **error)
+{
+    keyval_auto *copy = keyval_copy(kv);
+    g_autofree char *type = keyval_take(copy, "type"), *own_id = keyval_take(copy, "id");
+    g_autoptr(GPtrArray) hostfwd = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < kv->pairs->len; i++) {
+        const struct keyval_pair *p = kv->pairs->pdata[i];
+        if (!strcmp(p->key, "hostfwd"))
+            g_ptr_array_add(hostfwd, g_strdup(p->value ? p->value : ""));
+    }
+    g_free(keyval_take(copy, "hostfwd"));
+    g_autoptr(GHashTable) opts = keyval_to_hash(copy);
+    if (!type)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'type' is missing; the type comes first, as in user,id=...");
+    struct net_backend *b = net_backend_create(type, own_id ? own_id : id, opts, hostfwd, error);
+    if (!b)
+        return false;
+    add(&vm->netdevs, b);
+    g_hash_table_insert(vm->machine->netdevs, (void *)net_backend_id(b), b);
+    return true;
+}
+
+bool setup_netdevs(struct vm *vm, GError **error)
+{
+    for (guint i = 0; i < vm->options.netdevs->len; i++) {
+        const struct option_item *item = vm->options.netdevs->pdata[i];
+        if (!setup_open_netdev(vm, item->kv, NULL, error))
+            return failed_item(item, error);
+    }
+    return true;
+}
+
+/* ---- control ---- */
+
+static bool start_qmp(struct vm *vm, const struct option_item *item, unsigned index, GError **error)
+{
+    g_autofree char *id = g_strdup_printf("compat_monitor%u", index);
+    struct chardev *c;
+    if (!setup_find_chardev(vm, id, item->text, &c, error))
+        return false;
+    if (!c)
+        return true;
+    struct qmp *q = qmp_create(vm->machine, c, !strcmp(item->option, "-qmp-pretty"), error);
+    if (!q)
+        return false;
+    add(&vm->qmps, q);
+    return true;
+}
+
+bool setup_qmp(struct vm *vm, GError **error)
+{
+    for (guint i = 0; i < vm->options.qmps->len; i++) {
+        const struct option_item *item = vm->options.qmps->pdata[i];
+        if (!start_qmp(vm, item, i, error))
+            return failed_item(item, error);
+    }
+    return true;
+}
+
+static void end_all(GPtrArray **list, void (*end)(void *what))
+{
+    while (*list && (*list)->len)
+        end(g_ptr_array_remove_index(*list, (*list)->len - 1));
+    g_clear_pointer(list, g_ptr_array_unref);
+}
+
+static void end_block(void *b)
+{
+    block_close(b);
+}
+
+static void end_net(void *n)
+{
+    net_backend_destroy(n);
+}
+
+static void end_chardev(void *c)
+{
+    chardev_close(c);
+}
+
+void setup_tear_down_backends(struct vm *vm)
+{
+    g_clear_pointer(&vm->qmps, g_ptr_array_unref);
+    end_all(&vm->netdevs, end_net);
+    end_all(&vm->blocks, end_block);
+    end_all(&vm->chardevs, end_chardev);
+}
