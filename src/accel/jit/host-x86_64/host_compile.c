@@ -220,11 +220,14 @@ bool host_compile(const struct ir_region *r, uint8_t *buf, size_t size, struct h
     for (unsigned i = 0; i < r->nops; i++)
         if (r->ops[i].opcode == IR_LABEL)
             c->label_live[r->ops[i].a.imm] = c->live[i];
+    memset(c->label_off, 0xff, sizeof(c->label_off));
     if (!hc_alloc_temps(c))
         return false;
     walk(c);
     if (!c->e.overflow && !c->failed)
         hc_out_of_line(c);
+    for (unsigned i = 0; i < c->nfixups && !c->e.overflow; i++)
+        c->failed |= c->label_off[c->fixups[i].label] == UINT32_MAX;
     for (unsigned i = 0; i < c->nfixups && !c->e.overflow; i++)
         host_fix(&c->e, c->fixups[i].at, c->label_off[c->fixups[i].label]);
     ret->size = (size_t)(c->e.p - buf);

@@ -61,25 +61,20 @@ static void add_segment(struct hc *c, const struct ir_mem *m, unsigned to)
 void hc_lea(struct hc *c, const struct ir_op *op)
 {
     struct host_opnd d = hc_loc(c, &op->dst);
-    const struct ir_mem *m = &op->mem;
-    bool direct = !d.mem && op->width >= 4;
-    unsigned reg, to = direct && m->seg >= X86_NSEG && m->abits == 64 && m->disp == (int32_t)m->disp ? d.reg : R14;
-    if (!effective(c, m, to, &reg)) {
-        if (m->seg < X86_NSEG) {
-            host_mov_rr(&c->e, 8, R14, reg);
-            reg = R14;
-        } else if (d.mem && op->width == 4) {
-            host_mov_rr(&c->e, 4, RAX, reg);
-            reg = RAX;
-        }
+    struct ir_mem m = op->mem;
+    bool direct = !d.mem && op->width >= 4 && m.seg >= X86_NSEG && m.abits >= 32;
+    if (op->width <= 4 && m.abits == 64 && m.seg >= X86_NSEG && m.disp == (int32_t)m.disp)
+        m.abits = 32; /* the same low half */
+    direct = direct && (m.abits == 32 || m.disp == (int32_t)m.disp);
+    unsigned reg, to = direct ? d.reg : R14;
+    if (!effective(c, &m, to, &reg) && (m.seg < X86_NSEG || op->width == 4)) {
+        host_mov_rr(&c->e, 8, R14, reg);
+        reg = R14;
     }
-    add_segment(c, m, reg);
-    if (reg == d.reg && !d.mem && op->width >= 4) {
-        if (op->width == 4)
-            host_mov_rr(&c->e, 4, reg, reg);
+    add_segment(c, &m, reg);
+    if (direct && reg == to)
         return;
-    }
-    if (op->width == 4 && reg == R14)
+    if (op->width == 4 && m.abits == 64)
         host_mov_rr(&c->e, 4, R14, R14);
     hc_put(c, &op->dst, op->width, reg);
 }

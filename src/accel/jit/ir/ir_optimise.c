@@ -52,27 +52,28 @@ void ir_flag_liveness(const struct ir_region *r, uint16_t *ret_live_after)
 /* ---- copies and constants ---- */
 
 struct value { struct ir_arg arg; uint8_t width; }; /* what a temporary is a copy of, IR_NONE: unknown */
+struct values { struct value v[IR_MAX_TEMPS]; unsigned n; };
 
-static void forget_g(struct value *v, unsigned n)
+static void forget_copies(struct values *v, unsigned kind, unsigned n)
 {
-    for (unsigned t = 0; t < IR_MAX_TEMPS; t++)
-        if (v[t].arg.kind == IR_G && v[t].arg.n == n)
-            v[t].arg.kind = IR_NONE;
+    for (unsigned t = 0; t < v->n; t++)
+        if (v->v[t].arg.kind == kind && v->v[t].arg.n == n)
+            v->v[t].arg.kind = IR_NONE;
 }
 
-static void forget_arg(struct value *v, const struct ir_arg *a)
+static void forget_g(struct values *v, unsigned n) { forget_copies(v, IR_G, n); }
+
+static void forget_arg(struct values *v, const struct ir_arg *a)
 {
     if (a->kind == IR_G) {
         forget_g(v, a->n);
     } else if (a->kind == IR_T) {
-        v[a->n].arg.kind = IR_NONE;
-        for (unsigned t = 0; t < IR_MAX_TEMPS; t++)
-            if (v[t].arg.kind == IR_T && v[t].arg.n == a->n)
-                v[t].arg.kind = IR_NONE;
+        v->v[a->n].arg.kind = IR_NONE;
+        forget_copies(v, IR_T, a->n);
     }
 }
 
-static void forget_written(struct value *v, const struct ir_op *op)
+static void forget_written(struct values *v, const struct ir_op *op)
 {
     forget_arg(v, &op->dst);
     switch (op->opcode) {
@@ -125,11 +126,11 @@ static unsigned read_width(const struct ir_op *op, unsigned which)
     return op->width;
 }
 
-static void substitute(const struct value *v, const struct ir_op *op, struct ir_arg *a, unsigned which)
+static void substitute(const struct values *v, const struct ir_op *op, struct ir_arg *a, unsigned which)
 {
     if (a->kind != IR_T || !reads_plainly(op, which))
         return;
-    const struct value *k = &v[a->n];
+    const struct value *k = &v->v[a->n];
     if (k->arg.kind == IR_I) {
         if (k->arg.imm == (int32_t)k->arg.imm || op->opcode == IR_MOV || op->opcode == IR_CALL || op->opcode == IR_EXIT_IND)
             *a = k->arg;
@@ -138,13 +139,13 @@ static void substitute(const struct value *v, const struct ir_op *op, struct ir_
     }
 }
 
-static void substitute_mem(const struct value *v, struct ir_mem *m)
+static void substitute_mem(const struct values *v, struct ir_mem *m)
 {
     struct ir_arg *args[] = { &m->base, &m->index };
     for (unsigned i = 0; i < 2; i++) {
         if (args[i]->kind != IR_T)
             continue;
-        const struct value *k = &v[args[i]->n];
+        const struct value *k = &v->v[args[i]->n];
         if (k->arg.kind == IR_I) {
             m->disp = (int64_t)((uint64_t)m->disp + ((uint64_t)k->arg.imm << (i ? m->scale : 0)));
             *args[i] = ir_none();
@@ -158,28 +159,29 @@ static void substitute_mem(const struct value *v, struct ir_mem *m)
 
 static void propagate(struct ir_region *r)
 {
-    struct value v[IR_MAX_TEMPS];
-    memset(v, 0, sizeof(v));
+    struct values v;
+    memset(&v, 0, sizeof(v));
+    v.n = r->ntemps;
     for (unsigned i = 0; i < r->nops; i++) {
         struct ir_op *op = &r->ops[i];
         if (op->opcode == IR_LABEL) {
-            memset(v, 0, sizeof(v));
+            memset(v.v, 0, v.n * sizeof(v.v[0]));
             continue;
         }
-        substitute_mem(v, &op->mem);
-        substitute(v, op, &op->a, 0);
-        substitute(v, op, &op->b, 1);
-        substitute(v, op, &op->c, 2);
+        substitute_mem(&v, &op->mem);
+        substitute(&v, op, &op->a, 0);
+        substitute(&v, op, &op->b, 1);
+        substitute(&v, op, &op->c, 2);
         if (op->opcode == IR_EXIT_IND && op->a.kind == IR_I)
             op->opcode = IR_EXIT_JMP;
-        forget_written(v, op);
+        forget_written(&v, op);
         if (op->opcode != IR_MOV || op->dst.kind != IR_T)
             continue;
         if (op->a.kind == IR_I) {
             uint64_t mask = op->width == 8 ? UINT64_MAX : ((uint64_t)1 << (8 * op->width)) - 1;
-            v[op->dst.n] = (struct value){ ir_i((int64_t)((uint64_t)op->a.imm & mask)), 8 };
+            v.v[op->dst.n] = (struct value){ ir_i((int64_t)((uint64_t)op->a.imm & mask)), 8 };
         } else if ((op->a.kind == IR_G || op->a.kind == IR_T) && !(op->a.kind == IR_T && op->a.n == op->dst.n)) {
-            v[op->dst.n] = (struct value){ op->a, op->width };
+            v.v[op->dst.n] = (struct value){ op->a, op->width };
         }
     }
 }
