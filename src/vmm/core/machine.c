@@ -100,6 +100,8 @@ void machine_destroy(struct machine *m)
     destroy_vcpus(m); /* first: no vCPU may enter a device that goes away */
     while (m->devices->len)
         device_destroy(g_ptr_array_index(m->devices, m->devices->len - 1));
+    if (m->board_destroy)
+        m->board_destroy(m);
     if (m->accel) {
         char *stats = log_on(LOG_ACCEL) && m->accel_ops->stats ? m->accel_ops->stats(m->accel) : NULL;
         if (stats)

@@ -71,6 +71,7 @@ struct machine {
     struct apic_group *apics;      /* local APICs (vmm/dev/apic.h) */
     void (*board_reset)(struct machine *m);           /* loads the boot state again (kernel registers, memory) */
     void (*board_powerdown)(struct machine *m);       /* the power button */
+    void (*board_destroy)(struct machine *m);         /* called by machine_destroy when the devices are gone */
     /* what the accelerator's bus callbacks need from the interrupt controllers; set by the board */
     int (*ack_interrupt)(struct machine *m, unsigned cpu);
     unsigned (*get_tpr)(struct machine *m, unsigned cpu);

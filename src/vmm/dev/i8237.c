@@ -61,7 +61,7 @@ static void write_none(void *o, uint64_t offset, unsigned size, uint64_t v) { }
 static const struct { uint16_t port, size; struct io_ops ops; } windows[] = {
     { 0x00, 16, { read0, write0, 1, 1 } },
     { 0xc0, 32, { read1, write1, 1, 1 } },
-    { 0x80, 16, { read_page, write_page, 1, 1 } },
+    { 0x81, 15, { read_page, write_page, 1, 1 } },
     { 0xed, 1, { read_none, write_none, 1, 1 } },
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The registers of the PC's two 8237 DMA controllers and their page registers. Nothing is connected to them: they remember
- * what is written, which is all that probing software asks for. Also swallows the delay ports 80h and EDh. */
+ * what is written, which is all that probing software asks for. Also swallows writes to the delay port EDh. */
 #pragma once
 
 #include "vmm/core/device.h"

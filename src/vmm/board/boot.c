@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "vmm/board/boot.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cpu/x86/x86_state.h"
+#include "vmm/core/machine.h"
+
+void boot_image_add_bytes(struct boot_image *b, uint64_t gpa, GBytes *bytes)
+{
+    struct boot_blob blob = { gpa, g_bytes_ref(bytes) };
+    g_array_append_val(b->blobs, blob);
+}
+
+void boot_image_add(struct boot_image *b, uint64_t gpa, const void *data, size_t size)
+{
+    g_autoptr(GBytes) bytes = g_bytes_new(data, size);
+    boot_image_add_bytes(b, gpa, bytes);
+}
+
+bool boot_image_add_zeroes(struct boot_image *b, uint64_t gpa, uint64_t size, GError **error)
+{
+    void *zeroes = g_try_malloc0(size);
+    if (!zeroes)
+        return vireo_fail(error, VIREO_ERROR_NO_MEMORY, "the kernel wants %llu MiB of zeroes, for which the host has no memory",
+                          (unsigned long long)size >> 20);
+    g_autoptr(GBytes) bytes = g_bytes_new_take(zeroes, size);
+    boot_image_add_bytes(b, gpa, bytes);
+    return true;
+}
+
+bool boot_add_cmdline(struct boot_image *b, const struct boot_env *env, uint64_t gpa, size_t max, GError **error)
+{
+    size_t n = strlen(env->cmdline) + 1;
+    if (n > max)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "the kernel command line (-append) has %zu bytes; this kernel takes %zu", n - 1, max - 1);
+    boot_image_add(b, gpa, env->cmdline, n);
+    return true;
+}
+
+GBytes *boot_read_file(const char *path, const char *what, GError **error)
+{
+    g_autoptr(GError) e = NULL;
+    char *data;
+    gsize size;
+    if (!g_file_get_contents(path, &data, &size, &e)) {
+        if (g_file_test(path, G_FILE_TEST_IS_DIR))
+            vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is a directory, not a file", what, path);
+        else
+            vireo_fail(error, VIREO_ERROR_IO, "cannot read %s: %s", what, e->message);
+        return NULL;
+    }
+    if (!size) {
+        g_free(data);
+        vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is empty", what, path);
+        return NULL;
+    }
+    return g_bytes_new_take(data, size);
+}
+
+uint64_t boot_ram_above_4g(const struct boot_env *env)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < env->ne820; i++) {
+        if (env->e820[i].type == E820_RAM && env->e820[i].base >= 1ull << 32)
+            sum += env->e820[i].size;
+    }
+    return sum;
+}
+
+struct boot_image *boot_load(const struct boot_env *env, GError **error)
+{
+    static bool (*const loaders[])(const struct boot_env *, GBytes *, struct boot_image *, bool *, GError **) = {
+        boot_linux_load, boot_multiboot_load, boot_pvh_load,
+    };
+    g_autoptr(GBytes) kernel = boot_read_file(env->kernel_path, "kernel", error);
+    if (!kernel)
+        return NULL;
+    struct boot_image *b = g_new0(struct boot_image, 1);
+    b->blobs = g_array_new(FALSE, FALSE, sizeof(struct boot_blob));
+    for (unsigned i = 0; i < G_N_ELEMENTS(loaders); i++) {
+        bool mine = false;
+        if (!loaders[i](env, kernel, b, &mine, error)) {
+            boot_image_free(b);
+            return NULL;
+        }
+        if (mine)
+            return b;
+    }
+    boot_image_free(b);
+    vireo_fail(error, VIREO_ERROR_INVALID, "'%s' is no kernel that this machine can start; it takes x86 Linux (bzImage), Multiboot 1, and "
+               "ELF with a PVH entry point", env->kernel_path);
+    return NULL;
+}
+
+void boot_image_free(struct boot_image *b)
+{
+    if (!b)
+        return;
+    for (unsigned i = 0; i < b->blobs->len; i++)
+        g_bytes_unref(g_array_index(b->blobs, struct boot_blob, i).bytes);
+    g_array_free(b->blobs, TRUE);
+    g_free(b);
+}
+
+static bool write_bytes(struct machine *m, uint64_t gpa, const void *data, size_t n, GError **error)
+{
+    if (guest_memory_write(m->memory, gpa, data, n))
+        return true;
+    return vireo_fail(error, VIREO_ERROR_INVALID, "the machine has too little memory: boot data of %zu bytes does not fit at %#llx", n,
+                      (unsigned long long)gpa);
+}
+
+/* Descriptors as boot.rst asks for them: selector 0x10 code, 0x18 data; 0x08 is a 64-bit code segment's twin for PVH and
+ * others that want a first entry; 0x20 a TSS. */
+static bool write_gdt(struct machine *m, bool long_mode, GError **error)
+{
+    uint64_t gdt[5] = { 0, long_mode ? 0x00af9b000000ffffull : 0x00cf9b000000ffffull, long_mode ? 0x00af9b000000ffffull : 0x00cf9b000000ffffull,
+                        0x00cf93000000ffffull, 0x00008b0000000067ull };
+    return write_bytes(m, BOOT_GDT, gdt, sizeof(gdt), error);
+}
+
+static bool write_page_tables(struct machine *m, GError **error)
+{
+    g_autofree uint64_t *t = g_new0(uint64_t, 6 * 512);
+    t[0] = (BOOT_PAGE_TABLE + 0x1000) | 3;
+    for (unsigned i = 0; i < 4; i++)
+        t[512 + i] = (BOOT_PAGE_TABLE + 0x2000 + i * 0x1000) | 3;
+    for (uint64_t i = 0; i < 2048; i++)
+        t[1024 + i] = i << 21 | 0x83; /* 2 MiB pages */
+    return write_bytes(m, BOOT_PAGE_TABLE, t, 6 * 4096, error);
+}
+
+static void set_flat(struct x86_state *s, bool long_mode)
+{
+    struct x86_segment data = { .limit = 0xffffffff, .sel = 0x18, .attr = 3 | X86_ATTR_S | X86_ATTR_P | X86_ATTR_DB | X86_ATTR_G };
+    for (unsigned i = 0; i < X86_NSEG; i++)
+        s->seg[i] = data;
+    s->seg[X86_CS].sel = 0x10;
+    s->seg[X86_CS].attr = 0xb | X86_ATTR_S | X86_ATTR_P | X86_ATTR_G | (long_mode ? X86_ATTR_L : X86_ATTR_DB);
+    s->tr = (struct x86_segment){ .limit = 0x67, .sel = 0x20, .attr = 0xb | X86_ATTR_P };
+    s->gdt = (struct x86_dtable){ .base = BOOT_GDT, .limit = 5 * 8 - 1 };
+    s->idt = (struct x86_dtable){ .base = 0, .limit = 0 };
+    s->cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_NE;
+    if (long_mode) {
+        s->cr0 |= X86_CR0_PG;
+        s->cr3 = BOOT_PAGE_TABLE;
+        s->cr4 |= X86_CR4_PAE;
+        s->efer |= X86_EFER_LME | X86_EFER_LMA;
+    }
+}
+
+static void set_real(struct x86_state *s, const struct boot_entry *e)
+{
+    for (unsigned i = 0; i < X86_NSEG; i++) {
+        s->seg[i].sel = e->ds;
+        s->seg[i].base = (uint64_t)e->ds << 4;
+    }
+    s->seg[X86_CS].sel = e->cs;
+    s->seg[X86_CS].base = (uint64_t)e->cs << 4;
+    s->idt = (struct x86_dtable){ .base = 0, .limit = 0x3ff };
+}
+
+/* Memory type write-back everywhere, as firmware sets the MTRRs (SDM vol. 3, 11.11): default WB, no ranges. */
+static void set_mtrr(struct x86_state *s)
+{
+    s->mtrr_def = 0xc06;
+    for (unsigned i = 0; i < G_N_ELEMENTS(s->mtrr_fix); i++)
+        s->mtrr_fix[i] = 0x0606060606060606ull;
+}
+
+bool boot_enter(const struct boot_image *b, struct machine *m, GError **error)
+{
+    const struct boot_entry *e = &b->entry;
+    struct x86_state s;
+    for (unsigned i = 0; i < b->blobs->len; i++) {
+        const struct boot_blob *blob = &g_array_index(b->blobs, struct boot_blob, i);
+        gsize n;
+        const void *data = g_bytes_get_data(blob->bytes, &n);
+        if (!write_bytes(m, blob->gpa, data, n, error))
+            return false;
+    }
+    if (e->mode != BOOT_REAL16 && !write_gdt(m, e->mode == BOOT_LONG64, error))
+        return false;
+    if (e->mode == BOOT_LONG64 && !write_page_tables(m, error))
+        return false;
+    vcpu_get_state(m->vcpus[0], &s);
+    s.rip = e->rip;
+    s.gpr[X86_RAX] = e->rax;
+    s.gpr[X86_RBX] = e->rbx;
+    s.gpr[X86_RSI] = e->rsi;
+    s.gpr[X86_RSP] = e->rsp;
+    s.gpr[X86_RDX] = 0;
+    s.cr0 &= ~(uint64_t)(X86_CR0_CD | X86_CR0_NW);
+    set_mtrr(&s);
+    if (e->mode == BOOT_REAL16)
+        set_real(&s, e);
+    else
+        set_flat(&s, e->mode == BOOT_LONG64);
+    s.activity = X86_RUNNING;
+    return vcpu_set_state(m->vcpus[0], &s, error);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "vmm/board/chipset.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "vmm/board/bios.h"
+#include "vmm/board/smbios.h"
+#include "vmm/core/device.h"
+#include "vmm/dev/apic.h"
+#include "vmm/dev/hpet.h"
+#include "vmm/dev/i8237.h"
+#include "vmm/dev/i8254.h"
+#include "vmm/dev/i8259.h"
+#include "vmm/dev/ioapic.h"
+#include "vmm/dev/pm.h"
+#include "vmm/dev/rtc.h"
+
+#define MIB (1ull << 20)
+#define GIB (1ull << 30)
+#define RAM_MIN (16 * MIB)
+#define RAM_MAX (256 * GIB)
+#define HOLE_START 0xa0000ull
+#define HOLE_END   0xc0000ull
+
+static bool create_ram(struct chipset *cs, uint64_t low_limit, uint64_t low_max, GError **error)
+{
+    struct machine *m = cs->machine;
+    uint64_t size = m->config->ram_size & ~0xfffull;
+    if (size < RAM_MIN || size > RAM_MAX)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "-m: this machine takes from %llu MiB to %llu GiB of memory, not %llu MiB",
+                          RAM_MIN / MIB, RAM_MAX / GIB, (unsigned long long)(size / MIB));
+    cs->low_size = size > low_limit ? low_max : size;
+    cs->high_size = size - cs->low_size;
+    cs->ram = guest_memory_alloc(m->memory, "pc.ram", size, error);
+    return cs->ram && guest_memory_add_ram(m->memory, 0, HOLE_START, cs->ram, false, error) &&
+           guest_memory_add_ram(m->memory, HOLE_END, cs->low_size - HOLE_END, cs->ram + HOLE_END, false, error) &&
+           (!cs->high_size || guest_memory_add_ram(m->memory, 4 * GIB, cs->high_size, cs->ram + cs->low_size, false, error));
+}
+
+static void add_e820(struct chipset *cs, uint64_t base, uint64_t size, uint32_t type)
+{
+    if (cs->ne820 < E820_MAX && size)
+        cs->e820[cs->ne820++] = (struct e820_entry){ base, size, type };
+}
+
+void chipset_reserve(struct chipset *cs, uint64_t base, uint64_t size)
+{
+    add_e820(cs, base, size, E820_RESERVED);
+}
+
+/* ISA lines go to both controllers; the timer's is input 2 of the I/O APIC (MADT override), input 2 of the 8259 is the
+ * cascade. */
+static void isa_set(void *opaque, unsigned irq, bool level)
+{
+    struct chipset *cs = opaque;
+    struct irq_line pic = i8259_line(cs->pic, irq);
+    if (irq != 2)
+        irq_set(&pic, level);
+    irq_set(&cs->gsi[irq == 0 ? 2 : irq], level);
+}
+
+static bool create_interrupts(struct chipset *cs, GError **error)
+{
+    struct machine *m = cs->machine;
+    if (!apic_attach(m, m->nvcpus, error))
+        return false;
+    cs->ioapic = ioapic_create(m, error);
+    cs->pic = i8259_create(m, apic_extint_line(m), error);
+    if (!cs->ioapic || !cs->pic)
+        return false;
+    apic_set_eoi(m, ioapic_eoi_line(cs->ioapic));
+    apic_set_extint_ack(m, i8259_ack, cs->pic);
+    for (unsigned i = 0; i < 24; i++)
+        cs->gsi[i] = ioapic_line(cs->ioapic, i);
+    for (unsigned i = 0; i < 16; i++)
+        cs->isa[i] = (struct irq_line){ isa_set, cs, i };
+    m->gsi = cs->gsi;
+    m->isa_irqs = cs->isa;
+    return true;
+}
+
+/* Where firmware leaves the size of memory (IBM PC AT CMOS layout and its usual extensions). */
+static void set_cmos(struct chipset *cs)
+{
+    uint64_t ext_k = MIN(cs->low_size / 1024 - 1024, 0xffff);
+    uint64_t above16 = cs->low_size > 16 * MIB ? MIN((cs->low_size - 16 * MIB) >> 16, 0xffff) : 0, high = cs->high_size >> 16;
+    const struct { uint8_t index, value; } rows[] = {
+        { 0x14, 0x06 }, { 0x15, 640 & 0xff }, { 0x16, 640 >> 8 }, { 0x17, ext_k & 0xff }, { 0x18, ext_k >> 8 & 0xff }, { 0x30, ext_k & 0xff },
+        { 0x31, ext_k >> 8 & 0xff }, { 0x34, above16 & 0xff }, { 0x35, above16 >> 8 & 0xff }, { 0x5b, high & 0xff },
+        { 0x5c, high >> 8 & 0xff }, { 0x5d, high >> 16 & 0xff }, { 0x5f, (cs->machine->nvcpus - 1) & 0xff },
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+        rtc_set_cmos(cs->rtc, rows[i].index, rows[i].value);
+}
+
+static bool add_port80(struct machine *m, GError **error)
+{
+    const struct device_class *class = device_class_find("port80");
+    struct device *d = class ? device_create(m, class) : NULL;
+    if (!d || device_realize(d, error))
+        return true;
+    device_destroy(d);
+    return false;
+}
+
+static bool create_timers(struct chipset *cs, bool with_hpet, GError **error)
+{
+    struct machine *m = cs->machine;
+    struct irq_line irq0 = cs->isa[0], irq8 = cs->isa[8];
+    if (with_hpet) {
+        cs->hpet = hpet_create(m, cs->gsi, irq0, irq8, error);
+        if (!cs->hpet)
+            return false;
+        irq0 = hpet_legacy_input(cs->hpet, 0);
+        irq8 = hpet_legacy_input(cs->hpet, 1);
+    }
+    cs->pit = i8254_create(m, irq0, error);
+    cs->rtc = cs->pit ? rtc_create(m, irq8, error) : NULL;
+    cs->pm = cs->rtc ? pm_create(m, cs->isa[9], error) : NULL;
+    return cs->pm && i8237_create(m, error) && add_port80(m, error);
+}
+
+static void powerdown(struct machine *m)
+{
+    pm_power_button(((struct chipset *)m->board)->pm);
+}
+
+static void put(struct chipset *cs, uint64_t gpa, GBytes *bytes)
+{
+    gsize n = 0;
+    const void *data = bytes ? g_bytes_get_data(bytes, &n) : NULL;
+    if (n && !guest_memory_write(cs->machine->memory, gpa, data, n))
+        log_warn("firmware tables do not fit into guest memory");
+}
+
+/* After the devices' reset: what firmware does before it starts the kernel. */
+static void board_reset(struct machine *m)
+{
+    struct chipset *cs = m->board;
+    g_autoptr(GError) error = NULL;
+    put(cs, CHIPSET_FIRMWARE, cs->tables);
+    put(cs, CHIPSET_SMBIOS, cs->smbios);
+    bios_install(m, cs->e820, cs->ne820, cs->low_size);
+    if ((cs->reset && !cs->reset(cs, &error)) || (cs->boot && !boot_enter(cs->boot, m, &error))) {
+        log_warn("the machine cannot start: %s", error->message);
+        machine_request_shutdown(m, CAUSE_HOST_ERROR);
+    }
+}
+
+struct chipset *chipset_create(struct machine *m, uint64_t low_limit, uint64_t low_max, bool with_hpet, GError **error)
+{
+    struct chipset *cs = g_new0(struct chipset, 1);
+    cs->machine = m;
+    m->board = cs;
+    m->board_reset = board_reset;
+    m->board_powerdown = powerdown;
+    if (!create_ram(cs, low_limit, low_max, error) || !machine_create_cpus(m, error) || !create_interrupts(cs, error) ||
+        !create_timers(cs, with_hpet, error))
+        return NULL; /* chipset_destroy through m->board */
+    set_cmos(cs);
+    add_e820(cs, 0, CHIPSET_EBDA, E820_RAM);
+    add_e820(cs, CHIPSET_EBDA, HOLE_START - CHIPSET_EBDA, E820_RESERVED);
+    add_e820(cs, CHIPSET_FIRMWARE, MIB - CHIPSET_FIRMWARE, E820_RESERVED);
+    add_e820(cs, MIB, cs->low_size - MIB, E820_RAM);
+    chipset_reserve(cs, IOAPIC_BASE, 0x1000);
+    chipset_reserve(cs, APIC_BASE, 0x1000);
+    add_e820(cs, 4 * GIB, cs->high_size, E820_RAM);
+    cs->acpi.ncpus = m->nvcpus;
+    cs->acpi.rtc = true;
+    cs->acpi.hpet = with_hpet;
+    return cs;
+}
+
+static uint64_t uint_prop(const struct device *d, const char *name)
+{
+    for (const struct device_prop *p = d->class->props; p && p->name; p++) {
+        if (!strcmp(p->name, name) && p->type == PROP_UINT)
+            return *(const uint64_t *)((const char *)d + p->offset);
+    }
+    return 0;
+}
+
+void chipset_find_uarts(struct chipset *cs)
+{
+    static const struct { uint16_t port; uint8_t irq; } com[] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
+    GPtrArray *devices = cs->machine->devices;
+    for (unsigned i = 0; i < devices->len && cs->acpi.nuarts < ACPI_MAX_UARTS; i++) {
+        const struct device *d = g_ptr_array_index(devices, i);
+        if (strcmp(d->class->name, "isa-serial"))
+            continue;
+        uint64_t port = uint_prop(d, "iobase"), irq = uint_prop(d, "irq"), index = MIN(uint_prop(d, "index"), 3);
+        unsigned n = cs->acpi.nuarts++;
+        cs->acpi.uart[n].port = (uint16_t)(port ? port : com[index].port);
+        cs->acpi.uart[n].irq = (uint8_t)(irq ? irq & 15 : com[index].irq);
+    }
+}
+
+static int by_base(const void *a, const void *b)
+{
+    const struct e820_entry *x = a, *y = b;
+    return x->base < y->base ? -1 : x->base > y->base;
+}
+
+bool chipset_finish(struct chipset *cs, const char *extra_cmdline, GError **error)
+{
+    struct machine_config *c = cs->machine->config;
+    struct boot_env env = { .kernel_path = c->kernel, .initrd_path = c->initrd, .low_size = cs->low_size };
+    if (!c->kernel)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "there is nothing to start: this machine has no firmware yet; give a kernel with -kernel "
+                          "(Linux, Multiboot or PVH)");
+    chipset_find_uarts(cs);
+    cs->tables = acpi_build(&cs->acpi, CHIPSET_FIRMWARE, &env.rsdp);
+    if (g_bytes_get_size(cs->tables) > CHIPSET_SMBIOS - CHIPSET_FIRMWARE)
+        return vireo_fail(error, VIREO_ERROR_FAILED, "the ACPI tables of a machine with %u CPUs do not fit; use fewer", cs->acpi.ncpus);
+    cs->smbios = smbios_build(c, cs->machine->nvcpus, CHIPSET_SMBIOS, CHIPSET_BIOS - CHIPSET_SMBIOS);
+    qsort(cs->e820, cs->ne820, sizeof(cs->e820[0]), by_base);
+    memcpy(env.e820, cs->e820, sizeof(cs->e820));
+    env.ne820 = cs->ne820;
+    g_autofree char *line = g_strconcat(extra_cmdline ? extra_cmdline : "", c->append ? c->append : "", NULL);
+    env.cmdline = line;
+    cs->boot = boot_load(&env, error);
+    return cs->boot != NULL;
+}
+
+void chipset_destroy(struct chipset *cs)
+{
+    if (!cs)
+        return;
+    boot_image_free(cs->boot);
+    g_clear_pointer(&cs->tables, g_bytes_unref);
+    g_clear_pointer(&cs->smbios, g_bytes_unref);
+    apic_detach(cs->machine);
+    cs->machine->board = NULL;
+    g_free(cs);
+}
