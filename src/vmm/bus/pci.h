@@ -45,7 +45,7 @@ enum { PCI_CAP_MSI = 0x05, PCI_CAP_VENDOR = 0x09, PCI_CAP_EXPRESS = 0x10, PCI_CA
 /* Creates the bus and sets machine->pci. intx: PCI_INTX_LINES wires, copied; slot and pin choose one by pci_intx_line. */
 struct pci_bus *pci_bus_create(struct machine *m, const struct irq_line *intx);
 void pci_bus_destroy(struct pci_bus *bus); /* NULL allowed; devices are gone already */
-/* Ports CF8-CFF. */
+/* Ports CF8-CFF. After the device that owns the reset control register CF9, which lies inside. */
 void pci_bus_map_ports(struct pci_bus *bus);
 /* The memory window of bus 0: PCI_ECAM_SIZE bytes at `base`. */
 void pci_bus_map_ecam(struct pci_bus *bus, uint64_t base);

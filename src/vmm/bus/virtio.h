@@ -37,7 +37,7 @@ enum { VIRTIO_STATUS_ACKNOWLEDGE = 1, VIRTIO_STATUS_DRIVER = 2, VIRTIO_STATUS_DR
 #define VIRTIO_MAX_CHAIN 1024       /* descriptors of one request, indirect ones included */
 #define VIRTIO_NO_VECTOR 0xffff
 
-/* What a transport does for the device. Called with the device's lock held. */
+/* What a transport does for the device. Interrupts: called with the device's lock held; reset and destroy: without. */
 struct virtio_transport_ops {
     void (*queue_interrupt)(struct virtio_device *v, unsigned queue);
     void (*config_interrupt)(struct virtio_device *v);
@@ -87,7 +87,7 @@ struct virtio_device {
     uint8_t status;
     uint32_t config_generation;
     uint32_t epoch;                   /* counts resets */
-    bool broken;
+    bool broken, stopping;
     unsigned nqueues;
     struct virtqueue queues[VIRTIO_MAX_QUEUES];
     unsigned isr;                     /* 1: used buffers, 2: configuration change (4.1.4.5) */
@@ -180,6 +180,11 @@ extern const char *const virtio_on_off_auto[];
     { "iommu_platform", PROP_BOOL, offsetof(type, v.iommu_platform), .def = "off", .help = "only off: there is no IOMMU" },  \
     { "packed", PROP_BOOL, offsetof(type, v.packed), .def = "off", .help = "only off: packed queues are not offered" },      \
     { "bootindex", PROP_UINT, offsetof(type, v.bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" }
+/* State rows of every virtio device. */
+#define VIRTIO_FIELDS(type)                                                                                                 \
+    DEVICE_FIELD(type, v.features), DEVICE_FIELD(type, v.driver_features), DEVICE_FIELD(type, v.status),                      \
+    DEVICE_FIELD(type, v.config_generation), DEVICE_FIELD(type, v.broken), DEVICE_FIELD(type, v.isr),                         \
+    DEVICE_FIELD(type, v.config_vector), DEVICE_ARRAY(type, v.feature_select), DEVICE_FIELD(type, v.queue_select)
 #define VIRTIO_PCI_PROPS(type, nvectors)                                                                                    \
     { "addr", PROP_PCI_ADDR, offsetof(type, v.pci_addr), .def = "-1", .help = "slot[.function]" },                           \
     { "bus", PROP_STRING, offsetof(type, v.pci_bus), .help = "pcie.0, the only PCI bus" },                                   \

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Split virtqueues (virtio 1.2, 2.7). The rings are read and written through host pointers that were checked when the queue
+ * was enabled; whatever is read from them is copied once and checked. Device lock held throughout.
+ */
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vmm/bus/virtio.h"
+#include "vmm/core/machine.h"
+
+enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };   /* 2.7.5 */
+enum { AVAIL_NO_INTERRUPT = 1, USED_NO_NOTIFY = 1 };         /* 2.7.6, 2.7.8 */
+
+struct desc { /* 2.7.5, little endian as the host is */
+    uint64_t addr;
+    uint32_t len;
+    uint16_t flags, next;
+};
+
+static uint16_t load16(const uint8_t *p)
+{
+    return atomic_load_explicit((const _Atomic uint16_t *)p, memory_order_acquire);
+}
+
+static void store16(struct virtqueue *q, uint64_t ring, uint8_t *host, unsigned offset, uint16_t value)
+{
+    atomic_store_explicit((_Atomic uint16_t *)(host + offset), value, memory_order_release);
+    guest_memory_written(q->v->dev.machine->memory, ring + offset, 2);
+}
+
+static bool usable(const struct virtqueue *q)
+{
+    return q->enabled && !q->v->broken && q->desc_host;
+}
+
+void virtqueue_enable(struct virtqueue *q)
+{
+    struct guest_memory *m = q->v->dev.machine->memory;
+    unsigned n = q->size;
+    if (q->enabled)
+        return;
+    q->enabled = true;
+    if (!n || n > q->max_size || (n & (n - 1))) {
+        virtio_broken(q->v, "queue %u: a size of %u is not possible", q->index, n);
+        return;
+    }
+    if (q->desc % 16 || q->avail % 2 || q->used % 4) {
+        virtio_broken(q->v, "queue %u: its rings are not aligned", q->index);
+        return;
+    }
+    q->desc_host = guest_memory_ptr(m, q->desc, 16 * n, false);
+    q->avail_host = guest_memory_ptr(m, q->avail, 6 + 2 * n, false);
+    q->used_host = guest_memory_ptr(m, q->used, 6 + 8 * n, true);
+    if (!q->desc_host || !q->avail_host || !q->used_host) {
+        q->desc_host = NULL;
+        virtio_broken(q->v, "queue %u: its rings are outside RAM", q->index);
+    }
+}
+
+void virtqueue_disable(struct virtqueue *q)
+{
+    q->enabled = q->signalled_valid = q->no_avail_events = false;
+    q->desc_host = q->avail_host = q->used_host = NULL;
+    q->last_avail = q->used_idx = q->signalled_used = 0;
+    q->desc = q->avail = q->used = 0;
+    q->inflight = 0;
+    q->size = q->max_size;
+    q->vector = VIRTIO_NO_VECTOR;
+}
+
+/* ---- taking requests ---- */
+
+struct walk {
+    struct virtqueue *q;
+    struct iovec iov[VIRTIO_MAX_CHAIN];
+    uint64_t gpa[VIRTIO_MAX_CHAIN];
+    unsigned nout, nin, ndesc;
+    uint64_t out_len, in_len;
+};
+
+static bool add_piece(struct walk *w, uint64_t gpa, uint64_t len, bool write)
+{
+    unsigned n = w->nout + w->nin;
+    void *host = guest_memory_ptr(w->q->v->dev.machine->memory, gpa, len, write);
+    if (!host || n == VIRTIO_MAX_CHAIN)
+        return false;
+    w->iov[n] = (struct iovec){ host, len };
+    w->gpa[n] = gpa;
+    if (write)
+        w->nin++;
+    else
+        w->nout++;
+    return true;
+}
+
+/* A buffer that is not one piece of RAM may still be RAM, page by page (across the hole below 4 GiB it never is). */
+static bool add_buffer(struct walk *w, const struct desc *d)
+{
+    bool write = d->flags & DESC_WRITE;
+    if (!write && w->nin) {
+        virtio_broken(w->q->v, "queue %u: a buffer to read after one to write", w->q->index);
+        return false;
+    }
+    if (write)
+        w->in_len += d->len;
+    else
+        w->out_len += d->len;
+    if (!d->len || (d->addr + d->len >= d->addr && add_piece(w, d->addr, d->len, write)))
+        return true;
+    uint64_t at = d->addr, left = d->addr + d->len >= d->addr ? d->len : 0;
+    while (left) {
+        uint64_t n = MIN(left, 4096 - at % 4096);
+        if (!add_piece(w, at, n, write))
+            break;
+        at += n;
+        left -= n;
+    }
+    if (left || d->addr + d->len < d->addr) {
+        virtio_broken(w->q->v, "queue %u: a buffer at 0x%" G_GINT64_MODIFIER "x of %u bytes is not RAM, or in too many pieces",
+                      w->q->index, d->addr, d->len);
+        return false;
+    }
+    return true;
+}
+
+/* One table: the queue's, or an indirect one (`host` is then its copy's place). */
+static bool walk_table(struct walk *w, const uint8_t *host, unsigned n, unsigned index, bool indirect);
+
+static bool walk_indirect(struct walk *w, const struct desc *d)
+{
+    struct virtio_device *v = w->q->v;
+    const uint8_t *host = NULL;
+    if (virtio_has(v, VIRTIO_F_INDIRECT_DESC) && d->len && d->len % 16 == 0 && !(d->flags & DESC_NEXT))
+        host = guest_memory_ptr(v->dev.machine->memory, d->addr, d->len, false);
+    if (!host) {
+        virtio_broken(v, "queue %u: an indirect table at 0x%" G_GINT64_MODIFIER "x of %u bytes is not allowed", w->q->index,
+                      d->addr, d->len);
+        return false;
+    }
+    return walk_table(w, host, d->len / 16, 0, true);
+}
+
+static bool walk_table(struct walk *w, const uint8_t *host, unsigned n, unsigned index, bool indirect)
+{
+    for (unsigned steps = 0;; steps++) {
+        struct desc d;
+        if (index >= n || steps >= n || w->ndesc++ >= VIRTIO_MAX_CHAIN) {
+            virtio_broken(w->q->v, "queue %u: a chain of descriptors loops, or leaves its table", w->q->index);
+            return false;
+        }
+        memcpy(&d, host + 16ul * index, sizeof(d));
+        atomic_signal_fence(memory_order_seq_cst);
+        if (d.flags & DESC_INDIRECT) {
+            if (indirect) {
+                virtio_broken(w->q->v, "queue %u: an indirect table within one", w->q->index);
+                return false;
+            }
+            return walk_indirect(w, &d);
+        }
+        if (!add_buffer(w, &d))
+            return false;
+        if (!(d.flags & DESC_NEXT))
+            return true;
+        index = d.next;
+    }
+}
+
+static struct virtio_chain *chain_new(const struct walk *w, uint16_t head)
+{
+    unsigned n = w->nout + w->nin;
+    struct virtio_chain *c = g_malloc(sizeof(*c) + n * (sizeof(struct iovec) + sizeof(uint64_t)));
+    *c = (struct virtio_chain){ .queue = w->q, .head = head, .epoch = w->q->v->epoch, .nout = w->nout, .nin = w->nin,
+                                .out_len = w->out_len, .in_len = w->in_len, .iov = (struct iovec *)(c + 1) };
+    c->gpa = (uint64_t *)(c->iov + n);
+    memcpy(c->iov, w->iov, n * sizeof(w->iov[0]));
+    memcpy(c->gpa, w->gpa, n * sizeof(w->gpa[0]));
+    return c;
+}
+
+void virtio_chain_free(struct virtio_chain *c)
+{
+    g_free(c);
+}
+
+static uint16_t waiting(struct virtqueue *q)
+{
+    uint16_t n = load16(q->avail_host + 2) - q->last_avail;
+    if (n > q->size) {
+        virtio_broken(q->v, "queue %u: %u requests wait, more than its size", q->index, n);
+        return 0;
+    }
+    return n;
+}
+
+bool virtqueue_ready(struct virtqueue *q)
+{
+    return usable(q) && virtio_running(q->v) && waiting(q);
+}
+
+static void publish_avail_event(struct virtqueue *q)
+{
+    if (virtio_has(q->v, VIRTIO_F_EVENT_IDX))
+        store16(q, q->used, q->used_host, 4 + 8 * q->size, q->last_avail);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+struct virtio_chain *virtqueue_pop(struct virtqueue *q)
+{
+    if (!virtqueue_ready(q))
+        return NULL;
+    uint16_t head = load16(q->avail_host + 4 + 2 * (q->last_avail % q->size));
+    struct walk w;
+    w.q = q;
+    w.nout = w.nin = w.ndesc = 0;
+    w.out_len = w.in_len = 0;
+    if (q->inflight >= q->size) {
+        virtio_broken(q->v, "queue %u: more requests in flight than its size", q->index);
+        return NULL;
+    }
+    if (!walk_table(&w, q->desc_host, q->size, head, false))
+        return NULL;
+    q->last_avail++;
+    q->inflight++;
+    if (!q->no_avail_events)
+        publish_avail_event(q);
+    return chain_new(&w, head);
+}
+
+void virtqueue_unpop(struct virtqueue *q, struct virtio_chain *c)
+{
+    if (c->epoch == q->v->epoch) {
+        q->last_avail--;
+        q->inflight--;
+    }
+    virtio_chain_free(c);
+}
+
+bool virtqueue_want_notify(struct virtqueue *q, bool on)
+{
+    if (!usable(q))
+        return false;
+    q->no_avail_events = !on;
+    if (!virtio_has(q->v, VIRTIO_F_EVENT_IDX))
+        store16(q, q->used, q->used_host, 0, on ? 0 : USED_NO_NOTIFY);
+    if (!on)
+        return false;
+    publish_avail_event(q);
+    return virtqueue_ready(q);
+}
+
+/* ---- giving them back ---- */
+
+static void mark_written(const struct virtio_chain *c, uint64_t n)
+{
+    struct guest_memory *m = c->queue->v->dev.machine->memory;
+    for (unsigned i = c->nout; i < c->nout + c->nin && n; i++) {
+        uint64_t part = MIN(n, c->iov[i].iov_len);
+        guest_memory_written(m, c->gpa[i], part);
+        n -= part;
+    }
+}
+
+void virtqueue_push_batch(struct virtio_chain **c, const uint32_t *written, unsigned n)
+{
+    struct virtqueue *q = n ? c[0]->queue : NULL;
+    bool live = q && c[0]->epoch == q->v->epoch && usable(q);
+    for (unsigned i = 0; i < n; i++) {
+        if (live) {
+            unsigned at = 4 + 8 * ((uint16_t)(q->used_idx + i) % q->size);
+            uint32_t elem[2] = { c[i]->head, written[i] };
+            mark_written(c[i], written[i]);
+            memcpy(q->used_host + at, elem, sizeof(elem));
+            guest_memory_written(q->v->dev.machine->memory, q->used + at, sizeof(elem));
+        }
+        virtio_chain_free(c[i]);
+    }
+    if (!live)
+        return;
+    q->used_idx += n;
+    q->inflight -= MIN(q->inflight, n);
+    store16(q, q->used, q->used_host, 2, q->used_idx);
+}
+
+void virtqueue_push(struct virtio_chain *c, uint32_t written)
+{
+    virtqueue_push_batch(&c, &written, 1);
+}
+
+/* 2.7.7.1, 2.7.10: whether used_event lies between what was signalled last and now. */
+static bool wants_interrupt(struct virtqueue *q)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!virtio_has(q->v, VIRTIO_F_EVENT_IDX))
+        return !(load16(q->avail_host) & AVAIL_NO_INTERRUPT);
+    uint16_t event = load16(q->avail_host + 4 + 2 * q->size), old = q->signalled_used;
+    bool valid = q->signalled_valid;
+    q->signalled_used = q->used_idx;
+    q->signalled_valid = true;
+    return !valid || (uint16_t)(q->used_idx - event - 1) < (uint16_t)(q->used_idx - old);
+}
+
+void virtqueue_interrupt(struct virtqueue *q)
+{
+    if (usable(q) && virtio_running(q->v) && wants_interrupt(q))
+        q->v->transport->queue_interrupt(q->v, q->index);
+}
+
+/* ---- contents ---- */
+
+static size_t copy(const struct iovec *iov, unsigned n, uint64_t offset, void *to, const void *from, size_t size)
+{
+    size_t done = 0;
+    for (unsigned i = 0; i < n && done < size; i++) {
+        if (offset >= iov[i].iov_len) {
+            offset -= iov[i].iov_len;
+            continue;
+        }
+        size_t part = MIN(size - done, iov[i].iov_len - offset);
+        uint8_t *host = (uint8_t *)iov[i].iov_base + offset;
+        if (to)
+            memcpy((uint8_t *)to + done, host, part);
+        else
+            memcpy(host, (const uint8_t *)from + done, part);
+        done += part;
+        offset = 0;
+    }
+    return done;
+}
+
+size_t virtio_chain_read(const struct virtio_chain *c, uint64_t offset, void *ret, size_t n)
+{
+    return copy(c->iov, c->nout, offset, ret, NULL, n);
+}
+
+size_t virtio_chain_write(struct virtio_chain *c, uint64_t offset, const void *data, size_t n)
+{
+    return copy(c->iov + c->nout, c->nin, offset, NULL, data, n);
+}
