@@ -15,6 +15,7 @@ struct board {
     bool (*create)(struct machine *m, GError **error);
     /* After -device: firmware tables, boot files read and checked. Then machine_main. */
     bool (*finish)(struct machine *m, GError **error);
+    void (*destroy)(struct machine *m); /* before machine_destroy; may be NULL (boards end by machine->board_destroy) */
     unsigned max_cpus;
     bool pci;
 };

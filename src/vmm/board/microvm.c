@@ -43,4 +43,4 @@ static bool microvm_finish(struct machine *m, GError **error)
 }
 
 extern const struct board board_microvm;
-const struct board board_microvm = { "microvm", "minimal machine with virtio-mmio, without PCI", microvm_create, microvm_finish, 255, false };
+const struct board board_microvm = { "microvm", "minimal machine with virtio-mmio, without PCI", microvm_create, microvm_finish, NULL, 255, false };
