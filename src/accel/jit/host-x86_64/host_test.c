@@ -149,6 +149,8 @@ static void tlb_reset(struct jit_cpu *cpu)
 
 static void setup(void)
 {
+    if (bed.cpu)
+        return;
     size_t size = STACK + ((sizeof(struct jit_cpu) + 4095) & ~4095ul);
     uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert(p != MAP_FAILED);
@@ -239,6 +241,10 @@ static struct ir_mem any_mem(struct gen *g, unsigned size)
     if (chance(15)) {
         m.seg = X86_FS;
         gva -= 0x1230;
+    } else if (chance(5)) {
+        m.seg = X86_GS;
+        m.abits = 16;
+        gva -= MEM_BASE;
     }
     if (form >= 1) { /* base */
         struct ir_arg base = chance(30) ? ir_t(ir_new_temp(&g->r)) : any_g();
@@ -847,6 +853,7 @@ static void test_random(void)
     for (unsigned i = 0; i < MEM_SIZE; i++)
         start.mem[i] = (uint8_t)g_test_rand_int();
     bed.cpu->seg_base[X86_FS] = 0x1230;
+    bed.cpu->seg_base[X86_GS] = MEM_BASE;
     for (unsigned n = 0; n < rounds; n++) {
         struct gen g;
         generate(&g, ops);
@@ -880,9 +887,272 @@ static void test_random(void)
     g_free(ops);
 }
 
+/* ---- directed ---- */
+
+static struct ir_op directed_ops[IR_MAX_OPS];
+
+static void start_region(struct gen *g, uint64_t rip)
+{
+    memset(g, 0, sizeof(*g));
+    g->r = (struct ir_region){ .ops = directed_ops, .rip = rip, .mode = JIT_MODE_CODE64 | JIT_MODE_FLAT, .guest_bytes = 64 };
+    g->rip = rip;
+}
+
+static struct ir_op *emit3(struct gen *g, enum ir_opcode o, unsigned w, struct ir_arg dst, struct ir_arg a, struct ir_arg b)
+{
+    struct ir_op *op = emit(g, o, w);
+    op->dst = dst;
+    op->a = a;
+    op->b = b;
+    return op;
+}
+
+/* Attention in the middle of a loop: set by a helper in its n-th call. */
+static LIGHT uint64_t helper_attention(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
+{
+    if (cpu->s.gpr[X86_RCX] == a)
+        atomic_store(&cpu->attention, 1);
+    return 0;
+}
+
+static void loop_region(struct gen *g, bool dec)
+{
+    start_region(g, RIP);
+    unsigned top = ir_new_label(&g->r);
+    emit3(g, IR_MOV, 8, ir_g(X86_RCX), ir_i(1000), ir_none());
+    emit(g, IR_LABEL, 0)->a = ir_i(top);
+    irq_check(g);
+    insn(g);
+    emit3(g, IR_ADC, 8, ir_g(X86_RBX), ir_g(X86_RBX), ir_g(X86_RCX));
+    insn(g);
+    emit3(g, IR_CALL, 8, ir_none(), ir_i(400), ir_none())->fn = helper_attention;
+    g->r.ops[g->r.nops - 1].fuse = 0;
+    insn(g);
+    if (dec)
+        emit3(g, IR_DEC, 8, ir_g(X86_RCX), ir_g(X86_RCX), ir_none());
+    else
+        emit3(g, IR_SUB, 8, ir_g(X86_RCX), ir_g(X86_RCX), ir_i(1));
+    insn(g);
+    struct ir_op *op = emit(g, IR_BRCC, 0);
+    op->cond = IR_CC_NE;
+    op->a = ir_i(top);
+    emit(g, IR_EXIT_JMP, 0)->a = ir_i((int64_t)g->rip);
+}
+
+static void test_loop(void)
+{
+    static struct snapshot start, want, got;
+    setup();
+    for (unsigned variant = 0; variant < 4; variant++) {
+        struct gen g;
+        loop_region(&g, variant & 1);
+        if (variant & 2) { /* no interruption */
+            for (unsigned i = 0; i < g.r.nops; i++)
+                if (g.r.ops[i].opcode == IR_CALL)
+                    g.r.ops[i].a = ir_i(5000);
+        }
+        start.cc = 0x0301;
+        put_back(&start);
+        atomic_store(&bed.cpu->attention, 0);
+        take(&want, interpret(&g.r));
+        put_back(&start);
+        atomic_store(&bed.cpu->attention, 0);
+        ir_optimise(&g.r);
+        take(&got, native(&g.r));
+        g_assert_cmpint(want.why, ==, variant & 2 ? JIT_LEAVE_LOOKUP : JIT_LEAVE_ATTENTION);
+        if (differs(&want, &got, 0)) {
+            report(&g.r, &start, &want, &got, 0);
+            g_test_fail();
+        }
+    }
+    atomic_store(&bed.cpu->attention, 0);
+}
+
+/* Region B, somewhere else in the code area: sets RBX and leaves. Returns its code. */
+static uint8_t *other_region(uint64_t rip, int64_t mark)
+{
+    static struct host_insn_map insns[HOST_MAX_INSNS];
+    static struct host_exit exits[HOST_MAX_EXITS];
+    struct host_code hc = { .thunks = &bed.thunks, .insns = insns, .exits = exits };
+    static struct ir_op ops[8];
+    struct gen g;
+    start_region(&g, rip);
+    g.r.ops = ops;
+    insn(&g);
+    emit3(&g, IR_MOV, 8, ir_g(X86_RBX), ir_i(mark), ir_none());
+    struct ir_op *op = emit(&g, IR_EXIT_LOOP, 0);
+    op->a = ir_i(JIT_LEAVE_HALT);
+    op->b = ir_i((int64_t)rip + 3);
+    g_assert(host_compile(&g.r, bed.code + (1 << 19), 4096, &hc));
+    return hc.code + hc.entry_off;
+}
+
+static void exit_region(struct gen *g, enum ir_opcode o, int64_t target)
+{
+    start_region(g, RIP);
+    insn(g);
+    emit3(g, IR_CMP, 8, ir_none(), ir_g(X86_RAX), ir_i(5));
+    if (o == IR_EXIT_STATE) {
+        emit3(g, IR_STS, 8, ir_none(), ir_i(target), ir_i((int64_t)offsetof(struct jit_cpu, s.rip)));
+        emit(g, o, 0);
+    } else if (o == IR_EXIT_IND) {
+        emit3(g, IR_MOV, 8, ir_g(X86_R12), ir_i(target), ir_none());
+        emit(g, o, 8)->a = ir_g(X86_R12);
+    } else {
+        emit(g, o, 8)->a = ir_i(target);
+    }
+}
+
+static void test_exits(void)
+{
+    static const struct { uint8_t op; int64_t target; } cases[] = {
+        { IR_EXIT_JMP, 0x7f1234567890 }, { IR_EXIT_IND, 0x7f1234567890 }, { IR_EXIT_STATE, 0x7f1234567890 },
+        { IR_EXIT_IND, (int64_t)0xffffffff81000010 } };
+    setup();
+    struct jit_cpu *cpu = bed.cpu;
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct gen g;
+        uint64_t target = (uint64_t)cases[i].target;
+        struct jit_jump *slot = &cpu->jumps[jit_jump_index(target)];
+        exit_region(&g, cases[i].op, cases[i].target);
+        cpu->s.gpr[X86_RBX] = 0;
+        slot->key = 0;
+        g_assert_cmpint(native(&g.r), ==, JIT_LEAVE_LOOKUP); /* nothing in the cache */
+        g_assert_cmphex(cpu->s.rip, ==, target);
+        *slot = (struct jit_jump){ .key = target ^ cpu->jump_key, .code = other_region(target, 77) };
+        g_assert_cmpint(native(&g.r), ==, JIT_LEAVE_HALT);
+        g_assert_cmphex(cpu->s.rip, ==, target + 3);
+        g_assert_cmpuint(cpu->s.gpr[X86_RBX], ==, 77);
+        cpu->jump_key ^= 1ull << 48; /* another context: not found */
+        g_assert_cmpint(native(&g.r), ==, JIT_LEAVE_LOOKUP);
+        cpu->jump_key ^= 1ull << 48;
+        slot->key = 0;
+    }
+    struct gen g;
+    exit_region(&g, IR_EXIT_JMP, RIP + 0x40);
+    g_assert_cmpint(native(&g.r), ==, JIT_LEAVE_LOOKUP);
+    g_assert_cmpuint(bed.hc.nexits, ==, 1);
+    g_assert_cmpuint((uintptr_t)(bed.hc.code + bed.exits[0].patch_off) & 7, <=, 4);
+    host_patch_exit(bed.hc.code, &bed.exits[0], other_region(RIP + 0x40, 78));
+    g_assert_cmpint(bed.thunks.enter(cpu, bed.hc.code), ==, JIT_LEAVE_HALT);
+    g_assert_cmpuint(cpu->s.gpr[X86_RBX], ==, 78);
+    host_patch_exit(bed.hc.code, &bed.exits[0], NULL);
+    g_assert_cmpint(bed.thunks.enter(cpu, bed.hc.code), ==, JIT_LEAVE_LOOKUP);
+    g_assert_cmphex(cpu->s.rip, ==, RIP + 0x40);
+}
+
+static struct ir_op *x87(struct gen *g, uint8_t opcode, uint8_t reg, uint8_t rm)
+{
+    struct ir_op *op = emit(g, IR_HOST, 0);
+    op->host = (struct ir_host){ .map = IR_MAP_X87, .opcode = opcode, .reg_kind = IR_HO_FIXED, .reg = reg,
+                                 .rm_kind = IR_HO_FIXED, .rm = rm };
+    return op;
+}
+
+/* fldpi; fst m64; fnstsw ax; fcomip: x87 through both, into memory and registers. */
+static void test_x87(void)
+{
+    static struct snapshot start, want, got;
+    struct gen g;
+    setup();
+    start_region(&g, RIP);
+    insn(&g);
+    x87(&g, 0xdb, 4, 3); /* fninit */
+    x87(&g, 0xd9, 5, 3); /* fldpi */
+    x87(&g, 0xd9, 5, 0); /* fld1 */
+    struct ir_op *op = x87(&g, 0xdd, 2, 0);
+    op->host.rm_kind = IR_HO_MEM;
+    op->host.msize = 8;
+    op->host.maccess = 2;
+    op->mem.disp = MEM_BASE + 3 * 4096 + 8; /* a device page */
+    x87(&g, 0xdf, 4, 0)->dst = ir_g(X86_RAX); /* fnstsw ax */
+    x87(&g, 0xdf, 4, 0)->dst = ir_g(X86_R13);
+    x87(&g, 0xdf, 6, 1)->fdef = X86_FL_ARITH; /* fcomip st, st1 */
+    x87(&g, 0xdd, 3, 0); /* fstp st0 */
+    emit(&g, IR_EXIT_JMP, 0)->a = ir_i(RIP + 0x40);
+    start.gpr[X86_RAX] = start.gpr[X86_R13] = 0x1122334455667788;
+    put_back(&start);
+    take(&want, interpret(&g.r));
+    put_back(&start);
+    take(&got, native(&g.r));
+    double one;
+    memcpy(&one, got.mem + 3 * 4096 + 8, 8);
+    g_assert_true(one == 1.0);
+    g_assert_cmphex(got.gpr[X86_RAX], ==, 0x1122334455663000); /* TOP = 6 */
+    if (differs(&want, &got, 0)) {
+        report(&g.r, &start, &want, &got, 0);
+        g_test_fail();
+    }
+}
+
+/* A host instruction that faults in the interpreter's stub is reported, not fatal; in generated code it becomes an exception. */
+static void test_host_fault(void)
+{
+    static uint8_t buf[64] __attribute__((aligned(64)));
+    struct ir_op op = { .opcode = IR_HOST, .mem = { .align = 16 } };
+    uint64_t args[3] = { 0 };
+    struct gen g;
+    setup();
+    op.host = (struct ir_host){ .map = IR_MAP_0F, .opcode = 0x28, .reg_kind = IR_HO_XMM, .rm_kind = IR_HO_MEM, .msize = 16,
+                                .maccess = 1 };
+    g_assert_cmpint(host_exec_one(bed.cpu, &op, buf + 1, args), ==, SIGSEGV);
+    g_assert_cmpint(host_exec_one(bed.cpu, &op, buf, args), ==, 0);
+    tlb_reset(bed.cpu);
+    start_region(&g, RIP); /* misaligned and on the slow path: #GP from the thunk */
+    insn(&g);
+    insn(&g);
+    struct ir_op *o = emit(&g, IR_HOST, 0);
+    o->host = op.host;
+    o->mem.align = 16;
+    o->mem.disp = MEM_BASE + 4096 - 8;
+    emit(&g, IR_EXIT_JMP, 0)->a = ir_i(RIP + 0x40);
+    g_assert_cmpint(native(&g.r), ==, JIT_LEAVE_EXCEPTION);
+    g_assert_cmpuint(bed.cpu->exception_vector, ==, X86_GP);
+    g_assert_cmphex(bed.cpu->s.rip, ==, RIP + 3);
+}
+
+static uint64_t heavy_work(void *self, uint64_t a, uint64_t b, uint64_t c)
+{
+    volatile double x[16];
+    for (unsigned i = 0; i < 16; i++)
+        x[i] = (double)i * 1.5 + (double)a;
+    g_assert_true(self == &bed);
+    g_assert_true(bed.cpu->vec_saved);
+    return (uint64_t)(x[0] + x[2]) + b + c; /* a + a + 3 + b + c */
+}
+
+static LIGHT uint64_t helper_heavy(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
+{
+    return bed.thunks.heavy(cpu, heavy_work, &bed, a, b, c);
+}
+
+static void test_heavy(void)
+{
+    static struct snapshot start, got;
+    struct gen g;
+    setup();
+    for (unsigned i = 0; i < sizeof(start.vec); i++)
+        ((uint8_t *)start.vec)[i] = (uint8_t)(i * 7 + 1);
+    put_back(&start);
+    start_region(&g, RIP);
+    insn(&g);
+    struct ir_op *op = emit3(&g, IR_CALL, 8, ir_g(X86_R14), ir_i(10), ir_i(100));
+    op->c = ir_i(1000);
+    op->fn = helper_heavy;
+    emit(&g, IR_EXIT_JMP, 0)->a = ir_i(RIP + 0x40);
+    take(&got, native(&g.r));
+    g_assert_cmpuint(got.gpr[X86_R14], ==, 1123);
+    g_assert_cmpmem(got.vec, sizeof(got.vec), start.vec, sizeof(start.vec));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/jit/host/generated code agrees with the interpreter", test_random);
+    g_test_add_func("/jit/host/loops are interrupted with the right state", test_loop);
+    g_test_add_func("/jit/host/exits find their targets", test_exits);
+    g_test_add_func("/jit/host/x87", test_x87);
+    g_test_add_func("/jit/host/host faults become exceptions", test_host_fault);
+    g_test_add_func("/jit/host/heavy calls keep the vectors", test_heavy);
     return g_test_run();
 }
