@@ -66,7 +66,7 @@ struct host_thunks {
 bool host_make_thunks(uint8_t *buf, size_t size, struct host_thunks *ret);
 
 /* Engine functions that thunks call (light code). The eight bytes below cpu hold the return address into the region (mem_slow,
- * commit, helpers, chain), the faulting address (jit_host_fault), or 0 (jit_lookup_jump). s.gpr is current in all. */
+ * commit, helpers, chain), the faulting address + 1 (jit_host_fault), or 0 (jit_lookup_jump). s.gpr is current in all. */
 const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip); /* fills the jump cache; returns code to jump to, maybe the
                                                                    leave-to-run-loop code with s.rip set */
 /* A chaining stub was reached: host_off is the return address of its call; finds the exit, the target region (translating

@@ -202,6 +202,21 @@ static void walk(struct hc *c)
     }
 }
 
+static void find_labels(struct hc *c)
+{
+    for (unsigned i = 0; i < c->r->nops; i++) {
+        const struct ir_op *op = &c->r->ops[i];
+        if (op->opcode == IR_LABEL) {
+            c->label_live[op->a.imm] = c->live[i];
+            c->label_op[op->a.imm] = (uint16_t)i;
+        } else if (op->opcode == IR_BR || op->opcode == IR_BRCC) {
+            c->label_refs[op->a.imm]++;
+        } else if (op->opcode == IR_BRZ || op->opcode == IR_BRNZ) {
+            c->label_refs[op->b.imm]++;
+        }
+    }
+}
+
 bool host_compile(const struct ir_region *r, uint8_t *buf, size_t size, struct host_code *ret)
 {
     if (r->nops > IR_MAX_OPS)
@@ -217,9 +232,7 @@ bool host_compile(const struct ir_region *r, uint8_t *buf, size_t size, struct h
     ret->entry_off = 0;
     ret->code = buf;
     ir_flag_liveness(r, c->live);
-    for (unsigned i = 0; i < r->nops; i++)
-        if (r->ops[i].opcode == IR_LABEL)
-            c->label_live[r->ops[i].a.imm] = c->live[i];
+    find_labels(c);
     memset(c->label_off, 0xff, sizeof(c->label_off));
     if (!hc_alloc_temps(c))
         return false;

@@ -39,6 +39,7 @@ struct hc {
     uint16_t live[IR_MAX_OPS];       /* flags live after each op */
     uint16_t label_live[IR_MAX_LABELS];
     uint32_t label_off[IR_MAX_LABELS];
+    uint16_t label_op[IR_MAX_LABELS], label_refs[IR_MAX_LABELS];
     uint8_t temp[IR_MAX_TEMPS];      /* HC_IN_R15 or slot */
     bool fl_host, fl_cc;             /* where the live flags are: EFLAGS, jit_cpu.cc */
     bool rcx_in_mem;                 /* guest RCX stands in scratch[4] for the moment */

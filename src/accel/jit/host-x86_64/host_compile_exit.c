@@ -20,6 +20,8 @@ static void to_label(struct hc *c, uint32_t at, int64_t label)
 
 static void do_label(struct hc *c, unsigned i)
 {
+    if (c->dead && !c->label_refs[c->r->ops[i].a.imm])
+        return; /* its branches went elsewhere */
     if (!c->dead)
         flags_to_memory(c, c->live[i]);
     c->fl_host = false;
@@ -28,11 +30,46 @@ static void do_label(struct hc *c, unsigned i)
     c->label_off[c->r->ops[i].a.imm] = host_off(&c->e);
 }
 
+static bool same_page(const struct ir_region *r, uint64_t target)
+{
+    uint64_t last = r->rip + (r->guest_bytes ? r->guest_bytes - 1 : 0);
+    return (r->mode & JIT_MODE_FLAT) && (target >> 12 == r->rip >> 12 || target >> 12 == last >> 12);
+}
+
+/* A patchable rel32 lies within eight bytes, since it changes while others run it. */
+static void align_rel32(struct hc *c, unsigned opcode_len)
+{
+    while ((((uintptr_t)c->e.p + opcode_len) & 7) > 4 && !c->e.overflow)
+        host_u8(&c->e, 0x90);
+}
+
+static void chained(struct hc *c, unsigned i, uint32_t at)
+{
+    const struct ir_op *op = &c->r->ops[i];
+    unsigned n = c->ret->nexits++;
+    c->ret->exits[n] = (struct host_exit){ .patch_off = at, .target = (uint64_t)op->a.imm, .cflags = op->cflags };
+    hc_ool(c, HC_OOL_STUB, i, at)->exit = n;
+}
+
+/* The conditional jump of a branch: to its label, or straight out when nothing but a chained exit stands there. */
+static void jump_if(struct hc *c, unsigned cond, int64_t label)
+{
+    unsigned exit = c->label_op[label] + 1u;
+    const struct ir_op *op = exit < c->r->nops ? &c->r->ops[exit] : NULL;
+    if (op && op->opcode == IR_EXIT_JMP && same_page(c->r, (uint64_t)op->a.imm) && c->ret->nexits < HOST_MAX_EXITS) {
+        align_rel32(c, 2);
+        chained(c, exit, host_jcc(&c->e, cond));
+        c->label_refs[label]--;
+    } else {
+        to_label(c, host_jcc(&c->e, cond), label);
+    }
+}
+
 static void do_brcc(struct hc *c, const struct ir_op *op)
 {
     flags_to_memory(c, c->label_live[op->a.imm]);
     unsigned cond = hc_condition(c, op->cond);
-    to_label(c, host_jcc(&c->e, cond), op->a.imm);
+    jump_if(c, cond, op->a.imm);
 }
 
 static void do_brz(struct hc *c, unsigned i)
@@ -46,7 +83,7 @@ static void do_brz(struct hc *c, unsigned i)
         host_alu_imm(&c->e, op->width, 7, o, 0, 0);
     else
         host_op(&c->e, op->width, op->width == 1 ? 0x84 : 0x85, o.reg, o, HOST_R8 | HOST_M8);
-    to_label(c, host_jcc(&c->e, op->opcode == IR_BRZ ? 4 : 5), op->b.imm);
+    jump_if(c, op->opcode == IR_BRZ ? 4 : 5, op->b.imm);
 }
 
 /* With live flags in EFLAGS the check goes through rcx and jrcxz, which leave them alone. */
@@ -120,24 +157,14 @@ static void do_call(struct hc *c, unsigned i)
     }
 }
 
-static bool same_page(const struct ir_region *r, uint64_t target)
-{
-    uint64_t last = r->rip + (r->guest_bytes ? r->guest_bytes - 1 : 0);
-    return (r->mode & JIT_MODE_FLAT) && (target >> 12 == r->rip >> 12 || target >> 12 == last >> 12);
-}
-
 static void do_exit_jmp(struct hc *c, unsigned i)
 {
     const struct ir_op *op = &c->r->ops[i];
     struct host_emit *e = &c->e;
     uint64_t target = (uint64_t)op->a.imm;
     if (same_page(c->r, target) && c->ret->nexits < HOST_MAX_EXITS) {
-        while ((((uintptr_t)e->p + 1) & 7) > 4 && !e->overflow) /* rel32 within eight bytes: patched while others run */
-            host_u8(e, 0x90);
-        uint32_t at = host_jmp(e);
-        unsigned n = c->ret->nexits++;
-        c->ret->exits[n] = (struct host_exit){ .patch_off = at, .target = target, .cflags = op->cflags };
-        hc_ool(c, HC_OOL_STUB, i, at)->exit = n;
+        align_rel32(c, 1);
+        chained(c, i, host_jmp(e));
         return;
     }
     int32_t slot = OFF(jumps) + (int32_t)(jit_jump_index(target) * sizeof(struct jit_jump));

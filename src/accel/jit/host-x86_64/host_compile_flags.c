@@ -8,7 +8,7 @@
 struct hc_flags hc_flags(const struct hc *c, unsigned i)
 {
     struct hc_flags f = { .live = c->live[i] };
-    ir_op_flags(&c->r->ops[i], &f.def, &f.use);
+    ir_op_flags_at(&c->r->ops[i], f.live, &f.def, &f.use);
     return f;
 }
 

@@ -707,7 +707,7 @@ static void irq_check(struct gen *g)
 
 static void generate(struct gen *g, struct ir_op *ops)
 {
-    unsigned n = 1 + rnd(12), skip = 0, label = 0, join = 0;
+    unsigned n = 1 + rnd(12), skip = 0, label = 0, join = 0, stubs[12], nstubs = 0;
     memset(g, 0, sizeof(*g));
     g->r = (struct ir_region){ .ops = ops, .rip = RIP, .mode = JIT_MODE_CODE64 | JIT_MODE_FLAT | JIT_MODE_PE | JIT_MODE_LMA,
                                .guest_bytes = 64 };
@@ -716,6 +716,19 @@ static void generate(struct gen *g, struct ir_op *ops)
     for (unsigned i = 0; i < n; i++) {
         insn(g);
         generators[rnd(G_N_ELEMENTS(generators))](g);
+        if (!g->undef && nstubs < 12 && chance(8)) { /* a branch that leaves the region */
+            struct ir_op *op;
+            stubs[nstubs] = nstubs && chance(30) ? stubs[nstubs - 1] : ir_new_label(&g->r);
+            if (chance(60)) {
+                op = emit(g, IR_BRCC, 0);
+                op->cond = (uint8_t)rnd(16);
+                op->a = ir_i(stubs[nstubs++]);
+            } else {
+                op = emit(g, chance(50) ? IR_BRZ : IR_BRNZ, any_width());
+                op->a = any_g();
+                op->b = ir_i(stubs[nstubs++]);
+            }
+        }
         if (!skip && chance(15)) { /* a forward branch over some of what follows */
             struct ir_op probe = { .opcode = IR_SETCC, .cond = (uint8_t)rnd(16) };
             unsigned def, use;
@@ -754,6 +767,12 @@ static void generate(struct gen *g, struct ir_op *ops)
         op->b = ir_i((int64_t)g->rip);
     } else {
         emit(g, IR_EXIT_JMP, 0)->a = ir_i(kind == 1 ? RIP + 0x40 : 0x7654321000);
+    }
+    for (unsigned i = 0; i < nstubs; i++) {
+        if (i && stubs[i] == stubs[i - 1])
+            continue;
+        emit(g, IR_LABEL, 0)->a = ir_i(stubs[i]);
+        emit(g, IR_EXIT_JMP, 0)->a = ir_i(chance(70) ? RIP + 0x80 + i : 0x1234567000 + i);
     }
 }
 

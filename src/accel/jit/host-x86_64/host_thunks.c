@@ -298,7 +298,8 @@ static void make_host_fault(struct host_emit *e)
     host_mov_rr(e, 8, RDI, RSP);
     host_load(e, 8, RSI, host_m(RSP, OFF(scratch[7])));
     host_load(e, 4, RDX, host_m(RSP, OFF(scratch[6])));
-    host_push(e, RSI);
+    lea(e, RAX, RSI, 1); /* as a return address would: past the first byte of the instruction */
+    host_push(e, RAX);
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
     call_c(e, jit_host_fault);
 }

@@ -96,3 +96,12 @@ void ir_op_flags(const struct ir_op *op, unsigned *ret_def, unsigned *ret_use)
     *ret_def = def;
     *ret_use = use;
 }
+
+void ir_op_flags_at(const struct ir_op *op, unsigned live, unsigned *ret_def, unsigned *ret_use)
+{
+    ir_op_flags(op, ret_def, ret_use);
+    if ((op->opcode >= IR_SHL && op->opcode <= IR_ROR) || op->opcode == IR_SHLD || op->opcode == IR_SHRD)
+        *ret_use &= live;
+    else if (op->opcode == IR_RCL || op->opcode == IR_RCR)
+        *ret_use &= live | X86_FL_CF;
+}

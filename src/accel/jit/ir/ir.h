@@ -201,6 +201,8 @@ unsigned ir_new_label(struct ir_region *r);
 /* fdef and fuse of an opcode as x86 defines it are filled by ir_emit; front ends adjust. ir_op_flags gives what counts: it
  * adds the flags that `cond` needs and knows shifts by constants, so a front end may leave those alone. */
 void ir_op_flags(const struct ir_op *op, unsigned *ret_def, unsigned *ret_use);
+/* The same where only `live` are read afterwards: a shift by a variable count reads what it may have to keep. */
+void ir_op_flags_at(const struct ir_op *op, unsigned live, unsigned *ret_def, unsigned *ret_use);
 /* Flags that somebody may read after each op (ret_live_after[r->nops]); readers are `fuse`, exits included. */
 void ir_flag_liveness(const struct ir_region *r, uint16_t *ret_live_after);
 /* Optimiser: constant folding and copy propagation into operands and addresses, dead temporaries, flag liveness

@@ -39,7 +39,7 @@ void ir_flag_liveness(const struct ir_region *r, uint16_t *ret_live_after)
             if (label >= 0)
                 live |= at_label[label];
             ret_live_after[i] = (uint16_t)live;
-            ir_op_flags(op, &def, &use);
+            ir_op_flags_at(op, live, &def, &use);
             live = (live & ~def) | use;
             if (op->opcode == IR_LABEL && at_label[op->a.imm] != live) {
                 at_label[op->a.imm] = (uint16_t)live;
