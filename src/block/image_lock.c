@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The advisory locks by which programs that use an image keep out of each other's way, interoperable with QEMU's: byte
+ * 100 + n of the file is read-locked by whoever uses permission n, byte 200 + n by whoever does not let others have it.
+ * Open file description locks (fcntl(2), F_OFD_SETLK), so that they go when the descriptor does.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "block/block_private.h"
+
+enum { PERM_CONSISTENT_READ, PERM_WRITE, PERM_WRITE_UNCHANGED, PERM_RESIZE, NPERMS };
+enum { USED_BASE = 100, UNSHARED_BASE = 200 };
+
+static const char *const perm_names[NPERMS] = { "read", "write", "rewrite", "resize" };
+
+static int lock_byte(int fd, int byte)
+{
+    struct flock l = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+    return fcntl(fd, F_OFD_SETLK, &l) < 0 ? errno : 0;
+}
+
+/* Whether somebody else has locked this byte. */
+static bool byte_taken(int fd, int byte)
+{
+    struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+    return fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+}
+
+static bool busy(GError **error, const char *path, const char *what, int perm)
+{
+    return vireo_fail(error, VIREO_ERROR_BUSY, "disk '%s' is in use: another process %s %s access to it; end that process, or open "
+                      "the disk read-only in both", path, what, perm_names[perm]);
+}
+
+bool image_lock(int fd, const char *path, bool write, GError **error)
+{
+    unsigned used = 1u << PERM_CONSISTENT_READ | (write ? 1u << PERM_WRITE | 1u << PERM_RESIZE : 0);
+    unsigned unshared = 1u << PERM_WRITE | 1u << PERM_RESIZE;
+    for (int i = 0; i < NPERMS; i++) {
+        int err = used >> i & 1 ? lock_byte(fd, USED_BASE + i) : 0;
+        if (!err && unshared >> i & 1)
+            err = lock_byte(fd, UNSHARED_BASE + i);
+        if (err == EAGAIN || err == EACCES)
+            return busy(error, path, "has exclusive", i);
+        if (err) {
+            log_warn("disk '%s' cannot be locked (%s): make sure that nothing else uses it", path, g_strerror(err));
+            return true;
+        }
+    }
+    for (int i = 0; i < NPERMS; i++) {
+        if (used >> i & 1 && byte_taken(fd, UNSHARED_BASE + i))
+            return busy(error, path, "does not allow", i);
+        if (unshared >> i & 1 && byte_taken(fd, USED_BASE + i))
+            return busy(error, path, "has", i);
+    }
+    return true;
+}
