@@ -283,6 +283,8 @@ static bool unknown_key(const char *key, const struct keyval_key *keys, GError *
     }
     const char *near = nearest_name(key, (const char *const *)names->pdata, names->len);
     g_autofree char *hint = near ? g_strdup_printf("did you mean '%s'? ", near) : g_strdup("");
+    if (!names->len)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "Invalid parameter '%s'; none is taken here", key);
     g_ptr_array_add(names, NULL);
     g_autofree char *all = g_strjoinv(", ", (char **)names->pdata);
     return vireo_fail(error, VIREO_ERROR_INVALID, "Invalid parameter '%s'; %sthere are: %s", key, hint, all);

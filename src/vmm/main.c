@@ -29,8 +29,7 @@ static bool create_board(struct vm *vm, GError **error)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "-machine %s: there is no such board", c->board);
     if (vm->board->max_cpus && c->max_cpus > vm->board->max_cpus)
         return vireo_fail(error, VIREO_ERROR_INVALID, "-smp %u: the board %s has room for %u vCPUs", c->max_cpus, c->board, vm->board->max_cpus);
-    vm->board_created = vm->board->create(vm->machine, error);
-    return vm->board_created;
+    return vm->board->create(vm->machine, error);
 }
 
 static bool finish_board(struct vm *vm, GError **error)
@@ -70,8 +69,6 @@ static void tear_down(struct vm *vm)
 {
     for (guint i = 0; vm->qmps && i < vm->qmps->len; i++)
         qmp_destroy(vm->qmps->pdata[i]);
-    if (vm->board_created && vm->board->destroy)
-        vm->board->destroy(vm->machine);
     machine_destroy(vm->machine);
     setup_tear_down_backends(vm);
     process_tear_down(vm);

@@ -17,7 +17,6 @@ struct vm {
     struct options options;
     struct machine *machine;
     const struct board *board;
-    bool board_created;
     GPtrArray *chardevs, *blocks, *netdevs, *qmps; /* what was opened, in order */
     int cancel_fd;              /* eventfd: readable once a signal has asked for the end */
     GSource *signal_source;

@@ -315,27 +315,29 @@ static void serial_reset(struct device *d)
         chardev_receive_ready(s->host);
 }
 
-/* The first index that no other serial port has. */
-static unsigned free_index(struct machine *m)
+/* Bit per index that another serial port has. */
+static unsigned used_indices(const struct machine *m)
 {
-    unsigned used = 0, i = 0;
+    unsigned used = 0;
     for (guint n = 0; n < m->devices->len; n++) {
         const struct device *d = g_ptr_array_index(m->devices, n);
         if (d->class->realize && !strcmp(d->class->name, "isa-serial"))
             used |= 1u << ((const struct serial *)d)->index;
     }
-    while (used >> i & 1)
-        i++;
-    return i;
+    return used;
 }
 
 static bool serial_realize(struct device *d, GError **error)
 {
     struct serial *s = (struct serial *)d;
-    if (s->index == G_N_ELEMENTS(ports))
-        s->index = free_index(d->machine);
+    unsigned used = used_indices(d->machine);
+    bool any = s->index == G_N_ELEMENTS(ports);
+    for (s->index = any ? 0 : s->index; any && used >> s->index & 1; s->index++)
+        ;
     if (s->index >= G_N_ELEMENTS(ports))
         return vireo_fail(error, VIREO_ERROR_INVALID, "isa-serial: there are only %zu serial ports", G_N_ELEMENTS(ports));
+    if (used >> s->index & 1)
+        return vireo_fail(error, VIREO_ERROR_BUSY, "isa-serial: there is already a serial port of index %u; leave index= out", (unsigned)s->index);
     if (!s->iobase)
         s->iobase = ports[s->index].iobase;
     if (!s->irq)
