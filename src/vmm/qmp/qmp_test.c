@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The protocol against a machine that only remembers what it was asked. */
+#include "vmm/qmp/qmp.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "block/block.h"
+#include "vmm/core/chardev.h"
+#include "vmm/core/machine.h"
+
+static struct { const struct chardev_handlers *h; void *opaque; GString *out; size_t accept; } line;
+static struct { unsigned stops, starts, resets, powerdowns; enum machine_cause shutdown; } asked;
+
+bool chardev_attach(struct chardev *c, const struct chardev_handlers *h, void *opaque, GError **error)
+{
+    line.h = h;
+    line.opaque = opaque;
+    return true;
+}
+void chardev_detach(struct chardev *c) { }
+void chardev_receive_ready(struct chardev *c) { }
+bool chardev_can_write(struct chardev *c) { return line.accept > 0; }
+const char *chardev_id(const struct chardev *c) { return "c0"; }
+const char *chardev_filename(const struct chardev *c) { return "null"; }
+bool chardev_frontend_open(const struct chardev *c) { return true; }
+size_t chardev_write(struct chardev *c, const void *data, size_t n)
+{
+    n = MIN(n, line.accept);
+    line.accept -= n;
+    g_string_append_len(line.out, data, (gssize)n);
+    return n;
+}
+void machine_add_listener(struct machine *m, struct machine_listener l) { g_array_append_val(m->listeners, l); }
+static void emit(struct machine *m, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io)
+{
+    const struct machine_listener *l = &g_array_index(m->listeners, struct machine_listener, 0);
+    l->event(l->opaque, ev, cause, io);
+}
+const char *machine_state_name(enum machine_state s) { return s == MACHINE_RUNNING ? "running" : "paused"; }
+const char *machine_cause_name(enum machine_cause c) { return "host-qmp-quit"; }
+void machine_stop(struct machine *m, enum machine_state why)
+{
+    asked.stops++;
+    m->state = why;
+    emit(m, EVENT_STOP, CAUSE_NONE, NULL);
+}
+void machine_start(struct machine *m) { asked.starts++; m->state = MACHINE_RUNNING; }
+void machine_request_reset(struct machine *m, enum machine_cause cause) { asked.resets++; }
+void machine_request_shutdown(struct machine *m, enum machine_cause cause) { asked.shutdown = cause; }
+void machine_request_powerdown(struct machine *m) { asked.powerdowns++; }
+void vcpu_nmi(struct machine *m, unsigned index) { }
+int vcpu_thread_id(const struct vcpu *v) { return 1; }
+uint64_t block_size(const struct block_device *b) { return 512; }
+bool block_read_only(const struct block_device *b) { return false; }
+const struct block_options *block_options_of(const struct block_device *b) { return (const struct block_options *)b; }
+const struct accel_ops *const *accel_list(void)
+{
+    static const struct accel_ops *const none[] = { NULL };
+    return none;
+}
+
+static struct qmp *start(struct machine *m)
+{
+    static struct machine_config config;
+    *m = (struct machine){ .config = &config, .state = MACHINE_RUNNING, .chardevs = g_hash_table_new(g_str_hash, g_str_equal),
+                           .drives = g_hash_table_new(g_str_hash, g_str_equal), .devices = g_ptr_array_new(),
+                           .listeners = g_array_new(FALSE, FALSE, sizeof(struct machine_listener)) };
+    memset(&asked, 0, sizeof(asked));
+    line.out = g_string_new(NULL);
+    line.accept = 1 << 20;
+    struct qmp *q = qmp_create(m, NULL, false, NULL);
+    line.h->event(line.opaque, CHARDEV_OPENED);
+    return q;
+}
+
+static void finish(struct qmp *q, struct machine *m)
+{
+    qmp_destroy(q);
+    g_assert_cmpuint(m->listeners->len, ==, 0);
+    g_hash_table_destroy(m->chardevs);
+    g_hash_table_destroy(m->drives);
+    g_ptr_array_free(m->devices, TRUE);
+    g_array_free(m->listeners, TRUE);
+    g_string_free(line.out, TRUE);
+}
+
+static const char *talk(const char *text)
+{
+    g_string_truncate(line.out, 0);
+    line.h->receive(line.opaque, (const uint8_t *)text, strlen(text));
+    return line.out->str;
+}
+
+#define NEGOTIATE "{\"execute\":\"qmp_capabilities\"}\n"
+#define GENERIC(desc) "{\"error\": {\"class\": \"GenericError\", \"desc\": \"" desc "\"}}\r\n"
+#define NOT_FOUND(desc) "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"" desc "\"}}\r\n"
+
+static void test_session(void)
+{
+    struct machine m;
+    struct qmp *q = start(&m);
+    g_assert_cmpstr(line.out->str, ==, "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 7}, \"package\": \"vireo-" VIREO_VERSION
+                    "\"}, \"capabilities\": []}}\r\n");
+    g_assert_cmpstr(talk("{\"execute\":\"stop\"}"), ==, NOT_FOUND("Expecting capabilities negotiation with 'qmp_capabilities'"));
+    g_string_truncate(line.out, 0);
+    emit(&m, EVENT_RESUME, CAUSE_NONE, NULL); /* no events before negotiation */
+    g_assert_cmpstr(line.out->str, ==, "");
+    g_assert_cmpstr(talk("{\"execute\":\"qmp_capabilities\",\"id\":7}"), ==, "{\"return\": {}, \"id\": 7}\r\n");
+    g_assert_cmpstr(talk(NEGOTIATE), ==, NOT_FOUND("Capabilities negotiation is already complete, command ignored"));
+    const char *both = talk("{\"execute\":\"stop\"}{'execute':'cont','id':{'a':[1,2]}}");
+    g_assert_nonnull(strstr(both, "\"event\": \"STOP\"}\r\n{\"return\": {}}\r\n{\"return\": {}, \"id\": {\"a\": [1, 2]}}\r\n"));
+    g_assert(asked.stops == 1 && asked.starts == 1);
+    g_assert_cmpstr(talk("{\"execute\":"), ==, ""); /* in pieces */
+    g_assert_cmpstr(talk("\"quit\"}"), ==, "{\"return\": {}}\r\n");
+    g_assert_cmpint(asked.shutdown, ==, CAUSE_HOST_QMP_QUIT);
+    g_string_truncate(line.out, 0);
+    emit(&m, EVENT_SHUTDOWN, CAUSE_HOST_QMP_QUIT, NULL);
+    g_assert_nonnull(strstr(line.out->str, "\"event\": \"SHUTDOWN\", \"data\": {\"guest\": false, \"reason\": \"host-qmp-quit\"}}\r\n"));
+    line.h->event(line.opaque, CHARDEV_CLOSED); /* the next client starts anew */
+    line.h->event(line.opaque, CHARDEV_OPENED);
+    g_assert_cmpstr(talk("{\"execute\":\"stop\"}"), ==, NOT_FOUND("Expecting capabilities negotiation with 'qmp_capabilities'"));
+    finish(q, &m);
+}
+
+static void test_errors(void)
+{
+    static const struct { const char *text, *answer; } bad[] = {
+        { "{\"execute\":\"foo\"}", NOT_FOUND("The command foo has not been found") },
+        { "{\"execute\":\"query-kvm\",\"arguments\":{\"a\":1}}", GENERIC("Parameter 'a' is unexpected") },
+        { "{\"execute\":1}", GENERIC("QMP input member 'execute' must be a string") },
+        { "[1]", GENERIC("QMP input must be a JSON object") },
+        { "{\"execute\":\"stop\",\"arguments\":3}", GENERIC("QMP input member 'arguments' must be an object") },
+        { "{\"exec\":\"stop\"}", GENERIC("QMP input member 'exec' is unexpected") },
+        { "{\"id\":5}", "{\"id\": 5, \"error\": {\"class\": \"GenericError\", \"desc\": \"QMP input lacks member 'execute'\"}}\r\n" },
+        { "{\"a\":}\n", GENERIC("JSON parse error, expecting value") },
+        { "}\n", GENERIC("JSON parse error, expecting value") },
+        { "xyz junk junk\n", GENERIC("JSON parse error, expecting value") },
+    };
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_assert_cmpstr(talk(bad[i].text), ==, bad[i].answer);
+        g_assert_cmpstr(talk("{\"execute\":\"query-target\"}\n"), ==, "{\"return\": {\"arch\": \"x86_64\"}}\r\n"); /* the session goes on */
+    }
+    g_autofree char *deep = g_strnfill(1000, '[');
+    g_assert_cmpstr(talk(deep), ==, GENERIC("JSON nesting depth limit exceeded"));
+    talk("\n");
+    g_autofree char *filler = g_strnfill(4096, 'x');
+    talk("{\"a\":\"");
+    unsigned pieces = 0;
+    while (!*talk(filler) && pieces < 10000)
+        pieces++;
+    g_assert_cmpstr(line.out->str, ==, GENERIC("JSON token size limit exceeded"));
+    g_assert_cmpuint(pieces, <, 300);
+    m.state = MACHINE_GUEST_PANICKED;
+    g_assert_cmpstr(talk("\n{\"execute\":\"cont\"}"), ==, GENERIC("Resetting the Virtual Machine is required"));
+    finish(q, &m);
+}
+
+/* A client that sends and does not read: nothing is read from it until it takes the answers. */
+static void test_slow_client(void)
+{
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    line.accept = 5;
+    g_assert_cmpstr(talk("{\"execute\":\"query-target\"}"), ==, "{\"ret");
+    g_assert_cmpuint(line.h->can_receive(line.opaque), ==, 0);
+    line.accept = 1000;
+    line.h->event(line.opaque, CHARDEV_WRITABLE);
+    g_assert_cmpstr(line.out->str, ==, "{\"return\": {\"arch\": \"x86_64\"}}\r\n");
+    g_assert_cmpuint(line.h->can_receive(line.opaque), >, 0);
+    finish(q, &m);
+}
+
+/* Every command without arguments answers. */
+static void test_commands(void)
+{
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    for (const struct qmp_command *c = qmp_commands; c->name; c++) {
+        if (!c->run || (c->args && !c->args->optional))
+            continue;
+        g_autofree char *text = g_strdup_printf("{\"execute\":\"%s\"}", c->name);
+        const char *answer = talk(text);
+        if (!strstr(answer, "{\"return\": ") && !strstr(answer, "{\"error\": "))
+            g_error("%s: %s", c->name, answer);
+    }
+    finish(q, &m);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qmp/session", test_session);
+    g_test_add_func("/qmp/errors", test_errors);
+    g_test_add_func("/qmp/slow-client", test_slow_client);
+    g_test_add_func("/qmp/commands", test_commands);
+    return g_test_run();
+}
