@@ -20,7 +20,7 @@
 
 #define PAGE_SIZE 4096ull
 
-enum kind { KIND_RAM, KIND_ROM, KIND_WINDOW };
+enum kind { KIND_NONE /* a gap */, KIND_RAM, KIND_ROM, KIND_WINDOW };
 
 struct region {
     uint64_t start, size;
@@ -36,6 +36,7 @@ struct range {
     enum kind kind;
     uint8_t *host; /* of `start` */
     struct io_window *window;
+    uint64_t base, size; /* of the whole window, as it was when this map was made */
 };
 
 struct table {
@@ -77,7 +78,7 @@ enum { SLOT_MMIO, SLOT_RAM, SLOT_PORT, NSLOTS = SLOT_PORT + 8 };
 struct thread_cache {
     struct guest_memory *memory;
     struct reader *reader;
-    uint64_t id, generation;
+    uint64_t id, generation, slot_owner;
     struct range slot[NSLOTS];
 };
 static _Thread_local struct thread_cache cache;
@@ -202,7 +203,7 @@ static void flatten(const GArray *regions, bool port, struct table *ret)
             ret->ranges[ret->n - 1].end = edges[i + 1];
         } else if (r) {
             ret->ranges[ret->n++] = (struct range){ edges[i], edges[i + 1], r->kind,
-                                                    r->host ? r->host + (edges[i] - r->start) : NULL, r->window };
+                                                    r->host ? r->host + (edges[i] - r->start) : NULL, r->window, r->start, r->size };
         }
         last = r;
     }
@@ -211,7 +212,7 @@ static void flatten(const GArray *regions, bool port, struct table *ret)
 /* The whole pages of a RAM range, which is what the accelerator maps directly; the rest goes through the dispatcher. */
 static bool accel_part(const struct range *r, uint64_t *gpa, uint64_t *size, void **host)
 {
-    if (r->kind == KIND_WINDOW)
+    if (r->kind != KIND_RAM && r->kind != KIND_ROM)
         return false;
     uint64_t a = (r->start + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1), e = r->end & ~(PAGE_SIZE - 1);
     *gpa = a;
@@ -220,7 +221,8 @@ static bool accel_part(const struct range *r, uint64_t *gpa, uint64_t *size, voi
     return e > a;
 }
 
-static const struct range *table_find(const struct table *t, uint64_t addr)
+/* The first range that ends above `addr`; t->n: none. */
+static unsigned table_search(const struct table *t, uint64_t addr)
 {
     unsigned lo = 0, hi = t->n;
     while (lo < hi) {
@@ -230,7 +232,22 @@ static const struct range *table_find(const struct table *t, uint64_t addr)
         else
             hi = mid;
     }
-    return lo < t->n && t->ranges[lo].start <= addr ? &t->ranges[lo] : NULL;
+    return lo;
+}
+
+static const struct range *table_find(const struct table *t, uint64_t addr)
+{
+    unsigned i = table_search(t, addr);
+    return i < t->n && t->ranges[i].start <= addr ? &t->ranges[i] : NULL;
+}
+
+/* A copy of the range at `addr`, or of the gap there. */
+static struct range table_range(const struct table *t, uint64_t addr)
+{
+    unsigned i = table_search(t, addr);
+    if (i < t->n && t->ranges[i].start <= addr)
+        return t->ranges[i];
+    return (struct range){ .start = i ? t->ranges[i - 1].end : 0, .end = i < t->n ? t->ranges[i].start : UINT64_MAX };
 }
 
 static bool same_ram(const struct map *map, const struct range *r)
@@ -375,8 +392,8 @@ static struct reader *reader_of_thread(struct guest_memory *m)
     return r;
 }
 
-/* A copy of the range that holds `addr`; false: nothing there. */
-static bool lookup_slow(struct guest_memory *m, bool port, uint64_t addr, struct range *ret, uint64_t *ret_generation)
+/* Copies the range (or gap) that holds `addr`, and the generation it is of. */
+static void lookup_slow(struct guest_memory *m, bool port, uint64_t addr, struct range *ret, uint64_t *ret_generation)
 {
     if (!cache.reader) {
         cache.memory = m;
@@ -392,13 +409,9 @@ static bool lookup_slow(struct guest_memory *m, bool port, uint64_t addr, struct
             break;
         map = again;
     }
-    const struct range *r = table_find(&map->space[port], addr);
-    bool found = r != NULL;
-    if (found)
-        *ret = *r;
+    *ret = table_range(&map->space[port], addr);
     *ret_generation = map->generation;
     atomic_store_explicit(&reader->hazard, NULL, memory_order_release);
-    return found;
 }
 
 static inline const struct range *lookup(struct guest_memory *m, bool port, unsigned slot, uint64_t addr)
@@ -407,15 +420,15 @@ static inline const struct range *lookup(struct guest_memory *m, bool port, unsi
     uint64_t generation = atomic_load_explicit(&m->generation, memory_order_acquire);
     if (G_LIKELY(cache.memory == m && cache.generation == generation && addr >= s->start && addr < s->end))
         return s;
-    if (cache.memory != m || cache.generation != generation) {
-        memset(cache.slot, 0, sizeof(cache.slot));
-        if (cache.memory != m || cache.id != m->id)
-            cache.reader = NULL;
-    }
-    if (!lookup_slow(m, port, addr, s, &cache.generation)) {
-        *s = (struct range){ 0 };
-        return NULL;
-    }
+    if (cache.memory != m || cache.id != m->id)
+        cache.reader = NULL;
+    struct range found;
+    lookup_slow(m, port, addr, &found, &generation);
+    if (generation != cache.generation || cache.slot_owner != m->id)
+        memset(cache.slot, 0, sizeof(cache.slot)); /* hits of another map */
+    cache.generation = generation;
+    cache.slot_owner = m->id;
+    *s = found;
     return s;
 }
 
@@ -464,18 +477,20 @@ static void window_write(struct io_window *w, uint64_t offset, unsigned size, ui
 static bool fits(const struct range *r, uint64_t addr, unsigned size)
 {
     if (r->kind == KIND_WINDOW) {
-        uint64_t offset = addr - r->window->base;
-        return offset < r->window->size && r->window->size - offset >= size;
+        uint64_t offset = addr - r->base;
+        return offset < r->size && r->size - offset >= size;
     }
-    return r->end - addr >= size;
+    return r->end > addr && r->end - addr >= size;
 }
 
 uint64_t guest_io_read(struct guest_memory *m, bool port, uint64_t addr, unsigned size)
 {
     const struct range *r = lookup(m, port, port ? port_slot(addr) : SLOT_MMIO, addr);
-    if (r && fits(r, addr, size)) {
+    if (fits(r, addr, size)) {
+        if (r->kind == KIND_NONE)
+            return ones(size);
         if (r->kind == KIND_WINDOW)
-            return window_read(r->window, addr - r->window->base, size);
+            return window_read(r->window, addr - r->base, size);
         uint64_t value = 0;
         memcpy(&value, r->host + (addr - r->start), size);
         return value;
@@ -491,9 +506,9 @@ uint64_t guest_io_read(struct guest_memory *m, bool port, uint64_t addr, unsigne
 void guest_io_write(struct guest_memory *m, bool port, uint64_t addr, unsigned size, uint64_t value)
 {
     const struct range *r = lookup(m, port, port ? port_slot(addr) : SLOT_MMIO, addr);
-    if (r && fits(r, addr, size)) {
+    if (fits(r, addr, size)) {
         if (r->kind == KIND_WINDOW) {
-            window_write(r->window, addr - r->window->base, size, value);
+            window_write(r->window, addr - r->base, size, value);
         } else if (r->kind == KIND_RAM) {
             memcpy(r->host + (addr - r->start), &value, size);
             guest_memory_written(m, addr, size);
@@ -504,13 +519,18 @@ void guest_io_write(struct guest_memory *m, bool port, uint64_t addr, unsigned s
         guest_io_write(m, port, port ? (uint16_t)(addr + i) : addr + i, 1, value >> i * 8 & 0xff);
 }
 
+static bool usable(const struct range *r, bool write)
+{
+    return r->kind == KIND_RAM || (r->kind == KIND_ROM && !write);
+}
+
 /* Walks [gpa, gpa+size) piece by piece. With data == NULL only checks. */
 static bool transfer(struct guest_memory *m, uint64_t gpa, void *data, uint64_t size, bool write)
 {
     uint64_t done = 0;
     while (done < size) {
         const struct range *r = lookup(m, false, SLOT_RAM, gpa + done);
-        if (!r || r->kind == KIND_WINDOW || (write && r->kind != KIND_RAM))
+        if (!usable(r, write))
             return false;
         uint64_t n = MIN(size - done, r->end - (gpa + done));
         uint8_t *host = r->host + (gpa + done - r->start);
@@ -526,7 +546,7 @@ static bool transfer(struct guest_memory *m, uint64_t gpa, void *data, uint64_t 
 static bool in_one_piece(struct guest_memory *m, uint64_t gpa, uint64_t size)
 {
     const struct range *r = lookup(m, false, SLOT_RAM, gpa);
-    return r && r->end - gpa >= size;
+    return r->end > gpa && r->end - gpa >= size;
 }
 
 bool guest_memory_read(struct guest_memory *m, uint64_t gpa, void *ret, uint64_t size)
@@ -549,7 +569,7 @@ bool guest_memory_write(struct guest_memory *m, uint64_t gpa, const void *data, 
 void *guest_memory_ptr(struct guest_memory *m, uint64_t gpa, uint64_t size, bool write)
 {
     const struct range *r = lookup(m, false, SLOT_RAM, gpa);
-    if (!r || r->kind == KIND_WINDOW || (write && r->kind != KIND_RAM) || r->end - gpa < size)
+    if (!usable(r, write) || r->end - gpa < size)
         return NULL;
     return r->host + (gpa - r->start);
 }
