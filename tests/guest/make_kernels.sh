@@ -1,0 +1,81 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Fetches what the guest tests boot from Debian's packages: DIRECTORY/NAME/{vmlinuz,modules/} for NAME generic, cloud and
+# 686-pae, DIRECTORY/busybox-{amd64,i386} and DIRECTORY/memtest.bin. Works in a private apt state, so that the host's own
+# apt configuration (its architectures above all) stays as it is; root and an ordinary user alike.
+# usage: make_kernels.sh DIRECTORY
+set -eu
+out=$1
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+[ -f "$out/complete-1" ] && exit 0
+work=$(mktemp -d "$out/.work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM HUP
+
+mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/log"
+: > "$work/state/status"
+cat > "$work/apt.conf" <<CONF
+Dir::State "$work/state";
+Dir::State::status "$work/state/status";
+Dir::Cache "$work/cache";
+Dir::Log "$work/log";
+APT::Architecture "amd64";
+APT::Architectures { "amd64"; "i386"; };
+APT::Sandbox::User "$(id -un)";
+Acquire::Languages "none";
+Acquire::Retries "3";
+CONF
+export APT_CONFIG="$work/apt.conf"
+
+echo "guest: reading Debian's package lists ..."
+# One index out of step on the mirror is no harm while another suite has the packages; image_of and download would say so.
+apt-get update -qq > "$work/update.log" 2>&1 || true
+
+# The package that a linux-image-NAME package stands for.
+image_of() {
+    apt-cache depends "$1" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
+}
+generic=$(image_of linux-image-amd64:amd64)
+cloud=$(image_of linux-image-cloud-amd64:amd64)
+pae=$(image_of linux-image-686-pae:i386)
+if [ -z "$generic" ] || [ -z "$cloud" ] || [ -z "$pae" ]; then
+    cat "$work/update.log" >&2
+    echo "make_kernels.sh: the package lists name no kernel; is a Debian 12 mirror within reach?" >&2
+    exit 1
+fi
+case $pae in *:i386) ;; *) pae=$pae:i386 ;; esac
+
+echo "guest: downloading $generic, $cloud, $pae, memtest86+, busybox ..."
+cd "$work/debs"
+apt-get download -qq "$generic" "$cloud" "$pae" memtest86+ busybox-static:amd64 busybox-static:i386 > "$work/download.log" 2>&1 ||
+    { cat "$work/download.log"; exit 1; }
+
+# Only what the tests load is unpacked: a whole kernel package is some 400 MB.
+unpack_kernel() {
+    mkdir -p "$work/tree/$1" "$work/new/$1/modules"
+    dpkg-deb --fsys-tarfile "$2" | tar -x -C "$work/tree/$1" --wildcards './boot/vmlinuz*' './lib/modules/*/modules.builtin' \
+        './lib/modules/*/kernel/drivers/virtio' './lib/modules/*/kernel/drivers/block/virtio_blk.ko' \
+        './lib/modules/*/kernel/drivers/net/virtio_net.ko' './lib/modules/*/kernel/drivers/net/net_failover.ko' \
+        './lib/modules/*/kernel/net/core/failover.ko' './lib/modules/*/kernel/drivers/char' \
+        './lib/modules/*/kernel/fs/ext4' './lib/modules/*/kernel/fs/jbd2' './lib/modules/*/kernel/fs/mbcache.ko' \
+        './lib/modules/*/kernel/lib/crc*' './lib/modules/*/kernel/crypto/crc*' './lib/modules/*/kernel/arch/x86/crypto/crc*' \
+        './lib/modules/*/kernel/net/packet' './lib/modules/*/kernel/drivers/misc/pvpanic*' './lib/modules/*/kernel/drivers/acpi/button.ko' \
+        2> "$work/tar.log" || grep -v 'Not found in archive\|previous errors' "$work/tar.log" >&2 || true
+    cp "$work/tree/$1"/boot/vmlinuz* "$work/new/$1/vmlinuz"
+    cp "$work/tree/$1"/lib/modules/*/modules.builtin "$work/new/$1/"
+    find "$work/tree/$1" -name '*.ko' -exec cp {} "$work/new/$1/modules/" \;
+}
+echo "guest: unpacking ..."
+unpack_kernel generic linux-image-*[0-9]-amd64_*.deb
+unpack_kernel cloud linux-image-*-cloud-amd64_*.deb
+unpack_kernel 686-pae linux-image-*-686-pae_*.deb
+for arch in amd64 i386; do
+    dpkg-deb --fsys-tarfile busybox-static_*_$arch.deb | tar -x -O ./bin/busybox > "$work/new/busybox-$arch"
+    chmod 755 "$work/new/busybox-$arch"
+done
+dpkg-deb --fsys-tarfile memtest86+_*.deb | tar -x -C "$work/tree" ./boot
+cp "$work"/tree/boot/memtest86+x64.bin "$work/new/memtest.bin"
+rm -rf "$out/generic" "$out/cloud" "$out/686-pae"
+mv "$work"/new/* "$out/"
+: > "$out/complete-1"

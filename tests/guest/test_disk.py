@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Disks: what the guest wrote is on the image, whatever happens to the program; locks; write errors."""
+import hashlib
+import os
+import re
+import resource
+import signal
+import subprocess
+
+import pytest
+
+import vmm
+
+BOOT = 120
+MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
+
+
+@pytest.fixture
+def image(work):
+    def make(mib=64, ext4=False):
+        path = os.path.join(work, "disk.img")
+        with open(path, "wb") as f:
+            f.truncate(mib << 20)
+        if ext4:
+            subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", path], check=True)
+        return path
+    return make
+
+
+def drive(path, extra=""):
+    return ("-drive", f"file={path},format=raw,if=virtio{extra}")
+
+
+def fsck(path, repair=False):
+    done = subprocess.run(["e2fsck", "-f", "-y" if repair else "-n", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    # 1: "errors corrected", which replaying the journal counts as.
+    assert done.returncode in ((0, 1) if repair else (0,)), f"e2fsck finds the guest's file system broken:\n{done.stdout}"
+
+
+WRITE = """
+mount -t ext4 /dev/vda /mnt || echo VT mount failed
+mkdir /mnt/tree
+for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/mnt/tree/f$i bs=64k count=$((i * 8)) 2>/dev/null; done
+cp -r /mnt/tree /mnt/copy; rm /mnt/tree/f3; mv /mnt/copy/f1 /mnt/moved
+umount /mnt; mount -t ext4 /dev/vda /mnt
+(cd /mnt; find . -type f | sort | xargs sha256sum) | sed 's/^/VT sum /'
+umount /mnt
+"""
+
+
+@pytest.mark.parametrize("setup", ["pci", "mmio", "blockdev", "direct"])
+def test_written_file_system_is_whole(linux, image, setup):
+    path = image(ext4=True)
+    modules, extra = MODULES, drive(path)
+    if setup == "mmio":
+        modules = ("virtio_mmio",) + MODULES[1:]
+        extra = ("-machine", "microvm", "-drive", f"file={path},format=raw,if=none,id=d", "-device", "virtio-blk-device,drive=d")
+    elif setup == "blockdev":
+        extra = ("-blockdev", f"driver=file,node-name=f,filename={path}", "-blockdev", "driver=raw,node-name=r,file=f",
+                 "-device", "virtio-blk-pci,drive=r,serial=abc")
+    elif setup == "direct":
+        extra = drive(path, ",cache=none")
+    m = linux(*extra, "-smp", "2", script=WRITE, modules=modules)
+    sums = re.findall(r"VT sum (\w{64})  \./(\S+)", m.wait_text("VT done", BOOT + 60, "the guest could not write its disk"))
+    if not (setup == "mmio" and vmm.IS_QEMU):
+        m.wait(30)
+    else:
+        m.kill()
+    assert len(sums) == 15, f"the guest sees {len(sums)} files of 15" + m.tail()
+    fsck(path)
+    for digest, name in sums:
+        data = subprocess.run(["debugfs", "-R", f"cat /{name}", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+        assert hashlib.sha256(data).hexdigest() == digest, f"the file {name} on the image is not what the guest wrote"
+
+
+def test_read_only_drive(linux, image):
+    path = image(1)
+    m = linux(*drive(path, ",readonly=on"), modules=MODULES[:2], script="""
+echo "VT ro $(cat /sys/block/vda/ro)"
+dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync 2>/dev/null || echo "VT refused"
+""")
+    m.wait_text("VT ro 1", BOOT, "a drive with readonly=on is writable in the guest")
+    m.wait_text("VT refused", 30)
+    m.wait(30)
+
+
+def test_serial_number_and_size(linux, image):
+    path = image(3)
+    m = linux("-drive", f"file={path},format=raw,if=none,id=d", "-device", "virtio-blk-pci,drive=d,serial=SN-123", modules=MODULES[:2],
+              script='echo "VT disk $(cat /sys/block/vda/serial) $(cat /sys/block/vda/size)"')
+    m.wait_text("VT disk SN-123 6144", BOOT)
+    m.wait(30)
+
+
+def test_kill_loses_nothing_that_was_flushed(linux, image):
+    """The guest says a record's number after its fsync; the program is killed in the middle."""
+    path = image(8)
+    m = linux(*drive(path), modules=MODULES[:2], script="""
+i=0
+while :; do
+    printf 'record %s ' $i > /tmp/r
+    dd if=/tmp/r of=/dev/vda bs=512 seek=$i conv=notrunc,fsync 2>/dev/null
+    echo "VT record $i"
+    i=$((i + 1))
+done
+""")
+    m.wait_text("VT record 60\r\n", BOOT + 60)
+    m.process.send_signal(signal.SIGKILL)
+    m.wait(10, -signal.SIGKILL)
+    last = max(int(n) for n in re.findall(r"VT record (\d+)\n", m.text()))
+    assert last >= 60
+    with open(path, "rb") as f:
+        for i in range(last + 1):
+            f.seek(i * 512)
+            got = f.read(64).split(b"\0")[0].decode()
+            assert got.startswith(f"record {i} "), f"record {i} of {last} was flushed by the guest and is lost: {got!r}"
+
+
+def test_kill_leaves_a_file_system_that_recovers(linux, image):
+    path = image(64, ext4=True)
+    m = linux(*drive(path), modules=MODULES, script="""
+mount -t ext4 /dev/vda /mnt
+i=0
+while :; do
+    dd if=/dev/urandom of=/mnt/f$i bs=16k count=1 conv=fsync 2>/dev/null
+    echo "VT file $i $(sha256sum < /mnt/f$i | cut -c 1-64)"
+    i=$((i + 1))
+done
+""")
+    m.wait_text("VT file 25 ", BOOT + 60)
+    m.process.send_signal(signal.SIGKILL)
+    m.wait(10, -signal.SIGKILL)
+    fsck(path, repair=True)
+    files = re.findall(r"VT file (\d+) (\w{64})\n", m.text())
+    assert len(files) >= 25
+    for i, digest in files:
+        data = subprocess.run(["debugfs", "-R", f"cat /f{i}", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+        assert hashlib.sha256(data).hexdigest() == digest, f"file {i} was flushed by the guest and is not on the image"
+
+
+def holder(machine, flat, path, extra=""):
+    m = machine("-accel", "jit", "-m", "64", "-nodefaults", "-display", "none", "-serial", "stdio", *drive(path, extra), "-kernel", flat("halt"))
+    m.wait_text("halting\n", 20)
+    return m
+
+
+def refused(args):
+    status, out, err = vmm.run(args)
+    assert status == 1, f"a locked disk was opened a second time: {out}{err}"
+    assert "lock" in err, f"the error does not speak of the lock: {err}"
+    if not vmm.IS_QEMU:
+        assert err.count("\n") == 1, f"the error is not one line: {err}"
+
+
+def test_disk_in_use_is_refused(machine, flat, image):
+    path = image(1)
+    m = holder(machine, flat, path)
+    args = ["-accel", "jit", "-nodefaults", "-display", "none", "-kernel", flat("halt")]
+    refused([*args, *drive(path)])
+    refused([*args, *drive(path, ",readonly=on")])
+    info = subprocess.run(["qemu-img", "info", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert info.returncode != 0 and "lock" in info.stdout, f"qemu-img reads a disk that the machine writes: {info.stdout}"
+    subprocess.run(["qemu-img", "info", "-U", path], check=True, stdout=subprocess.DEVNULL)
+    m.process.terminate()
+    m.wait(10)
+    subprocess.run(["qemu-img", "info", path], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_disk_that_qemu_writes_is_refused(flat, image):
+    path = image(1)
+    with subprocess.Popen(["qemu-io", "-f", "raw", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as other:
+        try:
+            other.stdin.write(b"read 0 512\n")
+            other.stdin.flush()
+            while b"512/512" not in other.stdout.readline():
+                pass
+            refused(["-accel", "jit", "-nodefaults", "-display", "none", "-kernel", flat("halt"), *drive(path)])
+        finally:
+            other.stdin.close()
+            other.kill()
+
+
+def test_read_only_disk_is_shared(machine, flat, image):
+    path = image(1)
+    holder(machine, flat, path, ",readonly=on")
+    holder(machine, flat, path, ",readonly=on")
+
+
+FILL = """
+dd if=/dev/zero of=/tmp/z bs=64k count=1 2>/dev/null
+echo "VT writing"
+dd if=/tmp/z of=/dev/vda bs=64k seek=512 conv=notrunc,fsync 2>/dev/null && echo "VT written" || echo "VT failed"
+"""
+
+
+def test_write_error_stops_the_guest(linux, image):
+    """The image may not grow past 16 MiB; the guest writes at 32 MiB. It stops, and goes on when there is room."""
+    path = image(64)
+    limit = 16 << 20
+
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    m = linux(*drive(path, ",werror=stop"), modules=MODULES[:2], script=FILL, qmp=True, preexec=small_files)
+    m.qmp.command("query-status")
+    m.wait_text("VT writing", BOOT)
+    event = m.qmp.wait_event("BLOCK_IO_ERROR", 30)
+    assert (event["data"]["operation"], event["data"]["action"]) == ("write", "stop")
+    m.qmp.wait_event("STOP", 30)
+    assert m.qmp.command("query-status")["status"] == "io-error", "a disk write error does not show in query-status"
+    resource.prlimit(m.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    m.qmp.command("cont")
+    m.wait_text("VT written", 30, "after the cause is gone, `cont` does not repeat the write that failed")
+    m.wait(30)
+
+
+def test_full_disk_stops_the_guest(linux, image, work):
+    """A full host file system stops the guest without any option."""
+    mount = f"{work}/small"
+    os.mkdir(mount)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount], check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("this user may not mount a small file system")
+    try:
+        path = f"{mount}/disk"
+        with open(path, "wb") as f:
+            f.truncate(64 << 20)
+        m = linux(*drive(path), modules=MODULES[:2], qmp=True, script=FILL.replace("count=1", "count=64").replace("bs=64k seek=512", "bs=1M seek=2"))
+        m.qmp.command("query-status")
+        event = m.qmp.wait_event("BLOCK_IO_ERROR", BOOT)
+        assert event["data"]["nospace"] is True
+        m.qmp.wait_event("STOP", 30)
+        assert m.qmp.command("query-status")["status"] == "io-error"
+        m.kill()
+    finally:
+        subprocess.run(["umount", "-l", mount], check=False)
+
+
+def test_write_error_can_be_reported_to_the_guest(linux, image):
+    path = image(64)
+
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
+    m = linux(*drive(path, ",werror=report"), modules=MODULES[:2], script=FILL, preexec=small_files)
+    m.wait_text("VT failed", BOOT, "with werror=report the guest does not see the error")
+    m.wait(30)
+
+
+def test_other_virtio_devices(linux, work):
+    """Random numbers, a second console, the balloon."""
+    m = linux("-device", "virtio-rng-pci", "-device", "virtio-serial-pci", "-chardev", f"file,id=c,path={work}/hvc",
+              "-device", "virtconsole,chardev=c", "-device", "virtio-balloon-pci",
+              modules=("virtio_pci", "virtio-rng", "virtio_console", "virtio_balloon"), script="""
+echo "VT rng $(cat /sys/class/misc/hw_random/rng_current) $(dd if=/dev/hwrng bs=64 count=4 2>/dev/null | wc -c)"
+echo "from the guest" > /dev/hvc0
+sleep 1
+for d in /sys/bus/virtio/devices/*; do echo "VT driver $(basename $(readlink $d/driver))"; done
+""")
+    between = m.wait_text("VT done", BOOT)
+    m.wait(30)
+    assert re.search(r"VT rng virtio_rng\S* 256", between), "the guest gets no random numbers from virtio-rng" + m.tail()
+    for driver in ("virtio_rng", "virtio_console", "virtio_balloon"):
+        assert f"VT driver {driver}" in between, f"the guest's driver {driver} has not taken its device" + m.tail()
+    with open(f"{work}/hvc", "rb") as f:
+        assert b"from the guest" in f.read(), "what the guest wrote on its virtio console is not in the file"

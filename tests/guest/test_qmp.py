@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The control protocol: every command and event that the README promises."""
+import json
+import os
+import subprocess
+
+import pytest
+
+import vmm
+
+COMMANDS = ["qmp_capabilities", "query-status", "query-version", "query-commands", "query-cpus-fast", "query-block", "query-chardev", "stop",
+            "cont", "system_reset", "system_powerdown", "quit"]
+
+
+@pytest.fixture
+def halted(machine, flat):
+    """A machine whose guest has printed a line and halts for good."""
+    def start(*args, **kwargs):
+        m = machine("-accel", "jit", "-m", "64", "-nodefaults", "-display", "none", "-serial", "stdio", "-kernel", flat("halt"), *args,
+                    qmp=True, **kwargs)
+        if "-S" not in args:
+            m.wait_text("halting\n", 20)
+        return m
+    return start
+
+
+def test_greeting_and_negotiation(halted):
+    m = halted()
+    q = vmm.Qmp(m.qmp_path, greet=False)
+    assert q.greeting["QMP"]["version"]["qemu"].keys() >= {"major", "minor", "micro"}, "clients look for a version in the greeting"
+    assert isinstance(q.greeting["QMP"]["capabilities"], list)
+    assert q.execute("query-status")["error"]["class"] == "CommandNotFound", "commands are refused before qmp_capabilities"
+    assert q.execute("qmp_capabilities") == {"return": {}, "id": "qmp_capabilities"}, "the answer carries the request's id"
+    assert q.command("query-status")["running"] is True
+    q.close()
+
+
+def test_every_promised_command_is_listed(halted):
+    names = {c["name"] for c in halted().qmp.command("query-commands")}
+    assert not set(COMMANDS) - names, "promised commands that query-commands does not list"
+
+
+def test_queries(halted, work):
+    image = f"{work}/disk"
+    with open(image, "wb") as f:
+        f.truncate(1 << 20)
+    m = halted("-smp", "3", "-name", "a-name", "-uuid", "12345678-1234-1234-1234-123456789abc",
+               "-drive", f"file={image},format=raw,if=none,id=d0", "-device", "virtio-blk-pci,drive=d0")
+    q = m.qmp
+    assert q.command("query-version")["qemu"].keys() >= {"major", "minor", "micro"}
+    cpus = q.command("query-cpus-fast")
+    assert sorted(c["cpu-index"] for c in cpus) == [0, 1, 2]
+    for c in cpus:
+        assert os.path.exists(f"/proc/{m.process.pid}/task/{c['thread-id']}"), "query-cpus-fast names a thread that is not there"
+    assert len({c["thread-id"] for c in cpus}) == 3, "one thread per vCPU"
+    drive = next(b for b in q.command("query-block") if b.get("device") == "d0")
+    assert drive["inserted"]["file"] == image
+    assert drive["inserted"]["drv"] == "raw"
+    assert drive["inserted"]["ro"] is False
+    assert drive["inserted"]["image"]["virtual-size"] == 1 << 20
+    assert "serial0" in {c["label"] for c in q.command("query-chardev")} or vmm.IS_QEMU
+    assert q.command("query-name")["name"] == "a-name"
+    assert q.command("query-uuid")["UUID"] == "12345678-1234-1234-1234-123456789abc"
+
+
+def test_stop_and_cont(halted):
+    q = halted().qmp
+    q.command("stop")
+    q.wait_event("STOP")
+    assert q.command("query-status") | {"running": False, "status": "paused"} == q.command("query-status")
+    q.command("cont")
+    event = q.wait_event("RESUME")
+    assert event["timestamp"].keys() == {"seconds", "microseconds"}
+    assert q.command("query-status")["running"] is True
+
+
+def test_start_paused(halted):
+    m = halted("-S")
+    status = m.qmp.command("query-status")
+    assert (status["status"], status["running"]) == ("prelaunch", False)
+    assert m.text() == "", "with -S the guest ran before `cont`"
+    m.qmp.command("cont")
+    m.wait_text("halting\n", 20, "`cont` did not start a guest that waited with -S")
+
+
+def test_system_reset(halted):
+    m = halted()
+    m.qmp.command("system_reset")
+    event = m.qmp.wait_event("RESET")
+    assert event["data"]["guest"] is False
+    m.wait_text("halting\n", 20, "after system_reset the guest does not start again")
+
+
+def test_quit(halted):
+    m = halted()
+    m.qmp.command("quit")
+    event = m.qmp.wait_event("SHUTDOWN")
+    assert event["data"] == {"guest": False, "reason": "host-qmp-quit"}
+    m.wait(10, 0)
+    assert not os.path.exists(m.qmp_path), "the QMP socket was left behind"
+
+
+def test_signal_is_reported(halted):
+    m = halted()
+    m.qmp.command("query-status")
+    m.process.terminate()
+    assert m.qmp.wait_event("SHUTDOWN")["data"]["reason"] == "host-signal"
+    m.wait(10, 0)
+
+
+def test_guest_reset_is_reported(machine, flat):
+    m = machine("-accel", "jit", "-m", "64", "-nodefaults", "-display", "none", "-serial", "stdio", "-kernel", flat("triple"), "-no-reboot", "-S",
+                qmp=True)
+    m.qmp.command("cont")
+    assert m.qmp.wait_event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-reset"}
+    m.wait(10, 0)
+
+
+def test_power_button_is_reported(halted):
+    q = halted().qmp
+    q.command("system_powerdown")
+    q.wait_event("POWERDOWN")
+    assert q.command("query-status")["running"] is True, "a guest that ignores its power button goes on"
+
+
+def test_guest_panic_is_reported(machine, flat):
+    m = machine("-accel", "jit", "-m", "64", "-nodefaults", "-display", "none", "-serial", "stdio", "-device", "pvpanic", "-kernel", flat("panic"),
+                "-no-reboot", "-S", qmp=True)
+    m.qmp.command("cont")
+    assert m.qmp.wait_event("GUEST_PANICKED")["data"]["action"] in ("pause", "poweroff"), "the guest's panic is not reported"
+
+
+def test_bad_requests_get_an_answer_each(halted):
+    q = halted().qmp
+    for bad, why in ((b"this is not JSON\n", "text"), (b'{"execute": 3}\n', "a command that is no string"), (b"[]\n", "an array"),
+                     (b'{"execute": "query-status", "arguments": []}\n', "arguments that are no object"),
+                     (b'{"no": "command"}\n', "no command"), (b'{"execute": "query-status", "extra": 1}\n', "an unknown member"),
+                     (b"\xff\xfe{}\n", "bytes that are not UTF-8")):
+        q.send_raw(bad)
+        assert q.reply()["error"]["class"] == "GenericError", f"{why} as a request is answered with an error"
+        while True:  # one bad line may be several bad tokens
+            q.send_raw(b'{"execute": "query-name", "id": "after"}\n')
+            answer = q.reply()
+            while "error" in answer and answer.get("id") != "after":
+                answer = q.reply()
+            assert "return" in answer, f"after {why} the session goes on"
+            break
+    assert q.execute("no-such-command")["error"]["class"] == "CommandNotFound"
+    assert "error" in q.execute("query-status", unknown=1), "an unknown argument is refused"
+
+
+def test_endless_request_is_bounded(halted):
+    if vmm.IS_QEMU:
+        pytest.skip("QEMU's own bound is 64 MiB")
+    m = halted()
+    q = m.qmp
+    try:
+        for _ in range(128):
+            q.send_raw(b'{"execute": "' + b"x" * (1 << 20))
+    except OSError:
+        pass  # the connection may be closed
+    with open(f"/proc/{m.process.pid}/status", encoding="ascii") as f:
+        rss = int(next(line for line in f if line.startswith("VmRSS")).split()[1])
+    assert rss < 300 * 1024, f"a request without an end made the program {rss} KiB big"
+    q.close()
+    assert vmm.Qmp(m.qmp_path).command("query-status")["running"], "after a client that misbehaved the next one is served"
+
+
+def test_clients_come_and_go(halted):
+    m = halted()
+    for _ in range(5):
+        q = vmm.Qmp(m.qmp_path)
+        assert q.command("query-status")["status"] == "running"
+        q.close()
+
+
+def test_on_standard_input_and_output(flat):
+    """-qmp stdio, as scripts use it."""
+    p = subprocess.Popen([vmm.VMM, *vmm.options("-accel", "jit", "-nodefaults", "-display", "none", "-serial", "null", "-qmp", "stdio", "-kernel",
+                                                flat("halt"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert "QMP" in json.loads(p.stdout.readline())
+        for command in ("qmp_capabilities", "query-status", "quit"):
+            p.stdin.write(json.dumps({"execute": command}).encode() + b"\n")
+            p.stdin.flush()
+            assert "return" in json.loads(p.stdout.readline())
+        assert p.wait(10) == 0
+    finally:
+        p.kill()
+        p.wait()
+        p.stdin.close()
+        p.stdout.close()
