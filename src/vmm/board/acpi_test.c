@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The tables add up to zero, and ACPICA's disassembler and compiler take every one of them. */
+#include "vmm/board/acpi.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "vmm/board/boot.h"
+#include "vmm/board/smbios.h"
+#include "vmm/core/machine.h"
+
+#define BASE 0xe0000u
+
+static unsigned line(unsigned slot, unsigned pin) { return (slot + pin - 1) & 7; }
+
+static struct acpi_config pc_config(void)
+{
+    return (struct acpi_config){ .ncpus = 3, .pci = true, .hpet = true, .i8042 = true, .rtc = true, .ecam_base = 0xb0000000, .ecam_buses = 1,
+        .mem32_base = 0xc0000000, .mem32_size = 0x3ec00000, .mem64_base = 0x800000000, .mem64_size = 0x1000000000, .io_base = 0xc000,
+        .io_size = 0x3000, .intx_line = line, .uart = { { 0x3f8, 4 }, { 0x2f8, 3 } }, .nuarts = 2 };
+}
+
+static struct acpi_config microvm_config(void)
+{
+    return (struct acpi_config){ .ncpus = 1, .rtc = true, .uart = { { 0x3f8, 4 } }, .nuarts = 1,
+        .virtio_mmio = { { 0xfeb00000, 0x200, 16 }, { 0xfeb00200, 0x200, 17 } }, .nvirtio_mmio = 2 };
+}
+
+static unsigned sum(const uint8_t *p, size_t n)
+{
+    uint8_t s = 0;
+    while (n--)
+        s += *p++;
+    return s;
+}
+
+static void check(const struct acpi_config *c, const char *const *names)
+{
+    uint64_t rsdp;
+    g_autoptr(GBytes) block = acpi_build(c, BASE, &rsdp);
+    gsize n;
+    const uint8_t *d = g_bytes_get_data(block, &n);
+    g_assert_cmpuint(rsdp, ==, BASE);
+    g_assert_true(!memcmp(d, "RSD PTR ", 8));
+    g_assert_cmpuint(sum(d, 20), ==, 0);
+    g_assert_cmpuint(sum(d, 36), ==, 0);
+    g_autofree char *iasl = g_find_program_in_path("iasl");
+    g_autofree char *dir = g_dir_make_tmp("acpiXXXXXX", NULL);
+    for (; *names; names++) {
+        uint32_t size;
+        const uint8_t *t = acpi_find(block, BASE, *names, &size);
+        g_assert_nonnull(t);
+        g_assert_cmpuint(sum(t, size), ==, 0);
+        if (!iasl)
+            continue;
+        g_autofree char *aml = g_strdup_printf("%s/%s.aml", dir, *names), *dsl = g_strdup_printf("%s/%s.dsl", dir, *names);
+        g_autofree char *out = NULL, *err = NULL;
+        int status;
+        g_assert_true(g_file_set_contents(aml, (const char *)t, size, NULL));
+        char *disassemble[] = { iasl, "-d", aml, NULL }, *compile[] = { iasl, "-p", aml, dsl, NULL };
+        g_assert_true(g_spawn_sync(NULL, disassemble, NULL, 0, NULL, NULL, &out, &err, &status, NULL));
+        g_assert_cmpint(status, ==, 0);
+        if (strstr(out, "Warning") || strstr(err, "Warning") || strstr(err, "Error"))
+            g_error("iasl -d %s: %s%s", *names, out, err);
+        g_clear_pointer(&out, g_free);
+        g_clear_pointer(&err, g_free);
+        g_assert_true(g_spawn_sync(NULL, compile, NULL, 0, NULL, NULL, &out, &err, &status, NULL));
+        if (!strcmp(*names, "DSDT") && (status || !strstr(out, " 0 Errors") || !strstr(out, " 0 Warnings")))
+            g_error("iasl %s: %s%s", *names, out, err);
+        if (!g_getenv("KEEP")) {
+            g_unlink(dsl);
+            g_unlink(aml);
+        }
+    }
+    if (!iasl)
+        g_test_message("iasl is not installed: checksums only");
+    if (g_getenv("KEEP"))
+        g_print("# kept in %s\n", dir);
+    g_rmdir(dir);
+}
+
+static void test_pc(void)
+{
+    static const char *const names[] = { "DSDT", "FACP", "APIC", "HPET", "MCFG", "WAET", "XSDT", "RSDT", NULL };
+    struct acpi_config c = pc_config();
+    check(&c, names);
+}
+
+static void test_microvm(void)
+{
+    static const char *const names[] = { "DSDT", "FACP", "APIC", NULL };
+    struct acpi_config c = microvm_config();
+    check(&c, names);
+}
+
+static void test_smbios(void)
+{
+    struct machine_config c = { .board = "q35", .uuid = (char *)"00112233-4455-6677-8899-aabbccddeeff", .ram_size = 4ull << 30, .sockets = 1 };
+    g_autoptr(GBytes) b = smbios_build(&c, 2, 0xf0000, 0x4000);
+    gsize n;
+    const uint8_t *d = g_bytes_get_data(b, &n);
+    g_assert_cmpuint(sum(d, 0x1f), ==, 0);
+    g_assert_cmpuint(sum(d + 0x10, 0xf), ==, 0);
+    unsigned count = 0, last = 0;
+    for (gsize at = 0x20; at < n; count++) { /* walks every structure to the end */
+        last = d[at];
+        at += d[at + 1];
+        while (at + 1 < n && (d[at] || d[at + 1]))
+            at++;
+        at += 2;
+    }
+    g_assert_cmpuint(count, ==, get16(d + 0x1c));
+    g_assert_cmpuint(last, ==, 127);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/acpi/pc", test_pc);
+    g_test_add_func("/acpi/microvm", test_microvm);
+    g_test_add_func("/smbios", test_smbios);
+    return g_test_run();
+}
