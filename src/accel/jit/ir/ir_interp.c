@@ -129,10 +129,14 @@ static bool cas(void *p, unsigned w, uint64_t old, uint64_t new_value)
     uint16_t o2 = (uint16_t)old;
     uint32_t o4 = (uint32_t)old;
     switch (w) {
-    case 1: return __atomic_compare_exchange_n((uint8_t *)p, &o1, (uint8_t)new_value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    case 2: return __atomic_compare_exchange_n((uint16_t *)p, &o2, (uint16_t)new_value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    case 4: return __atomic_compare_exchange_n((uint32_t *)p, &o4, (uint32_t)new_value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    default: return __atomic_compare_exchange_n((uint64_t *)p, &old, new_value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    case 1: return __atomic_compare_exchange_n((uint8_t *)p, &o1, (uint8_t)new_value, false, __ATOMIC_SEQ_CST,
+                                                __ATOMIC_SEQ_CST);
+    case 2: return __atomic_compare_exchange_n((uint16_t *)p, &o2, (uint16_t)new_value, false, __ATOMIC_SEQ_CST,
+                                                __ATOMIC_SEQ_CST);
+    case 4: return __atomic_compare_exchange_n((uint32_t *)p, &o4, (uint32_t)new_value, false, __ATOMIC_SEQ_CST,
+                                                __ATOMIC_SEQ_CST);
+    default: return __atomic_compare_exchange_n((uint64_t *)p, &old, new_value, false, __ATOMIC_SEQ_CST,
+                                                __ATOMIC_SEQ_CST);
     }
 }
 
