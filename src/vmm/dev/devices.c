@@ -9,7 +9,17 @@
     X(isa_debugcon_class)      \
     X(isa_debug_exit_class)    \
     X(pvpanic_class)           \
-    X(port80_class)
+    X(port80_class)            \
+    X(pci_host_class)          \
+    X(lpc_class)               \
+    X(virtio_blk_pci_class)    \
+    X(virtio_blk_mmio_class)   \
+    X(virtio_net_pci_class)    \
+    X(virtio_net_mmio_class)   \
+    X(virtio_rng_pci_class)    \
+    X(virtio_rng_mmio_class)   \
+    X(virtio_balloon_pci_class) \
+    X(virtio_balloon_mmio_class)
 
 #define X(class) extern const struct device_class class;
 DEVICE_CLASSES(X)
