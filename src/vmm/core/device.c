@@ -69,6 +69,10 @@ static bool parse_mac(const char *text, uint8_t ret[6])
 static bool parse_pci_addr(const char *text, int *ret)
 {
     char *end;
+    if (!strcmp(text, "-1")) { /* any free slot */
+        *ret = -1;
+        return true;
+    }
     uint64_t slot = g_ascii_strtoull(text, &end, 16), fn = 0;
     if (end == text || slot > 31)
         return false;
