@@ -21,7 +21,8 @@ struct qmp {
     GString *backlog;   /* answers that the client does not take yet; no command is read meanwhile */
 };
 
-static const char *const class_generic = "GenericError", *const class_not_found = "CommandNotFound";
+static const char *const class_generic = "GenericError", *const class_not_found = "CommandNotFound",
+                  *const class_not_active = "DeviceNotActive";
 
 /* ---- output ---- */
 
@@ -223,7 +224,8 @@ static void handle(struct qmp *q, struct json_object *o)
     struct json_object *value = run(q, &r, &error);
     if (error) {
         json_object_put(value);
-        send_error(q, class_generic, error->message, r.id);
+        bool absent = g_error_matches(error, VIREO_ERROR, VIREO_ERROR_NOT_FOUND); /* the device that the command is about */
+        send_error(q, absent ? class_not_active : class_generic, error->message, r.id);
         return;
     }
     struct json_object *answer = json_make("return", value, NULL);

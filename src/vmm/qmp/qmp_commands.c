@@ -6,6 +6,7 @@
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
+#include "vmm/dev/virtio_devices.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/qmp/qmp_block.h"
 
@@ -146,6 +147,28 @@ static struct json_object *cmd_query_chardev(struct machine *m, struct json_obje
     return list;
 }
 
+/* ---- balloon ---- */
+
+static struct json_object *cmd_balloon(struct machine *m, struct json_object *args, GError **error)
+{
+    int64_t value = json_object_get_int64(json_object_object_get(args, "value"));
+    if (value <= 0)
+        vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'value' expects a size");
+    else
+        (void)!virtio_balloon_set_target(m, (uint64_t)value, error);
+    return NULL;
+}
+
+static struct json_object *cmd_query_balloon(struct machine *m, struct json_object *args, GError **error)
+{
+    uint64_t actual;
+    if (!virtio_balloon_actual(m, &actual, error))
+        return NULL;
+    return json_make("actual", json_object_new_int64((int64_t)actual), NULL);
+}
+
+static const struct qmp_arg balloon_args[] = { { "value", QMP_ARG_INT }, { NULL } };
+
 const struct qmp_command qmp_commands[] = {
     { "qmp_capabilities", NULL }, /* qmp.c: it belongs to the session */
     { "query-version", cmd_query_version },
@@ -167,5 +190,7 @@ const struct qmp_command qmp_commands[] = {
     { "query-chardev", cmd_query_chardev },
     { "query-block", qmp_query_block },
     { "query-named-block-nodes", qmp_query_named_block_nodes },
+    { "balloon", cmd_balloon, balloon_args },
+    { "query-balloon", cmd_query_balloon },
     { NULL, NULL }
 };

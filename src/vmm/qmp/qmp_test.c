@@ -8,6 +8,7 @@
 #include "block/block.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
+#include "vmm/dev/virtio_devices.h"
 
 static struct { const struct chardev_handlers *h; void *opaque; GString *out; size_t accept; } line;
 static struct { unsigned stops, starts, resets, powerdowns; enum machine_cause shutdown; } asked;
@@ -51,6 +52,11 @@ void machine_request_shutdown(struct machine *m, enum machine_cause cause) { ask
 void machine_request_powerdown(struct machine *m) { asked.powerdowns++; }
 void vcpu_nmi(struct machine *m, unsigned index) { }
 int vcpu_thread_id(const struct vcpu *v) { return 1; }
+bool virtio_balloon_set_target(struct machine *m, uint64_t bytes, GError **error) { return bytes > 0; }
+bool virtio_balloon_actual(struct machine *m, uint64_t *ret, GError **error)
+{
+    return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "No balloon device has been activated");
+}
 uint64_t block_size(const struct block_device *b) { return 512; }
 bool block_read_only(const struct block_device *b) { return false; }
 const struct block_options *block_options_of(const struct block_device *b) { return (const struct block_options *)b; }
@@ -144,6 +150,12 @@ static void test_errors(void)
         g_assert_cmpstr(talk(bad[i].text), ==, bad[i].answer);
         g_assert_cmpstr(talk("{\"execute\":\"query-target\"}\n"), ==, "{\"return\": {\"arch\": \"x86_64\"}}\r\n"); /* the session goes on */
     }
+    g_assert_cmpstr(talk("{\"execute\":\"query-balloon\"}"), ==,
+                    "{\"error\": {\"class\": \"DeviceNotActive\", \"desc\": \"No balloon device has been activated\"}}\r\n");
+    g_assert_cmpstr(talk("{\"execute\":\"balloon\"}"), ==, GENERIC("Parameter 'value' is missing"));
+    g_assert_cmpstr(talk("{\"execute\":\"balloon\",\"arguments\":{\"value\":\"1\"}}"), ==,
+                    GENERIC("Invalid parameter type for 'value', expected: integer"));
+    g_assert_cmpstr(talk("{\"execute\":\"balloon\",\"arguments\":{\"value\":1}}"), ==, "{\"return\": {}}\r\n");
     g_autofree char *deep = g_strnfill(1000, '[');
     g_assert_cmpstr(talk(deep), ==, GENERIC("JSON nesting depth limit exceeded"));
     talk("\n");
