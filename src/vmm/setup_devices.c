@@ -34,8 +34,8 @@ static const struct device_class *user_class(const struct vm *vm, const char *na
                 g_ptr_array_add(names, (void *)list[i]->name);
         }
         const char *near = nearest_name(name, (const char *const *)names->pdata, names->len);
-        vireo_fail(error, VIREO_ERROR_NOT_FOUND, "'%s' is not a valid device model name%s%s%s; -device help lists them", name,
-                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        vireo_fail(error, VIREO_ERROR_NOT_FOUND, "'%s' is not a valid device model name; %s%s%s-device help lists them", name,
+                   near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
         return NULL;
     }
     if (!c->user_creatable) {
