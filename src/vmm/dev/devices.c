@@ -19,7 +19,11 @@
     X(virtio_rng_pci_class)    \
     X(virtio_rng_mmio_class)   \
     X(virtio_balloon_pci_class) \
-    X(virtio_balloon_mmio_class)
+    X(virtio_balloon_mmio_class) \
+    X(virtio_serial_pci_class) \
+    X(virtio_serial_mmio_class) \
+    X(virtconsole_class)       \
+    X(virtserialport_class)
 
 #define X(class) extern const struct device_class class;
 DEVICE_CLASSES(X)

@@ -34,6 +34,7 @@ struct slirp_backend {
     GSource *source;
     GArray *watches;   /* struct watch */
     GPtrArray *timers; /* struct timer * */
+    int64_t deadline;  /* ms: slirp wants to run then at the latest */
     GMutex lock;       /* covers queue, woken */
     GQueue queue;      /* GBytes */
     bool woken;
@@ -186,12 +187,19 @@ static gboolean prepare(GSource *source, gint *timeout)
     if (left != G_MAXINT64)
         ms = MIN((int64_t)ms, MAX(left - now_ms(), 0));
     *timeout = ms > G_MAXINT ? -1 : (gint)ms;
+    s->deadline = ms > G_MAXINT ? G_MAXINT64 : now_ms() + ms;
     return has_work(s);
 }
 
+/* Only when there is something: GLib wakes the loop once after each dispatch of a source with descriptors. */
 static gboolean check(GSource *source)
 {
-    return TRUE; /* its time-outs pass too; running it costs little */
+    struct slirp_backend *s = ((struct slirp_source *)source)->s;
+    for (unsigned i = 0; i < s->watches->len; i++) {
+        if (g_source_query_unix_fd(source, g_array_index(s->watches, struct watch, i).tag))
+            return TRUE;
+    }
+    return now_ms() >= s->deadline || has_work(s);
 }
 
 static void run_timers(struct slirp_backend *s)

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Virtio console device (virtio 1.2, 5.3) with several ports, and the ports: virtconsole (a console) and virtserialport
+ * (a named channel). The ports' state is covered by the serial device's lock; character devices call on the main thread.
+ */
+#include <string.h>
+
+#include "base/error.h"
+#include "vmm/bus/virtio.h"
+#include "vmm/core/chardev.h"
+#include "vmm/core/machine.h"
+#include "vmm/dev/virtio_devices.h"
+
+enum { F_MULTIPORT = 1 << 1 };
+enum { Q_CTRL_IN = 2, Q_CTRL_OUT = 3, QUEUE_SIZE = 128, PORTS_MAX = 31, CONFIG_SIZE = 12, PENDING_MAX = 256 };
+enum { DEVICE_READY, PORT_ADD, PORT_REMOVE, PORT_READY, CONSOLE_PORT, RESIZE, PORT_OPEN, PORT_NAME }; /* 5.3.6.2 */
+
+struct control {
+    uint32_t id;
+    uint16_t event, value;
+};
+
+struct virtio_serial;
+
+struct virtio_port {
+    struct device dev;
+    char *chardev_id, *port_name, *bus_name;
+    uint64_t nr; /* PORTS_MAX and more: the first free one */
+    bool is_console;
+    struct virtio_serial *serial;
+    struct chardev *chardev;
+    bool guest_open, host_open;
+    struct virtio_chain *out; /* being written, `out_done` bytes of it taken */
+    uint64_t out_done;
+    GByteArray *in; /* what the host sent and no buffer was there for */
+};
+
+struct virtio_serial {
+    struct virtio_device v;
+    uint64_t max_ports;
+    struct virtio_port *ports[PORTS_MAX];
+    GQueue control; /* GBytes for the control input queue */
+};
+
+static unsigned port_queue(unsigned nr) /* its input queue; output is the next one */
+{
+    return nr ? 2 * nr + 2 : 0;
+}
+
+/* ---- control messages ---- */
+
+static void control_flush(struct virtio_serial *s)
+{
+    struct virtqueue *q = &s->v.queues[Q_CTRL_IN];
+    struct virtio_chain *c;
+    bool any = false;
+    while (!g_queue_is_empty(&s->control) && (c = virtqueue_pop(q))) {
+        g_autoptr(GBytes) message = g_queue_pop_head(&s->control);
+        virtqueue_push(c, virtio_chain_write(c, 0, g_bytes_get_data(message, NULL), g_bytes_get_size(message)));
+        any = true;
+    }
+    if (any)
+        virtqueue_interrupt(q);
+}
+
+static void control_send(struct virtio_serial *s, unsigned nr, uint16_t event, uint16_t value, const char *text)
+{
+    const struct control h = { nr, event, value };
+    /* A guest that asks without end and never takes the answers gets no more of them. */
+    if (!virtio_has(&s->v, F_MULTIPORT) || g_queue_get_length(&s->control) >= PENDING_MAX)
+        return;
+    GByteArray *message = g_byte_array_new();
+    g_byte_array_append(message, (const uint8_t *)&h, sizeof(h));
+    if (text)
+        g_byte_array_append(message, (const uint8_t *)text, strlen(text));
+    g_queue_push_tail(&s->control, g_byte_array_free_to_bytes(message));
+    control_flush(s);
+}
+
+static void port_ready(struct virtio_serial *s, struct virtio_port *p)
+{
+    if (p->is_console)
+        control_send(s, p->nr, CONSOLE_PORT, 1, NULL);
+    if (p->port_name)
+        control_send(s, p->nr, PORT_NAME, 1, p->port_name);
+    if (p->host_open)
+        control_send(s, p->nr, PORT_OPEN, 1, NULL);
+}
+
+static void control_message(struct virtio_serial *s, const struct control *h)
+{
+    struct virtio_port *p = h->id < PORTS_MAX ? s->ports[h->id] : NULL;
+    if (h->event == DEVICE_READY && h->value) {
+        for (unsigned i = 0; i < s->max_ports; i++) {
+            if (s->ports[i])
+                control_send(s, i, PORT_ADD, 1, NULL);
+        }
+    } else if (h->event == PORT_READY && h->value && p) {
+        port_ready(s, p);
+    } else if (h->event == PORT_OPEN && p) {
+        p->guest_open = h->value;
+        if (p->guest_open && p->chardev)
+            chardev_receive_ready(p->chardev);
+    }
+}
+
+/* ---- data ---- */
+
+/* Sends on until the character device is full; WRITABLE continues. Without one, or without a reader, output is lost. */
+static void port_output(struct virtio_serial *s, struct virtio_port *p, unsigned queue)
+{
+    struct virtqueue *q = &s->v.queues[queue];
+    bool any = false;
+    for (unsigned i = 0; i < q->size; i++) {
+        uint8_t bytes[4096];
+        if (p && p->out) {
+            /* goes on below */
+        } else {
+            struct virtio_chain *c = virtqueue_pop(q);
+            if (!c)
+                break;
+            if (!p || !p->chardev) {
+                virtqueue_push(c, 0);
+                any = true;
+                continue;
+            }
+            p->out = c;
+            p->out_done = 0;
+        }
+        size_t n, taken = 0;
+        while ((n = virtio_chain_read(p->out, p->out_done, bytes, sizeof(bytes)))) {
+            taken = chardev_write(p->chardev, bytes, n);
+            p->out_done += taken;
+            if (taken < n)
+                break;
+        }
+        if (n && taken < n)
+            break;
+        virtqueue_push(g_steal_pointer(&p->out), 0);
+        any = true;
+    }
+    if (any)
+        virtqueue_interrupt(q);
+}
+
+static bool port_listening(const struct virtio_port *p)
+{
+    const struct virtio_serial *s = p->serial;
+    return s && virtio_running(&s->v) && (p->guest_open || !virtio_has(&s->v, F_MULTIPORT));
+}
+
+/* Lock held. What does not fit into the guest's buffers waits. */
+static void port_input(struct virtio_port *p)
+{
+    struct virtqueue *q = &p->serial->v.queues[port_queue(p->nr)];
+    struct virtio_chain *c;
+    bool any = false;
+    while (p->in->len && port_listening(p) && (c = virtqueue_pop(q))) {
+        size_t n = virtio_chain_write(c, 0, p->in->data, p->in->len);
+        virtqueue_push(c, n);
+        if (n)
+            g_byte_array_remove_range(p->in, 0, n);
+        any = true;
+    }
+    if (any)
+        virtqueue_interrupt(q);
+}
+
+static size_t can_receive(void *opaque)
+{
+    struct virtio_port *p = opaque;
+    struct virtio_serial *s = p->serial;
+    size_t n = 0;
+    if (!s)
+        return 0;
+    g_mutex_lock(&s->v.dev.lock);
+    if (!p->in->len && port_listening(p) && virtqueue_ready(&s->v.queues[port_queue(p->nr)]))
+        n = 4096;
+    g_mutex_unlock(&s->v.dev.lock);
+    return n;
+}
+
+static void receive(void *opaque, const uint8_t *data, size_t n)
+{
+    struct virtio_port *p = opaque;
+    if (!p->serial)
+        return;
+    g_mutex_lock(&p->serial->v.dev.lock);
+    g_byte_array_append(p->in, data, n);
+    port_input(p);
+    g_mutex_unlock(&p->serial->v.dev.lock);
+}
+
+static void chardev_happened(void *opaque, enum chardev_event ev)
+{
+    struct virtio_port *p = opaque;
+    struct virtio_serial *s = p->serial;
+    if (!s)
+        return;
+    g_mutex_lock(&s->v.dev.lock);
+    if (ev == CHARDEV_WRITABLE) {
+        port_output(s, p, port_queue(p->nr) + 1);
+    } else if (ev == CHARDEV_OPENED || ev == CHARDEV_CLOSED) {
+        bool open = ev == CHARDEV_OPENED || p->is_console; /* a console stays open to the guest */
+        if (open != p->host_open && virtio_running(&s->v))
+            control_send(s, p->nr, PORT_OPEN, open, NULL);
+        p->host_open = open;
+    }
+    g_mutex_unlock(&s->v.dev.lock);
+}
+
+static const struct chardev_handlers handlers = { can_receive, receive, chardev_happened };
+
+static void queue_notify(struct virtio_device *v, unsigned queue)
+{
+    struct virtio_serial *s = (struct virtio_serial *)v;
+    struct virtqueue *q = &v->queues[queue];
+    struct virtio_chain *c;
+    if (queue == Q_CTRL_IN) {
+        control_flush(s);
+        return;
+    }
+    if (queue == Q_CTRL_OUT) {
+        for (unsigned i = 0; i < q->size && (c = virtqueue_pop(q)); i++) {
+            struct control h;
+            bool whole = virtio_chain_read(c, 0, &h, sizeof(h)) == sizeof(h);
+            virtqueue_push(c, 0);
+            if (whole)
+                control_message(s, &h);
+        }
+        virtqueue_interrupt(q);
+        return;
+    }
+    struct virtio_port *p = s->ports[queue < 2 ? 0 : queue / 2 - 1];
+    if (queue & 1) {
+        port_output(s, p, queue);
+    } else if (p) {
+        port_input(p);
+        if (p->chardev && !p->in->len)
+            chardev_receive_ready(p->chardev);
+    }
+}
+
+/* ---- the serial device ---- */
+
+static uint64_t features(struct virtio_device *v)
+{
+    return F_MULTIPORT;
+}
+
+static void config_read(struct virtio_device *v, uint8_t *ret)
+{
+    const uint32_t ports = ((struct virtio_serial *)v)->max_ports;
+    memcpy(ret + 4, &ports, 4);
+}
+
+static void stop(struct virtio_device *v)
+{
+    struct virtio_serial *s = (struct virtio_serial *)v;
+    g_queue_clear_full(&s->control, (GDestroyNotify)g_bytes_unref);
+    for (unsigned i = 0; i < PORTS_MAX; i++) {
+        struct virtio_port *p = s->ports[i];
+        if (!p)
+            continue;
+        g_clear_pointer(&p->out, virtio_chain_free);
+        g_byte_array_set_size(p->in, 0);
+        p->guest_open = false;
+    }
+}
+
+static bool realize(struct device *d, GError **error)
+{
+    struct virtio_serial *s = (struct virtio_serial *)d;
+    uint16_t sizes[VIRTIO_MAX_QUEUES];
+    g_queue_init(&s->control);
+    for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++)
+        sizes[i] = QUEUE_SIZE;
+    return virtio_realize(&s->v, 2 * (s->max_ports + 1), sizes, error);
+}
+
+static void unrealize(struct device *d)
+{
+    struct virtio_serial *s = (struct virtio_serial *)d;
+    virtio_unrealize(&s->v);
+    for (unsigned i = 0; i < PORTS_MAX; i++) {
+        if (s->ports[i])
+            s->ports[i]->serial = NULL;
+    }
+}
+
+#define T struct virtio_serial
+#define SERIAL_PROPS { "max_ports", PROP_UINT, offsetof(T, max_ports), 1, PORTS_MAX, .def = "31", .help = "ports it has room for" }
+static const struct device_prop pci_props[] = { SERIAL_PROPS, VIRTIO_PCI_PROPS(T, "2"), { NULL } };
+static const struct device_prop mmio_props[] = { SERIAL_PROPS, VIRTIO_COMMON_PROPS(T), { NULL } };
+static const struct device_field fields[] = { VIRTIO_FIELDS(T), { NULL } };
+static const struct virtio_class serial = {
+    .name = "virtio-serial", .id = VIRTIO_ID_CONSOLE, .pci_class = 0x07, .pci_subclass = 0x80, .config_size = CONFIG_SIZE, .features = features,
+    .config_read = config_read, .queue_notify = queue_notify, .stop = stop,
+};
+
+const struct device_class virtio_serial_pci_class = {
+    .name = "virtio-serial-pci", .help = "virtio console and channels; add virtconsole or virtserialport", .bus = DEV_BUS_PCI, .size = sizeof(T),
+    .props = pci_props, .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize,
+    .bus_class = &serial,
+};
+const struct device_class virtio_serial_mmio_class = {
+    .name = "virtio-serial-device", .help = "the same in an MMIO slot", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = mmio_props,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &serial,
+};
+
+/* ---- ports ---- */
+
+/* "bus" is ID.0 of the serial device; without it, the last one. */
+static struct virtio_serial *find_serial(const struct virtio_port *p)
+{
+    const GPtrArray *all = p->dev.machine->devices;
+    for (unsigned i = all->len; i-- > 0;) {
+        struct device *d = g_ptr_array_index(all, i);
+        if (d->class->bus_class != &serial)
+            continue;
+        size_t n = d->id ? strlen(d->id) : 0;
+        if (!p->bus_name || (n && !strncmp(p->bus_name, d->id, n) && (!p->bus_name[n] || !strcmp(p->bus_name + n, ".0"))))
+            return (struct virtio_serial *)d;
+    }
+    return NULL;
+}
+
+static bool take_port(struct virtio_port *p, struct virtio_serial *s, GError **error)
+{
+    /* Port 0 is a console to drivers that know only one port: channels start at 1. */
+    for (unsigned i = p->is_console ? 0 : 1; p->nr >= PORTS_MAX && i < s->max_ports; i++) {
+        if (!s->ports[i])
+            p->nr = i;
+    }
+    if (p->nr >= s->max_ports)
+        return vireo_fail(error, VIREO_ERROR_FAILED, "device %s: the virtio serial device has no free port; raise max_ports", p->dev.class->name);
+    if (s->ports[p->nr])
+        return vireo_fail(error, VIREO_ERROR_BUSY, "device %s: port nr=%u is taken", p->dev.class->name, (unsigned)p->nr);
+    if (!p->nr && !p->is_console)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: port 0 is for a virtconsole", p->dev.class->name);
+    return true;
+}
+
+static bool port_realize(struct device *d, GError **error)
+{
+    struct virtio_port *p = (struct virtio_port *)d;
+    struct virtio_serial *s = find_serial(p);
+    p->is_console = d->class == &virtconsole_class;
+    if (!s)
+        return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "device %s: there is no virtio serial device%s%s; put -device virtio-serial-pci before it",
+                          d->class->name, p->bus_name ? " " : "", p->bus_name ? p->bus_name : "");
+    if (!take_port(p, s, error))
+        return false;
+    if (p->chardev_id) {
+        p->chardev = g_hash_table_lookup(d->machine->chardevs, p->chardev_id);
+        if (!p->chardev)
+            return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "device %s: there is no chardev '%s'", d->class->name, p->chardev_id);
+    }
+    p->in = g_byte_array_new();
+    p->host_open = p->is_console;
+    if (p->chardev && !chardev_attach(p->chardev, &handlers, p, error)) {
+        g_clear_pointer(&p->in, g_byte_array_unref);
+        return false;
+    }
+    g_mutex_lock(&s->v.dev.lock);
+    p->serial = s;
+    s->ports[p->nr] = p;
+    g_mutex_unlock(&s->v.dev.lock);
+    if (p->chardev && !p->is_console)
+        p->host_open = chardev_frontend_open(p->chardev);
+    return true;
+}
+
+static void port_unrealize(struct device *d)
+{
+    struct virtio_port *p = (struct virtio_port *)d;
+    if (p->chardev)
+        chardev_detach(p->chardev);
+    if (p->serial) {
+        g_mutex_lock(&p->serial->v.dev.lock);
+        p->serial->ports[p->nr] = NULL;
+        g_clear_pointer(&p->out, virtio_chain_free);
+        g_mutex_unlock(&p->serial->v.dev.lock);
+    }
+    g_byte_array_unref(p->in);
+}
+
+#undef T
+#define T struct virtio_port
+#define PORT_PROPS                                                                                           \
+    { "chardev", PROP_CHARDEV, offsetof(T, chardev_id), .help = "where it leads" },                           \
+    { "nr", PROP_UINT, offsetof(T, nr), 0, 0xffff, .def = "65535", .help = "port number; default: a free one" }, \
+    { "bus", PROP_STRING, offsetof(T, bus_name), .help = "ID.0 of the virtio serial device" },                \
+    { "name", PROP_STRING, offsetof(T, port_name), .help = "name of the channel in the guest" }
+static const struct device_prop port_props[] = { PORT_PROPS, { NULL } };
+static const struct device_field port_fields[] = { DEVICE_FIELD(T, guest_open), { NULL } };
+
+const struct device_class virtconsole_class = {
+    .name = "virtconsole", .help = "console of a virtio serial device (hvc0)", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = port_props,
+    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize,
+};
+const struct device_class virtserialport_class = {
+    .name = "virtserialport", .help = "named channel of a virtio serial device", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = port_props,
+    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize,
+};
