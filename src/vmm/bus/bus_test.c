@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* PCI configuration, BARs and interrupts; virtqueues as a driver uses them, and as an attacker does. */
+#include <string.h>
+
+#include "vmm/bus/pci.h"
+#include "vmm/bus/virtio.h"
+#include "vmm/core/machine.h"
+
+#define RAM_SIZE (1u << 20)
+#define ECAM 0xe0000000ull
+#define MMIO 0xc0000000ull
+enum { SIZE = 16, DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, INDIRECT = 0x4000, DATA = 0x10000 };
+enum { COMMON = 0, ISR = 0x1000, CONFIG = 0x2000, NOTIFY = 0x3000 };
+
+/* ---- a device that copies what it reads to where it may write ---- */
+
+struct echo {
+    struct virtio_device v;
+    unsigned seen;
+};
+
+static uint64_t echo_features(struct virtio_device *v)
+{
+    return 1;
+}
+
+static void echo_config(struct virtio_device *v, uint8_t *ret)
+{
+    memcpy(ret, "config!!", 8);
+}
+
+static void echo_notify(struct virtio_device *v, unsigned queue)
+{
+    struct virtio_chain *c;
+    for (unsigned i = 0; i < 64 && (c = virtqueue_pop(&v->queues[queue])); i++) {
+        uint8_t bytes[256];
+        size_t n = virtio_chain_read(c, 0, bytes, sizeof(bytes));
+        ((struct echo *)v)->seen++;
+        virtqueue_push(c, virtio_chain_write(c, 0, bytes, n));
+    }
+    virtqueue_interrupt(&v->queues[queue]);
+}
+
+static bool echo_realize(struct device *d, GError **error)
+{
+    static const uint16_t sizes[] = { SIZE, 256 };
+    return virtio_realize((struct virtio_device *)d, 2, sizes, error);
+}
+
+static void echo_unrealize(struct device *d)
+{
+    virtio_unrealize((struct virtio_device *)d);
+}
+
+static const struct virtio_class echo = { .name = "echo", .id = 4, .pci_class = 0xff, .config_size = 8, .features = echo_features,
+                                          .config_read = echo_config, .queue_notify = echo_notify };
+static const struct device_prop pci_props[] = { VIRTIO_PCI_PROPS(struct echo, "3"), { NULL } };
+static const struct device_prop mmio_props[] = { VIRTIO_COMMON_PROPS(struct echo), { NULL } };
+static const struct device_class echo_pci = { .name = "echo-pci", .bus = DEV_BUS_PCI, .size = sizeof(struct echo), .props = pci_props,
+                                              .realize = echo_realize, .reset = virtio_device_reset, .unrealize = echo_unrealize, .bus_class = &echo };
+static const struct device_class echo_mmio = { .name = "echo-device", .bus = DEV_BUS_VIRTIO, .size = sizeof(struct echo), .props = mmio_props,
+                                               .realize = echo_realize, .reset = virtio_device_reset, .unrealize = echo_unrealize, .bus_class = &echo };
+
+/* ---- a machine of RAM, bus and wires ---- */
+
+struct fixture {
+    struct machine m;
+    uint8_t *ram;
+    bool wires[24];
+    unsigned messages;
+    uint64_t msi_address;
+    uint32_t msi_data;
+    struct device *pci, *mmio;
+    uint64_t regs, msix;
+};
+
+static void set_wire(void *opaque, unsigned input, bool level)
+{
+    ((struct fixture *)opaque)->wires[input] = level;
+}
+
+static void message(void *opaque, uint64_t address, uint32_t data)
+{
+    struct fixture *f = opaque;
+    f->messages++;
+    f->msi_address = address;
+    f->msi_data = data;
+}
+
+static uint64_t rd(struct fixture *f, uint64_t gpa, unsigned size)
+{
+    return guest_io_read(f->m.memory, false, gpa, size);
+}
+
+static void wr(struct fixture *f, uint64_t gpa, unsigned size, uint64_t value)
+{
+    guest_io_write(f->m.memory, false, gpa, size, value);
+}
+
+static uint64_t conf(struct fixture *f, unsigned reg)
+{
+    return ECAM + PCI_DEVFN(1, 0) * 4096ull + reg;
+}
+
+static void assign(struct fixture *f)
+{
+    static const struct pci_windows w = { .mem32_base = MMIO, .mem32_size = 1 << 20, .io_base = 0xc000, .io_size = 0x1000, .gsi_base = 16 };
+    g_autoptr(GError) error = NULL;
+    g_assert_true(pci_bus_assign(f->m.pci, &w, &error));
+    f->regs = rd(f, conf(f, PCI_REG_BAR0 + 16), 4) & ~15ull;
+    f->msix = rd(f, conf(f, PCI_REG_BAR0 + 4), 4) & ~15ull;
+}
+
+static void set_up(struct fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    struct irq_line lines[24];
+    for (unsigned i = 0; i < 24; i++)
+        lines[i] = (struct irq_line){ set_wire, f, i };
+    f->m.memory = guest_memory_create();
+    f->m.devices = g_ptr_array_new();
+    f->m.msi = (struct msi_sink){ message, f };
+    f->ram = guest_memory_alloc(f->m.memory, "ram", RAM_SIZE, &error);
+    g_assert_true(guest_memory_add_ram(f->m.memory, 0, RAM_SIZE, f->ram, false, &error));
+    struct pci_bus *bus = pci_bus_create(&f->m, lines + 16);
+    pci_bus_map_ports(bus);
+    pci_bus_map_ecam(bus, ECAM);
+    virtio_mmio_define_slots(&f->m, 0xfeb00000, 0x200, 2, lines + 5);
+    f->pci = device_create(&f->m, &echo_pci);
+    g_assert_true(device_realize(f->pci, &error));
+    f->mmio = device_create(&f->m, &echo_mmio);
+    g_assert_true(device_realize(f->mmio, &error));
+    assign(f);
+}
+
+static void tear_down(struct fixture *f, gconstpointer data)
+{
+    device_destroy(f->pci);
+    device_destroy(f->mmio);
+    pci_bus_destroy(f->m.pci);
+    virtio_mmio_destroy_slots(&f->m);
+    guest_memory_destroy(f->m.memory);
+    g_ptr_array_free(f->m.devices, TRUE);
+}
+
+/* ---- PCI ---- */
+
+static void test_config(struct fixture *f, gconstpointer data)
+{
+    g_assert_cmphex(rd(f, conf(f, 0), 4), ==, 0x10441af4);
+    g_assert_cmphex(rd(f, ECAM + PCI_DEVFN(2, 0) * 4096, 4), ==, 0xffffffff);
+    guest_io_write(f->m.memory, true, 0xcf8, 4, 0x80000000 | PCI_DEVFN(1, 0) << 8);
+    g_assert_cmphex(guest_io_read(f->m.memory, true, 0xcfe, 2), ==, 0x1044);
+    guest_io_write(f->m.memory, true, 0xcf8, 4, 0x80010000);
+    g_assert_cmphex(guest_io_read(f->m.memory, true, 0xcfc, 4), ==, 0xffffffff);
+    wr(f, conf(f, 0), 4, 0);
+    g_assert_cmphex(rd(f, conf(f, 0), 4), ==, 0x10441af4);
+    /* The capability list ends, and has MSI-X with 3 vectors. */
+    unsigned at = rd(f, conf(f, PCI_REG_CAP_PTR), 1), n = 0, msix = 0;
+    for (; at && n < 32; n++, at = rd(f, conf(f, at + 1), 1))
+        msix = rd(f, conf(f, at), 1) == PCI_CAP_MSIX ? at : msix;
+    g_assert_cmpuint(n, ==, 6);
+    g_assert_cmpuint(rd(f, conf(f, msix + 2), 2), ==, 2);
+    g_assert_cmpuint(rd(f, conf(f, PCI_REG_INT_LINE), 1), ==, 16 + pci_intx_line(1, 1));
+}
+
+static void test_bar(struct fixture *f, gconstpointer data)
+{
+    unsigned bar = PCI_REG_BAR0 + 16;
+    g_assert_cmpuint(rd(f, f->regs + 0x12, 2), ==, 2); /* num_queues */
+    wr(f, conf(f, PCI_REG_COMMAND), 2, 0);
+    g_assert_cmphex(rd(f, f->regs + 0x12, 2), ==, 0xffff);
+    wr(f, conf(f, bar), 4, 0xffffffff);
+    wr(f, conf(f, bar + 4), 4, 0xffffffff);
+    g_assert_cmphex(rd(f, conf(f, bar), 4), ==, 0xffffc00c);
+    g_assert_cmphex(rd(f, conf(f, bar + 4), 4), ==, 0xffffffff);
+    wr(f, conf(f, PCI_REG_COMMAND), 2, PCI_CMD_MEMORY); /* decoding at the top of the space: nowhere */
+    wr(f, conf(f, bar), 4, 0x10000000);
+    wr(f, conf(f, bar + 4), 4, 0x20);
+    g_assert_cmpuint(rd(f, 0x2010000012, 2), ==, 2);
+    device_destroy(g_steal_pointer(&f->pci)); /* its windows go with it */
+    g_assert_cmphex(rd(f, 0x2010000012, 2), ==, 0xffff);
+    g_assert_cmphex(rd(f, conf(f, 0), 4), ==, 0xffffffff);
+}
+
+/* ---- a driver ---- */
+
+static void desc(struct fixture *f, uint64_t table, unsigned i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
+{
+    uint8_t *d = f->ram + table + 16 * i;
+    memcpy(d, &addr, 8);
+    memcpy(d + 8, &len, 4);
+    memcpy(d + 12, &flags, 2);
+    memcpy(d + 14, &next, 2);
+}
+
+static uint16_t *ring16(struct fixture *f, uint64_t at)
+{
+    return (uint16_t *)(f->ram + at);
+}
+
+static void offer(struct fixture *f, uint16_t head)
+{
+    uint16_t *idx = ring16(f, AVAIL + 2);
+    *ring16(f, AVAIL + 4 + 2 * (*idx % SIZE)) = head;
+    ++*idx;
+}
+
+static void start(struct fixture *f)
+{
+    memset(f->ram, 0, RAM_SIZE);
+    wr(f, f->regs + 0x14, 1, 0);
+    wr(f, f->regs + 0x14, 1, 3);
+    for (unsigned i = 0; i < 2; i++) {
+        wr(f, f->regs + 0x00, 4, i);
+        uint32_t features = rd(f, f->regs + 0x04, 4);
+        wr(f, f->regs + 0x08, 4, i);
+        wr(f, f->regs + 0x0c, 4, features & ~(i ? 0u : 1u << 29)); /* without the event index */
+    }
+    wr(f, f->regs + 0x14, 1, 11);
+    g_assert_cmphex(rd(f, f->regs + 0x14, 1), ==, 11);
+    wr(f, f->regs + 0x16, 2, 0);
+    g_assert_cmpuint(rd(f, f->regs + 0x18, 2), ==, SIZE);
+    wr(f, f->regs + 0x20, 8, DESC);
+    wr(f, f->regs + 0x28, 8, AVAIL);
+    wr(f, f->regs + 0x30, 8, USED);
+    wr(f, f->regs + 0x1c, 2, 1);
+    wr(f, f->regs + 0x14, 1, 15);
+}
+
+static void kick(struct fixture *f)
+{
+    wr(f, f->regs + NOTIFY, 2, 0);
+}
+
+static void echo_once(struct fixture *f)
+{
+    uint16_t before = *ring16(f, USED + 2);
+    memcpy(f->ram + DATA, "hello", 5);
+    memset(f->ram + DATA + 0x100, 0, 16);
+    desc(f, DESC, 3, DATA, 5, 1, 7);
+    desc(f, DESC, 7, DATA + 0x100, 16, 2, 0);
+    offer(f, 3);
+    kick(f);
+    g_assert_cmpuint(*ring16(f, USED + 2), ==, (uint16_t)(before + 1));
+    g_assert_cmpmem(f->ram + DATA + 0x100, 5, "hello", 5);
+    g_assert_cmpuint(*(uint32_t *)(f->ram + USED + 4 + 8 * (before % SIZE)), ==, 3);
+    g_assert_cmpuint(*(uint32_t *)(f->ram + USED + 8 + 8 * (before % SIZE)), ==, 5);
+}
+
+static void test_queue(struct fixture *f, gconstpointer data)
+{
+    start(f);
+    g_assert_cmphex(rd(f, f->regs + CONFIG + 4, 4), ==, 0x21216769);
+    g_assert_cmphex(rd(f, f->regs + CONFIG + 8, 4), ==, 0xffffffff);
+    for (unsigned i = 0; i < 70000; i++) /* past the indices' wrap */
+        echo_once(f);
+    g_assert_true(f->wires[16 + pci_intx_line(1, 1)]);
+    wr(f, conf(f, PCI_REG_COMMAND), 2, PCI_CMD_MEMORY | PCI_CMD_INTX_OFF);
+    g_assert_false(f->wires[16 + pci_intx_line(1, 1)]);
+    wr(f, conf(f, PCI_REG_COMMAND), 2, PCI_CMD_MEMORY | PCI_CMD_MASTER);
+    g_assert_true(f->wires[16 + pci_intx_line(1, 1)]);
+    g_assert_cmpuint(rd(f, f->regs + ISR, 1), ==, 1);
+    g_assert_false(f->wires[16 + pci_intx_line(1, 1)]);
+    *ring16(f, AVAIL) = 1; /* no interrupts wanted */
+    echo_once(f);
+    g_assert_cmpuint(rd(f, f->regs + ISR, 1), ==, 0);
+    desc(f, INDIRECT, 0, DATA, 5, 1, 1);
+    desc(f, INDIRECT, 1, DATA + 0x200, 16, 2, 0);
+    desc(f, DESC, 0, INDIRECT, 32, 4, 0);
+    offer(f, 0);
+    kick(f);
+    g_assert_cmpmem(f->ram + DATA + 0x200, 5, "hello", 5);
+}
+
+static void test_msix(struct fixture *f, gconstpointer data)
+{
+    unsigned cap = 0;
+    for (unsigned at = rd(f, conf(f, PCI_REG_CAP_PTR), 1); at; at = rd(f, conf(f, at + 1), 1))
+        cap = rd(f, conf(f, at), 1) == PCI_CAP_MSIX ? at : cap;
+    start(f);
+    wr(f, conf(f, cap + 2), 2, 0x8000);
+    wr(f, f->msix + 16, 8, 0xfee01000);
+    wr(f, f->msix + 24, 4, 0x4041);
+    wr(f, f->regs + 0x1a, 2, 9); /* there is no vector 9 */
+    g_assert_cmphex(rd(f, f->regs + 0x1a, 2), ==, 0xffff);
+    wr(f, f->regs + 0x1a, 2, 1);
+    echo_once(f);
+    g_assert_cmpuint(f->messages, ==, 0); /* masked: pending */
+    g_assert_cmpuint(rd(f, f->msix + 0x800, 4), ==, 2);
+    wr(f, f->msix + 28, 4, 0);
+    g_assert_cmpuint(f->messages, ==, 1);
+    g_assert_cmphex(f->msi_address, ==, 0xfee01000);
+    g_assert_cmphex(f->msi_data, ==, 0x4041);
+    g_assert_cmpuint(rd(f, f->msix + 0x800, 4), ==, 0);
+    echo_once(f);
+    g_assert_cmpuint(f->messages, ==, 2);
+    device_destroy(g_steal_pointer(&f->pci));
+}
+
+static void test_mmio(struct fixture *f, gconstpointer data)
+{
+    const uint64_t r = 0xfeb00000;
+    g_assert_cmpuint(virtio_mmio_used(&f->m), ==, 1);
+    g_assert_cmphex(rd(f, r, 4), ==, 0x74726976);
+    g_assert_cmpuint(rd(f, r + 4, 4), ==, 2);
+    g_assert_cmpuint(rd(f, r + 8, 4), ==, 4);
+    wr(f, r + 0x70, 4, 3);
+    wr(f, r + 0x24, 4, 1);
+    wr(f, r + 0x20, 4, 1);
+    wr(f, r + 0x70, 4, 11);
+    g_assert_cmpuint(rd(f, r + 0x70, 4), ==, 11);
+    wr(f, r + 0x30, 4, 0);
+    wr(f, r + 0x38, 4, SIZE);
+    wr(f, r + 0x80, 4, DESC);
+    wr(f, r + 0x90, 4, AVAIL);
+    wr(f, r + 0xa0, 4, USED);
+    wr(f, r + 0x44, 4, 1);
+    wr(f, r + 0x70, 4, 15);
+    memcpy(f->ram + DATA, "hello", 5);
+    desc(f, DESC, 0, DATA, 5, 1, 1);
+    desc(f, DESC, 1, DATA + 64, 64, 2, 0);
+    offer(f, 0);
+    wr(f, r + 0x50, 4, 0);
+    g_assert_cmpmem(f->ram + DATA + 64, 5, "hello", 5);
+    g_assert_true(f->wires[5]);
+    wr(f, r + 0x64, 4, 1);
+    g_assert_false(f->wires[5]);
+}
+
+/* ---- an attacker ---- */
+
+static void expect_broken(struct fixture *f, const char *what)
+{
+    kick(f);
+    g_test_message("%s", what);
+    g_assert_cmphex(rd(f, f->regs + 0x14, 1) & 0x40, ==, 0x40);
+    g_assert_cmpuint(*ring16(f, USED + 2), ==, 0);
+    start(f);
+    echo_once(f); /* a reset heals */
+    start(f);
+}
+
+static void test_hostile(struct fixture *f, gconstpointer data)
+{
+    start(f);
+    desc(f, DESC, 0, DATA, 1, 1, 0);
+    offer(f, 0);
+    expect_broken(f, "a descriptor that follows itself");
+    offer(f, SIZE);
+    expect_broken(f, "a head outside the table");
+    desc(f, DESC, 0, DATA, 1, 1, 99);
+    offer(f, 0);
+    expect_broken(f, "next outside the table");
+    desc(f, DESC, 0, RAM_SIZE - 4, 8, 0, 0);
+    offer(f, 0);
+    expect_broken(f, "a buffer over the end of RAM");
+    desc(f, DESC, 0, ~0ull - 3, 8, 2, 0);
+    offer(f, 0);
+    expect_broken(f, "a buffer that wraps");
+    desc(f, DESC, 0, f->regs, 8, 2, 0);
+    offer(f, 0);
+    expect_broken(f, "a buffer in device registers");
+    desc(f, DESC, 0, 0, 0xffffffff, 2, 0);
+    offer(f, 0);
+    expect_broken(f, "a buffer larger than RAM");
+    desc(f, DESC, 0, DATA, 8, 3, 1);
+    desc(f, DESC, 1, DATA, 8, 0, 0);
+    offer(f, 0);
+    expect_broken(f, "reading after writing");
+    desc(f, DESC, 0, INDIRECT, 17, 4, 0);
+    offer(f, 0);
+    expect_broken(f, "an indirect table of an odd length");
+    desc(f, DESC, 0, INDIRECT, 16, 4, 0);
+    desc(f, INDIRECT, 0, INDIRECT, 16, 4, 0);
+    offer(f, 0);
+    expect_broken(f, "an indirect table in itself");
+    *ring16(f, AVAIL + 2) = SIZE + 1;
+    expect_broken(f, "more requests than the queue has room for");
+    wr(f, f->regs + 0x14, 1, 0);
+    wr(f, f->regs + 0x20, 8, RAM_SIZE - 8);
+    wr(f, f->regs + 0x28, 8, ~0ull & ~15ull);
+    wr(f, f->regs + 0x1c, 2, 1);
+    g_assert_cmphex(rd(f, f->regs + 0x14, 1) & 0x40, ==, 0x40); /* rings outside RAM */
+    start(f);
+    echo_once(f);
+}
+
+/* Random rings and random registers: nothing may crash or hang, and a reset must heal. */
+static void test_fuzz(struct fixture *f, gconstpointer data)
+{
+    for (unsigned round = 0; round < 3000; round++) {
+        start(f);
+        for (unsigned i = 0; i < SIZE; i++) {
+            desc(f, DESC, i, g_test_rand_int_range(0, 4) ? (uint64_t)g_test_rand_int_range(0, RAM_SIZE) : (uint64_t)g_test_rand_int(),
+                 g_test_rand_int_range(0, 3) ? g_test_rand_int_range(0, 64) * 16 : g_test_rand_int(), g_test_rand_int_range(0, 8),
+                 g_test_rand_int_range(0, SIZE + 1));
+            offer(f, g_test_rand_int_range(0, SIZE + 1));
+        }
+        kick(f);
+        for (unsigned i = 0; i < 8; i++) {
+            wr(f, f->regs + g_test_rand_int_range(0, 0x40), 1 << g_test_rand_int_range(0, 3), g_test_rand_int());
+            rd(f, f->regs + g_test_rand_int_range(0, 0x4000), 4);
+            kick(f);
+        }
+    }
+    start(f);
+    echo_once(f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, fn) g_test_add(name, struct fixture, NULL, set_up, fn, tear_down)
+    ADD("/pci/config", test_config);
+    ADD("/pci/bar", test_bar);
+    ADD("/virtio/queue", test_queue);
+    ADD("/virtio/msix", test_msix);
+    ADD("/virtio/mmio", test_mmio);
+    ADD("/virtio/hostile", test_hostile);
+    ADD("/virtio/fuzz", test_fuzz);
+    return g_test_run();
+}
