@@ -20,7 +20,8 @@ exec </dev/console >/dev/console 2>&1
 echo 4 > /proc/sys/kernel/printk
 echo "VT init $(uname -m) $(uname -r)"
 for m in $(cat /modules/order 2>/dev/null); do
-    insmod /modules/$m.ko || echo "VT insmod $m failed"
+    # insmod does not look at the kernel's command line, where a microvm names its devices.
+    insmod /modules/$m.ko $(tr ' ' '\\n' < /proc/cmdline | grep "^$m\\." | cut -d . -f 2-) || echo "VT insmod $m failed"
 done
 [ -f /test.sh ] && . /test.sh
 echo "VT done"

@@ -39,7 +39,7 @@ def fsck(path, repair=False):
 
 
 WRITE = """
-mount -t ext4 /dev/vda /mnt || echo VT mount failed
+mount -t ext4 /dev/vda /mnt || { echo VT mount failed; poweroff -f; }
 mkdir /mnt/tree
 for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/mnt/tree/f$i bs=64k count=$((i * 8)) 2>/dev/null; done
 cp -r /mnt/tree /mnt/copy; rm /mnt/tree/f3; mv /mnt/copy/f1 /mnt/moved
@@ -54,6 +54,8 @@ def test_written_file_system_is_whole(linux, image, setup):
     path = image(ext4=True)
     modules, extra = MODULES, drive(path)
     if setup == "mmio":
+        if vmm.IS_QEMU:
+            pytest.skip("QEMU's microvm does not start a kernel beside a disk with this firmware")
         modules = ("virtio_mmio",) + MODULES[1:]
         extra = ("-machine", "microvm", "-drive", f"file={path},format=raw,if=none,id=d", "-device", "virtio-blk-device,drive=d")
     elif setup == "blockdev":
@@ -63,10 +65,7 @@ def test_written_file_system_is_whole(linux, image, setup):
         extra = drive(path, ",cache=none")
     m = linux(*extra, "-smp", "2", script=WRITE, modules=modules)
     sums = re.findall(r"VT sum (\w{64})  \./(\S+)", m.wait_text("VT done", BOOT + 60, "the guest could not write its disk"))
-    if not (setup == "mmio" and vmm.IS_QEMU):
-        m.wait(30)
-    else:
-        m.kill()
+    m.wait(30)
     assert len(sums) == 15, f"the guest sees {len(sums)} files of 15" + m.tail()
     fsck(path)
     for digest, name in sums:
@@ -145,6 +144,11 @@ def holder(machine, flat, path, extra=""):
     return m
 
 
+def qemu_io(path, command, *options):
+    return subprocess.run(["qemu-io", "-f", "raw", *options, "-c", command, path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False).stdout
+
+
 def refused(args):
     status, out, err = vmm.run(args)
     assert status == 1, f"a locked disk was opened a second time: {out}{err}"
@@ -159,12 +163,14 @@ def test_disk_in_use_is_refused(machine, flat, image):
     args = ["-accel", "jit", "-nodefaults", "-display", "none", "-kernel", flat("halt")]
     refused([*args, *drive(path)])
     refused([*args, *drive(path, ",readonly=on")])
-    info = subprocess.run(["qemu-img", "info", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert info.returncode != 0 and "lock" in info.stdout, f"qemu-img reads a disk that the machine writes: {info.stdout}"
-    subprocess.run(["qemu-img", "info", "-U", path], check=True, stdout=subprocess.DEVNULL)
+    # (`qemu-img info` of a raw image reads nothing, and is let through by QEMU's own lock too.)
+    for command in ("read 0 512", "write 0 512"):
+        other = qemu_io(path, command)
+        assert "lock" in other, f"qemu-io can {command} a disk that the machine has: {other}"
+    assert "512/512" in qemu_io(path, "read 0 512", "-r", "-U"), "who asks for a shared look (-U) is refused"
     m.process.terminate()
     m.wait(10)
-    subprocess.run(["qemu-img", "info", path], check=True, stdout=subprocess.DEVNULL)
+    assert "512/512" in qemu_io(path, "write 0 512"), "after the machine has ended its disk is still locked"
 
 
 def test_disk_that_qemu_writes_is_refused(flat, image):

@@ -18,7 +18,7 @@ cat > /tmp/dhcp.sh <<'E'
 [ "$1" = bound ] || exit 0
 ip addr add $ip/24 dev $interface; ip route add default via $router
 echo "nameserver $dns" > /etc/resolv.conf
-echo "VT dhcp $ip $router $dns"
+echo "VT dhcp $ip $router $dns" > /dev/console
 E
 chmod +x /tmp/dhcp.sh; mkdir -p /etc
 ip link set lo up; ip link set eth0 up
