@@ -3,7 +3,7 @@
 BUILD ?= build
 PACKAGES := scripts/packages.sh
 
-.PHONY: all run check bench install-packages clean asan
+.PHONY: all run check bench install-packages clean
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
