@@ -318,9 +318,11 @@ static void gen_bits(struct gen *g)
         break;
     default: /* bt with a memory bit string: index from a register kept small */
         e.rm = -1;
-        e.reg = 15;
+        encode(g, &(struct enc){ .opcode = 0xc7, .rm = 8, .w = true, .imm = (uint64_t)(int64_t)((int)below(g, 0x1000) - 0x400), .imm_len = 4 });
+        e.reg = 8;
         width(g, &e, false);
         e.opcode = (uint8_t[]){ 0xa3, 0xab, 0xb3, 0xbb }[below(g, 4)];
+        e.lock = e.opcode != 0xa3 && chance(g, 30);
     }
     encode(g, &e);
     defined_flags(g);

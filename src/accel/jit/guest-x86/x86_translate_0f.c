@@ -58,8 +58,9 @@ static void extend(struct x86_tr *t, unsigned opcode)
         op->mem = rm.mem;
 }
 
-/* Offset of the element of a bit string in memory that holds bit `reg`: signed bits / (8 * width) elements on. */
-static struct ir_mem bit_string(struct x86_tr *t, unsigned width)
+/* Offset of the element of a bit string in memory that holds bit `reg`: signed bits / (8 * width) elements on. *ret_bit: the bit
+ * within that element (the host's own instruction would add the element's offset once more). */
+static struct ir_mem bit_string(struct x86_tr *t, unsigned width, struct ir_arg *ret_bit)
 {
     const struct x86_insn *in = t->in;
     unsigned log = width == 8 ? 3 : width == 4 ? 2 : 1;
@@ -72,6 +73,11 @@ static struct ir_mem bit_string(struct x86_tr *t, unsigned width)
     op = x86_tr_emit(t, IR_SAR, 8);
     op->dst = op->a = elem;
     op->b = ir_i(3 + log);
+    *ret_bit = x86_temp(t);
+    op = x86_tr_emit(t, IR_AND, 4);
+    op->dst = *ret_bit;
+    op->a = ir_g(in->reg);
+    op->b = ir_i(width * 8 - 1);
     x86_tr_emit(t, IR_SETF, 8)->a = flags;
     struct ir_mem raw = x86_mem_raw(t);
     if (raw.index.kind != IR_NONE)
@@ -87,14 +93,15 @@ static void bit_test(struct x86_tr *t, unsigned which, bool imm)
     const struct x86_insn *in = t->in;
     unsigned width = in->opsize, access = which ? RMW : READ;
     struct x86_opnd rm;
+    struct ir_arg bit = imm ? ir_i((int64_t)in->imm & (width * 8 - 1)) : ir_g(in->reg);
     if (imm || !x86_is_mem(in))
         rm = x86_opnd_rm(t, width, access);
     else
         rm = (struct x86_opnd){ .kind = X86_O_MEM,
-                                .mem = x86_mem_seg(t, bit_string(t, width), in->mem_seg, width, access) };
+                                .mem = x86_mem_seg(t, bit_string(t, width, &bit), in->mem_seg, width, access) };
     struct ir_op *op = x86_tr_emit(t, ops[which], width);
     op->a = rm.kind == X86_O_MEM ? ir_m() : ir_g(rm.n);
-    op->b = imm ? ir_i((int64_t)in->imm & (width * 8 - 1)) : ir_g(in->reg);
+    op->b = bit;
     if (which)
         op->dst = op->a;
     op->lock = in->lock;
