@@ -58,6 +58,8 @@ struct accel_ops {
     const char *help; /* one line */
     /* May this host run it? 0 no (reason in error), 1 yes but slowly, 2 yes. */
     int (*probe)(GError **error);
+    /* CPU features that it can give a guest on this host, as in x86_cpu_model.features. */
+    void (*features)(uint64_t *ret_features);
     struct accel *(*create)(const struct accel_bus *bus, void *opaque, const struct x86_cpu_model *model,
                             unsigned max_vcpus, GError **error);
     void (*destroy)(struct accel *);

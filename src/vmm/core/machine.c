@@ -139,7 +139,7 @@ bool machine_create_cpus(struct machine *m, GError **error)
     }
     if (!m->cpu_model) {
         uint64_t supported[(X86_NFEATURES + 63) / 64];
-        x86_host_features(supported);
+        m->accel_ops->features(supported);
         m->cpu_model = x86_cpu_model_parse(c->cpu_spec ? c->cpu_spec : "max", supported, error);
         if (!m->cpu_model)
             return false;

@@ -264,6 +264,7 @@ const struct accel_ops accel_jit = {
     .name = "jit",
     .help = "Vireo's own translator: runs on any x86-64 host, without hardware virtualization",
     .probe = jit_probe_host,
+    .features = x86_jit_features,
     .create = jit_create,
     .destroy = jit_destroy,
     .map_ram = jit_map_ram,
