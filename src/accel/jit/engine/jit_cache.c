@@ -33,7 +33,8 @@ bool jit_cache_init(struct jit_machine *m, GError **error)
     m->by_code = mmap(NULL, MAX_REGIONS * sizeof(*m->by_code), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     m->ir.ops = mmap(NULL, IR_MAX_OPS * sizeof(struct ir_op), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (m->by_code == MAP_FAILED || m->ir.ops == MAP_FAILED)
+    m->hash = mmap(NULL, JIT_HASH_SIZE * sizeof(*m->hash), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m->by_code == MAP_FAILED || m->ir.ops == MAP_FAILED || m->hash == MAP_FAILED)
         return vireo_fail_errno(error, ENOMEM, "the translator cannot get memory for its tables");
     m->pages = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
     return true;
@@ -55,7 +56,7 @@ static void drop_all(struct jit_machine *m)
     for (unsigned i = 0; i < m->nregions; i++)
         region_free(m->by_code[i]);
     m->nregions = 0;
-    memset((void *)m->hash, 0, sizeof(m->hash));
+    madvise((void *)m->hash, JIT_HASH_SIZE * sizeof(*m->hash), MADV_DONTNEED); /* all zero again */
 }
 
 void jit_cache_finish(struct jit_machine *m)
@@ -64,6 +65,7 @@ void jit_cache_finish(struct jit_machine *m)
         return;
     drop_all(m);
     g_hash_table_unref(m->pages);
+    munmap((void *)m->hash, JIT_HASH_SIZE * sizeof(*m->hash));
     munmap(m->by_code, MAX_REGIONS * sizeof(*m->by_code));
     munmap(m->ir.ops, IR_MAX_OPS * sizeof(struct ir_op));
     munmap(m->cache, JIT_CACHE_SIZE);

@@ -21,7 +21,7 @@
 #define JIT_MAX_SLOTS 16
 #define JIT_STACK_SIZE (512u * 1024)
 #define JIT_CACHE_SIZE (128u << 20)
-#define JIT_HASH_SIZE (1u << 16)
+#define JIT_HASH_SIZE (1u << 20)
 #define JIT_MAX_REGION_BYTES (64u * 1024)
 #define JIT_NO_PAGE UINT64_MAX
 
@@ -69,7 +69,7 @@ struct jit_machine {
     uint8_t *cache_start;      /* after the thunks */
     uint8_t *cache_next;
     struct host_thunks thunks;
-    struct jit_region *_Atomic hash[JIT_HASH_SIZE];
+    struct jit_region *_Atomic *hash; /* JIT_HASH_SIZE buckets */
     /* Regions in order of code address, for finding one by host pc: append-only until the cache is emptied. */
     struct jit_region **by_code;
     _Atomic unsigned nregions;
@@ -89,6 +89,7 @@ struct jit_xtlb_entry { uint64_t page; uint64_t gpa; bool global, valid; };
 struct jit_context { uint32_t mode; uint64_t cs_base; uint64_t key; };
 
 #define JIT_FILL_LOG 256
+#define JIT_CODE_PAGES 32768
 struct jit_vcpu {
     struct jit_cpu *cpu;
     struct jit_machine *machine;
@@ -99,6 +100,8 @@ struct jit_vcpu {
     unsigned ncontexts[2], context_turn[2];
     uint64_t next_context;
     bool kernel_nonglobal_code;
+    /* Linear pages (by number, folded) that the jump cache may have code of: INVLPG of any other leaves it alone. */
+    uint64_t code_pages[JIT_CODE_PAGES / 64];
     /* Entries of tlb[] that a change of address space must drop; more than fit: all. */
     unsigned nfilled[JIT_NMMU]; uint16_t filled[JIT_NMMU][JIT_FILL_LOG];
     sigjmp_buf outside;       /* where jit_raise and jit_leave go when no generated code runs, */
@@ -110,6 +113,15 @@ struct jit_vcpu {
     _Alignas(64) uint8_t fpu[512]; /* guest x87 (FXSAVE image) while the vCPU is outside vcpu_run */
     bool in_run;
 };
+
+static inline void jit_code_page_set(struct jit_vcpu *v, uint64_t page)
+{
+    v->code_pages[page % JIT_CODE_PAGES / 64] |= 1ull << (page % 64);
+}
+static inline bool jit_code_page_known(const struct jit_vcpu *v, uint64_t page)
+{
+    return v->code_pages[page % JIT_CODE_PAGES / 64] >> (page % 64) & 1;
+}
 
 /* jit_cache.c */
 bool jit_cache_init(struct jit_machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;

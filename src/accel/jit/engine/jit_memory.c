@@ -118,7 +118,7 @@ bool jit_code_gpa(struct jit_cpu *cpu, uint64_t gva, uint64_t *ret_gpa, bool *re
 static unsigned hash_of(uint64_t gpa, uint64_t rip, uint32_t mode)
 {
     uint64_t h = gpa * 0x9e3779b97f4a7c15ull ^ rip * 0xc2b2ae3d27d4eb4full ^ mode * 0x165667b19e3779f9ull;
-    return (unsigned)(h >> 40) & (JIT_HASH_SIZE - 1);
+    return (unsigned)(h >> 36) & (JIT_HASH_SIZE - 1);
 }
 
 struct jit_region *jit_cache_find(struct jit_cpu *cpu, uint64_t rip, uint64_t gpa)
@@ -150,6 +150,10 @@ void jit_jump_insert(struct jit_cpu *cpu, uint64_t rip, const struct jit_region 
     struct jit_jump *j = &cpu->jumps[jit_jump_index(rip)];
     j->key = rip ^ cpu->jump_key;
     j->code = r->entry;
+    uint64_t page = jit_code_linear(cpu, rip) >> 12;
+    jit_code_page_set(cpu->vcpu, page);
+    if (r->page2 != JIT_NO_PAGE)
+        jit_code_page_set(cpu->vcpu, page + 1);
     if (!global && JIT_MODE_CPL(cpu->mode) == 0)
         cpu->vcpu->kernel_nonglobal_code = true;
 }

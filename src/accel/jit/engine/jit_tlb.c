@@ -78,6 +78,7 @@ void jit_tlb_flush(struct jit_cpu *cpu)
     xtlb_drop(cpu->vcpu, true);
     contexts_drop(cpu, 0);
     contexts_drop(cpu, 1);
+    jit_zero(cpu->vcpu->code_pages, sizeof(cpu->vcpu->code_pages));
     cpu->vcpu->kernel_nonglobal_code = false;
     refresh_key(cpu);
 }
@@ -109,19 +110,16 @@ void jit_tlb_flush_page(struct jit_cpu *cpu, uint64_t gva)
     unsigned i = tlb_index(cpu, gva);
     for (unsigned mmu = 0; mmu < JIT_NMMU; mmu++)
         entry_clear(&cpu->tlb[mmu][i], i);
-    bool had_code = false;
     for (unsigned u = 0; u < 2; u++) {
         struct jit_xtlb_entry *e = &v->xtlb[u][(gva >> 12) % JIT_XTLB];
-        if (e->valid && e->page == gva >> 12) {
+        if (e->valid && e->page == gva >> 12)
             e->valid = false;
-            had_code = true;
-        }
     }
-    /* Code that ran from there may be in the jump cache even when the code TLB has lost the page. Data pages, which are nearly
-     * all, never were executable: but that is not known here, so only the exact test above may be skipped for user space. */
-    (void)had_code;
+    if (!jit_code_page_known(v, gva >> 12))
+        return; /* a data page, as nearly all are */
     contexts_drop(cpu, 0);
     contexts_drop(cpu, 1);
+    jit_zero(v->code_pages, sizeof(v->code_pages));
     refresh_key(cpu);
 }
 
