@@ -5,7 +5,8 @@ usage: bench.py BUILD [--rows NAME,...] [--runs N] [--quick] [--write] [--smp N]
 
 Each run boots the guest once under each program, logs in on the serial console and has it do the rows' work (rows.sh). The
 host's clock decides, read when the marks before and after the work arrive on the console; a guest whose own clock tells
-another time is reported. Best of the runs. --write puts the table into docs/benchmarks.md.
+another time is reported. Best of the runs. Other load on the host disturbs: the ratio of the CPU time that the two processes
+used stands beside. --write puts the table into docs/benchmarks.md.
 """
 import argparse
 import datetime
@@ -75,6 +76,12 @@ class Guest:
             self.log.write(chunk)
             self.seen += chunk
 
+    def cpu(self):
+        """Seconds of CPU that the whole process has used."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def send(self, text):
         self.process.stdin.write(text.encode())
         self.process.stdin.flush()
@@ -95,15 +102,18 @@ class Bench:
         self.guest = args.guest or os.path.join(args.build, "guest")
         self.programs = {"vireo": [os.path.join(args.build, "vireo-vmm"), "-accel", "jit"], "qemu": [QEMU, "-accel", "tcg"]}
         self.times = {}   # (row, side) -> seconds of each run; (row, "native") as well
+        self.cpu = {}     # the same, CPU time of the process
         self.peak = {s: [] for s in SIDES}
         self.trouble = []
         os.makedirs(self.out, exist_ok=True)
 
-    def note(self, row, side, seconds):
+    def note(self, row, side, seconds, cpu=None):
         self.times.setdefault((row, side), []).append(seconds)
+        if cpu is not None:
+            self.cpu.setdefault((row, side), []).append(cpu)
 
-    def best(self, row, side):
-        times = self.times.get((row, side))
+    def best(self, row, side, what=None):
+        times = (what or self.times).get((row, side))
         return None if not times else statistics.median(times) if row == START else min(times)
 
     def wanted(self, names):
@@ -127,38 +137,41 @@ class Bench:
         return disk
 
     def work(self, guest, row, limit):
-        """Has the guest's shell do one row: seconds by the host's clock."""
+        """Has the guest's shell do one row: seconds by the host's clock, seconds of CPU that the process used."""
         # The marks are split so that an echo of the line is not taken for them.
         guest.send(f"echo VB''EGIN; b=$EPOCHREALTIME; sh /root/rows.sh {row} /dev/shm; r=$?; "
                    "echo VE''ND $r $(( ${EPOCHREALTIME/./} - ${b/./} ))\n")
         _, begun = guest.wait(rb"VBEGIN\r?\n", limit, row)
+        cpu = guest.cpu()
         if row == "rsa":
-            took = self.signing(guest, limit)
+            took, count = self.signing(guest, limit)
+            cpu = (guest.cpu() - cpu) / count * 1000
         m, ended = guest.wait(rb"VEND (\d+) (\d+)\r?\n", limit, row)
         host, own = ended - begun, int(m.group(2)) / 1e6
         if m.group(1) != b"0":
             raise Failed(f"{row}: the guest's command ended with status {int(m.group(1))}; the console is in {guest.log.name}")
         if row != "prepare" and abs(host - own) > 0.1 + 0.05 * host:
             self.trouble.append(f"{row} ({os.path.basename(guest.log.name)}): {own:.2f} s by the guest's clock, {host:.2f} s by the host's")
-        return took if row == "rsa" else host
+        return (took, cpu) if row == "rsa" else (host, guest.cpu() - cpu)
 
     @staticmethod
     def signing(guest, limit):
-        """Seconds for 1000 signatures. `openssl speed` counts them for some seconds; these are taken from the host's clock."""
+        """Seconds for 1000 signatures, and how many were made. `openssl speed` counts them for some seconds, which are taken from
+        the host's clock."""
         _, begun = guest.wait(rb"Doing 2048 bits? private rsa", limit, "rsa")
         m, ended = guest.wait(rb"(\d+) 2048 bits? private RSA", limit, "rsa")
         if not int(m.group(1)):
             raise Failed("rsa: not one signature within the time")
-        return (ended - begun) / int(m.group(1)) * 1000
+        return (ended - begun) / int(m.group(1)) * 1000, int(m.group(1))
 
     def run_guest(self, side, number):
         disk = self.image()
         guest = Guest(self.command(side, disk), os.path.join(self.out, f"{side}{number}.console"))
         try:
             _, when = guest.wait(rb"Loading, please wait", BOOT["init"][1], "power on to user space")
-            self.note("init", side, when - guest.begun)
+            self.note("init", side, when - guest.begun, guest.cpu())
             _, when = guest.wait(rb"login: ", BOOT["login"][1], "power on to login:")
-            self.note("login", side, when - guest.begun)
+            self.note("login", side, when - guest.begun, guest.cpu())
             rows = self.wanted(WORK)
             if rows:
                 guest.send("root\n")
@@ -170,7 +183,7 @@ class Bench:
                 self.work(guest, "prepare", 120)
             for row in rows:
                 try:
-                    self.note(row, side, self.work(guest, row, WORK[row][1]))
+                    self.note(row, side, *self.work(guest, row, WORK[row][1]))
                 except Failed as e:
                     self.trouble.append(f"{side}: {e}")
                     if "status" not in str(e):
@@ -216,8 +229,8 @@ class Bench:
                     self.trouble.append(f"{side}: the few-byte guest did not end with its value")
                     return
                 if i:  # the first run fills the page cache
-                    nanoseconds, kib = map(int, done.stdout.split())
-                    self.note(START, side, nanoseconds / 1e9)
+                    nanoseconds, kib, microseconds = map(int, done.stdout.split())
+                    self.note(START, side, nanoseconds / 1e9, microseconds / 1e6)
                     self.peak[side].append(kib / 1024)
 
     # The table.
@@ -225,26 +238,29 @@ class Bench:
     def line(self, row, label):
         vireo, qemu, native = (self.best(row, s) for s in (*SIDES, "native"))
         form = (lambda v: "-" if v is None else f"{v:.3f}" if v < 1 else f"{v:.2f}")
-        ratio = f"{qemu / vireo:.2f}" if vireo and qemu else "-"
-        return f"| {label} | {form(vireo)} | {form(qemu)} | {ratio} | {form(native)} |"
+        ratio = (lambda a, b: f"{a / b:.2f}" if a and b else "-")
+        cpu = ratio(self.best(row, "qemu", self.cpu), self.best(row, "vireo", self.cpu))
+        return f"| {label} | {form(vireo)} | {form(qemu)} | {ratio(qemu, vireo)} | {cpu} | {form(native)} |"
 
-    def mean(self):
+    def mean(self, what):
         """Geometric mean of QEMU's time over ours, of the rows in the guest, and how many rows."""
-        ratios = [self.best(r, "qemu") / self.best(r, "vireo") for r in WORK if self.best(r, "qemu") and self.best(r, "vireo")]
+        ratios = [self.best(r, "qemu", what) / self.best(r, "vireo", what) for r in WORK
+                  if self.best(r, "qemu", what) and self.best(r, "vireo", what)]
         return (statistics.geometric_mean(ratios), len(ratios)) if ratios else (None, 0)
 
     def table(self):
-        lines = ["| row | vireo-vmm, s | QEMU TCG, s | QEMU / vireo-vmm | native, s |", "|---|---:|---:|---:|---:|"]
+        lines = ["| row | vireo-vmm, s | QEMU TCG, s | QEMU / vireo-vmm | the same, CPU time | native, s |", "|---|---:|---:|---:|---:|---:|"]
         lines += [self.line(r, BOOT[r][0]) for r in BOOT if any((r, s) in self.times for s in SIDES)]
         lines += [self.line(r, WORK[r][0]) for r in self.wanted(WORK)]
-        mean, rows = self.mean()
+        mean, rows = self.mean(self.times)
+        cpu, _ = self.mean(self.cpu)
         if mean:
-            lines.append(f"| **geometric mean of the {rows} rows in the guest** | | | **{mean:.2f}** | |")
+            lines.append(f"| **geometric mean of the {rows} rows in the guest** | | | **{mean:.2f}** | {cpu:.2f} | |")
         if any(self.peak.values()):
             lines.append(self.line(START, "exec to exit of a few-byte guest, whole process (median)"))
             vireo, qemu = (statistics.median(self.peak[s]) if self.peak[s] else None for s in SIDES)
             if vireo and qemu:
-                lines.append(f"| the same, peak memory in MiB (median) | {vireo:.1f} | {qemu:.1f} | {qemu / vireo:.2f} | - |")
+                lines.append(f"| the same, peak memory in MiB (median) | {vireo:.1f} | {qemu:.1f} | {qemu / vireo:.2f} | - | - |")
         return "\n".join(lines)
 
     def circumstances(self):
@@ -268,7 +284,8 @@ class Bench:
         return "\n".join([
             f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
             f"- Machine: {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB{virtual}; Linux {platform.release()}",
-            f"- Load average of the machine when the run began: {self.load:.2f} (0 would be a quiet machine)",
+            f"- Load average of the machine when the run began: {self.load:.2f}, when it ended: {self.load_end:.2f} (the run itself makes about 1; "
+            "with more cores wanted than there are, times grow: look at the ratio of CPU times then)",
             f"- Programs: {versions[0]}{f' (commit {commit})' if commit else ''}; {versions[1]}",
             f"- Guest: Debian 12, Linux {guest}; {self.args.smp} vCPU, {self.args.memory} of memory, `-cpu max`",
             f"- Runs: {self.args.runs} of each program in turn, the best counts; {self.args.starts} starts of the few-byte guest, the median counts",
@@ -290,6 +307,7 @@ class Bench:
                 for side in SIDES:
                     say(f"run {number} of {self.args.runs}: {os.path.basename(self.programs[side][0])} ...")
                     self.run_guest(side, number)
+        self.load_end = os.getloadavg()[0]
         say("done")
         print("\n" + self.circumstances() + "\n\n" + self.table() + "\n")
         for text in self.trouble:
