@@ -78,8 +78,10 @@ int main(int argc, char **argv)
     struct diff_guest *code = interp_only ? NULL : diff_guest_create(false);
     if ((!interp && !code_only) || (!code && !interp_only))
         return 1;
-    struct diff_case *c = g_new(struct diff_case, 1);
-    struct diff_state *init = g_new(struct diff_state, 1), *want = g_new(struct diff_state, 1), *got = g_new(struct diff_state, 1);
+    g_autofree struct diff_case *c = g_new(struct diff_case, 1);
+    g_autofree struct diff_state *init = g_new(struct diff_state, 1);
+    g_autofree struct diff_state *want = g_new(struct diff_state, 1);
+    g_autofree struct diff_state *got = g_new(struct diff_state, 1);
     unsigned failures = 0, runs = 0;
     for (unsigned kind = 0; diff_kinds[kind]; kind++) {
         if (kind_name && strcmp(kind_name, diff_kinds[kind]))

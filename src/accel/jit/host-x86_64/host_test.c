@@ -13,7 +13,14 @@
 
 #include "accel/jit/host-x86_64/host.h"
 
-#define LIGHT __attribute__((target("general-regs-only")))
+#define LIGHT __attribute__((target("general-regs-only"), no_sanitize("address", "undefined")))
+/* What helpers left poisoned on this stack when a guest exception unwound them. */
+#ifdef __SANITIZE_ADDRESS__
+void __asan_handle_no_return(void);
+#define AFTER_UNWINDING() __asan_handle_no_return()
+#else
+#define AFTER_UNWINDING() ((void)0)
+#endif
 #define MEM_BASE 0x100000u
 #define NPAGES 16u
 #define MEM_SIZE (NPAGES * 4096u)
@@ -817,6 +824,7 @@ static int native(const struct ir_region *r)
     g_assert(host_compile(r, bed.code + bed.thunk_room, (1 << 20) - bed.thunk_room, &bed.hc));
     bed.native = true;
     int why = bed.thunks.enter(bed.cpu, bed.hc.code + bed.hc.entry_off);
+    AFTER_UNWINDING();
     bed.native = false;
     return why;
 }
