@@ -53,7 +53,8 @@ class Guest:
         self.errors = open(log + ".stderr", "wb")
         self.seen, self.mark = b"", 0
         self.begun = time.monotonic()
-        self.process = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True)
+        self.process = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        start_new_session=True)
 
     def wait(self, pattern, limit, what):
         """(match, time of arrival) of the next text that fits."""
@@ -100,7 +101,8 @@ class Bench:
         self.args = args
         self.out = os.path.join(args.build, "bench")
         self.guest = args.guest or os.path.join(args.build, "guest")
-        self.programs = {"vireo": [os.path.join(args.build, "vireo-vmm"), "-accel", "jit"], "qemu": [QEMU, "-accel", "tcg"]}
+        self.programs = {"vireo": [os.path.join(args.build, "vireo-vmm"), "-accel", "jit"],
+                         "qemu": [QEMU, "-accel", "tcg"]}
         self.times = {}   # (row, side) -> seconds of each run; (row, "native") as well
         self.cpu = {}     # the same, CPU time of the process
         self.peak = {s: [] for s in SIDES}
@@ -123,8 +125,8 @@ class Bench:
 
     def command(self, side, disk):
         return self.programs[side] + [
-            "-machine", "q35", "-cpu", "max", "-smp", str(self.args.smp), "-m", self.args.memory, "-nodefaults", "-display", "none",
-            "-serial", "stdio", "-no-reboot", "-kernel", os.path.join(self.guest, "vmlinuz"),
+            "-machine", "q35", "-cpu", "max", "-smp", str(self.args.smp), "-m", self.args.memory, "-nodefaults",
+            "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", os.path.join(self.guest, "vmlinuz"),
             "-initrd", os.path.join(self.guest, "initrd.img"), "-append", "root=/dev/vda rw console=ttyS0",
             "-drive", f"file={disk},format=raw,if=virtio", "-nic", "user,model=virtio-net-pci"]
 
@@ -149,9 +151,11 @@ class Bench:
         m, ended = guest.wait(rb"VEND (\d+) (\d+)\r?\n", limit, row)
         host, own = ended - begun, int(m.group(2)) / 1e6
         if m.group(1) != b"0":
-            raise Failed(f"{row}: the guest's command ended with status {int(m.group(1))}; the console is in {guest.log.name}")
+            raise Failed(f"{row}: the guest's command ended with status {int(m.group(1))}; "
+                         f"the console is in {guest.log.name}")
         if row != "prepare" and abs(host - own) > 0.1 + 0.05 * host:
-            self.trouble.append(f"{row} ({os.path.basename(guest.log.name)}): {own:.2f} s by the guest's clock, {host:.2f} s by the host's")
+            self.trouble.append(f"{row} ({os.path.basename(guest.log.name)}): {own:.2f} s by the guest's clock, "
+                                f"{host:.2f} s by the host's")
         return (took, cpu) if row == "rsa" else (host, guest.cpu() - cpu)
 
     @staticmethod
@@ -177,8 +181,8 @@ class Bench:
                 guest.send("root\n")
                 guest.wait(rb"# ", 60, "login as root")
                 # Services that start late would be measured with the first row.
-                guest.send("PS1=; stty -echo; export TERM=dumb; systemctl is-system-running --wait >/dev/null; sleep 1; "
-                           f"cp {PROGRAM} /dev/shm/program; echo VR''EADY\n")
+                guest.send("PS1=; stty -echo; export TERM=dumb; systemctl is-system-running --wait >/dev/null; "
+                           f"sleep 1; cp {PROGRAM} /dev/shm/program; echo VR''EADY\n")
                 guest.wait(rb"VREADY\r?\n", 200, "the guest's start")
                 self.work(guest, "prepare", 120)
             for row in rows:
@@ -200,13 +204,14 @@ class Bench:
     def run_native(self, rows):
         """The rows' work on the host itself, with the guest's file as data; best of two."""
         with tempfile.TemporaryDirectory(dir="/dev/shm") as tmp:
-            subprocess.run(["debugfs", "-R", f"dump {PROGRAM} {tmp}/program", os.path.join(self.guest, "disk.img")], check=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(["debugfs", "-R", f"dump {PROGRAM} {tmp}/program", os.path.join(self.guest, "disk.img")],
+                           check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             script = ["sh", os.path.join(HERE, "rows.sh")]
             subprocess.run(script + ["prepare", tmp], check=True)
             for row in rows * 2:
                 start = time.monotonic()
-                done = subprocess.run(script + [row, tmp], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+                done = subprocess.run(script + [row, tmp], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                      check=False)
                 took = time.monotonic() - start
                 if done.returncode == 0:
                     m = re.search(r"(\d+) 2048 bits? private RSA\S* in ([0-9.]+)s", done.stdout) if row == "rsa" else None
@@ -219,11 +224,11 @@ class Bench:
         subprocess.run(["cc", "-O2", "-o", spawn, os.path.join(HERE, "spawn.c")], check=True)
         asm = os.path.join(ROOT, "tests", "guest", "asm")
         subprocess.run(["nasm", "-f", "bin", "-I", asm + "/", "-o", flat, os.path.join(asm, "hello.asm")], check=True)
-        rest = ["-m", "128", "-nodefaults", "-display", "none", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
-                "-kernel", flat]
+        rest = ["-machine", "q35", "-m", "128", "-nodefaults", "-display", "none", "-serial", "stdio",
+                "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4", "-kernel", flat]
         for i in range(count + 1):
             for side in SIDES:
-                cmd = [spawn, str(0x2a << 1 | 1)] + self.programs[side] + ["-machine", "q35"] + rest
+                cmd = [spawn, str(0x2a << 1 | 1)] + self.programs[side] + rest
                 done = subprocess.run(cmd, stdout=subprocess.PIPE, text=True, check=False)
                 if done.returncode:
                     self.trouble.append(f"{side}: the few-byte guest did not end with its value")
@@ -249,7 +254,8 @@ class Bench:
         return (statistics.geometric_mean(ratios), len(ratios)) if ratios else (None, 0)
 
     def table(self):
-        lines = ["| row | vireo-vmm, s | QEMU TCG, s | QEMU / vireo-vmm | the same, CPU time | native, s |", "|---|---:|---:|---:|---:|---:|"]
+        lines = ["| row | vireo-vmm, s | QEMU TCG, s | QEMU / vireo-vmm | the same, CPU time | native, s |",
+                 "|---|---:|---:|---:|---:|---:|"]
         lines += [self.line(r, BOOT[r][0]) for r in BOOT if any((r, s) in self.times for s in SIDES)]
         lines += [self.line(r, WORK[r][0]) for r in self.wanted(WORK)]
         mean, rows = self.mean(self.times)
@@ -260,7 +266,8 @@ class Bench:
             lines.append(self.line(START, "exec to exit of a few-byte guest, whole process (median)"))
             vireo, qemu = (statistics.median(self.peak[s]) if self.peak[s] else None for s in SIDES)
             if vireo and qemu:
-                lines.append(f"| the same, peak memory in MiB (median) | {vireo:.1f} | {qemu:.1f} | {qemu / vireo:.2f} | - | - |")
+                lines.append(f"| the same, peak memory in MiB (median) | {vireo:.1f} | {qemu:.1f} | {qemu / vireo:.2f} "
+                             "| - | - |")
         return "\n".join(lines)
 
     def circumstances(self):
@@ -268,15 +275,16 @@ class Bench:
             text = f.read()
         model = re.search(r"model name\s*: (.*)", text)
         numbers = [re.search(rf"(?m)^{k}\s*: (.*)", text) for k in ("cpu family", "model", "stepping")]
-        cpu = (model.group(1) if model else platform.machine()) + (" (family {}, model {}, stepping {})".format(*(n.group(1) for n in numbers))
-                                                                if all(numbers) else "")
+        cpu = model.group(1) if model else platform.machine()
+        if all(numbers):
+            cpu += " (family {}, model {}, stepping {})".format(*(n.group(1) for n in numbers))
         with open("/proc/meminfo", encoding="utf-8") as f:
             memory = int(f.readline().split()[1]) / (1 << 20)
         virtual = ", itself a virtual machine" if re.search(r"\bhypervisor\b", text) else ""
-        versions = [subprocess.run([self.programs[s][0], "-version"], stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[0]
-                    for s in SIDES]
-        commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                text=True, check=False).stdout.strip()
+        versions = [subprocess.run([self.programs[s][0], "-version"], stdout=subprocess.PIPE, text=True,
+                                   check=True).stdout.split("\n")[0] for s in SIDES]
+        commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"], stdout=subprocess.PIPE,
+                                stderr=subprocess.DEVNULL, text=True, check=False).stdout.strip()
         with open(os.path.join(self.guest, "vmlinuz"), "rb") as f:
             setup = f.read(65536)
         # Linux boot protocol, kernel_version: where its version is, from 0x200.
@@ -284,11 +292,12 @@ class Bench:
         return "\n".join([
             f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
             f"- Machine: {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB{virtual}; Linux {platform.release()}",
-            f"- Load average of the machine when the run began: {self.load:.2f}, when it ended: {self.load_end:.2f} (the run itself makes about 1; "
-            "with more cores wanted than there are, times grow: look at the ratio of CPU times then)",
+            f"- Load average of the machine when the run began: {self.load:.2f}, when it ended: {self.load_end:.2f} (the run "
+            "itself makes about 1; with more cores wanted than there are, times grow: see the ratio of CPU times then)",
             f"- Programs: {versions[0]}{f' (commit {commit})' if commit else ''}; {versions[1]}",
             f"- Guest: Debian 12, Linux {guest}; {self.args.smp} vCPU, {self.args.memory} of memory, `-cpu max`",
-            f"- Runs: {self.args.runs} of each program in turn, the best counts; {self.args.starts} starts of the few-byte guest, the median counts",
+            f"- Runs: {self.args.runs} of each program in turn, the best counts; {self.args.starts} starts of the few-byte "
+            "guest, the median counts",
         ])
 
     def run(self):
@@ -320,8 +329,8 @@ class Bench:
             _, after = middle.split("<!-- end of table -->")
         notes = "".join(f"\n- {t.replace(self.out + '/', '')}" for t in self.trouble)
         with open(path + ".new", "w", encoding="utf-8") as f:
-            f.write(f"{before}<!-- table -->\n{self.circumstances()}\n\n{self.table()}\n" + (f"\nNotes of this run:\n{notes}\n" if notes else "") +
-                    "<!-- end of table -->" + after)
+            f.write(f"{before}<!-- table -->\n{self.circumstances()}\n\n{self.table()}\n" +
+                    (f"\nNotes of this run:\n{notes}\n" if notes else "") + "<!-- end of table -->" + after)
         os.replace(path + ".new", path)
         print(f"written to {os.path.relpath(path)}")
 
