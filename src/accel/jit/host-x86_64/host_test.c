@@ -5,6 +5,7 @@
  * (every access through the bounce buffer), or absent (fault). G_TEST seeds: run with --seed to repeat.
  */
 #include <stdio.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,13 +15,6 @@
 #include "accel/jit/host-x86_64/host.h"
 
 #define LIGHT __attribute__((target("general-regs-only"), no_sanitize("address", "undefined")))
-/* What helpers left poisoned on this stack when a guest exception unwound them. */
-#ifdef __SANITIZE_ADDRESS__
-void __asan_handle_no_return(void);
-#define AFTER_UNWINDING() __asan_handle_no_return()
-#else
-#define AFTER_UNWINDING() ((void)0)
-#endif
 #define MEM_BASE 0x100000u
 #define NPAGES 16u
 #define MEM_SIZE (NPAGES * 4096u)
@@ -37,7 +31,7 @@ static struct bed {
     struct host_insn_map insns[HOST_MAX_INSNS];
     struct host_exit exits[HOST_MAX_EXITS];
     bool native;
-    void *out[5];
+    sigjmp_buf out;
     unsigned chained, faults, helper_calls;
     size_t thunk_room;
 } bed;
@@ -69,7 +63,7 @@ LIGHT void jit_leave(struct jit_cpu *cpu, enum jit_leave why)
 {
     if (bed.native)
         bed.thunks.unwind(cpu, (int)why);
-    __builtin_longjmp(bed.out, 1);
+    siglongjmp(bed.out, 1);
 }
 
 LIGHT void jit_raise(struct jit_cpu *cpu, unsigned vector, bool has_error, uint32_t error)
@@ -813,7 +807,7 @@ static void put_back(const struct snapshot *s)
 
 static __attribute__((noinline)) int interpret(const struct ir_region *r)
 {
-    if (__builtin_setjmp(bed.out))
+    if (sigsetjmp(bed.out, 0))
         return JIT_LEAVE_EXCEPTION;
     return ir_interp(bed.cpu, r);
 }
@@ -824,7 +818,6 @@ static int native(const struct ir_region *r)
     g_assert(host_compile(r, bed.code + bed.thunk_room, (1 << 20) - bed.thunk_room, &bed.hc));
     bed.native = true;
     int why = bed.thunks.enter(bed.cpu, bed.hc.code + bed.hc.entry_off);
-    AFTER_UNWINDING();
     bed.native = false;
     return why;
 }
