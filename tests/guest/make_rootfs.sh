@@ -9,9 +9,15 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 [ -f "$out/disk.img" ] && [ -f "$out/vmlinuz" ] && [ -f "$out/initrd.img" ] && exit 0
 
-mirror=$(awk '$1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /^(http|file|copy)/) { print $i; exit } }
-              $1 == "URIs:" { print $2; exit }' /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)
-: "${mirror:=http://deb.debian.org/debian}"
+# The host's own mirror, if it names one for Debian 12; other archives that it uses are of no use here.
+mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '
+    $1 == "deb" { for (i = 2; i < NF; i++) if ($i ~ /^(http|file|copy)/ && $(i + 1) == "bookworm") { print $i; exit } }
+    $1 == "URIs:" { uri = $2 }
+    $1 == "Suites:" { for (i = 2; i <= NF; i++) if ($i == "bookworm") { print uri; exit } }')
+if [ -z "$mirror" ]; then
+    echo "guest: no archive of Debian 12 (bookworm) in /etc/apt/sources.list or sources.list.d: add one" >&2
+    exit 1
+fi
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
@@ -19,9 +25,21 @@ trap 'exit 1' INT TERM HUP
 packages=systemd,systemd-sysv,dbus,udev,kmod,linux-image-cloud-amd64,initramfs-tools,zstd,iproute2,iputils-ping,procps,login,passwd,e2fsprogs,openssl,gzip,7zip,sqlite3,mawk,curl,util-linux,libpam-systemd
 
 echo "guest: installing Debian 12 packages into a directory (about a minute) ..."
-# One file system tree in a tar file; with fakechroot where we are not root.
+# One file system tree in a tar file; in a user namespace where we are not root.
 mode=root
-[ "$(id -u)" = 0 ] || mode=unshare
+if [ "$(id -u)" != 0 ]; then
+    mode=unshare
+    missing=
+    command -v newuidmap >/dev/null || missing="the package uidmap (apt-get install uidmap)"
+    [ -n "$missing" ] || grep -q "^\($(id -un)\|$(id -u)\):" /etc/subuid 2>/dev/null ||
+        missing="a range of user ids in /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un))"
+    [ -n "$missing" ] || unshare -U true 2>/dev/null ||
+        missing="user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0)"
+    if [ -n "$missing" ]; then
+        echo "make_rootfs.sh: to make the guest's files as an ordinary user this host lacks: $missing; or run it as root" >&2
+        exit 1
+    fi
+fi
 mmdebstrap --mode=$mode --variant=minbase --include="$packages" \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
