@@ -78,15 +78,17 @@ static bool set_accel(struct options *o, const char *name, GError **error)
     return true;
 }
 
-struct machine_opts { char *type, *accel, *kernel, *initrd, *append; int pit, pic, rtc; };
+struct machine_opts { char *type, *accel, *kernel, *initrd, *append; int pit, pic, rtc, linux_entry; };
 #define M(member) offsetof(struct machine_opts, member)
 static const char *const values_isa_serial[] = { "on", NULL };
+static const char *const linux_entries[] = { "auto", "16", "32", "64", NULL };
 static const struct keyval_key machine_keys[] = {
     { "type", KV_STRING, M(type), "board" },
     { "accel", KV_STRING, M(accel), "accelerator" },
     { "kernel", KV_STRING, M(kernel), "as -kernel" },
     { "initrd", KV_STRING, M(initrd), "as -initrd" },
     { "append", KV_STRING, M(append), "as -append" },
+    { "linux-entry", KV_ENUM, M(linux_entry), "where Linux is entered: its 16-, 32- or 64-bit entry", linux_entries },
     { "pit", KV_ENUM, M(pit), "", off_on_names }, { "pic", KV_ENUM, M(pic), "", off_on_names }, { "rtc", KV_ENUM, M(rtc), "", off_on_names },
     { "isa-serial", KV_ONLY, 0, "use -serial none for no serial port", values_isa_serial },
     { "usb", KV_ONLY, 0, "there is no USB controller yet", only_off },
@@ -123,6 +125,8 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
         return false;
     if (v->accel && !set_accel(o, v->accel, error))
         return false;
+    if (v->linux_entry >= 0)
+        o->config->linux_entry = (unsigned[]){ 0, 16, 32, 64 }[v->linux_entry];
     o->machine_accel_given |= v->accel != NULL;
     take_text(&o->config->kernel, &v->kernel);
     take_text(&o->config->initrd, &v->initrd);
@@ -132,7 +136,7 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
 
 bool opt_machine(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1 };
+    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1 };
     keyval_auto *kv = keyval_parse(arg, "type", error);
     bool ok = kv && keyval_load(kv, machine_keys, &v, error) && apply_machine(o, &v, error);
     g_free(v.type);

@@ -82,7 +82,7 @@ const struct option_row option_rows[] = {
     { "version", NULL, "print the version and exit", opt_version },
 
     HEADING("The machine"),
-    { "machine", "[type=]NAME[,accel=NAME][,kernel=FILE][,initrd=FILE][,append=TEXT]", "board: q35 (default) or microvm; 'help' lists them",
+    { "machine", "[type=]NAME[,accel=NAME][,kernel=FILE][,initrd=FILE][,append=TEXT][,linux-entry=auto|16|32|64]", "board: q35 (default) or microvm; 'help' lists them",
       opt_machine },
     { "M", "NAME[,...]", "the same", opt_machine },
     { "accel", "jit|auto", "what runs the guest's code; 'help' lists the accelerators", opt_accel },

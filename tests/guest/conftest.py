@@ -83,7 +83,7 @@ def machine(work):
 @pytest.fixture
 def linux(work, machine, kernels):
     """linux(script, kernel="cloud", modules=(), ...): boots a Debian kernel with an initial RAM disk that runs the script."""
-    def boot(*args, script=None, kernel="cloud", modules=(), append="", memory="512", accel="jit", no_reboot=True, **kwargs):
+    def boot(*args, script=None, kernel="cloud", modules=(), append="", memory="512", accel="jit", no_reboot=True, image=None, **kwargs):
         initrd = os.path.join(work, "initrd")
         with open(initrd, "wb") as f:
             f.write(initramfs.build(kernels, kernel, modules, script))
@@ -91,7 +91,7 @@ def linux(work, machine, kernels):
         if no_reboot:
             board += ["-no-reboot"]
         return machine(*board, "-accel", accel, "-m", memory, "-nodefaults", "-display", "none", "-serial", "stdio",
-                       "-kernel", os.path.join(kernels, kernel, "vmlinuz"), "-initrd", initrd,
+                       "-kernel", image or os.path.join(kernels, kernel, "vmlinuz"), "-initrd", initrd,
                        "-append", f"console=ttyS0 panic=-1 quiet {append}".strip(), *args, **kwargs)
     return boot
 

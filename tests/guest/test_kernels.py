@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Debian's own kernels, unmodified, reach user space and power off."""
+import lzma
 import re
 
 import pytest
@@ -24,6 +25,37 @@ def test_debian_kernel_boots_and_powers_off(linux, kernel, arch):
     m = linux(kernel=kernel, script=REPORT)
     m.wait_text(f"VT init {arch} 6.1", BOOT, f"Debian's {kernel} kernel did not run /init")
     m.wait_text("VT cpus 1", 30)
+    finish(m)
+
+
+@pytest.mark.parametrize("kernel,entry,arch", [("generic", 16, "x86_64"), ("generic", 32, "x86_64"), ("cloud", 64, "x86_64"),
+                                               ("686-pae", 16, "i686"), ("686-pae", 32, "i686")])
+def test_linux_entries(linux, kernel, entry, arch):
+    """Each entry of the Linux boot protocol: real mode with BIOS calls, 32-bit, 64-bit."""
+    if vmm.IS_QEMU:
+        pytest.skip("QEMU chooses the entry itself")
+    m = linux("-machine", f"q35,linux-entry={entry}", kernel=kernel, script=REPORT)
+    m.wait_text(f"VT init {arch} 6.1", BOOT, f"Debian's {kernel} kernel did not run /init when entered in {entry}-bit mode")
+    m.wait_text("VT cpus 1", 30)
+    finish(m)
+
+
+def unpacked(bzimage):
+    """The ELF kernel in a bzImage (boot.rst: payload_offset counts from the end of the setup code)."""
+    with open(bzimage, "rb") as f:
+        data = f.read()
+    start = (data[0x1f1] + 1) * 512 + int.from_bytes(data[0x248:0x24c], "little")
+    return lzma.LZMADecompressor().decompress(data[start:start + int.from_bytes(data[0x24c:0x250], "little")])
+
+
+@pytest.mark.parametrize("kernel,arch", [("generic", "x86_64"), ("686-pae", "i686")])
+def test_pvh_entry(linux, kernels, work, kernel, arch):
+    """The same kernels unpacked: ELF files with a PVH entry point."""
+    image = f"{work}/vmlinux"
+    with open(image, "wb") as f:
+        f.write(unpacked(f"{kernels}/{kernel}/vmlinuz"))
+    m = linux(kernel=kernel, image=image, script=REPORT)
+    m.wait_text(f"VT init {arch} 6.1", BOOT, f"Debian's {kernel} kernel did not run /init when entered through PVH")
     finish(m)
 
 

@@ -93,6 +93,11 @@ struct boot_image *boot_load(const struct boot_env *env, GError **error)
             boot_image_free(b);
             return NULL;
         }
+        if (mine && env->linux_entry && loaders[i] != boot_linux_load) {
+            boot_image_free(b);
+            vireo_fail(error, VIREO_ERROR_INVALID, "kernel '%s' is not a Linux bzImage: -machine linux-entry= does not apply to it", env->kernel_path);
+            return NULL;
+        }
         if (mine)
             return b;
     }

@@ -32,7 +32,7 @@ struct boot_env {
     struct e820_entry e820[E820_MAX];
     unsigned ne820;
     uint64_t rsdp;
-    bool real_mode;                        /* Linux: enter at the 16-bit setup code although a later entry exists */
+    unsigned linux_entry;                  /* 16, 32 or 64: enter Linux there; 0: at the best it has */
 };
 
 enum boot_mode { BOOT_LONG64 /* identity-mapped, flat */, BOOT_PROT32 /* paging off, flat */, BOOT_REAL16 };

@@ -135,7 +135,8 @@ static bool load_protected(const struct boot_env *env, const struct image *k, st
     put64(zero + Z_ACPI_RSDP, env->rsdp);
     fill_e820(zero, env);
     boot_image_add(b, BOOT_ZERO_PAGE, zero, sizeof(zero));
-    b->entry = (struct boot_entry){ .mode = k->entry64 ? BOOT_LONG64 : BOOT_PROT32, .rip = k->entry64 ? at + 0x200 : at,
+    bool enter64 = k->entry64 && env->linux_entry != 32;
+    b->entry = (struct boot_entry){ .mode = enter64 ? BOOT_LONG64 : BOOT_PROT32, .rip = enter64 ? at + 0x200 : at,
                                     .rsi = BOOT_ZERO_PAGE, .rsp = BOOT_STACK };
     return true;
 }
@@ -149,7 +150,11 @@ static bool load_real(const struct boot_env *env, const struct image *k, struct 
     if (at + k->payload > env->low_size)
         return vireo_fail(error, VIREO_ERROR_INVALID, "kernel '%s' does not fit into %llu MiB of memory; give the machine more with -m",
                           env->kernel_path, (unsigned long long)(env->low_size >> 20));
-    if (!place_initrd(env, k, b, MAX(at, HIGH_LOAD) + MAX(k->init_size, k->payload), &initrd, &initrd_size, error))
+    /* It moves itself to the preferred address and unpacks there. */
+    uint64_t end = MAX(at, HIGH_LOAD) + k->payload, run = MAX(k->pref, HIGH_LOAD);
+    if (k->high && run + k->init_size <= env->low_size)
+        end = MAX(end, run + k->init_size);
+    if (!place_initrd(env, k, b, end, &initrd, &initrd_size, error))
         return false;
     if (!boot_add_cmdline(b, env, REAL_SETUP + REAL_HEAP, MIN(k->cmdline_size + 1ull, 0x1000), error))
         return false;
@@ -184,6 +189,9 @@ bool boot_linux_load(const struct boot_env *env, GBytes *kernel, struct boot_ima
     *ret_mine = true;
     if (!parse(env, &k, error))
         return false;
-    bool real = env->real_mode || k.version < 0x0204 || !k.high;
-    return real ? load_real(env, &k, b, error) : load_protected(env, &k, b, error);
+    bool only16 = k.version < 0x0204 || !k.high;
+    if ((env->linux_entry == 64 && !k.entry64) || (env->linux_entry == 32 && only16))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "kernel '%s' has no %u-bit entry; choose another with -machine linux-entry=, or leave it out",
+                          env->kernel_path, env->linux_entry);
+    return only16 || env->linux_entry == 16 ? load_real(env, &k, b, error) : load_protected(env, &k, b, error);
 }

@@ -206,7 +206,7 @@ static int by_base(const void *a, const void *b)
 bool chipset_finish(struct chipset *cs, const char *extra_cmdline, GError **error)
 {
     struct machine_config *c = cs->machine->config;
-    struct boot_env env = { .kernel_path = c->kernel, .initrd_path = c->initrd, .low_size = cs->low_size };
+    struct boot_env env = { .kernel_path = c->kernel, .initrd_path = c->initrd, .low_size = cs->low_size, .linux_entry = c->linux_entry };
     if (!c->kernel)
         return vireo_fail(error, VIREO_ERROR_INVALID, "there is nothing to start: this machine has no firmware yet; give a kernel with -kernel "
                           "(Linux, Multiboot or PVH)");

@@ -48,6 +48,7 @@ struct machine_config { /* filled by the options; plain values */
     char *cpu_spec;                /* -cpu */
     char *accel_name;              /* "jit", "auto" */
     char *kernel, *initrd, *append;
+    unsigned linux_entry;          /* 16, 32, 64; 0: the best that the kernel has */
     bool no_reboot, no_shutdown, start_paused, nodefaults;
     bool rtc_localtime; int64_t rtc_base; /* seconds since the epoch, or -1: now */
 };
