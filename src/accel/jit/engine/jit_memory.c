@@ -117,6 +117,8 @@ bool jit_code_gpa(struct jit_cpu *cpu, uint64_t gva, uint64_t *ret_gpa, bool *re
 
 static unsigned hash_of(uint64_t gpa, uint64_t rip, uint32_t mode)
 {
+    if (jit_mode_relative(mode))
+        rip = 0; /* found at any */
     uint64_t h = gpa * 0x9e3779b97f4a7c15ull ^ rip * 0xc2b2ae3d27d4eb4full ^ mode * 0x165667b19e3779f9ull;
     return (unsigned)(h >> 36) & (JIT_HASH_SIZE - 1);
 }
@@ -124,8 +126,9 @@ static unsigned hash_of(uint64_t gpa, uint64_t rip, uint32_t mode)
 struct jit_region *jit_cache_find(struct jit_cpu *cpu, uint64_t rip, uint64_t gpa)
 {
     struct jit_region *r = atomic_load_explicit(&cpu->machine->hash[hash_of(gpa, rip, cpu->mode)], memory_order_acquire);
+    bool relative = jit_mode_relative(cpu->mode);
     for (; r; r = atomic_load_explicit(&r->next, memory_order_acquire)) {
-        if (r->gpa != gpa || r->rip != rip || r->mode != cpu->mode || r->cs_base != jit_code_base(cpu) ||
+        if (r->gpa != gpa || r->mode != cpu->mode || (!relative && (r->rip != rip || r->cs_base != jit_code_base(cpu))) ||
             atomic_load_explicit(&r->dead, memory_order_relaxed))
             continue;
         if (r->page2 == JIT_NO_PAGE)
@@ -164,6 +167,7 @@ const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip)
     uint32_t error;
     bool global;
     cpu->vcpu->lookups++;
+    jit_set_base(cpu, rip);
     if (!(cpu->mode & JIT_MODE_SINGLE) && jit_code_gpa(cpu, jit_code_linear(cpu, rip), &gpa, &global, &error)) {
         struct jit_region *r = jit_cache_find(cpu, rip, gpa);
         if (r) {
@@ -223,7 +227,7 @@ void jit_sync_rip(struct jit_cpu *cpu)
         else
             hi = mid;
     }
-    uint64_t rip = r->rip + r->insns[lo].guest_off;
+    uint64_t rip = jit_region_rip(cpu, r) + r->insns[lo].guest_off;
     cpu->s.rip = JIT_MODE_CODE(r->mode) == JIT_MODE_CODE64   ? rip
                  : JIT_MODE_CODE(r->mode) == JIT_MODE_CODE32 ? (uint32_t)rip
                                                              : (uint16_t)rip;
