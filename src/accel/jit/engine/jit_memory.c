@@ -161,13 +161,12 @@ void jit_jump_insert(struct jit_cpu *cpu, uint64_t rip, const struct jit_region 
         cpu->vcpu->kernel_nonglobal_code = true;
 }
 
-const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip)
+static const void *lookup_jump(struct jit_cpu *cpu, uint64_t rip)
 {
     uint64_t gpa;
     uint32_t error;
     bool global;
     cpu->vcpu->lookups++;
-    jit_set_base(cpu, rip);
     if (!(cpu->mode & JIT_MODE_SINGLE) && jit_code_gpa(cpu, jit_code_linear(cpu, rip), &gpa, &global, &error)) {
         struct jit_region *r = jit_cache_find(cpu, rip, gpa);
         if (r) {
@@ -181,6 +180,21 @@ const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip)
     const void *code = (const void *)(uintptr_t)jit_heavy(cpu, jit_cache_lookup_slow, cpu, rip, 0, 0);
     if (!code)
         cpu->machine->thunks.unwind(cpu, JIT_LEAVE_LOOKUP); /* the run loop meets the fault or the full cache itself */
+    return code;
+}
+
+const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip, unsigned slot)
+{
+    const struct jit_jump *j = &cpu->jumps[jit_jump_index(rip)];
+    uint64_t key = rip ^ cpu->jump_key;
+    const void *code = j->code;
+    jit_set_base(cpu, rip);
+    if (slot >= JIT_JUMPS || j->key != key) /* else only the slot has it not */
+        code = lookup_jump(cpu, rip);
+    if (slot < JIT_JUMPS && j->key == key) {
+        cpu->jumps[slot].key = j->key;
+        cpu->jumps[slot].code = j->code;
+    }
     return code;
 }
 

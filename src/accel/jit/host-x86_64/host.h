@@ -66,6 +66,7 @@ struct host_thunks {
     const void *host_fault;
     const void *lookup_miss;   /* slow path of jump-cache look-ups: rax = guest rip; spills, calls jit_lookup_jump(cpu, rip),
                                   reloads, jumps to its result */
+    const void *lookup_miss_at;/* the same with a slot of the jump cache in r14d */
     const void *leave_lookup, *leave_attention; /* leave to the run loop with JIT_LEAVE_LOOKUP / _ATTENTION, s.rip as it
                                                    is: what jit_lookup_jump and jit_chain may return */
     /* What generated code calls or jumps to; see host_thunks.c. */
@@ -76,8 +77,9 @@ bool host_make_thunks(uint8_t *buf, size_t size, struct host_thunks *ret);
 
 /* Engine functions that thunks call (light code). The eight bytes below cpu hold the return address into the region (mem_slow,
  * commit, helpers, chain), the faulting address + 1 (jit_host_fault), or 0 (jit_lookup_jump). s.gpr is current in all. */
-const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip); /* fills the jump cache; returns code to jump to, maybe the
-                                                                   leave-to-run-loop code with s.rip set */
+/* Fills the jump cache: the slot that rip has, and `slot` when below JIT_JUMPS, where the asking exit looks. Returns code to jump
+ * to, maybe the leave-to-run-loop code with s.rip set. */
+const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip, unsigned slot);
 /* A chaining stub was reached: host_off is the return address of its call; finds the exit, the target region (translating
  * it when needed), patches, returns code to jump to. */
 const void *jit_chain(struct jit_cpu *cpu, const uint8_t *stub_ret);

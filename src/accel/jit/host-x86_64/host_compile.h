@@ -15,7 +15,7 @@
 #define HC_IN_R15 0xfe
 #define HC_NTEMPS 64
 
-enum hc_ool_kind { HC_OOL_MEM, HC_OOL_IRQ, HC_OOL_STUB, HC_OOL_MISS, HC_OOL_MISS_R14 };
+enum hc_ool_kind { HC_OOL_MEM, HC_OOL_IRQ, HC_OOL_STUB, HC_OOL_MISS, HC_OOL_MISS_R14, HC_OOL_MISS_SLOT };
 
 /* Code that stands after the region's straight line. */
 struct hc_ool {
@@ -27,6 +27,7 @@ struct hc_ool {
     uint32_t guest_off;  /* instruction it belongs to */
     unsigned exit;
     struct ir_arg rip;
+    unsigned slot;
 };
 
 struct hc_fixup { uint32_t at; unsigned label; };

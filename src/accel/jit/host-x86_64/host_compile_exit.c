@@ -162,6 +162,29 @@ static void do_call(struct hc *c, unsigned i)
     }
 }
 
+/* To another page, in code that moves. The slot is the one that the target has where the region was met first: no address need
+ * be hashed here, and what the slot holds is known by its key. */
+static void exit_far(struct hc *c, unsigned i)
+{
+    const struct ir_arg *a = &c->r->ops[i].a;
+    struct host_emit *e = &c->e;
+    if (a->kind != IR_P || a->imm != (int32_t)a->imm) {
+        hc_fetch(c, R14, 8, a);
+        hc_ool(c, HC_OOL_MISS_R14, i, host_lookup_r14(e, true));
+        return;
+    }
+    unsigned index = jit_jump_index((c->r->rip & ~(uint64_t)0xfff) + (uint64_t)a->imm);
+    int32_t slot = OFF(jumps) + (int32_t)(index * sizeof(struct jit_jump));
+    host_load(e, 8, R14, host_m(RSP, OFF(rip_base)));
+    host_op(e, 8, 0x8d, R15, host_m(R14, (int32_t)a->imm), 0);
+    host_op(e, 8, 0x33, R15, host_m(RSP, OFF(jump_key)), 0);
+    host_op(e, 8, 0x3b, R15, host_m(RSP, slot), 0);
+    hc_ool(c, HC_OOL_MISS_SLOT, i, host_jcc(e, 5))->slot = index;
+    host_add_keep(e, 8, R14, a->imm & ~(int64_t)0xfff);
+    host_store(e, 8, host_m(RSP, OFF(rip_base)), R14);
+    host_op(e, 4, 0xff, 4, host_m(RSP, slot + 8), 0);
+}
+
 static void do_exit_jmp(struct hc *c, unsigned i)
 {
     const struct ir_op *op = &c->r->ops[i];
@@ -173,8 +196,7 @@ static void do_exit_jmp(struct hc *c, unsigned i)
         return;
     }
     if (jit_mode_relative(c->r->mode)) {
-        hc_fetch(c, R14, 8, &op->a);
-        hc_ool(c, HC_OOL_MISS_R14, i, host_lookup_r14(e, true));
+        exit_far(c, i);
         return;
     }
     int32_t slot = OFF(jumps) + (int32_t)(jit_jump_index(target) * sizeof(struct jit_jump));

@@ -210,6 +210,12 @@ void hc_out_of_line(struct hc *c)
             hc_fetch(c, RAX, 8, &o->rip);
             host_jmp_abs(e, c->th->lookup_miss);
             break;
+        case HC_OOL_MISS_SLOT:
+            host_op(e, 8, 0x33, R15, host_m(RSP, OFF(jump_key)), 0);
+            host_mov_rr(e, 8, RAX, R15);
+            host_mov_ri(e, R14, o->slot);
+            host_jmp_abs(e, c->th->lookup_miss_at);
+            break;
         case HC_OOL_MISS_R14:
             host_mov_rr(e, 8, RAX, R14);
             host_jmp_abs(e, c->th->lookup_miss);

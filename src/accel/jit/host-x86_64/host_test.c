@@ -29,9 +29,9 @@ static struct bed {
     struct host_code hc;
     struct host_insn_map insns[HOST_MAX_INSNS];
     struct host_exit exits[HOST_MAX_EXITS];
-    bool native;
+    bool native, relative;
     void *out[5];
-    unsigned chained, faults, helper_calls;
+    unsigned asked_slot, chained, faults, helper_calls;
     size_t thunk_room;
 } bed;
 
@@ -55,7 +55,7 @@ LIGHT void jit_sync_rip(struct jit_cpu *cpu)
     for (unsigned i = 0; i < bed.hc.ninsns; i++)
         if (bed.hc.insns[i].host_off <= off)
             at = i;
-    cpu->s.rip = RIP + bed.hc.insns[at].guest_off;
+    cpu->s.rip = (bed.relative ? cpu->rip_base + (RIP & 4095) : RIP) + bed.hc.insns[at].guest_off;
 }
 
 LIGHT void jit_leave(struct jit_cpu *cpu, enum jit_leave why)
@@ -97,8 +97,10 @@ LIGHT void jit_mem_commit(struct jit_cpu *cpu)
     cpu->bounce_desc = 0;
 }
 
-LIGHT const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip)
+LIGHT const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip, unsigned slot)
 {
+    bed.asked_slot = slot;
+    cpu->rip_base = rip & ~4095ull;
     cpu->s.rip = rip;
     return bed.thunks.leave_lookup;
 }
@@ -107,7 +109,7 @@ LIGHT const void *jit_chain(struct jit_cpu *cpu, const uint8_t *stub_ret)
 {
     for (unsigned i = 0; i < bed.hc.nexits; i++)
         if (bed.hc.code + bed.hc.exits[i].stub_off + 5 == stub_ret) {
-            cpu->s.rip = bed.hc.exits[i].target;
+            cpu->s.rip = bed.hc.exits[i].target + (bed.hc.exits[i].relative ? cpu->rip_base : 0);
             bed.chained++;
         }
     return bed.thunks.leave_lookup;

@@ -237,13 +237,17 @@ static void make_chain(struct host_emit *e)
     jmp_reg(e, RAX);
 }
 
-/* Jumped to: rax = guest rip. */
-static void make_lookup_miss(struct host_emit *e)
+/* Jumped to: rax = guest rip, r14d = slot if `at`. */
+static void make_lookup_miss(struct host_emit *e, bool at)
 {
     spill(e, 0);
     host_store(e, 8, host_m(RSP, OFF(s.rip)), RAX);
     host_mov_rr(e, 8, RDI, RSP);
     host_mov_rr(e, 8, RSI, RAX);
+    if (at)
+        host_mov_rr(e, 4, RDX, R14);
+    else
+        host_mov_ri(e, RDX, JIT_JUMPS);
     host_u8(e, 0x6a); /* push 0 */
     host_u8(e, 0);
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
@@ -356,7 +360,9 @@ bool host_make_thunks(uint8_t *buf, size_t size, struct host_thunks *ret_thunks)
     t.leave_attention = here(&e);
     make_leave_with(&e, JIT_LEAVE_ATTENTION, t.leave);
     t.lookup_miss = here(&e);
-    make_lookup_miss(&e);
+    make_lookup_miss(&e, false);
+    t.lookup_miss_at = here(&e);
+    make_lookup_miss(&e, true);
     t.state = here(&e);
     make_state(&e, &t);
     t.call = here(&e);
