@@ -130,8 +130,9 @@ void hc_fetch(struct hc *c, unsigned reg, unsigned width, const struct ir_arg *a
             c->failed = true;
             return;
         }
-        host_load(&c->e, 8, reg, host_m(RSP, OFF(rip_base)));
-        host_add_keep(&c->e, 8, reg, a->imm);
+        unsigned w = width == 8 ? 8 : 4;
+        host_load(&c->e, w, reg, host_m(RSP, OFF(rip_base)));
+        host_add_keep(&c->e, w, reg, a->imm);
         return;
     }
     struct host_opnd o = hc_loc(c, a);

@@ -409,7 +409,7 @@ static void do_mov(struct hc *c, const struct ir_op *op)
     }
     if (a->kind == IR_P) {
         bool direct = !d.mem && w == 8;
-        hc_fetch(c, direct ? d.reg : RAX, 8, a);
+        hc_fetch(c, direct ? d.reg : RAX, w, a);
         if (!direct)
             hc_put(c, dst, w, RAX);
         return;
