@@ -17,6 +17,11 @@
 #define GPA_PD 0x3000u
 #define GPA_PT_CODE 0x4000u
 #define GPA_PT_DATA 0x5000u
+/* the second mapping's tables */
+#define GPA_PDPT2 0x6000u
+#define GPA_PD2 0x7000u
+#define GPA_PT_CODE2 0x8000u
+#define GPA_PT_DATA2 0x9000u
 #define GPA_CODE 0x100000u
 #define GPA_DATA 0x200000u
 
@@ -41,11 +46,11 @@ static const struct accel_bus bus = { no_in, no_out, no_read, no_write, no_inter
 
 static void put64(struct diff_guest *g, uint32_t gpa, uint64_t v) { memcpy(g->ram + gpa, &v, 8); }
 
-static void map_pages(struct diff_guest *g, uint64_t gva, uint32_t pt, uint32_t gpa, unsigned size)
+static void map_pages(struct diff_guest *g, uint64_t gva, uint32_t pdpt, uint32_t pd, uint32_t pt, uint32_t gpa, unsigned size)
 {
-    put64(g, GPA_PML4 + (gva >> 39 & 511) * 8, GPA_PDPT | 7);
-    put64(g, GPA_PDPT + (gva >> 30 & 511) * 8, GPA_PD | 7);
-    put64(g, GPA_PD + (gva >> 21 & 511) * 8, pt | 7);
+    put64(g, GPA_PML4 + (gva >> 39 & 511) * 8, pdpt | 7);
+    put64(g, pdpt + (gva >> 30 & 511) * 8, pd | 7);
+    put64(g, pd + (gva >> 21 & 511) * 8, pt | 7);
     for (unsigned i = 0; i < size; i += 4096)
         put64(g, pt + ((gva + i) >> 12 & 511) * 8, (gpa + i) | 7);
 }
@@ -67,8 +72,10 @@ struct diff_guest *diff_guest_create(bool interpret)
         return NULL;
     }
     ((struct jit_machine *)g->accel)->interpret = interpret;
-    map_pages(g, DIFF_CODE, GPA_PT_CODE, GPA_CODE, DIFF_CODE_SIZE);
-    map_pages(g, DIFF_DATA, GPA_PT_DATA, GPA_DATA, DIFF_DATA_SIZE);
+    map_pages(g, DIFF_CODE, GPA_PDPT, GPA_PD, GPA_PT_CODE, GPA_CODE, DIFF_CODE_SIZE);
+    map_pages(g, DIFF_DATA, GPA_PDPT, GPA_PD, GPA_PT_DATA, GPA_DATA, DIFF_DATA_SIZE);
+    map_pages(g, DIFF_CODE + DIFF_SHIFT, GPA_PDPT2, GPA_PD2, GPA_PT_CODE2, GPA_CODE, DIFF_CODE_SIZE);
+    map_pages(g, DIFF_DATA + DIFF_SHIFT, GPA_PDPT2, GPA_PD2, GPA_PT_DATA2, GPA_DATA, DIFF_DATA_SIZE);
     return g;
 }
 
@@ -81,9 +88,11 @@ bool diff_guest_run(struct diff_guest *g, const struct diff_case *c, const struc
 {
     g_autoptr(GError) error = NULL;
     struct x86_state *s = &g->state;
-    memcpy(g->ram + GPA_CODE, c->code, DIFF_CODE_SIZE);
     memcpy(g->ram + GPA_DATA, init->data, DIFF_DATA_SIZE);
-    accel_jit.ram_written(g->accel, GPA_CODE, DIFF_CODE_SIZE);
+    if (!c->shift) { /* else it is there from the run before */
+        memcpy(g->ram + GPA_CODE, c->code, DIFF_CODE_SIZE);
+        accel_jit.ram_written(g->accel, GPA_CODE, DIFF_CODE_SIZE);
+    }
 
     x86_state_reset(s, g->model, true, false);
     memcpy(s->gpr, init->gpr, sizeof(s->gpr));
@@ -119,6 +128,11 @@ bool diff_guest_run(struct diff_guest *g, const struct diff_case *c, const struc
     memcpy(ret->fxsave, s->xsave, 512);
     memcpy(ret->data, g->ram + GPA_DATA, DIFF_DATA_SIZE);
     return true;
+}
+
+unsigned diff_guest_translated(struct diff_guest *g)
+{
+    return (unsigned)((struct jit_machine *)g->accel)->translated_regions;
 }
 
 void diff_guest_destroy(struct diff_guest *g)
