@@ -63,6 +63,7 @@ static unsigned run_case(struct diff_case *c, struct diff_state *init, struct di
     bool shown = false;
     for (unsigned moved = 0; moved < 2; moved++) {
         c->shift = moved ? DIFF_SHIFT : 0;
+        c->in_place = moved;
         init->rip += c->shift;
         if (!diff_native(c, init, want)) {
             printf("%s: seed %ld: the host could not run it\n", kind, (long)seed);
@@ -121,6 +122,8 @@ int main(int argc, char **argv)
     struct diff_guest *guests[] = { interp, code };
     unsigned translated[2] = { 0, 0 };
     unsigned failures = 0, runs = 0;
+    for (unsigned i = 0; i < 2; i++)
+        failures += guests[i] && !diff_guest_next_page(guests[i]);
     for (unsigned kind = 0; diff_kinds[kind]; kind++) {
         if (kind_name && strcmp(kind_name, diff_kinds[kind]))
             continue;

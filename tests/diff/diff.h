@@ -31,6 +31,7 @@ struct diff_case {
     unsigned starts[512];   /* offsets of the instructions */
     unsigned ninsns;
     uint64_t shift;         /* 0 or DIFF_SHIFT: where it runs now */
+    bool in_place;          /* the guest has the code from the run before */
     bool undefined_flags;   /* some flag is undefined at the end: not compared */
 };
 
@@ -45,5 +46,7 @@ bool diff_native(const struct diff_case *c, const struct diff_state *init, struc
 struct diff_guest;
 struct diff_guest *diff_guest_create(bool interpret);
 bool diff_guest_run(struct diff_guest *g, const struct diff_case *c, const struct diff_state *init, struct diff_state *ret);
+/* Two addresses that share a page and differ in the next, which code runs into: prints what is wrong. */
+bool diff_guest_next_page(struct diff_guest *g);
 unsigned diff_guest_translated(struct diff_guest *g); /* regions so far */
 void diff_guest_destroy(struct diff_guest *g);

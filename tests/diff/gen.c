@@ -579,6 +579,7 @@ void diff_generate(uint64_t seed, unsigned kind, struct diff_case *c, struct dif
     memset(c->code, 0xcc, sizeof(c->code));
     c->size = c->ninsns = 0;
     c->shift = 0;
+    c->in_place = false;
     if (chance(&g, 30)) /* over the end of the page */
         c->size = 0x1000 - 1 - below(&g, chance(&g, 50) ? 40 : 300);
     unsigned first = c->size;
