@@ -26,7 +26,7 @@ bench:
 	@$(PACKAGES) build run check bench
 	@$(MAKE) --no-print-directory all
 	@tests/guest/make_rootfs.sh $(BUILD)/guest
-	@/usr/bin/python3 tests/bench/bench.py $(BUILD)
+	@/usr/bin/python3 tests/bench/bench.py $(BUILD) $(ARGS)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan

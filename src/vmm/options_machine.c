@@ -253,7 +253,7 @@ bool opt_memory(struct options *o, const struct option_row *row, const char *arg
 {
     struct memory_opts v = { 0 };
     keyval_auto *kv = keyval_parse(arg, "size", error);
-    bool ok = kv && keyval_load(kv, memory_keys, &v, error) && (!v.size || set_memory(o, v.size, error));
+    bool ok = kv && keyval_load(kv, memory_keys, &v, error) && set_memory(o, v.size ? v.size : "", error);
     g_free(v.size);
     return ok;
 }

@@ -96,6 +96,7 @@ bool process_catch_signals(struct vm *vm, GError **error)
     for (size_t i = 0; i < G_N_ELEMENTS(ending); i++)
         sigaction(ending[i], &sa, NULL);
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is an error of one write */
+    signal(SIGXFSZ, SIG_IGN); /* so is a disk image at the file size limit */
     chardev_set_cancel_fd(vm->cancel_fd);
     vm->signal_source = g_unix_fd_source_new(vm->cancel_fd, G_IO_IN);
     g_source_set_callback(vm->signal_source, G_SOURCE_FUNC(on_cancel), vm, NULL);

@@ -5,7 +5,8 @@ usage: bench.py BUILD [--rows NAME,...] [--runs N] [--quick] [--write] [--smp N]
 
 Each run boots the guest once under each program, logs in on the serial console and has it do the rows' work (rows.sh). The
 host's clock decides, read when the marks before and after the work arrive on the console; a guest whose own clock tells
-another time is reported. Best of the runs. --write puts the table into docs/benchmarks.md.
+another time is reported. Best of the runs. Other load on the host disturbs: the ratio of the CPU time that the two processes
+used stands beside. --write puts the table into docs/benchmarks.md.
 """
 import argparse
 import datetime
@@ -13,6 +14,7 @@ import os
 import platform
 import re
 import select
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,7 +54,8 @@ class Guest:
         self.errors = open(log + ".stderr", "wb")
         self.seen, self.mark = b"", 0
         self.begun = time.monotonic()
-        self.process = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True)
+        self.process = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        start_new_session=True)
 
     def wait(self, pattern, limit, what):
         """(match, time of arrival) of the next text that fits."""
@@ -75,6 +78,12 @@ class Guest:
             self.log.write(chunk)
             self.seen += chunk
 
+    def cpu(self):
+        """Seconds of CPU that the whole process has used."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def send(self, text):
         self.process.stdin.write(text.encode())
         self.process.stdin.flush()
@@ -93,17 +102,21 @@ class Bench:
         self.args = args
         self.out = os.path.join(args.build, "bench")
         self.guest = args.guest or os.path.join(args.build, "guest")
-        self.programs = {"vireo": [os.path.join(args.build, "vireo-vmm"), "-accel", "jit"], "qemu": [QEMU, "-accel", "tcg"]}
+        self.programs = {"vireo": [os.path.join(args.build, "vireo-vmm"), "-accel", "jit"],
+                         "qemu": [QEMU, "-accel", "tcg"]}
         self.times = {}   # (row, side) -> seconds of each run; (row, "native") as well
+        self.cpu = {}     # the same, CPU time of the process
         self.peak = {s: [] for s in SIDES}
         self.trouble = []
         os.makedirs(self.out, exist_ok=True)
 
-    def note(self, row, side, seconds):
+    def note(self, row, side, seconds, cpu=None):
         self.times.setdefault((row, side), []).append(seconds)
+        if cpu is not None:
+            self.cpu.setdefault((row, side), []).append(cpu)
 
-    def best(self, row, side):
-        times = self.times.get((row, side))
+    def best(self, row, side, what=None):
+        times = (what or self.times).get((row, side))
         return None if not times else statistics.median(times) if row == START else min(times)
 
     def wanted(self, names):
@@ -113,8 +126,8 @@ class Bench:
 
     def command(self, side, disk):
         return self.programs[side] + [
-            "-machine", "q35", "-cpu", "max", "-smp", str(self.args.smp), "-m", self.args.memory, "-nodefaults", "-display", "none",
-            "-serial", "stdio", "-no-reboot", "-kernel", os.path.join(self.guest, "vmlinuz"),
+            "-machine", "q35", "-cpu", "max", "-smp", str(self.args.smp), "-m", self.args.memory, "-nodefaults",
+            "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", os.path.join(self.guest, "vmlinuz"),
             "-initrd", os.path.join(self.guest, "initrd.img"), "-append", "root=/dev/vda rw console=ttyS0",
             "-drive", f"file={disk},format=raw,if=virtio", "-nic", "user,model=virtio-net-pci"]
 
@@ -127,50 +140,55 @@ class Bench:
         return disk
 
     def work(self, guest, row, limit):
-        """Has the guest's shell do one row: seconds by the host's clock."""
+        """Has the guest's shell do one row: seconds by the host's clock, seconds of CPU that the process used."""
         # The marks are split so that an echo of the line is not taken for them.
         guest.send(f"echo VB''EGIN; b=$EPOCHREALTIME; sh /root/rows.sh {row} /dev/shm; r=$?; "
                    "echo VE''ND $r $(( ${EPOCHREALTIME/./} - ${b/./} ))\n")
         _, begun = guest.wait(rb"VBEGIN\r?\n", limit, row)
+        cpu = guest.cpu()
         if row == "rsa":
-            took = self.signing(guest, limit)
+            took, count = self.signing(guest, limit)
+            cpu = (guest.cpu() - cpu) / count * 1000
         m, ended = guest.wait(rb"VEND (\d+) (\d+)\r?\n", limit, row)
         host, own = ended - begun, int(m.group(2)) / 1e6
         if m.group(1) != b"0":
-            raise Failed(f"{row}: the guest's command ended with status {int(m.group(1))}; the console is in {guest.log.name}")
+            raise Failed(f"{row}: the guest's command ended with status {int(m.group(1))}; "
+                         f"the console is in {guest.log.name}")
         if row != "prepare" and abs(host - own) > 0.1 + 0.05 * host:
-            self.trouble.append(f"{row} ({os.path.basename(guest.log.name)}): {own:.2f} s by the guest's clock, {host:.2f} s by the host's")
-        return took if row == "rsa" else host
+            self.trouble.append(f"{row} ({os.path.basename(guest.log.name)}): {own:.2f} s by the guest's clock, "
+                                f"{host:.2f} s by the host's")
+        return (took, cpu) if row == "rsa" else (host, guest.cpu() - cpu)
 
     @staticmethod
     def signing(guest, limit):
-        """Seconds for 1000 signatures. `openssl speed` counts them for some seconds; these are taken from the host's clock."""
+        """Seconds for 1000 signatures, and how many were made. `openssl speed` counts them for some seconds, which are taken from
+        the host's clock."""
         _, begun = guest.wait(rb"Doing 2048 bits? private rsa", limit, "rsa")
         m, ended = guest.wait(rb"(\d+) 2048 bits? private RSA", limit, "rsa")
         if not int(m.group(1)):
             raise Failed("rsa: not one signature within the time")
-        return (ended - begun) / int(m.group(1)) * 1000
+        return (ended - begun) / int(m.group(1)) * 1000, int(m.group(1))
 
     def run_guest(self, side, number):
         disk = self.image()
         guest = Guest(self.command(side, disk), os.path.join(self.out, f"{side}{number}.console"))
         try:
             _, when = guest.wait(rb"Loading, please wait", BOOT["init"][1], "power on to user space")
-            self.note("init", side, when - guest.begun)
+            self.note("init", side, when - guest.begun, guest.cpu())
             _, when = guest.wait(rb"login: ", BOOT["login"][1], "power on to login:")
-            self.note("login", side, when - guest.begun)
+            self.note("login", side, when - guest.begun, guest.cpu())
             rows = self.wanted(WORK)
             if rows:
                 guest.send("root\n")
                 guest.wait(rb"# ", 60, "login as root")
                 # Services that start late would be measured with the first row.
-                guest.send("PS1=; stty -echo; export TERM=dumb; systemctl is-system-running --wait >/dev/null; sleep 1; "
-                           f"cp {PROGRAM} /dev/shm/program; echo VR''EADY\n")
+                guest.send("PS1=; stty -echo; export TERM=dumb; systemctl is-system-running --wait >/dev/null; "
+                           f"sleep 1; cp {PROGRAM} /dev/shm/program; echo VR''EADY\n")
                 guest.wait(rb"VREADY\r?\n", 200, "the guest's start")
                 self.work(guest, "prepare", 120)
             for row in rows:
                 try:
-                    self.note(row, side, self.work(guest, row, WORK[row][1]))
+                    self.note(row, side, *self.work(guest, row, WORK[row][1]))
                 except Failed as e:
                     self.trouble.append(f"{side}: {e}")
                     if "status" not in str(e):
@@ -186,14 +204,16 @@ class Bench:
 
     def run_native(self, rows):
         """The rows' work on the host itself, with the guest's file as data; best of two."""
-        with tempfile.TemporaryDirectory(dir="/dev/shm") as tmp:
-            subprocess.run(["debugfs", "-R", f"dump {PROGRAM} {tmp}/program", os.path.join(self.guest, "disk.img")], check=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        memory = "/dev/shm" if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 256 << 20 else self.out
+        with tempfile.TemporaryDirectory(dir=memory) as tmp:
+            subprocess.run(["debugfs", "-R", f"dump {PROGRAM} {tmp}/program", os.path.join(self.guest, "disk.img")],
+                           check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             script = ["sh", os.path.join(HERE, "rows.sh")]
             subprocess.run(script + ["prepare", tmp], check=True)
             for row in rows * 2:
                 start = time.monotonic()
-                done = subprocess.run(script + [row, tmp], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+                done = subprocess.run(script + [row, tmp], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                      check=False)
                 took = time.monotonic() - start
                 if done.returncode == 0:
                     m = re.search(r"(\d+) 2048 bits? private RSA\S* in ([0-9.]+)s", done.stdout) if row == "rsa" else None
@@ -206,18 +226,18 @@ class Bench:
         subprocess.run(["cc", "-O2", "-o", spawn, os.path.join(HERE, "spawn.c")], check=True)
         asm = os.path.join(ROOT, "tests", "guest", "asm")
         subprocess.run(["nasm", "-f", "bin", "-I", asm + "/", "-o", flat, os.path.join(asm, "hello.asm")], check=True)
-        rest = ["-m", "128", "-nodefaults", "-display", "none", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
-                "-kernel", flat]
+        rest = ["-machine", "q35", "-m", "128", "-nodefaults", "-display", "none", "-serial", "stdio",
+                "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4", "-kernel", flat]
         for i in range(count + 1):
             for side in SIDES:
-                cmd = [spawn, str(0x2a << 1 | 1)] + self.programs[side] + ["-machine", "q35"] + rest
+                cmd = [spawn, str(0x2a << 1 | 1)] + self.programs[side] + rest
                 done = subprocess.run(cmd, stdout=subprocess.PIPE, text=True, check=False)
                 if done.returncode:
                     self.trouble.append(f"{side}: the few-byte guest did not end with its value")
                     return
                 if i:  # the first run fills the page cache
-                    nanoseconds, kib = map(int, done.stdout.split())
-                    self.note(START, side, nanoseconds / 1e9)
+                    nanoseconds, kib, microseconds = map(int, done.stdout.split())
+                    self.note(START, side, nanoseconds / 1e9, microseconds / 1e6)
                     self.peak[side].append(kib / 1024)
 
     # The table.
@@ -225,26 +245,31 @@ class Bench:
     def line(self, row, label):
         vireo, qemu, native = (self.best(row, s) for s in (*SIDES, "native"))
         form = (lambda v: "-" if v is None else f"{v:.3f}" if v < 1 else f"{v:.2f}")
-        ratio = f"{qemu / vireo:.2f}" if vireo and qemu else "-"
-        return f"| {label} | {form(vireo)} | {form(qemu)} | {ratio} | {form(native)} |"
+        ratio = (lambda a, b: f"{a / b:.2f}" if a and b else "-")
+        cpu = ratio(self.best(row, "qemu", self.cpu), self.best(row, "vireo", self.cpu))
+        return f"| {label} | {form(vireo)} | {form(qemu)} | {ratio(qemu, vireo)} | {cpu} | {form(native)} |"
 
-    def mean(self):
+    def mean(self, what):
         """Geometric mean of QEMU's time over ours, of the rows in the guest, and how many rows."""
-        ratios = [self.best(r, "qemu") / self.best(r, "vireo") for r in WORK if self.best(r, "qemu") and self.best(r, "vireo")]
+        ratios = [self.best(r, "qemu", what) / self.best(r, "vireo", what) for r in WORK
+                  if self.best(r, "qemu", what) and self.best(r, "vireo", what)]
         return (statistics.geometric_mean(ratios), len(ratios)) if ratios else (None, 0)
 
     def table(self):
-        lines = ["| row | vireo-vmm, s | QEMU TCG, s | QEMU / vireo-vmm | native, s |", "|---|---:|---:|---:|---:|"]
+        lines = ["| row | vireo-vmm, s | QEMU TCG, s | QEMU / vireo-vmm | the same, CPU time | native, s |",
+                 "|---|---:|---:|---:|---:|---:|"]
         lines += [self.line(r, BOOT[r][0]) for r in BOOT if any((r, s) in self.times for s in SIDES)]
         lines += [self.line(r, WORK[r][0]) for r in self.wanted(WORK)]
-        mean, rows = self.mean()
+        mean, rows = self.mean(self.times)
+        cpu, _ = self.mean(self.cpu)
         if mean:
-            lines.append(f"| **geometric mean of the {rows} rows in the guest** | | | **{mean:.2f}** | |")
+            lines.append(f"| **geometric mean of the {rows} rows in the guest** | | | **{mean:.2f}** | {cpu:.2f} | |")
         if any(self.peak.values()):
             lines.append(self.line(START, "exec to exit of a few-byte guest, whole process (median)"))
             vireo, qemu = (statistics.median(self.peak[s]) if self.peak[s] else None for s in SIDES)
             if vireo and qemu:
-                lines.append(f"| the same, peak memory in MiB (median) | {vireo:.1f} | {qemu:.1f} | {qemu / vireo:.2f} | - |")
+                lines.append(f"| the same, peak memory in MiB (median) | {vireo:.1f} | {qemu:.1f} | {qemu / vireo:.2f} "
+                             "| - | - |")
         return "\n".join(lines)
 
     def circumstances(self):
@@ -252,15 +277,16 @@ class Bench:
             text = f.read()
         model = re.search(r"model name\s*: (.*)", text)
         numbers = [re.search(rf"(?m)^{k}\s*: (.*)", text) for k in ("cpu family", "model", "stepping")]
-        cpu = (model.group(1) if model else platform.machine()) + (" (family {}, model {}, stepping {})".format(*(n.group(1) for n in numbers))
-                                                                if all(numbers) else "")
+        cpu = model.group(1) if model else platform.machine()
+        if all(numbers):
+            cpu += " (family {}, model {}, stepping {})".format(*(n.group(1) for n in numbers))
         with open("/proc/meminfo", encoding="utf-8") as f:
             memory = int(f.readline().split()[1]) / (1 << 20)
         virtual = ", itself a virtual machine" if re.search(r"\bhypervisor\b", text) else ""
-        versions = [subprocess.run([self.programs[s][0], "-version"], stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[0]
-                    for s in SIDES]
-        commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                text=True, check=False).stdout.strip()
+        versions = [subprocess.run([self.programs[s][0], "-version"], stdout=subprocess.PIPE, text=True,
+                                   check=True).stdout.split("\n")[0] for s in SIDES]
+        commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"], stdout=subprocess.PIPE,
+                                stderr=subprocess.DEVNULL, text=True, check=False).stdout.strip()
         with open(os.path.join(self.guest, "vmlinuz"), "rb") as f:
             setup = f.read(65536)
         # Linux boot protocol, kernel_version: where its version is, from 0x200.
@@ -268,10 +294,12 @@ class Bench:
         return "\n".join([
             f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
             f"- Machine: {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB{virtual}; Linux {platform.release()}",
-            f"- Load average of the machine when the run began: {self.load:.2f} (0 would be a quiet machine)",
+            f"- Load average of the machine when the run began: {self.load:.2f}, when it ended: {self.load_end:.2f} (the run "
+            "itself makes about 1; with more cores wanted than there are, times grow: see the ratio of CPU times then)",
             f"- Programs: {versions[0]}{f' (commit {commit})' if commit else ''}; {versions[1]}",
             f"- Guest: Debian 12, Linux {guest}; {self.args.smp} vCPU, {self.args.memory} of memory, `-cpu max`",
-            f"- Runs: {self.args.runs} of each program in turn, the best counts; {self.args.starts} starts of the few-byte guest, the median counts",
+            f"- Runs: {self.args.runs} of each program in turn, the best counts; {self.args.starts} starts of the few-byte "
+            "guest, the median counts",
         ])
 
     def run(self):
@@ -290,6 +318,7 @@ class Bench:
                 for side in SIDES:
                     say(f"run {number} of {self.args.runs}: {os.path.basename(self.programs[side][0])} ...")
                     self.run_guest(side, number)
+        self.load_end = os.getloadavg()[0]
         say("done")
         print("\n" + self.circumstances() + "\n\n" + self.table() + "\n")
         for text in self.trouble:
@@ -302,8 +331,8 @@ class Bench:
             _, after = middle.split("<!-- end of table -->")
         notes = "".join(f"\n- {t.replace(self.out + '/', '')}" for t in self.trouble)
         with open(path + ".new", "w", encoding="utf-8") as f:
-            f.write(f"{before}<!-- table -->\n{self.circumstances()}\n\n{self.table()}\n" + (f"\nNotes of this run:\n{notes}\n" if notes else "") +
-                    "<!-- end of table -->" + after)
+            f.write(f"{before}<!-- table -->\n{self.circumstances()}\n\n{self.table()}\n" +
+                    (f"\nNotes of this run:\n{notes}\n" if notes else "") + "<!-- end of table -->" + after)
         os.replace(path + ".new", path)
         print(f"written to {os.path.relpath(path)}")
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* usage: spawn STATUS PROGRAM [ARGUMENT]...
- * Runs the program once with its output thrown away and prints "NANOSECONDS PEAK_KIB" from fork to the end of the process.
+ * Runs the program once with its output thrown away and prints "NANOSECONDS PEAK_KIB CPU_MICROSECONDS", from fork to the end of the process.
  * A program of its own and not Python's subprocess, because the peak memory of a process counts from its fork: a child of
  * a big parent starts with the parent's pages. */
 #include <fcntl.h>
@@ -43,6 +43,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "spawn: %s ended with wait status %#x\n", argv[2], (unsigned)status);
         return 1;
     }
-    printf("%lld %ld\n", took, used.ru_maxrss);
+    printf("%lld %ld %lld\n", took, used.ru_maxrss, (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000LL + used.ru_utime.tv_usec +
+           used.ru_stime.tv_usec);
     return 0;
 }

@@ -117,8 +117,8 @@ int main(int argc, char **argv)
     struct diff_guest *code = interp_only ? NULL : diff_guest_create(false);
     if ((!interp && !code_only) || (!code && !interp_only))
         return 1;
-    struct diff_case *c = g_new(struct diff_case, 1);
-    struct diff_state *init = g_new(struct diff_state, 1);
+    g_autofree struct diff_case *c = g_new(struct diff_case, 1);
+    g_autofree struct diff_state *init = g_new(struct diff_state, 1);
     struct diff_guest *guests[] = { interp, code };
     unsigned translated[2] = { 0, 0 };
     unsigned failures = 0, runs = 0;

@@ -5,6 +5,7 @@ VIREO_BUILD  the build directory (build/vireo-vmm lies in it, guest material in 
 VIREO_VMM    another program with the same options instead; for QEMU `-accel jit` is turned into `-accel tcg`
 VIREO_SLOW   a factor on all deadlines, for slow hosts
 """
+import ctypes
 import json
 import os
 import select
@@ -116,6 +117,18 @@ class Qmp:
             self.events.append(message)
 
 
+LIBC = ctypes.CDLL(None)
+
+
+def end_with_parent(more=None):
+    """For preexec_fn: a killed test run leaves no machine behind (prctl(2), PR_SET_PDEATHSIG)."""
+    def setup():
+        LIBC.prctl(1, signal.SIGKILL)
+        if more:
+            more()
+    return setup
+
+
 class Machine:
     """One running program. Everything it prints on standard output is its serial console unless options say otherwise."""
 
@@ -128,7 +141,7 @@ class Machine:
         self.log = log
         self.stderr_path = log + ".stderr"
         with open(self.stderr_path, "wb") as err:
-            self.process = subprocess.Popen(self.args, stdin=stdin, stdout=subprocess.PIPE, stderr=err, preexec_fn=preexec,
+            self.process = subprocess.Popen(self.args, stdin=stdin, stdout=subprocess.PIPE, stderr=err, preexec_fn=end_with_parent(preexec),
                                             env=env, start_new_session=True)
         self.output = b""
         self.mark = 0

@@ -2,6 +2,7 @@
 #include "vmm/board/boot.h"
 
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -40,8 +41,14 @@ bool boot_add_cmdline(struct boot_image *b, const struct boot_env *env, uint64_t
     return true;
 }
 
-GBytes *boot_read_file(const char *path, const char *what, GError **error)
+GBytes *boot_read_file(const struct boot_env *env, const char *path, const char *what, GError **error)
 {
+    GStatBuf st;
+    if (!g_stat(path, &st) && S_ISREG(st.st_mode) && (uint64_t)st.st_size > env->low_size) {
+        vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' of %llu MiB does not fit into the machine's memory; give more with -m", what, path,
+                   (unsigned long long)st.st_size >> 20);
+        return NULL;
+    }
     g_autoptr(GError) e = NULL;
     char *data;
     gsize size;
@@ -75,7 +82,7 @@ struct boot_image *boot_load(const struct boot_env *env, GError **error)
     static bool (*const loaders[])(const struct boot_env *, GBytes *, struct boot_image *, bool *, GError **) = {
         boot_linux_load, boot_multiboot_load, boot_pvh_load,
     };
-    g_autoptr(GBytes) kernel = boot_read_file(env->kernel_path, "kernel", error);
+    g_autoptr(GBytes) kernel = boot_read_file(env, env->kernel_path, "kernel", error);
     if (!kernel)
         return NULL;
     struct boot_image *b = g_new0(struct boot_image, 1);

@@ -62,8 +62,9 @@ void boot_image_add(struct boot_image *b, uint64_t gpa, const void *data, size_t
 bool boot_image_add_zeroes(struct boot_image *b, uint64_t gpa, uint64_t size, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void boot_image_add_bytes(struct boot_image *b, uint64_t gpa, GBytes *bytes);
 bool boot_add_cmdline(struct boot_image *b, const struct boot_env *env, uint64_t gpa, size_t max, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* A whole file; `what` names it in errors ("kernel", "initrd"). */
-GBytes *boot_read_file(const char *path, const char *what, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* A whole file; `what` names it in errors ("kernel", "initrd"). One that is larger than the machine's low memory is refused
+ * before it is read. */
+GBytes *boot_read_file(const struct boot_env *env, const char *path, const char *what, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 uint64_t boot_ram_above_4g(const struct boot_env *env);
 
 /* Each says in *ret_mine whether the image is one of its kind; false: an error about it. */

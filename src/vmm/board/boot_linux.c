@@ -84,7 +84,7 @@ static bool place_initrd(const struct boot_env *env, const struct image *k, stru
     *ret_at = *ret_size = 0;
     if (!env->initrd_path)
         return true;
-    g_autoptr(GBytes) bytes = boot_read_file(env->initrd_path, "initrd", error);
+    g_autoptr(GBytes) bytes = boot_read_file(env, env->initrd_path, "initrd", error);
     if (!bytes)
         return false;
     uint64_t size = g_bytes_get_size(bytes), top = MIN(env->low_size, k->initrd_max + 1);

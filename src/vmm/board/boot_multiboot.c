@@ -64,7 +64,7 @@ static bool add_modules(const struct boot_env *env, struct boot_image *b, uint64
         if (n == MAX_MODULES)
             return vireo_fail(error, VIREO_ERROR_INVALID, "-initrd: more than %u Multiboot modules", MAX_MODULES);
         g_auto(GStrv) words = g_strsplit(*i, " ", 2);
-        g_autoptr(GBytes) bytes = boot_read_file(words[0], "module", error);
+        g_autoptr(GBytes) bytes = boot_read_file(env, words[0], "module", error);
         if (!bytes)
             return false;
         uint64_t size = g_bytes_get_size(bytes);

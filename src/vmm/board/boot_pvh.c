@@ -96,7 +96,7 @@ bool boot_elf_load(const struct boot_env *env, GBytes *image, struct boot_image 
 
 static bool add_initrd(const struct boot_env *env, struct boot_image *b, uint64_t kernel_end, uint8_t *module, GError **error)
 {
-    g_autoptr(GBytes) bytes = boot_read_file(env->initrd_path, "initrd", error);
+    g_autoptr(GBytes) bytes = boot_read_file(env, env->initrd_path, "initrd", error);
     if (!bytes)
         return false;
     uint64_t size = g_bytes_get_size(bytes), at = size < env->low_size ? (env->low_size - size) & ~0xfffull : 0;

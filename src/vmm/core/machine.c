@@ -158,6 +158,16 @@ bool machine_create_cpus(struct machine *m, GError **error)
     return true;
 }
 
+uint64_t machine_tsc_hz(const struct machine *m)
+{
+    return m->cpu_model && m->cpu_model->tsc_hz ? m->cpu_model->tsc_hz : 1000000000u;
+}
+
+bool machine_has_x2apic(const struct machine *m)
+{
+    return !m->cpu_model || x86_model_has(m->cpu_model, X86_FEAT_X2APIC);
+}
+
 void machine_add_listener(struct machine *m, struct machine_listener l)
 {
     g_array_append_val(m->listeners, l);

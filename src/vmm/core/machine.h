@@ -93,6 +93,9 @@ struct machine *machine_create(struct machine_config *config); /* takes the conf
 void machine_destroy(struct machine *m);
 /* Accelerator, CPU model, vCPUs (not yet running). Before that the board has made RAM. */
 bool machine_create_cpus(struct machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* May the guest switch its local APICs to x2APIC mode? (-cpu ...,-x2apic) */
+bool machine_has_x2apic(const struct machine *m);
+uint64_t machine_tsc_hz(const struct machine *m); /* of the guest's time stamp counter */
 void machine_add_listener(struct machine *m, struct machine_listener l);
 
 /* Main thread. */

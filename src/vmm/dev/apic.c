@@ -10,7 +10,6 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "cpu/x86/x86_model.h"
 
 #define NSEC 1000000000ull
 #define TIMER_PERIOD_MIN 20000 /* ns: no guest needs more interrupts than that, and the clock thread is everybody's */
@@ -359,7 +358,7 @@ static void deadline_set_locked(struct apic *a, uint64_t tsc)
         vtimer_cancel(a->timer);
         return;
     }
-    uint64_t now = __rdtsc() + m->tsc_offset, hz = m->cpu_model && m->cpu_model->tsc_hz ? m->cpu_model->tsc_hz : NSEC;
+    uint64_t now = __rdtsc() + m->tsc_offset, hz = machine_tsc_hz(m);
     if ((int64_t)(tsc - now) <= 0) {
         a->tsc_deadline = 0;
         vtimer_cancel(a->timer);
@@ -639,7 +638,7 @@ static void set_tpr(struct machine *m, unsigned cpu, unsigned tpr)
 static bool base_write(struct apic *a, uint64_t value)
 {
     uint32_t mode = (uint32_t)value & (BASE_ON | BASE_X2);
-    bool has_x2 = !a->group->machine->cpu_model || x86_model_has(a->group->machine->cpu_model, X86_FEAT_X2APIC);
+    bool has_x2 = machine_has_x2apic(a->group->machine);
     if (value >> 12 != APIC_BASE >> 12 || (value & 0x2ff) || mode == BASE_X2 || ((mode & BASE_X2) && !has_x2)) {
         log_at(LOG_GUEST_ERRORS, "cpu %u: IA32_APIC_BASE <- %#llx refused", a->index, (unsigned long long)value);
         return false;

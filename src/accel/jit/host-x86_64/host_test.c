@@ -5,6 +5,7 @@
  * (every access through the bounce buffer), or absent (fault). G_TEST seeds: run with --seed to repeat.
  */
 #include <stdio.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 
 #include "accel/jit/host-x86_64/host.h"
 
-#define LIGHT __attribute__((target("general-regs-only")))
+#define LIGHT __attribute__((target("general-regs-only"), no_sanitize("address", "undefined")))
 #define MEM_BASE 0x100000u
 #define NPAGES 16u
 #define MEM_SIZE (NPAGES * 4096u)
@@ -31,7 +32,7 @@ static struct bed {
     struct host_exit exits[HOST_MAX_EXITS];
     bool native, relative; /* relative: the region's code may move; it is at `base` now */
     uint64_t base;
-    void *out[5];
+    sigjmp_buf out;
     unsigned asked_slot, chained, faults, helper_calls;
     size_t thunk_room;
 } bed;
@@ -63,7 +64,7 @@ LIGHT void jit_leave(struct jit_cpu *cpu, enum jit_leave why)
 {
     if (bed.native)
         bed.thunks.unwind(cpu, (int)why);
-    __builtin_longjmp(bed.out, 1);
+    siglongjmp(bed.out, 1);
 }
 
 LIGHT void jit_raise(struct jit_cpu *cpu, unsigned vector, bool has_error, uint32_t error)
@@ -833,7 +834,7 @@ static void put_back(const struct snapshot *s)
 
 static __attribute__((noinline)) int interpret(const struct ir_region *r)
 {
-    if (__builtin_setjmp(bed.out))
+    if (sigsetjmp(bed.out, 0))
         return JIT_LEAVE_EXCEPTION;
     return ir_interp(bed.cpu, r);
 }
