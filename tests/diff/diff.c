@@ -21,8 +21,8 @@ static unsigned compare(const struct diff_case *c, const struct diff_state *a, c
         if (a->gpr[i] != b->gpr[i])
             DIFFER("%s native %016lx, here %016lx", reg_names[i], a->gpr[i], b->gpr[i]);
     if (a->rip != b->rip)
-        DIFFER("rip native +%lx, here +%lx", (unsigned long)(a->rip - DIFF_CODE), (unsigned long)(b->rip - DIFF_CODE));
-    if (a->rip == DIFF_CODE + c->size && ((a->rflags ^ b->rflags) & 0xcd5))
+        DIFFER("rip native +%lx, here +%lx", (unsigned long)(a->rip - DIFF_CODE - c->shift), (unsigned long)(b->rip - DIFF_CODE - c->shift));
+    if (a->rip == DIFF_CODE + c->shift + c->size && ((a->rflags ^ b->rflags) & 0xcd5))
         DIFFER("flags native %03lx, here %03lx", a->rflags & 0xcd5, b->rflags & 0xcd5);
     if (memcmp(a->fxsave, b->fxsave, 5))
         DIFFER("x87 control/status/tag native %02x%02x %02x%02x %02x, here %02x%02x %02x%02x %02x", a->fxsave[1], a->fxsave[0], a->fxsave[3],
@@ -54,6 +54,45 @@ static void show(const struct diff_case *c)
     }
 }
 
+/* Runs a case at both addresses. Returns 1 when something differs. translated: regions that were made at each. */
+static unsigned run_case(struct diff_case *c, struct diff_state *init, struct diff_guest *const guests[2], const char *kind, gint64 seed,
+                         unsigned translated[2])
+{
+    static const char *const names[2][2] = { { "interpreter", "generated code" }, { "interpreter, moved", "generated code, moved" } };
+    g_autofree struct diff_state *want = g_new(struct diff_state, 1), *got = g_new(struct diff_state, 1);
+    bool shown = false;
+    for (unsigned moved = 0; moved < 2; moved++) {
+        c->shift = moved ? DIFF_SHIFT : 0;
+        c->in_place = moved;
+        init->rip += c->shift;
+        if (!diff_native(c, init, want)) {
+            printf("%s: seed %ld: the host could not run it\n", kind, (long)seed);
+            return 1;
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            if (!guests[i])
+                continue;
+            unsigned before = diff_guest_translated(guests[i]);
+            memset(got, 0, sizeof(*got));
+            bool ran = diff_guest_run(guests[i], c, init, got);
+            translated[moved] += diff_guest_translated(guests[i]) - before;
+            if (ran && !compare(c, want, got, NULL))
+                continue;
+            if (!shown) {
+                printf("%s: --kind %s --seed %ld --cases 1\n", kind, kind, (long)seed);
+                show(c);
+                shown = true;
+            }
+            if (ran)
+                compare(c, want, got, names[moved][i]);
+            else
+                printf("    %s: did not run\n", names[moved][i]);
+            fflush(stdout);
+        }
+    }
+    return shown;
+}
+
 int main(int argc, char **argv)
 {
     g_autofree char *kind_name = NULL;
@@ -80,49 +119,29 @@ int main(int argc, char **argv)
         return 1;
     g_autofree struct diff_case *c = g_new(struct diff_case, 1);
     g_autofree struct diff_state *init = g_new(struct diff_state, 1);
-    g_autofree struct diff_state *want = g_new(struct diff_state, 1);
-    g_autofree struct diff_state *got = g_new(struct diff_state, 1);
+    struct diff_guest *guests[] = { interp, code };
+    unsigned translated[2] = { 0, 0 };
     unsigned failures = 0, runs = 0;
+    for (unsigned i = 0; i < 2; i++)
+        failures += guests[i] && !diff_guest_next_page(guests[i]);
     for (unsigned kind = 0; diff_kinds[kind]; kind++) {
         if (kind_name && strcmp(kind_name, diff_kinds[kind]))
             continue;
         unsigned bad = 0;
         for (gint64 seed = first_seed; seed < first_seed + cases && bad < 3; seed++) {
             diff_generate((uint64_t)seed, kind, c, init);
-            if (!diff_native(c, init, want)) {
-                printf("%s: seed %ld: the host could not run it\n", diff_kinds[kind], (long)seed);
-                bad++;
-                continue;
-            }
+            bad += run_case(c, init, guests, diff_kinds[kind], seed, translated);
             runs++;
-            struct diff_guest *guests[] = { interp, code };
-            static const char *const names[] = { "interpreter", "generated code" };
-            bool shown = false;
-            for (unsigned i = 0; i < 2; i++) {
-                if (!guests[i])
-                    continue;
-                memset(got, 0, sizeof(*got));
-                bool ran = diff_guest_run(guests[i], c, init, got);
-                if (ran && !compare(c, want, got, NULL))
-                    continue;
-                if (!shown) {
-                    printf("%s: --kind %s --seed %ld --cases 1\n", diff_kinds[kind], diff_kinds[kind], (long)seed);
-                    show(c);
-                    shown = true;
-                    bad++;
-                }
-                if (ran)
-                    compare(c, want, got, names[i]);
-                else
-                    printf("    %s: did not run\n", names[i]);
-                fflush(stdout);
-            }
         }
         failures += bad;
         printf("%-8s seeds %ld to %ld: %s\n", diff_kinds[kind], (long)first_seed, (long)(first_seed + cases - 1), bad ? "DIFFERENT" : "same");
         fflush(stdout);
     }
-    printf("%u cases, %u different\n", runs, failures);
+    printf("%u cases, %u different; regions translated %u, for the second address %u\n", runs, failures, translated[0], translated[1]);
+    if (translated[1] > translated[0] / 20) {
+        printf("translations are not shared between addresses\n");
+        failures++;
+    }
     diff_guest_destroy(interp);
     diff_guest_destroy(code);
     return failures != 0;

@@ -403,7 +403,11 @@ static void gen_flow(struct gen *g)
 {
     static void (*const body[])(struct gen *) = { gen_alu, gen_move, gen_alu, gen_bits };
     unsigned at;
-    switch (below(g, 4)) {
+    switch (below(g, 5)) {
+    case 4: /* the same by an indirect call: lea rax,[rip+4]; call rax; jmp +1; ret */
+        bytes(g, 0x00000004058d48, 7);
+        bytes(g, 0xc301ebd0ff, 5);
+        break;
     case 0: /* jcc over something */
         byte(g, 0x70 | below(g, 16));
         byte(g, 0);
@@ -574,6 +578,11 @@ void diff_generate(uint64_t seed, unsigned kind, struct diff_case *c, struct dif
         next(&g);
     memset(c->code, 0xcc, sizeof(c->code));
     c->size = c->ninsns = 0;
+    c->shift = 0;
+    c->in_place = false;
+    if (chance(&g, 30)) /* over the end of the page */
+        c->size = 0x1000 - 1 - below(&g, chance(&g, 50) ? 40 : 300);
+    unsigned first = c->size;
     memset(init, 0, sizeof(*init));
     for (unsigned i = 0; i < 16; i++)
         init->gpr[i] = value(&g);
@@ -581,7 +590,7 @@ void diff_generate(uint64_t seed, unsigned kind, struct diff_case *c, struct dif
     init->gpr[5] = DIFF_DATA + 0x400;
     init->gpr[13] = DIFF_DATA + 0xf80 - 0x100 + (chance(&g, 20) ? below(&g, 0x80) & ~15u : 0); /* its operands reach over a page end */
     init->gpr[15] = below(&g, 16);
-    init->rip = DIFF_CODE;
+    init->rip = DIFF_CODE + first;
     init->rflags = 0x202 | (next(&g) & 0x8d5);
     for (unsigned i = 0; i < DIFF_DATA_SIZE; i += 16)
         random_xmm(&g, init->data + i);
@@ -592,7 +601,7 @@ void diff_generate(uint64_t seed, unsigned kind, struct diff_case *c, struct dif
     for (unsigned i = 0; i < 16; i++)
         random_xmm(&g, init->fxsave + 160 + i * 16);
     unsigned n = 1 + below(&g, 14);
-    for (unsigned i = 0; i < n && c->size < 1500; i++) {
+    for (unsigned i = 0; i < n && c->size - first < 1500; i++) {
         c->starts[c->ninsns++] = c->size;
         unsigned k = generators[kind] ? kind : below(&g, sizeof(generators) / sizeof(generators[0]) - 1);
         generators[k](&g);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Runs a case on the translator: a machine of 8 MiB with page tables that put code and data where the host has them, user mode
  * (CPL 3), no IDT: any exception ends in a triple fault that leaves the state as it was at the faulting instruction. */
+#include <glib.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,7 +18,13 @@
 #define GPA_PD 0x3000u
 #define GPA_PT_CODE 0x4000u
 #define GPA_PT_DATA 0x5000u
+/* the second mapping's tables */
+#define GPA_PDPT2 0x6000u
+#define GPA_PD2 0x7000u
+#define GPA_PT_CODE2 0x8000u
+#define GPA_PT_DATA2 0x9000u
 #define GPA_CODE 0x100000u
+#define GPA_CODE_OTHER 0x180000u
 #define GPA_DATA 0x200000u
 
 struct diff_guest {
@@ -41,11 +48,11 @@ static const struct accel_bus bus = { no_in, no_out, no_read, no_write, no_inter
 
 static void put64(struct diff_guest *g, uint32_t gpa, uint64_t v) { memcpy(g->ram + gpa, &v, 8); }
 
-static void map_pages(struct diff_guest *g, uint64_t gva, uint32_t pt, uint32_t gpa, unsigned size)
+static void map_pages(struct diff_guest *g, uint64_t gva, uint32_t pdpt, uint32_t pd, uint32_t pt, uint32_t gpa, unsigned size)
 {
-    put64(g, GPA_PML4 + (gva >> 39 & 511) * 8, GPA_PDPT | 7);
-    put64(g, GPA_PDPT + (gva >> 30 & 511) * 8, GPA_PD | 7);
-    put64(g, GPA_PD + (gva >> 21 & 511) * 8, pt | 7);
+    put64(g, GPA_PML4 + (gva >> 39 & 511) * 8, pdpt | 7);
+    put64(g, pdpt + (gva >> 30 & 511) * 8, pd | 7);
+    put64(g, pd + (gva >> 21 & 511) * 8, pt | 7);
     for (unsigned i = 0; i < size; i += 4096)
         put64(g, pt + ((gva + i) >> 12 & 511) * 8, (gpa + i) | 7);
 }
@@ -67,8 +74,10 @@ struct diff_guest *diff_guest_create(bool interpret)
         return NULL;
     }
     ((struct jit_machine *)g->accel)->interpret = interpret;
-    map_pages(g, DIFF_CODE, GPA_PT_CODE, GPA_CODE, DIFF_CODE_SIZE);
-    map_pages(g, DIFF_DATA, GPA_PT_DATA, GPA_DATA, DIFF_DATA_SIZE);
+    map_pages(g, DIFF_CODE, GPA_PDPT, GPA_PD, GPA_PT_CODE, GPA_CODE, DIFF_CODE_SIZE);
+    map_pages(g, DIFF_DATA, GPA_PDPT, GPA_PD, GPA_PT_DATA, GPA_DATA, DIFF_DATA_SIZE);
+    map_pages(g, DIFF_CODE + DIFF_SHIFT, GPA_PDPT2, GPA_PD2, GPA_PT_CODE2, GPA_CODE, DIFF_CODE_SIZE);
+    map_pages(g, DIFF_DATA + DIFF_SHIFT, GPA_PDPT2, GPA_PD2, GPA_PT_DATA2, GPA_DATA, DIFF_DATA_SIZE);
     return g;
 }
 
@@ -81,9 +90,11 @@ bool diff_guest_run(struct diff_guest *g, const struct diff_case *c, const struc
 {
     g_autoptr(GError) error = NULL;
     struct x86_state *s = &g->state;
-    memcpy(g->ram + GPA_CODE, c->code, DIFF_CODE_SIZE);
     memcpy(g->ram + GPA_DATA, init->data, DIFF_DATA_SIZE);
-    accel_jit.ram_written(g->accel, GPA_CODE, DIFF_CODE_SIZE);
+    if (!c->in_place) {
+        memcpy(g->ram + GPA_CODE, c->code, DIFF_CODE_SIZE);
+        accel_jit.ram_written(g->accel, GPA_CODE, DIFF_CODE_SIZE);
+    }
 
     x86_state_reset(s, g->model, true, false);
     memcpy(s->gpr, init->gpr, sizeof(s->gpr));
@@ -119,6 +130,43 @@ bool diff_guest_run(struct diff_guest *g, const struct diff_case *c, const struc
     memcpy(ret->fxsave, s->xsave, 512);
     memcpy(ret->data, g->ram + GPA_DATA, DIFF_DATA_SIZE);
     return true;
+}
+
+bool diff_guest_next_page(struct diff_guest *g)
+{
+    /* mov edi,5; L: call F; add ebx,eax; dec edi; jnz L; ud2. F, two bytes before the page's end: mov eax,imm32; ret. The call is
+     * chained: it must not lead to the other page's translation. */
+    static const uint8_t caller[] = { 0xbf, 5, 0, 0, 0, 0xe8, 0x74, 0, 0, 0, 0x01, 0xc3, 0xff, 0xcf, 0x75, 0xf5, 0x0f, 0x0b };
+    static const uint8_t callee[] = { 0xb8, 0x11, 0x22, 0x33, 0x44, 0xc3 };
+    g_autofree struct diff_case *c = g_new0(struct diff_case, 1);
+    g_autofree struct diff_state *init = g_new0(struct diff_state, 1), *got = g_new0(struct diff_state, 1);
+    memcpy(c->code + 0xf80, caller, sizeof(caller));
+    memcpy(c->code + 0xffe, callee, sizeof(callee));
+    init->gpr[4] = DIFF_DATA + 0x3000;
+    init->rflags = 0x202;
+    init->fxsave[0] = 0x7f, init->fxsave[1] = 3;
+    init->fxsave[24] = 0x80, init->fxsave[25] = 0x1f;
+    memcpy(g->ram + GPA_CODE_OTHER, c->code + 0x1000, 0x1000);
+    g->ram[GPA_CODE_OTHER + 2] = 0x55;
+    uint32_t pte = GPA_PT_CODE2 + ((DIFF_CODE + DIFF_SHIFT + 0x1000) >> 12 & 511) * 8;
+    put64(g, pte, GPA_CODE_OTHER | 7);
+    bool good = true;
+    for (unsigned i = 0; i < 6 && good; i++) {
+        uint32_t value = i & 1 ? 0x55332211 : 0x44332211;
+        c->shift = i & 1 ? DIFF_SHIFT : 0;
+        init->rip = DIFF_CODE + c->shift + 0xf80;
+        good = diff_guest_run(g, c, init, got) && got->gpr[0] == value && got->gpr[3] == (uint32_t)(5 * value);
+        if (!good)
+            printf("next page: run %u: eax %lx instead of %x, sum %lx\n", i, (unsigned long)got->gpr[0], value, (unsigned long)got->gpr[3]);
+        c->in_place = true;
+    }
+    put64(g, pte, (GPA_CODE + 0x1000) | 7);
+    return good;
+}
+
+unsigned diff_guest_translated(struct diff_guest *g)
+{
+    return (unsigned)((struct jit_machine *)g->accel)->translated_regions;
 }
 
 void diff_guest_destroy(struct diff_guest *g)

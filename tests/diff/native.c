@@ -47,10 +47,16 @@ static void on_stop(int sig, siginfo_t *info, void *context)
 
 static void child(const struct diff_case *c)
 {
-    void *code = mmap((void *)DIFF_CODE, DIFF_CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+    void *code_at = (void *)(DIFF_CODE + c->shift), *data_at = (void *)(DIFF_DATA + c->shift);
+    int fd = memfd_create("data", 0);
+    void *code = mmap(code_at, DIFF_CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    void *data = mmap((void *)DIFF_DATA, DIFF_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (code != (void *)DIFF_CODE || data != (void *)DIFF_DATA)
+    if (fd < 0 || ftruncate(fd, DIFF_DATA_SIZE) || code != code_at)
+        _exit(2);
+    void *data = mmap((void *)DIFF_DATA, DIFF_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+    if (data != (void *)DIFF_DATA)
+        _exit(2);
+    if (c->shift && mmap(data_at, DIFF_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0) != data_at)
         _exit(2);
     memcpy(code, c->code, DIFF_CODE_SIZE);
     memcpy(data, start->data, DIFF_DATA_SIZE);

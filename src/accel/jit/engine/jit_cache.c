@@ -181,6 +181,8 @@ static struct jit_region *translate(struct jit_cpu *cpu, uint64_t rip, uint64_t 
     }
     if ((linear & 0xfff) + ir->guest_bytes <= 0x1000)
         page2 = JIT_NO_PAGE;
+    else if (page2 == JIT_NO_PAGE)
+        keep = false; /* it depends on what is not there: true of this address only */
     if (log_on(LOG_IR)) {
         g_autofree char *text = ir_print(ir);
         log_write(LOG_IR, "region %" G_GINT64_MODIFIER "x mode %x\n%s", rip, cpu->mode, text);
@@ -225,6 +227,8 @@ static struct jit_region *translate(struct jit_cpu *cpu, uint64_t rip, uint64_t 
     r->page2 = page2;
     r->mode = cpu->mode;
     r->guest_bytes = ir->guest_bytes;
+    r->scan_lo = (uint16_t)ir->scan_lo;
+    r->scan_hi = (uint16_t)ir->scan_hi;
     r->code = at;
     r->entry = at + code.entry_off;
     r->code_size = (uint32_t)code.size;
@@ -310,6 +314,27 @@ static struct host_exit *exit_at(struct jit_region *r, const uint8_t *stub_ret)
     return NULL;
 }
 
+/* Where an exit of `from` may be patched to. Whoever runs `from` has its pages mapped, and no others for certain: a target that
+ * goes on into another page is looked up each time, since what lies there may differ from one address space to the next. */
+static const void *chain_to(struct jit_machine *m, const struct jit_region *from, struct jit_region *to)
+{
+    uint64_t page = to->gpa & ~0xfffull;
+    if (page != (from->gpa & ~0xfffull) && page != from->page2)
+        return NULL; /* the page tables changed under it */
+    if (to->page2 == JIT_NO_PAGE || to->page2 == from->page2)
+        return to->entry;
+    if (!to->via && (size_t)(m->cache_end - m->cache_next) >= JIT_MAX_REGION_BYTES) {
+        uint8_t *at = (uint8_t *)(((uintptr_t)m->cache_next + 15) & ~(uintptr_t)15);
+        bool relative = jit_mode_relative(to->mode);
+        size_t size = host_make_jump(at, JIT_MAX_REGION_BYTES / 2, &m->thunks, relative ? to->gpa & 0xfff : to->rip, relative);
+        if (size) {
+            m->cache_next = at + size;
+            to->via = at;
+        }
+    }
+    return to->via;
+}
+
 uint64_t jit_cache_chain(void *p, uint64_t stub_ret_at, uint64_t unused1, uint64_t unused2)
 {
     struct jit_cpu *cpu = p;
@@ -320,10 +345,10 @@ uint64_t jit_cache_chain(void *p, uint64_t stub_ret_at, uint64_t unused1, uint64
     uint64_t target;
     struct host_exit *e = NULL;
     if (stub_ret == from->entry + 5) {
-        target = from->rip; /* the entry of a dead region */
+        target = jit_region_rip(cpu, from); /* the entry of a dead region */
     } else {
         e = exit_at(from, stub_ret);
-        target = e->target;
+        target = e->relative ? cpu->rip_base + e->target : e->target;
     }
     cpu->s.rip = target;
     uint64_t cr2 = cpu->s.cr2;
@@ -333,8 +358,11 @@ uint64_t jit_cache_chain(void *p, uint64_t stub_ret_at, uint64_t unused1, uint64
         return 0;
     }
     g_mutex_lock(&m->lock);
-    if (e && !atomic_load(&from->dead) && !atomic_load(&to->dead) && !(cpu->mode & JIT_MODE_SINGLE)) {
-        host_patch_exit(from->code, e, to->entry);
+    const void *at = NULL;
+    if (e && !atomic_load(&from->dead) && !atomic_load(&to->dead) && !(cpu->mode & JIT_MODE_SINGLE))
+        at = chain_to(m, from, to);
+    if (at) {
+        host_patch_exit(from->code, e, at);
         struct jit_link *l = g_new(struct jit_link, 1);
         *l = (struct jit_link){ from, (unsigned)(e - from->exits) };
         to->incoming = g_slist_prepend(to->incoming, l);
@@ -378,17 +406,19 @@ static void region_kill(struct jit_machine *m, struct jit_region *r)
     m->invalidated++;
 }
 
+static bool touches(uint64_t start, uint64_t len, uint64_t gpa, uint64_t size)
+{
+    return len && start < gpa + size && gpa < start + len;
+}
+
+/* What was read for the region, the code it looked ahead at included. */
 static bool overlaps(const struct jit_region *r, uint64_t page, uint64_t gpa, uint64_t size)
 {
     uint64_t first_len = MIN(r->guest_bytes, 0x1000 - (r->gpa & 0xfff));
-    uint64_t start = r->gpa, len = first_len;
-    if ((r->gpa & ~0xfffull) != page || r->page2 == page) {
-        if (r->page2 != page)
-            return false;
-        start = r->page2;
-        len = r->guest_bytes - first_len;
-    }
-    return start < gpa + size && gpa < start + len;
+    if ((r->gpa & ~0xfffull) == page &&
+        (touches(r->gpa, first_len, gpa, size) || touches(page + r->scan_lo, r->scan_hi - r->scan_lo, gpa, size)))
+        return true;
+    return r->page2 == page && touches(page, r->guest_bytes - first_len, gpa, size);
 }
 
 static bool invalidate_page(struct jit_machine *m, uint64_t page, uint64_t gpa, uint64_t size, const struct jit_region *running)

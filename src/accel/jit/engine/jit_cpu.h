@@ -48,6 +48,13 @@ struct jit_machine;
 #define JIT_MODE_AVX      0x40000u  /* CR4.OSXSAVE: XGETBV/XSAVE... allowed */
 #define JIT_MODE_SINGLE   (JIT_MODE_STEP | JIT_MODE_DEBUG | JIT_MODE_SHADOW | JIT_MODE_ONE)
 
+/* Code that is translated so that it runs wherever its physical page is mapped (IR_P in ir/ir.h). User code only: libraries
+ * lie elsewhere in each process. A kernel stays where it is, and absolute addresses are a little faster. */
+static inline bool jit_mode_relative(uint32_t mode)
+{
+    return JIT_MODE_CODE(mode) == JIT_MODE_CODE64 && JIT_MODE_CPL(mode) == 3;
+}
+
 enum jit_mmu { JIT_MMU_KERNEL /* SMAP enforced, or off by CR4 */, JIT_MMU_KERNEL_AC /* RFLAGS.AC set */, JIT_MMU_USER, JIT_NMMU };
 
 /* Inline TLB. Entry i of a table serves linear pages whose number ends in i. A tag equals the page's linear
@@ -97,6 +104,8 @@ struct jit_cpu {
     uint32_t tlb_mask;     /* (entries - 1) << 5 */
     uint64_t seg_base[X86_NSEG]; /* copy of s.seg[].base, kept by x86_sync_segs */
     uint64_t jump_key;     /* (context id) << 48: key of a jump cache entry = rip ^ jump_key */
+    uint64_t rip_base;     /* linear address of the page that the running region's first instruction lies in. Kept in
+                              modes where jit_mode_relative(); set by whatever enters another page */
     uint64_t ret_top;      /* index into returns[] */
     struct jit_jump returns[JIT_RETURNS];
     uint64_t scratch[8];   /* back end's own */

@@ -37,10 +37,12 @@ struct jit_slots { /* immutable once published */
 };
 
 struct jit_region {
-    uint64_t rip, cs_base;
+    uint64_t rip, cs_base; /* where jit_mode_relative(mode): only the first address it was met at */
     uint64_t gpa;       /* of the first byte */
     uint64_t page2;     /* guest physical page of the part in the second page, or JIT_NO_PAGE */
     uint32_t mode, guest_bytes;
+    uint16_t scan_lo, scan_hi; /* as in struct ir_region */
+    uint8_t *via;       /* code that looks this region up through the jump cache, or NULL */
     uint8_t *code, *entry;
     uint32_t code_size;
     unsigned ninsns, nexits;
@@ -145,6 +147,13 @@ static inline uint64_t jit_code_linear(const struct jit_cpu *cpu, uint64_t rip)
 {
     return JIT_MODE_CODE(cpu->mode) == JIT_MODE_CODE64 ? rip : (uint32_t)(cpu->seg_base[X86_CS] + rip);
 }
+/* Where the region that generated code is in begins now. */
+static inline uint64_t jit_region_rip(const struct jit_cpu *cpu, const struct jit_region *r)
+{
+    return jit_mode_relative(r->mode) ? cpu->rip_base + (r->gpa & 0xfff) : r->rip;
+}
+/* Before generated code is entered at rip. */
+static inline void jit_set_base(struct jit_cpu *cpu, uint64_t rip) { cpu->rip_base = rip & ~0xfffull; }
 static inline uint64_t jit_code_base(const struct jit_cpu *cpu)
 {
     return JIT_MODE_CODE(cpu->mode) == JIT_MODE_CODE64 ? 0 : cpu->seg_base[X86_CS];

@@ -117,6 +117,8 @@ bool jit_code_gpa(struct jit_cpu *cpu, uint64_t gva, uint64_t *ret_gpa, bool *re
 
 static unsigned hash_of(uint64_t gpa, uint64_t rip, uint32_t mode)
 {
+    if (jit_mode_relative(mode))
+        rip = 0; /* found at any */
     uint64_t h = gpa * 0x9e3779b97f4a7c15ull ^ rip * 0xc2b2ae3d27d4eb4full ^ mode * 0x165667b19e3779f9ull;
     return (unsigned)(h >> 36) & (JIT_HASH_SIZE - 1);
 }
@@ -124,8 +126,9 @@ static unsigned hash_of(uint64_t gpa, uint64_t rip, uint32_t mode)
 struct jit_region *jit_cache_find(struct jit_cpu *cpu, uint64_t rip, uint64_t gpa)
 {
     struct jit_region *r = atomic_load_explicit(&cpu->machine->hash[hash_of(gpa, rip, cpu->mode)], memory_order_acquire);
+    bool relative = jit_mode_relative(cpu->mode);
     for (; r; r = atomic_load_explicit(&r->next, memory_order_acquire)) {
-        if (r->gpa != gpa || r->rip != rip || r->mode != cpu->mode || r->cs_base != jit_code_base(cpu) ||
+        if (r->gpa != gpa || r->mode != cpu->mode || (!relative && (r->rip != rip || r->cs_base != jit_code_base(cpu))) ||
             atomic_load_explicit(&r->dead, memory_order_relaxed))
             continue;
         if (r->page2 == JIT_NO_PAGE)
@@ -158,7 +161,7 @@ void jit_jump_insert(struct jit_cpu *cpu, uint64_t rip, const struct jit_region 
         cpu->vcpu->kernel_nonglobal_code = true;
 }
 
-const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip)
+static const void *lookup_jump(struct jit_cpu *cpu, uint64_t rip)
 {
     uint64_t gpa;
     uint32_t error;
@@ -177,6 +180,21 @@ const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip)
     const void *code = (const void *)(uintptr_t)jit_heavy(cpu, jit_cache_lookup_slow, cpu, rip, 0, 0);
     if (!code)
         cpu->machine->thunks.unwind(cpu, JIT_LEAVE_LOOKUP); /* the run loop meets the fault or the full cache itself */
+    return code;
+}
+
+const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip, unsigned slot)
+{
+    const struct jit_jump *j = &cpu->jumps[jit_jump_index(rip)];
+    uint64_t key = rip ^ cpu->jump_key;
+    const void *code = j->code;
+    jit_set_base(cpu, rip);
+    if (slot >= JIT_JUMPS || j->key != key) /* else only the slot has it not */
+        code = lookup_jump(cpu, rip);
+    if (slot < JIT_JUMPS && j->key == key) {
+        cpu->jumps[slot].key = j->key;
+        cpu->jumps[slot].code = j->code;
+    }
     return code;
 }
 
@@ -223,7 +241,7 @@ void jit_sync_rip(struct jit_cpu *cpu)
         else
             hi = mid;
     }
-    uint64_t rip = r->rip + r->insns[lo].guest_off;
+    uint64_t rip = jit_region_rip(cpu, r) + r->insns[lo].guest_off;
     cpu->s.rip = JIT_MODE_CODE(r->mode) == JIT_MODE_CODE64   ? rip
                  : JIT_MODE_CODE(r->mode) == JIT_MODE_CODE32 ? (uint32_t)rip
                                                              : (uint16_t)rip;

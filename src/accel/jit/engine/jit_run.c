@@ -132,6 +132,7 @@ static bool has_work(const struct jit_cpu *cpu)
 static int execute(struct jit_vcpu *v, struct jit_region *r)
 {
     struct jit_cpu *cpu = v->cpu;
+    jit_set_base(cpu, cpu->s.rip);
     if (r->ir)
         return sigsetjmp(v->outside, 0) ? v->outside_why : ir_interp(cpu, r->ir);
     cpu->in_code = 1;

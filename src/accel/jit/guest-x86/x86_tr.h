@@ -75,6 +75,8 @@ struct ir_arg x86_value(struct x86_tr *t, const struct x86_opnd *o, unsigned wid
 void x86_write(struct x86_tr *t, const struct x86_opnd *dst, unsigned width, struct ir_arg value);
 void x86_deposit8h(struct x86_tr *t, unsigned n, struct ir_arg value);
 
+/* An address in the code segment, of this code or near it, as an argument: P in code that moves, else I. */
+struct ir_arg x86_rip_arg(const struct x86_tr *t, uint64_t rip);
 struct ir_arg x86_temp(struct x86_tr *t);
 struct ir_op *x86_mov(struct x86_tr *t, struct ir_arg dst, struct ir_arg src, unsigned width);
 /* A temp with the low `width` bytes of a register, zero-extended (the register itself when 8). */

@@ -21,6 +21,11 @@ bool x86_tr_has(struct x86_tr *t, enum x86_feature f)
     return x86_model_has(t->cpu->model, f);
 }
 
+struct ir_arg x86_rip_arg(const struct x86_tr *t, uint64_t rip)
+{
+    return jit_mode_relative(t->mode) ? ir_p((int64_t)(rip - (t->r->rip & ~(uint64_t)0xfff))) : ir_i((int64_t)rip);
+}
+
 struct ir_arg x86_temp(struct x86_tr *t)
 {
     return ir_t(ir_new_temp(t->r));
@@ -125,7 +130,7 @@ bool x86_need_cpl0(struct x86_tr *t)
 
 void x86_set_next(struct x86_tr *t)
 {
-    x86_sts(t, X86_OFFSET(s.rip), ir_i((int64_t)t->next), 8);
+    x86_sts(t, X86_OFFSET(s.rip), x86_rip_arg(t, t->next), 8);
 }
 
 /* --- memory operands --- */
@@ -140,8 +145,12 @@ struct ir_mem x86_mem_raw(struct x86_tr *t)
         m.base = ir_g((unsigned)in->base);
     if (in->index >= 0)
         m.index = ir_g((unsigned)in->index);
-    if (in->rip_relative)
-        m.disp += (int64_t)t->next;
+    if (in->rip_relative) {
+        struct ir_arg next = x86_rip_arg(t, t->next);
+        m.disp += next.imm;
+        if (next.kind == IR_P)
+            m.base = ir_p(0);
+    }
     return m;
 }
 
@@ -283,7 +292,7 @@ void x86_branch_zero(struct x86_tr *t, bool if_zero, struct ir_arg a, unsigned w
     op->b = ir_i(label);
 }
 
-/* Back to the run loop, which looks rip (I or T) up: the end of a region of one instruction. */
+/* Back to the run loop, which looks rip (I, P or T) up: the end of a region of one instruction. */
 static void exit_lookup(struct x86_tr *t, struct ir_arg rip)
 {
     if (t->mode & (JIT_MODE_STEP | JIT_MODE_DEBUG))
@@ -298,13 +307,14 @@ static void exit_lookup(struct x86_tr *t, struct ir_arg rip)
 void x86_exit_jmp(struct x86_tr *t, uint64_t rip, unsigned hint, uint64_t ret_rip)
 {
     if (t->mode & JIT_MODE_SINGLE) {
-        exit_lookup(t, ir_i((int64_t)rip));
+        exit_lookup(t, x86_rip_arg(t, rip));
         return;
     }
     struct ir_op *op = x86_tr_emit(t, IR_EXIT_JMP, 8);
-    op->a = ir_i((int64_t)rip);
+    op->a = x86_rip_arg(t, rip);
     op->cflags = (uint8_t)hint;
-    op->c = ir_i((int64_t)ret_rip);
+    if (hint & IR_EXIT_CALLHINT)
+        op->c = x86_rip_arg(t, ret_rip);
     op->fuse = x86_run_flags_live(x86_run_of(t), rip);
     x86_run_of(t)->nexits++;
     t->ended = true;
@@ -324,7 +334,8 @@ void x86_exit_ind(struct x86_tr *t, struct ir_arg rip, unsigned hint, uint64_t r
     struct ir_op *op = x86_tr_emit(t, IR_EXIT_IND, 8);
     op->a = rip;
     op->cflags = (uint8_t)hint;
-    op->c = ir_i((int64_t)ret_rip);
+    if (hint & IR_EXIT_CALLHINT)
+        op->c = x86_rip_arg(t, ret_rip);
     op->fuse = X86_FL_ARITH;
     t->ended = true;
 }
@@ -358,8 +369,8 @@ static bool lock_allowed(const struct x86_insn *in)
 static void translate_one(struct x86_tr *t, const struct x86_slot *s)
 {
     if (t->mode & JIT_MODE_DEBUG) {
-        uint64_t lin = t->code == 8 ? t->rip : (uint32_t)(t->cpu->seg_base[X86_CS] + t->rip);
-        x86_call(t, ir_none(), x86_h_debug_fetch, 0, ir_i((int64_t)lin), ir_i(0), ir_i(0));
+        struct ir_arg lin = t->code == 8 ? x86_rip_arg(t, t->rip) : ir_i((uint32_t)(t->cpu->seg_base[X86_CS] + t->rip));
+        x86_call(t, ir_none(), x86_h_debug_fetch, 0, lin, ir_i(0), ir_i(0));
     }
     if (s->status == X86_RUN_GP || s->status == X86_TOO_LONG) {
         x86_tr_raise(t, X86_GP);
@@ -395,7 +406,7 @@ static void irq_check(struct x86_tr *t, uint64_t rip)
     if (t->mode & JIT_MODE_SINGLE)
         return;
     struct ir_op *op = x86_tr_emit(t, IR_IRQ_CHECK, 8);
-    op->a = ir_i((int64_t)rip);
+    op->a = x86_rip_arg(t, rip);
     op->fuse = x86_run_flags_live(x86_run_of(t), rip);
 }
 
@@ -428,7 +439,7 @@ static void begin_slot(struct x86_tr *t, struct x86_slot *s, bool first)
     if (first || s->backward)
         irq_check(t, s->rip);
     struct ir_op *op = x86_tr_emit(t, IR_INSN, 8);
-    op->a = ir_i((int64_t)s->rip);
+    op->a = x86_rip_arg(t, s->rip);
     op->b = ir_i(s->in.len);
     t->r->ninsns++;
 }

@@ -188,7 +188,7 @@ static void popf(struct x86_tr *t)
 {
     unsigned width = x86_stack_opsize(t);
     struct ir_arg v = x86_peek(t, width);
-    x86_call(t, ir_none(), x86_h_popf, X86_CALL_FLAGS, v, ir_i((int64_t)t->next), ir_i(width));
+    x86_call(t, ir_none(), x86_h_popf, X86_CALL_FLAGS, v, x86_rip_arg(t, t->next), ir_i(width));
     x86_sp_add(t, width);
     x86_exit_state(t);
 }
@@ -242,7 +242,7 @@ static unsigned near_width(const struct x86_tr *t)
 
 static void call_direct(struct x86_tr *t)
 {
-    x86_push(t, ir_i((int64_t)t->next), near_width(t));
+    x86_push(t, x86_rip_arg(t, t->next), near_width(t));
     x86_exit_jmp(t, target_of(t), IR_EXIT_CALLHINT, t->next);
 }
 
@@ -261,7 +261,7 @@ static void branch_indirect(struct x86_tr *t, bool call)
         x86_mov(t, target, ir_g(in->rm), width);
     }
     if (call)
-        x86_push(t, ir_i((int64_t)t->next), width);
+        x86_push(t, x86_rip_arg(t, t->next), width);
     x86_exit_ind(t, target, call ? IR_EXIT_CALLHINT : 0, call ? t->next : 0);
 }
 

@@ -369,7 +369,7 @@ static void string(struct x86_tr *t, x86_helper_fn *fn, bool compares)
         rep = 2;
     struct ir_arg done = rep ? x86_temp(t) : ir_none();
     uint32_t c = size | in->addrsize << 8 | rep << 16 | (uint32_t)in->mem_seg << 24;
-    x86_call(t, done, fn, IR_CALL_WRITES_G | (compares ? X86_CALL_FLAGS : 0), ir_i(0), ir_i((int64_t)t->next), ir_i(c));
+    x86_call(t, done, fn, IR_CALL_WRITES_G | (compares ? X86_CALL_FLAGS : 0), ir_i(0), x86_rip_arg(t, t->next), ir_i(c));
     if (rep)
         x86_branch_zero(t, true, done, 4, x86_label_exit(t, t->rip));
 }

@@ -14,7 +14,7 @@ static void undefined(struct x86_tr *t)
 
 static struct ir_arg next_rip(const struct x86_tr *t)
 {
-    return ir_i((int64_t)t->next);
+    return x86_rip_arg(t, t->next);
 }
 
 /* A helper that needs no arguments and changes general registers. */

@@ -17,7 +17,12 @@
 /* Where each guest instruction's code begins: fault addresses map back to rip. */
 struct host_insn_map { uint32_t host_off; uint32_t guest_off; /* from region.rip */ };
 /* A direct exit that can be chained: rel32 at patch_off of a jmp; until then it jumps to stub_off. */
-struct host_exit { uint32_t patch_off, stub_off; uint64_t target; uint8_t cflags; };
+struct host_exit {
+    uint32_t patch_off, stub_off;
+    uint64_t target;  /* guest rip */
+    bool relative;    /* target is to be added to jit_cpu.rip_base */
+    uint8_t cflags;
+};
 
 struct host_thunks;
 struct host_code {
@@ -33,11 +38,15 @@ struct host_code {
 #define HOST_MAX_INSNS (IR_MAX_OPS * 2)
 
 /* Writes code for the region into buf (at most size bytes; the final address, executable later). False: it does not fit.
- * `chain_same_page(target)` is decided by the back end: targets whose linear page is one of the region's pages are chained
- * by patching; others go through the jump cache inline. */
+ * Targets in the page of the region's first instruction are chained by patching (where the code does not move: in its second
+ * page too); others go through the jump cache inline. */
 bool host_compile(const struct ir_region *r, uint8_t *buf, size_t size, struct host_code *ret);
 /* Points a chained exit at `target` (NULL: back at its stub). Atomic 4-byte store; safe while others run it. */
 void host_patch_exit(uint8_t *code, const struct host_exit *e, const void *target);
+
+/* Writes code that goes to a guest address through the jump cache: what an exit may be patched to when its target region is only
+ * right for some of those that come this way. Returns its size, 0: it does not fit. */
+size_t host_make_jump(uint8_t *buf, size_t size, const struct host_thunks *th, uint64_t target, bool relative);
 
 /* Common code, generated once per machine at the start of the code cache. */
 struct host_thunks {
@@ -57,6 +66,7 @@ struct host_thunks {
     const void *host_fault;
     const void *lookup_miss;   /* slow path of jump-cache look-ups: rax = guest rip; spills, calls jit_lookup_jump(cpu, rip),
                                   reloads, jumps to its result */
+    const void *lookup_miss_at;/* the same with a slot of the jump cache in r14d */
     const void *leave_lookup, *leave_attention; /* leave to the run loop with JIT_LEAVE_LOOKUP / _ATTENTION, s.rip as it
                                                    is: what jit_lookup_jump and jit_chain may return */
     /* What generated code calls or jumps to; see host_thunks.c. */
@@ -67,8 +77,9 @@ bool host_make_thunks(uint8_t *buf, size_t size, struct host_thunks *ret);
 
 /* Engine functions that thunks call (light code). The eight bytes below cpu hold the return address into the region (mem_slow,
  * commit, helpers, chain), the faulting address + 1 (jit_host_fault), or 0 (jit_lookup_jump). s.gpr is current in all. */
-const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip); /* fills the jump cache; returns code to jump to, maybe the
-                                                                   leave-to-run-loop code with s.rip set */
+/* Fills the jump cache: the slot that rip has, and `slot` when below JIT_JUMPS, where the asking exit looks. Returns code to jump
+ * to, maybe the leave-to-run-loop code with s.rip set. */
+const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip, unsigned slot);
 /* A chaining stub was reached: host_off is the return address of its call; finds the exit, the target region (translating
  * it when needed), patches, returns code to jump to. */
 const void *jit_chain(struct jit_cpu *cpu, const uint8_t *stub_ret);

@@ -125,6 +125,16 @@ void hc_fetch(struct hc *c, unsigned reg, unsigned width, const struct ir_arg *a
         host_mov_ri(&c->e, reg, width == 8 ? v : v & (((uint64_t)1 << (8 * width)) - 1));
         return;
     }
+    if (a->kind == IR_P) {
+        if (a->imm > IR_P_MAX || a->imm < -IR_P_MAX) {
+            c->failed = true;
+            return;
+        }
+        unsigned w = width == 8 ? 8 : 4;
+        host_load(&c->e, w, reg, host_m(RSP, OFF(rip_base)));
+        host_add_keep(&c->e, w, reg, a->imm);
+        return;
+    }
     struct host_opnd o = hc_loc(c, a);
     if (a->kind == IR_M)
         host_load(&c->e, width, reg, o);
@@ -184,11 +194,11 @@ static void walk(struct hc *c)
         const struct ir_op *op = &c->r->ops[i];
         if (c->dead && op->opcode != IR_LABEL) {
             if (op->opcode == IR_INSN)
-                c->guest_off = (uint32_t)((uint64_t)op->a.imm - c->r->rip);
+                c->guest_off = (uint32_t)ir_rip_offset(c->r, &op->a);
             continue;
         }
         if (op->opcode == IR_INSN) {
-            c->guest_off = (uint32_t)((uint64_t)op->a.imm - c->r->rip);
+            c->guest_off = (uint32_t)ir_rip_offset(c->r, &op->a);
             hc_insn_entry(c, c->guest_off);
         } else if (!hc_control(c, i)) {
             plain_op(c, i);

@@ -15,7 +15,7 @@
 #define HC_IN_R15 0xfe
 #define HC_NTEMPS 64
 
-enum hc_ool_kind { HC_OOL_MEM, HC_OOL_IRQ, HC_OOL_STUB, HC_OOL_MISS, HC_OOL_MISS_R14 };
+enum hc_ool_kind { HC_OOL_MEM, HC_OOL_IRQ, HC_OOL_STUB, HC_OOL_MISS, HC_OOL_MISS_R14, HC_OOL_MISS_SLOT };
 
 /* Code that stands after the region's straight line. */
 struct hc_ool {
@@ -26,7 +26,8 @@ struct hc_ool {
     uint32_t back;       /* where to go on */
     uint32_t guest_off;  /* instruction it belongs to */
     unsigned exit;
-    uint64_t rip;
+    struct ir_arg rip;
+    unsigned slot;
 };
 
 struct hc_fixup { uint32_t at; unsigned label; };
@@ -89,5 +90,7 @@ void hc_out_of_line(struct hc *c);
 void host_vec_save(struct host_emit *e, unsigned base); /* XMM and MXCSR to vec[], the host's MXCSR back */
 void host_vec_load(struct host_emit *e, unsigned base);
 void host_reload_guest(struct host_emit *e, int32_t depth, bool all);
+/* r14 = guest rip: to it through the jump cache; rip_base is set first when `based`. Returns the jump taken on a miss. */
+uint32_t host_lookup_r14(struct host_emit *e, bool based);
 void host_push(struct host_emit *e, unsigned reg);
 void host_pop(struct host_emit *e, unsigned reg);

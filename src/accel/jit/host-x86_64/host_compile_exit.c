@@ -30,8 +30,12 @@ static void do_label(struct hc *c, unsigned i)
     c->label_off[c->r->ops[i].a.imm] = host_off(&c->e);
 }
 
-static bool same_page(const struct ir_region *r, uint64_t target)
+/* The target of an EXIT_JMP may be chained. */
+static bool same_page(const struct ir_region *r, const struct ir_arg *to)
 {
+    uint64_t target = (uint64_t)to->imm;
+    if (to->kind == IR_P || jit_mode_relative(r->mode))
+        return to->kind == IR_P && target < 0x1000;
     uint64_t last = r->rip + (r->guest_bytes ? r->guest_bytes - 1 : 0);
     return (r->mode & JIT_MODE_FLAT) && (target >> 12 == r->rip >> 12 || target >> 12 == last >> 12);
 }
@@ -47,7 +51,8 @@ static void chained(struct hc *c, unsigned i, uint32_t at)
 {
     const struct ir_op *op = &c->r->ops[i];
     unsigned n = c->ret->nexits++;
-    c->ret->exits[n] = (struct host_exit){ .patch_off = at, .target = (uint64_t)op->a.imm, .cflags = op->cflags };
+    c->ret->exits[n] = (struct host_exit){ .patch_off = at, .target = (uint64_t)op->a.imm,
+                                              .relative = op->a.kind == IR_P, .cflags = op->cflags };
     hc_ool(c, HC_OOL_STUB, i, at)->exit = n;
 }
 
@@ -56,7 +61,7 @@ static void jump_if(struct hc *c, unsigned cond, int64_t label)
 {
     unsigned exit = c->label_op[label] + 1u;
     const struct ir_op *op = exit < c->r->nops ? &c->r->ops[exit] : NULL;
-    if (op && op->opcode == IR_EXIT_JMP && same_page(c->r, (uint64_t)op->a.imm) && c->ret->nexits < HOST_MAX_EXITS) {
+    if (op && op->opcode == IR_EXIT_JMP && same_page(c->r, &op->a) && c->ret->nexits < HOST_MAX_EXITS) {
         align_rel32(c, 2);
         chained(c, exit, host_jcc(&c->e, cond));
         c->label_refs[label]--;
@@ -107,7 +112,7 @@ static void do_irq_check(struct hc *c, unsigned i)
         c->fl_host = false;
         o = hc_ool(c, HC_OOL_IRQ, i, host_jcc(e, 5));
     }
-    o->rip = (uint64_t)op->a.imm;
+    o->rip = op->a;
 }
 
 static void call_arg(struct hc *c, const struct ir_arg *a, unsigned n)
@@ -122,7 +127,7 @@ static void call_arg(struct hc *c, const struct ir_arg *a, unsigned n)
         return;
     }
     struct host_opnd o = hc_loc(c, a);
-    if (a->kind == IR_I || o.mem) {
+    if (a->kind == IR_I || a->kind == IR_P || o.mem) {
         hc_fetch(c, RAX, 8, a);
         o = host_r(RAX);
     }
@@ -157,38 +162,55 @@ static void do_call(struct hc *c, unsigned i)
     }
 }
 
+/* To another page, in code that moves. The slot is the one that the target has where the region was met first: no address need
+ * be hashed here, and what the slot holds is known by its key. */
+static void exit_far(struct hc *c, unsigned i)
+{
+    const struct ir_arg *a = &c->r->ops[i].a;
+    struct host_emit *e = &c->e;
+    if (a->kind != IR_P || a->imm != (int32_t)a->imm) {
+        hc_fetch(c, R14, 8, a);
+        hc_ool(c, HC_OOL_MISS_R14, i, host_lookup_r14(e, true));
+        return;
+    }
+    unsigned index = jit_jump_index((c->r->rip & ~(uint64_t)0xfff) + (uint64_t)a->imm);
+    int32_t slot = OFF(jumps) + (int32_t)(index * sizeof(struct jit_jump));
+    host_load(e, 8, R14, host_m(RSP, OFF(rip_base)));
+    host_op(e, 8, 0x8d, R15, host_m(R14, (int32_t)a->imm), 0);
+    host_op(e, 8, 0x33, R15, host_m(RSP, OFF(jump_key)), 0);
+    host_op(e, 8, 0x3b, R15, host_m(RSP, slot), 0);
+    hc_ool(c, HC_OOL_MISS_SLOT, i, host_jcc(e, 5))->slot = index;
+    host_add_keep(e, 8, R14, a->imm & ~(int64_t)0xfff);
+    host_store(e, 8, host_m(RSP, OFF(rip_base)), R14);
+    host_op(e, 4, 0xff, 4, host_m(RSP, slot + 8), 0);
+}
+
 static void do_exit_jmp(struct hc *c, unsigned i)
 {
     const struct ir_op *op = &c->r->ops[i];
     struct host_emit *e = &c->e;
     uint64_t target = (uint64_t)op->a.imm;
-    if (same_page(c->r, target) && c->ret->nexits < HOST_MAX_EXITS) {
+    if (same_page(c->r, &op->a) && c->ret->nexits < HOST_MAX_EXITS) {
         align_rel32(c, 1);
         chained(c, i, host_jmp(e));
+        return;
+    }
+    if (jit_mode_relative(c->r->mode)) {
+        exit_far(c, i);
         return;
     }
     int32_t slot = OFF(jumps) + (int32_t)(jit_jump_index(target) * sizeof(struct jit_jump));
     host_mov_ri(e, R14, target);
     host_op(e, 8, 0x33, R14, host_m(RSP, OFF(jump_key)), 0);
     host_op(e, 8, 0x3b, R14, host_m(RSP, slot), 0);
-    hc_ool(c, HC_OOL_MISS, i, host_jcc(e, 5))->rip = target;
+    hc_ool(c, HC_OOL_MISS, i, host_jcc(e, 5))->rip = op->a;
     host_op(e, 4, 0xff, 4, host_m(RSP, slot + 8), 0);
 }
 
 static void do_exit_ind(struct hc *c, unsigned i)
 {
-    struct host_emit *e = &c->e;
     hc_fetch(c, R14, 8, &c->r->ops[i].a);
-    host_op(e, 4, 0x69, RAX, host_r(R14), 0); /* as jit_jump_index */
-    host_u32(e, 0x9e3779b1u);
-    host_op(e, 4, 0xc1, 5, host_r(RAX), 0);
-    host_u8(e, 16);
-    host_alu_imm(e, 4, 4, host_r(RAX), (JIT_JUMPS - 1) << 4, 0);
-    host_mov_rr(e, 8, R15, R14);
-    host_op(e, 8, 0x33, R15, host_m(RSP, OFF(jump_key)), 0);
-    host_op(e, 8, 0x3b, R15, host_mx(RSP, RAX, 0, OFF(jumps)), 0);
-    hc_ool(c, HC_OOL_MISS_R14, i, host_jcc(e, 5));
-    host_op(e, 4, 0xff, 4, host_mx(RSP, RAX, 0, OFF(jumps) + 8), 0);
+    hc_ool(c, HC_OOL_MISS_R14, i, host_lookup_r14(&c->e, jit_mode_relative(c->r->mode)));
 }
 
 static void do_exit_loop(struct hc *c, const struct ir_op *op)

@@ -5,13 +5,18 @@
  */
 #include "accel/jit/host-x86_64/host_compile.h"
 
+static int64_t with_base(const struct ir_mem *m)
+{
+    return m->base.kind == IR_P ? (int64_t)((uint64_t)m->disp + (uint64_t)m->base.imm) : m->disp;
+}
+
 /* base + index << scale + disp, truncated, into `to` (not rax); flags are kept. Returns false when the address
- * is just the base register, *ret_reg, and nothing was emitted. */
+ * is just the base register, *ret_reg, and nothing was emitted. A base P counts with its constant in disp. */
 static bool effective(struct hc *c, const struct ir_mem *m, unsigned to, unsigned *ret_reg)
 {
     struct host_emit *e = &c->e;
     unsigned base = HOST_NOREG, index = HOST_NOREG, width = m->abits == 64 ? 8 : 4;
-    int64_t disp = m->abits == 64 ? m->disp : (int32_t)m->disp;
+    int64_t sum = with_base(m), disp = m->abits == 64 ? sum : (int32_t)sum;
     int64_t far = disp == (int32_t)disp ? 0 : disp;
     *ret_reg = to;
     if (!m->base.kind && !m->index.kind) {
@@ -24,7 +29,10 @@ static bool effective(struct hc *c, const struct ir_mem *m, unsigned to, unsigne
         if (o.mem)
             host_load(e, 8, RAX, o);
     }
-    if (m->base.kind) {
+    if (m->base.kind == IR_P) {
+        base = index == RAX ? R14 : index == HOST_NOREG ? to : RAX;
+        host_load(e, 8, base, host_m(RSP, OFF(rip_base)));
+    } else if (m->base.kind) {
         struct host_opnd o = hc_loc(c, &m->base);
         base = o.mem ? (index == RAX ? R14 : RAX) : o.reg;
         if (o.mem)
@@ -63,9 +71,10 @@ void hc_lea(struct hc *c, const struct ir_op *op)
     struct host_opnd d = hc_loc(c, &op->dst);
     struct ir_mem m = op->mem;
     bool direct = !d.mem && op->width >= 4 && m.seg >= X86_NSEG && m.abits >= 32;
-    if (op->width <= 4 && m.abits == 64 && m.seg >= X86_NSEG && m.disp == (int32_t)m.disp)
+    int64_t disp = with_base(&m);
+    if (op->width <= 4 && m.abits == 64 && m.seg >= X86_NSEG && disp == (int32_t)disp)
         m.abits = 32; /* the same low half */
-    direct = direct && (m.abits == 32 || m.disp == (int32_t)m.disp);
+    direct = direct && (m.abits == 32 || disp == (int32_t)disp);
     unsigned reg, to = direct ? d.reg : R14;
     if (!effective(c, &m, to, &reg) && (m.seg < X86_NSEG || op->width == 4)) {
         host_mov_rr(&c->e, 8, R14, reg);
@@ -173,7 +182,7 @@ static void irq(struct hc *c, const struct hc_ool *o)
     c->fl_cc = o->fl_cc;
     if (o->save_flags)
         hc_flags_save(c);
-    host_mov_ri(e, RAX, o->rip);
+    hc_fetch(c, RAX, 8, &o->rip);
     host_store(e, 8, host_m(RSP, OFF(s.rip)), RAX);
     host_jmp_abs(e, c->th->leave_attention);
 }
@@ -198,8 +207,14 @@ void hc_out_of_line(struct hc *c)
             host_u8(e, 0xcc);
             break;
         case HC_OOL_MISS:
-            host_mov_ri(e, RAX, o->rip);
+            hc_fetch(c, RAX, 8, &o->rip);
             host_jmp_abs(e, c->th->lookup_miss);
+            break;
+        case HC_OOL_MISS_SLOT:
+            host_op(e, 8, 0x33, R15, host_m(RSP, OFF(jump_key)), 0);
+            host_mov_rr(e, 8, RAX, R15);
+            host_mov_ri(e, R14, o->slot);
+            host_jmp_abs(e, c->th->lookup_miss_at);
             break;
         case HC_OOL_MISS_R14:
             host_mov_rr(e, 8, RAX, R14);

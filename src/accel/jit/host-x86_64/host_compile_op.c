@@ -407,6 +407,13 @@ static void do_mov(struct hc *c, const struct ir_op *op)
         }
         return;
     }
+    if (a->kind == IR_P) {
+        bool direct = !d.mem && w == 8;
+        hc_fetch(c, direct ? d.reg : RAX, w, a);
+        if (!direct)
+            hc_put(c, dst, w, RAX);
+        return;
+    }
     struct host_opnd s = hc_loc(c, a);
     bool merge = dst->kind == IR_G && w < 4;
     if (!d.mem) {
@@ -471,7 +478,7 @@ static void do_state_field(struct hc *c, const struct ir_op *op)
             host_u8(e, (uint8_t)((uint64_t)op->a.imm >> (8 * i)));
         return;
     }
-    bool load = op->a.kind == IR_I || hc_loc(c, &op->a).mem;
+    bool load = op->a.kind == IR_I || op->a.kind == IR_P || hc_loc(c, &op->a).mem;
     if (load)
         hc_fetch(c, RAX, w, &op->a);
     host_store(e, w, d, load ? RAX : hc_loc(c, &op->a).reg);

@@ -135,6 +135,15 @@ void host_store(struct host_emit *e, unsigned width, struct host_opnd m, unsigne
         host_op(e, width, 0x89, reg, m, 0);
 }
 
+void host_add_keep(struct host_emit *e, unsigned width, unsigned reg, int64_t v)
+{
+    while (v) {
+        int64_t part = v > INT32_MAX ? INT32_MAX : v < INT32_MIN ? INT32_MIN : v;
+        host_op(e, width, 0x8d, reg, host_m(reg, (int32_t)part), 0); /* lea */
+        v -= part;
+    }
+}
+
 void host_alu_imm(struct host_emit *e, unsigned width, unsigned op, struct host_opnd rm, int32_t imm, unsigned flags)
 {
     if (width == 1) {

@@ -60,6 +60,8 @@ void host_mov_ri(struct host_emit *e, unsigned reg, uint64_t imm);
 void host_mov_rr(struct host_emit *e, unsigned width, unsigned dst, unsigned src);
 void host_load(struct host_emit *e, unsigned width, unsigned reg, struct host_opnd m);   /* zero-extends 1 and 2 */
 void host_store(struct host_emit *e, unsigned width, struct host_opnd m, unsigned reg);
+/* reg += v, flags kept; |v| within a few times 2^31. */
+void host_add_keep(struct host_emit *e, unsigned width, unsigned reg, int64_t v);
 /* group 1 ALU: op 0 add, 1 or, 2 adc, 3 sbb, 4 and, 5 sub, 6 xor, 7 cmp, with an immediate that fits 32 bits signed */
 void host_alu_imm(struct host_emit *e, unsigned width, unsigned op, struct host_opnd rm, int32_t imm, unsigned flags);
 /* Jumps: return the offset of the rel32 to be patched by host_fix. */

@@ -30,9 +30,10 @@ static struct bed {
     struct host_code hc;
     struct host_insn_map insns[HOST_MAX_INSNS];
     struct host_exit exits[HOST_MAX_EXITS];
-    bool native;
+    bool native, relative; /* relative: the region's code may move; it is at `base` now */
+    uint64_t base;
     sigjmp_buf out;
-    unsigned chained, faults, helper_calls;
+    unsigned asked_slot, chained, faults, helper_calls;
     size_t thunk_room;
 } bed;
 
@@ -56,7 +57,7 @@ LIGHT void jit_sync_rip(struct jit_cpu *cpu)
     for (unsigned i = 0; i < bed.hc.ninsns; i++)
         if (bed.hc.insns[i].host_off <= off)
             at = i;
-    cpu->s.rip = RIP + bed.hc.insns[at].guest_off;
+    cpu->s.rip = (bed.relative ? cpu->rip_base + (RIP & 4095) : RIP) + bed.hc.insns[at].guest_off;
 }
 
 LIGHT void jit_leave(struct jit_cpu *cpu, enum jit_leave why)
@@ -98,8 +99,10 @@ LIGHT void jit_mem_commit(struct jit_cpu *cpu)
     cpu->bounce_desc = 0;
 }
 
-LIGHT const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip)
+LIGHT const void *jit_lookup_jump(struct jit_cpu *cpu, uint64_t rip, unsigned slot)
 {
+    bed.asked_slot = slot;
+    cpu->rip_base = rip & ~4095ull;
     cpu->s.rip = rip;
     return bed.thunks.leave_lookup;
 }
@@ -108,7 +111,7 @@ LIGHT const void *jit_chain(struct jit_cpu *cpu, const uint8_t *stub_ret)
 {
     for (unsigned i = 0; i < bed.hc.nexits; i++)
         if (bed.hc.code + bed.hc.exits[i].stub_off + 5 == stub_ret) {
-            cpu->s.rip = bed.hc.exits[i].target;
+            cpu->s.rip = bed.hc.exits[i].target + (bed.hc.exits[i].relative ? cpu->rip_base : 0);
             bed.chained++;
         }
     return bed.thunks.leave_lookup;
@@ -192,15 +195,30 @@ static uint64_t rnd64(void)
 
 static struct ir_op *emit(struct gen *g, enum ir_opcode opcode, unsigned width) { return ir_emit(&g->r, opcode, width); }
 
+/* An address that was RIP's neighbour when the region was translated. */
+static struct ir_arg rip_arg(uint64_t rip)
+{
+    return bed.relative ? ir_p((int64_t)(rip - (RIP & ~4095u))) : ir_i((int64_t)rip);
+}
+
 static void insn(struct gen *g)
 {
     struct ir_op *op = emit(g, IR_INSN, 0);
-    op->a = ir_i((int64_t)g->rip);
+    op->a = rip_arg(g->rip);
     op->b = ir_i(3);
     g->rip += 3;
 }
 
 static struct ir_arg any_g(void) { return ir_g(rnd(16)); }
+
+/* P where it may stand. */
+static struct ir_arg or_p(struct ir_arg a)
+{
+    static const int64_t far[] = { INT32_MAX, INT32_MIN, (int64_t)INT32_MAX + 4096, (int64_t)INT32_MIN - 4096, IR_P_MAX, -IR_P_MAX };
+    if (!bed.relative || !chance(25))
+        return a;
+    return ir_p(chance(20) ? far[rnd(G_N_ELEMENTS(far))] : chance(50) ? (int64_t)rnd(8192) : (int32_t)rnd64());
+}
 
 /* A temp that holds something, or a register, or a constant. */
 static struct ir_arg any_src(struct gen *g, bool imm)
@@ -211,7 +229,7 @@ static struct ir_arg any_src(struct gen *g, bool imm)
         unsigned t = ir_new_temp(&g->r);
         struct ir_op *op = emit(g, IR_MOV, 8);
         op->dst = ir_t(t);
-        op->a = chance(50) ? any_g() : ir_i((int64_t)rnd64());
+        op->a = or_p(chance(50) ? any_g() : ir_i((int64_t)rnd64()));
         return ir_t(t);
     }
     return any_g();
@@ -269,9 +287,13 @@ static struct ir_mem any_mem(struct gen *g, unsigned size)
         }
         struct ir_op *op = emit(g, IR_MOV, 8);
         op->dst = base;
-        op->a = ir_i((int64_t)(gva - rest - (uint64_t)(int64_t)disp));
+        int64_t v = (int64_t)(gva - rest - (uint64_t)(int64_t)disp), p = (int64_t)((uint64_t)v - bed.base);
+        op->a = bed.relative && p >= -IR_P_MAX && p <= IR_P_MAX ? ir_p(p) : ir_i(v);
         m.base = base;
         m.disp = disp;
+    } else if (bed.relative && chance(70)) {
+        m.base = ir_p(chance(50) ? 0 : (int16_t)rnd64());
+        m.disp = (int64_t)(gva - bed.base) - m.base.imm;
     } else {
         m.disp = (int64_t)gva;
     }
@@ -478,14 +500,14 @@ static void gen_move(struct gen *g)
         op = emit(g, IR_MOV, w);
         op->mem = m;
         op->dst = form ? ir_m() : dst;
-        op->a = form ? src : ir_m();
+        op->a = form ? or_p(src) : ir_m();
         if (form && op->a.kind == IR_I && w == 8)
             op->a.imm = (int32_t)op->a.imm;
         break;
     case 2:
         op = emit(g, IR_MOV, w);
         op->dst = dst;
-        op->a = src;
+        op->a = or_p(src);
         break;
     case 3: case 4:
         w = wide_width();
@@ -589,9 +611,9 @@ static void gen_call(struct gen *g)
     struct ir_op *op = emit(g, IR_CALL, widths[2 + rnd(2)]);
     op->fn = writes ? helper : helper_reads;
     op->cflags = writes ? IR_CALL_WRITES_G : 0;
-    op->a = a;
-    op->b = b;
-    op->c = c;
+    op->a = or_p(a);
+    op->b = or_p(b);
+    op->c = or_p(c);
     if (chance(70))
         op->dst = d;
 }
@@ -603,7 +625,7 @@ static void gen_state(struct gen *g)
     if (a.kind == IR_I)
         a.imm = (int32_t)a.imm;
     struct ir_op *op = emit(g, IR_STS, w);
-    op->a = a;
+    op->a = or_p(a);
     op->b = ir_i((int64_t)offsetof(struct jit_cpu, s.star));
     op = emit(g, IR_LDS, 8);
     op->swidth = (uint8_t)any_width();
@@ -703,7 +725,7 @@ static void (*const generators[])(struct gen *) = {
 
 static void irq_check(struct gen *g)
 {
-    emit(g, IR_IRQ_CHECK, 0)->a = ir_i((int64_t)g->rip);
+    emit(g, IR_IRQ_CHECK, 0)->a = rip_arg(g->rip);
 }
 
 static void generate(struct gen *g, struct ir_op *ops)
@@ -713,6 +735,10 @@ static void generate(struct gen *g, struct ir_op *ops)
     g->r = (struct ir_region){ .ops = ops, .rip = RIP, .mode = JIT_MODE_CODE64 | JIT_MODE_FLAT | JIT_MODE_PE | JIT_MODE_LMA,
                                .guest_bytes = 64 };
     g->rip = RIP;
+    bed.relative = chance(50);
+    bed.base = (uint32_t)g_test_rand_int() & ~4095u;
+    if (bed.relative)
+        g->r.mode |= 3 << 2; /* CPL 3 */
     irq_check(g);
     for (unsigned i = 0; i < n; i++) {
         insn(g);
@@ -765,15 +791,15 @@ static void generate(struct gen *g, struct ir_op *ops)
     } else if (kind == 3) {
         struct ir_op *op = emit(g, IR_EXIT_LOOP, 0);
         op->a = ir_i(JIT_LEAVE_HALT);
-        op->b = ir_i((int64_t)g->rip);
+        op->b = rip_arg(g->rip);
     } else {
-        emit(g, IR_EXIT_JMP, 0)->a = ir_i(kind == 1 ? RIP + 0x40 : 0x7654321000);
+        emit(g, IR_EXIT_JMP, 0)->a = kind == 1 ? rip_arg(RIP + 0x40) : or_p(ir_i(0x7654321000));
     }
     for (unsigned i = 0; i < nstubs; i++) {
         if (i && stubs[i] == stubs[i - 1])
             continue;
         emit(g, IR_LABEL, 0)->a = ir_i(stubs[i]);
-        emit(g, IR_EXIT_JMP, 0)->a = ir_i(chance(70) ? RIP + 0x80 + i : 0x1234567000 + i);
+        emit(g, IR_EXIT_JMP, 0)->a = chance(70) ? rip_arg(RIP + 0x80 + i) : or_p(ir_i(0x1234567000 + i));
     }
 }
 
@@ -802,6 +828,7 @@ static void put_back(const struct snapshot *s)
     memcpy(bed.cpu->vec, s->vec, sizeof(s->vec));
     memcpy(bed.mem, s->mem, MEM_SIZE);
     bed.cpu->bounce_desc = 0;
+    bed.cpu->rip_base = bed.base;
     tlb_reset(bed.cpu);
 }
 
@@ -914,6 +941,7 @@ static struct ir_op directed_ops[IR_MAX_OPS];
 static void start_region(struct gen *g, uint64_t rip)
 {
     memset(g, 0, sizeof(*g));
+    bed.relative = false;
     g->r = (struct ir_region){ .ops = directed_ops, .rip = rip, .mode = JIT_MODE_CODE64 | JIT_MODE_FLAT, .guest_bytes = 64 };
     g->rip = rip;
 }
@@ -1061,6 +1089,59 @@ static void test_exits(void)
     g_assert_cmphex(cpu->s.rip, ==, RIP + 0x40);
 }
 
+/* The same code at two addresses: chained in its page, through the jump cache out of it, rip_base right when it gets there. */
+static void test_moving(void)
+{
+    static const uint64_t bases[] = { 0x400000, 0x7f1234567000, 0x5555000 };
+    static const struct { uint8_t op; int64_t to; } cases[] = {
+        { IR_EXIT_JMP, 0x40 }, { IR_EXIT_JMP, 0x1040 }, { IR_EXIT_JMP, -0x123456 }, { IR_EXIT_JMP, 0x80001000 }, { IR_EXIT_IND, 0x2345 },
+        { IR_EXIT_LOOP, 0x107 } };
+    setup();
+    struct jit_cpu *cpu = bed.cpu;
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct gen g;
+        start_region(&g, RIP);
+        g.r.mode |= 3 << 2;
+        bed.relative = true;
+        insn(&g);
+        if (cases[i].op == IR_EXIT_IND)
+            emit3(&g, IR_MOV, 8, ir_g(X86_R12), ir_p(cases[i].to), ir_none());
+        struct ir_op *op = emit(&g, cases[i].op, 8);
+        op->a = cases[i].op == IR_EXIT_IND ? ir_g(X86_R12) : ir_p(cases[i].to);
+        if (cases[i].op == IR_EXIT_LOOP) {
+            op->a = ir_i(JIT_LEAVE_LOOKUP);
+            op->b = ir_p(cases[i].to);
+        }
+        for (unsigned k = 0; k < G_N_ELEMENTS(bases); k++) {
+            uint64_t target = bases[k] + (uint64_t)cases[i].to;
+            cpu->rip_base = bases[k];
+            bed.asked_slot = JIT_JUMPS;
+            g_assert_cmpint(native(&g.r), ==, JIT_LEAVE_LOOKUP);
+            g_assert_cmphex(cpu->s.rip, ==, target);
+            g_assert_cmpuint(bed.hc.nexits, ==, cases[i].to == 0x40);
+            if (bed.hc.nexits || cases[i].op == IR_EXIT_LOOP)
+                continue;
+            unsigned slot = bed.asked_slot < JIT_JUMPS ? bed.asked_slot : jit_jump_index(target);
+            cpu->jumps[slot] = (struct jit_jump){ .key = target ^ cpu->jump_key, .code = other_region(0x999000, 77) };
+            cpu->rip_base = bases[k];
+            g_assert_cmpint(native(&g.r), ==, JIT_LEAVE_HALT);
+            g_assert_cmphex(cpu->rip_base, ==, target & ~4095ull);
+            cpu->rip_base = bases[k] ^ 0x10000; /* elsewhere the slot is not its */
+            g_assert_cmpint(native(&g.r), ==, JIT_LEAVE_LOOKUP);
+            g_assert_cmphex(cpu->s.rip, ==, (bases[k] ^ 0x10000) + (uint64_t)cases[i].to);
+            cpu->jumps[slot].key = 0;
+        }
+    }
+    uint8_t *via = bed.code + (1 << 18);
+    for (unsigned relative = 0; relative < 2; relative++) {
+        g_assert_cmpuint(host_make_jump(via, 256, &bed.thunks, 0x678, relative), >, 0);
+        cpu->rip_base = bases[1];
+        g_assert_cmpint(bed.thunks.enter(cpu, via), ==, JIT_LEAVE_LOOKUP);
+        g_assert_cmphex(cpu->s.rip, ==, (relative ? bases[1] : 0) + 0x678);
+    }
+    bed.relative = false;
+}
+
 static struct ir_op *x87(struct gen *g, uint8_t opcode, uint8_t reg, uint8_t rm)
 {
     struct ir_op *op = emit(g, IR_HOST, 0);
@@ -1171,6 +1252,7 @@ int main(int argc, char **argv)
     g_test_add_func("/jit/host/generated code agrees with the interpreter", test_random);
     g_test_add_func("/jit/host/loops are interrupted with the right state", test_loop);
     g_test_add_func("/jit/host/exits find their targets", test_exits);
+    g_test_add_func("/jit/host/code that moves", test_moving);
     g_test_add_func("/jit/host/x87", test_x87);
     g_test_add_func("/jit/host/host faults become exceptions", test_host_fault);
     g_test_add_func("/jit/host/heavy calls keep the vectors", test_heavy);

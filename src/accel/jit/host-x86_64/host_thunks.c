@@ -237,13 +237,17 @@ static void make_chain(struct host_emit *e)
     jmp_reg(e, RAX);
 }
 
-/* Jumped to: rax = guest rip. */
-static void make_lookup_miss(struct host_emit *e)
+/* Jumped to: rax = guest rip, r14d = slot if `at`. */
+static void make_lookup_miss(struct host_emit *e, bool at)
 {
     spill(e, 0);
     host_store(e, 8, host_m(RSP, OFF(s.rip)), RAX);
     host_mov_rr(e, 8, RDI, RSP);
     host_mov_rr(e, 8, RSI, RAX);
+    if (at)
+        host_mov_rr(e, 4, RDX, R14);
+    else
+        host_mov_ri(e, RDX, JIT_JUMPS);
     host_u8(e, 0x6a); /* push 0 */
     host_u8(e, 0);
     host_alu_imm(e, 8, 5, host_r(RSP), 8, 0);
@@ -268,12 +272,8 @@ static void make_leave_with(struct host_emit *e, enum jit_leave why, const void 
     host_jmp_abs(e, leave);
 }
 
-/* Jumped to with s.rip set and the mode perhaps new. */
-static void make_state(struct host_emit *e, const struct host_thunks *t)
+uint32_t host_lookup_r14(struct host_emit *e, bool based)
 {
-    host_alu_imm(e, 4, 7, host_m(RSP, OFF(attention)), 0, 0);
-    uint32_t attention = host_jcc(e, 5);
-    host_load(e, 8, R14, host_m(RSP, OFF(s.rip)));
     host_op(e, 4, 0x69, RAX, host_r(R14), 0); /* as jit_jump_index */
     host_u32(e, 0x9e3779b1u);
     host_op(e, 4, 0xc1, 5, host_r(RAX), 0);
@@ -283,7 +283,37 @@ static void make_state(struct host_emit *e, const struct host_thunks *t)
     host_op(e, 8, 0x33, R15, host_m(RSP, OFF(jump_key)), 0);
     host_op(e, 8, 0x3b, R15, host_mx(RSP, RAX, 0, OFF(jumps)), 0);
     uint32_t miss = host_jcc(e, 5);
+    if (based) {
+        host_alu_imm(e, 8, 4, host_r(R14), -4096, 0);
+        host_store(e, 8, host_m(RSP, OFF(rip_base)), R14);
+    }
     host_op(e, 4, 0xff, 4, host_mx(RSP, RAX, 0, OFF(jumps) + 8), 0);
+    return miss;
+}
+
+size_t host_make_jump(uint8_t *buf, size_t size, const struct host_thunks *th, uint64_t target, bool relative)
+{
+    struct host_emit e = { .start = buf, .p = buf, .end = buf + size };
+    if (relative) {
+        host_load(&e, 8, R14, host_m(RSP, OFF(rip_base)));
+        host_add_keep(&e, 8, R14, (int64_t)target);
+    } else {
+        host_mov_ri(&e, R14, target);
+    }
+    uint32_t miss = host_lookup_r14(&e, relative);
+    host_fix(&e, miss, host_off(&e));
+    host_mov_rr(&e, 8, RAX, R14);
+    host_jmp_abs(&e, th->lookup_miss);
+    return e.overflow ? 0 : (size_t)(e.p - buf);
+}
+
+/* Jumped to with s.rip set and the mode perhaps new. */
+static void make_state(struct host_emit *e, const struct host_thunks *t)
+{
+    host_alu_imm(e, 4, 7, host_m(RSP, OFF(attention)), 0, 0);
+    uint32_t attention = host_jcc(e, 5);
+    host_load(e, 8, R14, host_m(RSP, OFF(s.rip)));
+    uint32_t miss = host_lookup_r14(e, true);
     host_fix(e, miss, host_off(e));
     host_mov_rr(e, 8, RAX, R14);
     host_jmp_abs(e, t->lookup_miss);
@@ -330,7 +360,9 @@ bool host_make_thunks(uint8_t *buf, size_t size, struct host_thunks *ret_thunks)
     t.leave_attention = here(&e);
     make_leave_with(&e, JIT_LEAVE_ATTENTION, t.leave);
     t.lookup_miss = here(&e);
-    make_lookup_miss(&e);
+    make_lookup_miss(&e, false);
+    t.lookup_miss_at = here(&e);
+    make_lookup_miss(&e, true);
     t.state = here(&e);
     make_state(&e, &t);
     t.call = here(&e);

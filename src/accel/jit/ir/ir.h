@@ -11,7 +11,13 @@
  *         zero-extends to 64; width 8 replaces. (What x86 wants, and ARM never uses 1 or 2.)
  *   T(n)  temporary, 64 bits, lives inside the region, not across LABELs. Any write zero-extends.
  *   I     constant, sign-extended to 64 bits, truncated to the width of the operation.
+ *   P     jit_cpu.rip_base + constant: an address that moves with the code (see below).
  *   M     the memory operand of the operation (at most one in each), a guest virtual address; see ir_mem.
+ *
+ * Code that moves. In modes where jit_mode_relative() holds a region serves every linear address at which its physical page is
+ * mapped. It then embeds no address of itself: what depends on rip is P, where rip_base is the linear address of the page
+ * that holds the region's first instruction, wherever that is now. P may stand as: the source of MOV and STS, the base of an
+ * address, an argument of CALL, the target of IRQ_CHECK, EXIT_JMP, EXIT_IND, EXIT_LOOP and the address of INSN.
  *
  * Flags. Arithmetic flags (CF PF AF ZF SF OF, as X86_FL_*) are one implicit value. `fdef` are the flags an
  * operation writes, `fuse` those it reads, as x86 defines them for that operation. The optimiser computes
@@ -36,13 +42,14 @@ struct jit_cpu;
 #define IR_MAX_OPS 2048
 #define IR_MAX_TEMPS 256
 #define IR_MAX_LABELS 128
+#define IR_P_MAX ((int64_t)1 << 32)
 
-enum ir_kind { IR_NONE, IR_G, IR_T, IR_I, IR_M };
+enum ir_kind { IR_NONE, IR_G, IR_T, IR_I, IR_M, IR_P };
 
 struct ir_arg {
     uint8_t kind;
     uint8_t n;   /* register or temporary number */
-    int64_t imm; /* IR_I */
+    int64_t imm; /* IR_I, IR_P: there within IR_P_MAX of 0 */
 };
 
 /* Address of a memory operand: segment base + (base + (index << scale) + disp) truncated to `abits`.
@@ -50,7 +57,7 @@ struct ir_arg {
  * the linear sum is again truncated to 32 bits. */
 #define IR_SEG_NONE 0xff
 struct ir_mem {
-    struct ir_arg base, index; /* IR_NONE, IR_G or IR_T */
+    struct ir_arg base, index; /* IR_NONE, IR_G or IR_T; base also IR_P */
     int64_t disp;
     uint8_t scale;  /* 0..3 */
     uint8_t abits;  /* 16, 32 or 64 */
@@ -65,13 +72,13 @@ enum ir_cond { /* x86's own numbering: Jcc opcode low nibble */
 
 enum ir_opcode {
     /* --- structure --- */
-    IR_INSN,      /* start of a guest instruction: a = I(rip), b = I(length in bytes) */
+    IR_INSN,      /* start of a guest instruction: a = I(rip) or P, b = I(length in bytes) */
     IR_LABEL,     /* a = I(label) */
     IR_BR,        /* a = I(label) */
     IR_BRCC,      /* if flags satisfy cond: a = I(label). fuse set */
     IR_BRZ,       /* if (a truncated to width) == 0: b = I(label) */
     IR_BRNZ,
-    IR_IRQ_CHECK, /* if jit_cpu.attention != 0: leave with rip = a (I), flags in memory. The front end puts one
+    IR_IRQ_CHECK, /* if jit_cpu.attention != 0: leave with rip = a (I, P), flags in memory. The front end puts one
                      at the top of each region and before each backward branch inside it */
     /* --- moves: dst = ... at `width`; dst or a may be M (load, store) --- */
     IR_MOV,
@@ -112,11 +119,11 @@ enum ir_opcode {
     IR_CALL,      /* dst (optional G/T) = fn(cpu, args 0..2 = a, b, c); see IR_CALL_* in `cflags` */
     IR_FENCE,     /* full memory barrier */
     /* --- leaving. All guest state is in its place, flags (if flive) in memory --- */
-    IR_EXIT_JMP,  /* to guest rip a = I: chained. cflags: IR_EXIT_* */
+    IR_EXIT_JMP,  /* to guest rip a = I or P: chained. cflags: IR_EXIT_* */
     IR_EXIT_IND,  /* to guest rip a (G/T): looked up inline. cflags: IR_EXIT_* */
     IR_EXIT_STATE,/* to whatever jit_cpu.s.rip and the mode say now (after a CALL that changed them): looked
                      up again with the new mode, interrupts checked */
-    IR_EXIT_LOOP, /* back to the run loop: a = I(enum jit_leave), s.rip = b (I or T) */
+    IR_EXIT_LOOP, /* back to the run loop: a = I(enum jit_leave), s.rip = b (I, P or T) */
     IR_NOPCODES
 };
 
@@ -125,7 +132,7 @@ enum ir_opcode {
 #define IR_CALL_NORETURN  0x02 /* it never comes back (raises an exception) */
 #define IR_CALL_PURE      0x04 /* touches no guest register and cannot fault: no spill needed */
 /* cflags of the exits: prediction hints, free to ignore */
-#define IR_EXIT_CALLHINT  0x10 /* this is a call; the return address is in c = I(rip) */
+#define IR_EXIT_CALLHINT  0x10 /* this is a call; the return address is in c = I(rip) or P */
 #define IR_EXIT_RETHINT   0x20 /* this is a return */
 
 /* A guest instruction that the host executes itself. Guest vector register n is host vector register n
@@ -177,7 +184,7 @@ struct ir_op {
 struct ir_region {
     struct ir_op *ops; /* IR_MAX_OPS of them, owned by the translator context */
     unsigned nops, ntemps, nlabels;
-    uint64_t rip;       /* guest virtual address of the first instruction */
+    uint64_t rip;       /* guest virtual address of the first instruction; with P: one of those it may have */
     uint32_t mode;      /* jit_mode it was translated for */
     uint16_t exit_flags_live; /* flags that a successor may read; X86_FL_ARITH when not known */
     unsigned ninsns;
@@ -190,8 +197,15 @@ struct ir_region {
 static inline struct ir_arg ir_g(unsigned n) { return (struct ir_arg){ .kind = IR_G, .n = (uint8_t)n }; }
 static inline struct ir_arg ir_t(unsigned n) { return (struct ir_arg){ .kind = IR_T, .n = (uint8_t)n }; }
 static inline struct ir_arg ir_i(int64_t v) { return (struct ir_arg){ .kind = IR_I, .imm = v }; }
+static inline struct ir_arg ir_p(int64_t v) { return (struct ir_arg){ .kind = IR_P, .imm = v }; }
 static inline struct ir_arg ir_m(void) { return (struct ir_arg){ .kind = IR_M }; }
 static inline struct ir_arg ir_none(void) { return (struct ir_arg){ .kind = IR_NONE }; }
+
+/* Distance of an address (I or P) from the region's first instruction. */
+static inline uint64_t ir_rip_offset(const struct ir_region *r, const struct ir_arg *a)
+{
+    return (uint64_t)a->imm - (a->kind == IR_P ? r->rip & 0xfff : r->rip);
+}
 
 /* Appends a zeroed op and returns it; the caller fills it in. When the region is full it returns a scratch op
  * and sets nops past IR_MAX_OPS: the front end checks room before each guest instruction (64 ops suffice). */

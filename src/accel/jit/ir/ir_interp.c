@@ -72,6 +72,7 @@ static uint64_t value(const struct interp *x, const struct ir_arg *a)
     case IR_G: return x->cpu->s.gpr[a->n & 15];
     case IR_T: return x->t[a->n];
     case IR_I: return (uint64_t)a->imm;
+    case IR_P: return x->cpu->rip_base + (uint64_t)a->imm;
     default: return 0;
     }
 }
@@ -557,7 +558,7 @@ static void do_other(struct interp *x, const struct ir_op *op)
     case IR_HOST: do_host(x, op); break;
     case IR_CALL: do_call(x, op); break;
     case IR_FENCE: __atomic_thread_fence(__ATOMIC_SEQ_CST); break;
-    case IR_INSN: cpu->s.rip = (uint64_t)op->a.imm; break;
+    case IR_INSN: cpu->s.rip = value(x, &op->a); break;
     case IR_LABEL: break;
     default: do_compute(x, op); break;
     }
@@ -578,7 +579,7 @@ static int step(struct interp *x, unsigned i)
     case IR_IRQ_CHECK:
         if (!atomic_load_explicit(&cpu->attention, memory_order_relaxed))
             return (int)i + 1;
-        cpu->s.rip = (uint64_t)op->a.imm;
+        cpu->s.rip = value(x, &op->a);
         return -1 - JIT_LEAVE_ATTENTION;
     case IR_EXIT_JMP: case IR_EXIT_IND:
         cpu->s.rip = value(x, &op->a);

@@ -126,6 +126,12 @@ static unsigned read_width(const struct ir_op *op, unsigned which)
     return op->width;
 }
 
+/* Of the operations that read plainly: those where P may stand. */
+static bool takes_p(const struct ir_op *op)
+{
+    return op->opcode == IR_CALL || op->opcode == IR_EXIT_IND || ((op->opcode == IR_MOV || op->opcode == IR_STS) && op->width == 8);
+}
+
 static void substitute(const struct values *v, const struct ir_op *op, struct ir_arg *a, unsigned which)
 {
     if (a->kind != IR_T || !reads_plainly(op, which))
@@ -133,6 +139,9 @@ static void substitute(const struct values *v, const struct ir_op *op, struct ir
     const struct value *k = &v->v[a->n];
     if (k->arg.kind == IR_I) {
         if (k->arg.imm == (int32_t)k->arg.imm || op->opcode == IR_MOV || op->opcode == IR_CALL || op->opcode == IR_EXIT_IND)
+            *a = k->arg;
+    } else if (k->arg.kind == IR_P) {
+        if (takes_p(op))
             *a = k->arg;
     } else if ((k->arg.kind == IR_G || k->arg.kind == IR_T) && read_width(op, which) <= k->width) {
         *a = k->arg;
@@ -149,6 +158,9 @@ static void substitute_mem(const struct values *v, struct ir_mem *m)
         if (k->arg.kind == IR_I) {
             m->disp = (int64_t)((uint64_t)m->disp + ((uint64_t)k->arg.imm << (i ? m->scale : 0)));
             *args[i] = ir_none();
+        } else if (k->arg.kind == IR_P) {
+            if (i == 0)
+                *args[i] = k->arg;
         } else if ((k->arg.kind == IR_G || k->arg.kind == IR_T) &&
                    (k->width == 8 || (m->abits <= 32 && k->width == 4)) &&
                    !(i == 1 && k->arg.kind == IR_G && k->arg.n == X86_RSP && m->scale)) {
@@ -172,7 +184,7 @@ static void propagate(struct ir_region *r)
         substitute(&v, op, &op->a, 0);
         substitute(&v, op, &op->b, 1);
         substitute(&v, op, &op->c, 2);
-        if (op->opcode == IR_EXIT_IND && op->a.kind == IR_I)
+        if (op->opcode == IR_EXIT_IND && (op->a.kind == IR_I || op->a.kind == IR_P))
             op->opcode = IR_EXIT_JMP;
         forget_written(&v, op);
         if (op->opcode != IR_MOV || op->dst.kind != IR_T)
@@ -180,6 +192,8 @@ static void propagate(struct ir_region *r)
         if (op->a.kind == IR_I) {
             uint64_t mask = op->width == 8 ? UINT64_MAX : ((uint64_t)1 << (8 * op->width)) - 1;
             v.v[op->dst.n] = (struct value){ ir_i((int64_t)((uint64_t)op->a.imm & mask)), 8 };
+        } else if (op->a.kind == IR_P && op->width == 8) {
+            v.v[op->dst.n] = (struct value){ op->a, 8 };
         } else if ((op->a.kind == IR_G || op->a.kind == IR_T) && !(op->a.kind == IR_T && op->a.n == op->dst.n)) {
             v.v[op->dst.n] = (struct value){ op->a, op->width };
         }

@@ -56,6 +56,7 @@ static void print_arg(GString *s, const struct ir_op *op, const struct ir_arg *a
     case IR_T: g_string_append_printf(s, "t%u", a->n); break;
     case IR_I: g_string_append_printf(s, "0x%" G_GINT64_MODIFIER "x", (guint64)a->imm); break;
     case IR_M: print_mem(s, op); break;
+    case IR_P: g_string_append_printf(s, "page%+" G_GINT64_MODIFIER "d", (gint64)a->imm); break;
     default: g_string_append_c(s, '_'); break;
     }
 }

@@ -48,6 +48,25 @@ static void test_dead_flags(void)
     g_assert_cmphex(ops[0].flive, ==, 0);
 }
 
+/* An address of the code itself goes where P may stand, and nowhere else. */
+static void test_moving(void)
+{
+    struct ir_region r = region();
+    op3(&r, IR_MOV, 8, ir_t(ir_new_temp(&r)), ir_p(0x123), ir_none());
+    op3(&r, IR_ADD, 8, ir_g(1), ir_g(1), ir_t(0));
+    op3(&r, IR_MOV, 8, ir_g(2), ir_m(), ir_none())->mem = (struct ir_mem){ .base = ir_t(0), .disp = 4, .abits = 64, .seg = IR_SEG_NONE };
+    op3(&r, IR_MOV, 4, ir_g(3), ir_t(0), ir_none());
+    op3(&r, IR_EXIT_IND, 8, ir_none(), ir_t(0), ir_none());
+    ir_optimise(&r);
+    g_assert_cmpint(ops[1].b.kind, ==, IR_T);
+    g_assert_cmpint(ops[2].mem.base.kind, ==, IR_P);
+    g_assert_cmpint(ops[2].mem.base.imm, ==, 0x123);
+    g_assert_cmpint(ops[3].a.kind, ==, IR_T);
+    g_assert_cmpint(ops[4].opcode, ==, IR_EXIT_JMP);
+    g_assert_cmpint(ops[4].a.kind, ==, IR_P);
+    g_assert_cmpint((gint64)ir_rip_offset(&r, &ops[4].a), ==, 0x123);
+}
+
 /* Flags read around a loop's back edge are live at its end. */
 static void test_loop_flags(void)
 {
@@ -123,6 +142,7 @@ static void test_full(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/jit/ir/code that moves", test_moving);
     g_test_add_func("/jit/ir/dead flags", test_dead_flags);
     g_test_add_func("/jit/ir/flags around a loop", test_loop_flags);
     g_test_add_func("/jit/ir/copies and constants vanish", test_copies);
