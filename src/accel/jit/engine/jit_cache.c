@@ -159,7 +159,7 @@ static struct jit_region *translate(struct jit_cpu *cpu, uint64_t rip, uint64_t 
         return NULL;
     }
     mark_page(m, gpa & ~0xfffull);
-    unsigned max_insns = cpu->mode & JIT_MODE_SINGLE ? 1 : MAX_INSNS;
+    unsigned max_insns = (cpu->mode & JIT_MODE_SINGLE) || !jit_slot_of(m, gpa) ? 1 : MAX_INSNS;
     for (;;) {
         ir->rip = rip;
         ir->mode = cpu->mode;
@@ -181,8 +181,8 @@ static struct jit_region *translate(struct jit_cpu *cpu, uint64_t rip, uint64_t 
     }
     if ((linear & 0xfff) + ir->guest_bytes <= 0x1000)
         page2 = JIT_NO_PAGE;
-    else if (page2 == JIT_NO_PAGE)
-        keep = false; /* it depends on what is not there: true of this address only */
+    else if (page2 == JIT_NO_PAGE || !jit_slot_of(m, page2))
+        keep = false; /* it depends on what is not there (true of this address only), or on a device's bytes */
     if (log_on(LOG_IR)) {
         g_autofree char *text = ir_print(ir);
         log_write(LOG_IR, "region %" G_GINT64_MODIFIER "x mode %x\n%s", rip, cpu->mode, text);
@@ -258,6 +258,33 @@ static struct jit_region *translate(struct jit_cpu *cpu, uint64_t rip, uint64_t 
     return r;
 }
 
+#define MAX_INSN_BYTES 15
+
+static void read_device_code(struct jit_cpu *cpu, unsigned i, uint64_t gpa, unsigned size)
+{
+    struct jit_vcpu *v = cpu->vcpu;
+    struct jit_machine *m = cpu->machine;
+    v->device_code[i].gpa = gpa & ~0xfffull;
+    v->device_code[i].valid = true;
+    for (unsigned at = 0; at < size; at++)
+        v->device_code[i].page[(gpa & 0xfff) + at] = (uint8_t)m->bus.mmio_read(m->bus_opaque, cpu->index, gpa + at, 1);
+}
+
+/* The bus may not be called under the lock: a device that writes RAM takes it while it holds its own. */
+static void fetch_device_code(struct jit_cpu *cpu, uint64_t linear, uint64_t gpa)
+{
+    struct jit_machine *m = cpu->machine;
+    unsigned left = 0x1000 - (unsigned)(gpa & 0xfff);
+    uint64_t next;
+    uint32_t error;
+    bool global;
+    cpu->vcpu->device_code[0].valid = cpu->vcpu->device_code[1].valid = false;
+    if (!jit_slot_of(m, gpa))
+        read_device_code(cpu, 0, gpa, MIN(left, MAX_INSN_BYTES));
+    if (left < MAX_INSN_BYTES && jit_code_gpa(cpu, linear + left, &next, &global, &error) && !jit_slot_of(m, next))
+        read_device_code(cpu, 1, next, MAX_INSN_BYTES - left);
+}
+
 struct jit_region *jit_cache_get(struct jit_cpu *cpu, uint64_t rip, enum jit_leave *ret_leave)
 {
     struct jit_machine *m = cpu->machine;
@@ -278,6 +305,8 @@ struct jit_region *jit_cache_get(struct jit_cpu *cpu, uint64_t rip, enum jit_lea
     struct jit_region *r = keep ? jit_cache_find(cpu, rip, gpa) : NULL;
     if (r)
         return r;
+    if (!jit_slot_of(m, gpa) || (gpa & 0xfff) > 0x1000 - MAX_INSN_BYTES)
+        fetch_device_code(cpu, linear, gpa);
     g_mutex_lock(&m->lock);
     r = keep ? jit_cache_find(cpu, rip, gpa) : NULL;
     if (!r)
@@ -489,9 +518,9 @@ const uint8_t *jit_fetch_page(struct jit_cpu *cpu, uint64_t gva, uint32_t *ret_e
     const struct jit_slot *s = jit_slot_of(m, gpa);
     if (s)
         return s->host + (gpa - s->gpa);
-    for (unsigned i = 0; i < 4096; i += 8) {
-        uint64_t v = m->bus.mmio_read(m->bus_opaque, cpu->index, gpa + i, 8);
-        memcpy(cpu->vcpu->fetch_page + i, &v, 8);
-    }
-    return cpu->vcpu->fetch_page;
+    for (unsigned i = 0; i < 2; i++)
+        if (cpu->vcpu->device_code[i].valid && cpu->vcpu->device_code[i].gpa == gpa)
+            return cpu->vcpu->device_code[i].page;
+    *ret_error = X86_WALK_NONCANONICAL; /* only asked for beyond the first instruction: the region ends there */
+    return NULL;
 }

@@ -108,7 +108,9 @@ struct jit_vcpu {
     unsigned nfilled[JIT_NMMU]; uint16_t filled[JIT_NMMU][JIT_FILL_LOG];
     sigjmp_buf outside;       /* where jit_raise and jit_leave go when no generated code runs, */
     int outside_why;          /* with this enum jit_leave */
-    uint8_t fetch_page[4096]; /* code in MMIO */
+    /* Code that is not in RAM: the bytes an instruction may have, read before the lock is taken, each at its place in an otherwise
+     * empty page. [0]: from the address to execute; [1]: from the start of the next page. */
+    struct { uint64_t gpa; bool valid; uint8_t page[4096]; } device_code[2];
     bool isolated;
     char *error;
     uint64_t leaves[16], tlb_fills, lookups, slow_lookups;
