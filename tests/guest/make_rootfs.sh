@@ -28,13 +28,13 @@ echo "guest: installing Debian 12 packages into a directory (about a minute) ...
 # One file system tree in a tar file; in a user namespace where we are not root.
 mode=root
 if [ "$(id -u)" != 0 ]; then
-    mode=unshare
     missing=
     command -v newuidmap >/dev/null || missing="the package uidmap (apt-get install uidmap)"
     [ -n "$missing" ] || grep -q "^\($(id -un)\|$(id -u)\):" /etc/subuid 2>/dev/null ||
         missing="a range of user ids in /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un))"
     [ -n "$missing" ] || unshare -U true 2>/dev/null ||
-        missing="user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0)"
+        missing="user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0; a chroot has none)"
+    mode=unshare
     if [ -n "$missing" ]; then
         echo "make_rootfs.sh: to make the guest's files as an ordinary user this host lacks: $missing; or run it as root" >&2
         exit 1
