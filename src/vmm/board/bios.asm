@@ -14,6 +14,16 @@ e820_table: dw 0            ; offset, 20 bytes each
 ext_kib:    dw 0            ; memory above 1 MiB in KiB, up to 63 MiB (INT 15h 88h)
 e801_low:   dw 0            ; KiB between 1 and 16 MiB
 e801_high:  dw 0            ; 64 KiB blocks above 16 MiB
+    dw restart              ; where the reset vector F000:FFF0 leads
+
+restart:                    ; a kernel that restarts "through the BIOS" comes here: the reset register does it
+    mov dx, 0xcf9
+    mov al, 0x06
+    out dx, al
+.wait:
+    cli
+    hlt
+    jmp .wait
 
 ignore:
     iret

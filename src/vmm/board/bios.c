@@ -13,7 +13,7 @@
 
 /* Words at the start of bios.asm. */
 enum { W_MASTER, W_SLAVE, W_IGNORE, W_INT10, W_INT11, W_INT12, W_INT13, W_INT15, W_INT16, W_INT1A, W_E820_COUNT, W_E820_TABLE, W_EXT_KIB,
-       W_E801_LOW, W_E801_HIGH, W_COUNT };
+       W_E801_LOW, W_E801_HIGH, W_RESTART };
 
 static void fill_vectors(uint8_t ivt[1024], const uint8_t *code)
 {
@@ -53,7 +53,11 @@ void bios_install(struct machine *m, const struct e820_entry *e820, unsigned n, 
     put16(bda + 0x0e, CHIPSET_EBDA >> 4);
     put16(bda + 0x10, 0x0222);
     put16(bda + 0x13, 639);
+    /* The last 16 bytes below 1 MiB: a far jump, the BIOS's date, the model (FCh: PC AT). */
+    uint8_t reset[16] = { 0xea, 0, 0, 0, 0, '0', '1', '/', '0', '1', '/', '2', '6', 0, 0xfc };
+    put16(reset + 1, get16(image + W_RESTART * 2));
+    put16(reset + 3, SEGMENT);
     if (!guest_memory_write(m->memory, CHIPSET_BIOS, image, sizeof(bios_code) + n * 20) || !guest_memory_write(m->memory, 0, ivt, sizeof(ivt)) ||
-        !guest_memory_write(m->memory, 0x400, bda, sizeof(bda)))
+        !guest_memory_write(m->memory, 0x400, bda, sizeof(bda)) || !guest_memory_write(m->memory, 0xffff0, reset, sizeof(reset)))
         log_warn("the BIOS stub does not fit into guest memory");
 }
