@@ -101,7 +101,9 @@ uint64_t x86_h_debug_fetch(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t
 {
     uint64_t hits = 0;
 
-    cpu->debug_hit = 0;
+    if (!(cpu->mode & JIT_MODE_SHADOW)) { /* else MOV SS may have left some */
+        cpu->debug_hit = 0;
+    }
     cpu->debug_rf = (cpu->s.rflags & X86_FL_RF) != 0;
     if (cpu->debug_rf) {
         return 0;
@@ -137,12 +139,15 @@ uint64_t x86_h_step_done(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c
 {
     uint64_t bits = cpu->debug_hit;
 
-    cpu->debug_hit = 0;
-    if (cpu->debug_rf) { /* RF holds for one instruction (SDM vol. 3, 18.3.1.1) */
+    if (cpu->debug_rf && !(a & X86_STEP_AGAIN)) { /* RF holds for one instruction (SDM vol. 3, 18.3.1.1) */
         cpu->debug_rf = 0;
         cpu->s.rflags &= ~(uint64_t)X86_FL_RF;
     }
-    if (cpu->mode & JIT_MODE_STEP) {
+    if (a & X86_STEP_HELD) {
+        return 0;
+    }
+    cpu->debug_hit = 0;
+    if (a & X86_STEP_NEW_TF ? cpu->mode & JIT_MODE_STEP : a & X86_STEP_TF) {
         bits |= DR6_BS;
     }
     if (!bits) {

@@ -59,7 +59,7 @@
     H(wrfsgsbase)   /* a: 0 FS, 1 GS, b: value (canonical check) */                                           \
     H(in)           /* a: port, c: size. Returns value; I/O permission checked */                               \
     H(out)          /* a: port, b: value, c: size */                                                       \
-    H(step_done)    /* c: next rip. End of a single-stepped instruction: #DB with DR6.BS (trap), or data breakpoint hit
+    H(step_done)    /* a: X86_STEP_*, c: next rip. End of a single-stepped instruction: #DB with DR6.BS (trap), or data breakpoint hit
                        recorded by debug_check. May return when nothing is due */                          \
     H(debug_check)  /* a: lin, c: size | kind. Notes a data breakpoint hit in guest_debug_hit */               \
     H(debug_fetch)  /* a: lin of the instruction. Raises #DB (fault) on an execution breakpoint unless RF */    \
@@ -101,6 +101,10 @@ uint32_t x86_desc_limit(const uint32_t d[2]);
 uint32_t x86_desc_attr(const uint32_t d[2]);
 unsigned x86_cpl(const struct jit_cpu *cpu);
 /* x86_task.c: task switch (SDM vol. 3, 7.3). next_rip is what the old task resumes at. */
+/* Of the instruction that is done: TF was set when it began; TF as it is now decides (SYSCALL...); a string instruction with
+ * elements to go; MOV SS or POP SS, whose traps wait for the end of the next instruction. */
+enum { X86_STEP_TF = 1, X86_STEP_NEW_TF = 2, X86_STEP_AGAIN = 4, X86_STEP_HELD = 8 };
+
 enum x86_task_kind { X86_TASK_JMP, X86_TASK_CALL, X86_TASK_IRET, X86_TASK_INT };
 void x86_task_switch(struct jit_cpu *cpu, uint16_t tss_sel, const uint32_t desc[2], enum x86_task_kind kind,
                      uint64_t next_rip, bool has_error, uint32_t error);

@@ -74,12 +74,21 @@ static bool flat(const struct string *s, enum x86_seg seg)
     return JIT_MODE_CODE(mode) == JIT_MODE_CODE64 || ((mode & JIT_MODE_FLAT) && seg <= X86_DS);
 }
 
-static uint64_t linear(const struct string *s, enum x86_seg seg, uint64_t off, unsigned kind)
+static uint64_t linear_of(const struct string *s, enum x86_seg seg, uint64_t off, unsigned kind)
 {
     if (JIT_MODE_CODE(s->cpu->mode) == JIT_MODE_CODE64) {
         return seg >= X86_FS ? off + s->cpu->seg_base[seg] : off;
     }
     return flat(s, seg) ? (uint32_t)off : x86_seg_lin(s->cpu, seg, off, s->size, kind);
+}
+
+static uint64_t linear(const struct string *s, enum x86_seg seg, uint64_t off, unsigned kind)
+{
+    uint64_t lin = linear_of(s, seg, off, kind);
+    if (s->cpu->mode & JIT_MODE_DEBUG) {
+        x86_h_debug_check(s->cpu, lin, 0, s->size | kind);
+    }
+    return lin;
 }
 
 /* Elements from the one at `off` on that stay within the segment: 1 when it is not plainly so. */
@@ -128,8 +137,17 @@ static void prepare(const struct string *s, struct side *d, uint64_t *n)
     }
 }
 
+/* Under the trap flag or with breakpoints each element is an end of its own. */
+static bool one_by_one(const struct string *s)
+{
+    return s->cpu->mode & (JIT_MODE_STEP | JIT_MODE_DEBUG);
+}
+
 static uint64_t run_length(const struct string *s)
 {
+    if (one_by_one(s)) {
+        return 1;
+    }
     return at_most(s->count, RUN_BYTES / s->size);
 }
 
@@ -139,7 +157,7 @@ static int finish(const struct string *s)
     if (!s->rep || !s->count) {
         return 1;
     }
-    return atomic_load_explicit(&s->cpu->attention, memory_order_relaxed) ? 0 : -1;
+    return one_by_one(s) || atomic_load_explicit(&s->cpu->attention, memory_order_relaxed) ? 0 : -1;
 }
 
 static uint64_t load_host(const uint8_t *p, unsigned size)

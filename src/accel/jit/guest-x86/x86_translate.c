@@ -292,11 +292,24 @@ void x86_branch_zero(struct x86_tr *t, bool if_zero, struct ir_arg a, unsigned w
     op->b = ir_i(label);
 }
 
+/* What step_done has to know about the instruction (SDM vol. 3, 18.3.1.4 and 6.8.3). */
+static unsigned step_kind(const struct x86_tr *t, bool again)
+{
+    const struct x86_insn *in = t->in;
+    unsigned kind = t->mode & JIT_MODE_STEP ? X86_STEP_TF : 0, op = in->opcode;
+    if (in->map == X86_MAP_ONE && (op == 0x17 || (op == 0x8e && x86_group(in) == X86_SS)))
+        kind |= X86_STEP_HELD;
+    if (in->map == X86_MAP_0F && (op == 0x05 || op == 0x07 || op == 0x34 || op == 0x35))
+        kind |= X86_STEP_NEW_TF;
+    bool string = in->map == X86_MAP_ONE && ((op >= 0x6c && op <= 0x6f) || (op >= 0xa4 && op <= 0xa7) || (op >= 0xaa && op <= 0xaf));
+    return again && string ? kind | X86_STEP_AGAIN : kind;
+}
+
 /* Back to the run loop, which looks rip (I, P or T) up: the end of a region of one instruction. */
-static void exit_lookup(struct x86_tr *t, struct ir_arg rip)
+static void exit_lookup(struct x86_tr *t, struct ir_arg rip, bool again)
 {
     if (t->mode & (JIT_MODE_STEP | JIT_MODE_DEBUG))
-        x86_call(t, ir_none(), x86_h_step_done, 0, ir_i(0), ir_i(0), rip)->fuse = X86_FL_ARITH;
+        x86_call(t, ir_none(), x86_h_step_done, 0, ir_i(step_kind(t, again)), ir_i(0), rip)->fuse = X86_FL_ARITH;
     struct ir_op *op = x86_tr_emit(t, IR_EXIT_LOOP, 8);
     op->a = ir_i(JIT_LEAVE_LOOKUP);
     op->b = rip;
@@ -307,7 +320,7 @@ static void exit_lookup(struct x86_tr *t, struct ir_arg rip)
 void x86_exit_jmp(struct x86_tr *t, uint64_t rip, unsigned hint, uint64_t ret_rip)
 {
     if (t->mode & JIT_MODE_SINGLE) {
-        exit_lookup(t, x86_rip_arg(t, rip));
+        exit_lookup(t, x86_rip_arg(t, rip), rip == t->rip);
         return;
     }
     struct ir_op *op = x86_tr_emit(t, IR_EXIT_JMP, 8);
@@ -328,7 +341,7 @@ void x86_exit_ind(struct x86_tr *t, struct ir_arg rip, unsigned hint, uint64_t r
             x86_mov(t, copy, rip, 8);
             rip = copy;
         }
-        exit_lookup(t, rip);
+        exit_lookup(t, rip, false);
         return;
     }
     struct ir_op *op = x86_tr_emit(t, IR_EXIT_IND, 8);
@@ -343,7 +356,7 @@ void x86_exit_ind(struct x86_tr *t, struct ir_arg rip, unsigned hint, uint64_t r
 void x86_exit_state(struct x86_tr *t)
 {
     if (t->mode & JIT_MODE_SINGLE)
-        exit_lookup(t, x86_lds(t, X86_OFFSET(s.rip), 8));
+        exit_lookup(t, x86_lds(t, X86_OFFSET(s.rip), 8), false);
     else
         x86_tr_emit(t, IR_EXIT_STATE, 8)->fuse = X86_FL_ARITH;
     t->ended = true;
