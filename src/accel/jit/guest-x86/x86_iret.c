@@ -24,6 +24,9 @@ static void iret_commit(struct jit_cpu *cpu, uint64_t rip, uint64_t flags, uint6
 {
     uint64_t old = jit_get_rflags(cpu);
     x86_put_rflags(cpu, (old & ~mask) | (flags & mask));
+    if (!(cpu->s.dr7 & 0xffu)) {
+        cpu->s.rflags &= ~(uint64_t)X86_FL_RF; /* it would be over with the next instruction, and has no effect on that */
+    }
     cpu->s.rip = rip;
     cpu->s.nmi_blocked = 0;
     jit_mode_changed(cpu);
