@@ -272,6 +272,8 @@ static unsigned walk_both(struct jit_cpu *cpu, uint64_t gva, unsigned size, unsi
     unsigned first = 0x1000 - (unsigned)(gva & 0xfff);
     if (first >= size)
         first = size;
+    else
+        check_canonical(cpu, gva + size - 1); /* comes before any page fault */
     walk(cpu, gva, kind, mmu, &w[0]);
     if (first < size) {
         uint64_t next = gva + first;
