@@ -232,6 +232,7 @@ uint64_t x86_h_xrstor(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
     xsave_checks(cpu);
     check_aligned(cpu, a, 64);
+    jit_probe(cpu, a, 1, JIT_ACC_READ, mmu_of(cpu)); /* a fault names the first byte, though the header is read first */
     jit_load_bytes(cpu, a + AT_HEADER, header, sizeof(header), mmu_of(cpu));
     jit_load_bytes(cpu, a, from.b, AT_END, mmu_of(cpu));
     if (!header_ok(cpu, header)) {
