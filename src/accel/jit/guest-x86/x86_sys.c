@@ -334,6 +334,14 @@ uint64_t x86_h_sti(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
     return 0;
 }
 
+uint64_t x86_h_sti_open(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
+{
+    need_iopl(cpu);
+    cpu->s.rflags |= X86_FL_IF;
+    jit_check_interrupts(cpu);
+    return 0;
+}
+
 static void need_vm86_iopl3(struct jit_cpu *cpu)
 {
     if ((cpu->s.rflags & X86_FL_VM) && iopl(cpu) < 3) {
@@ -408,6 +416,7 @@ uint64_t x86_h_rdtscp(struct jit_cpu *cpu, uint64_t a, uint64_t b, uint64_t c)
     if (!has(cpu, X86_FEAT_RDTSCP)) {
         raise_ud(cpu);
     }
+    __asm__ volatile("lfence" : : : "memory"); /* RDTSCP waits for earlier loads (SDM vol. 2), RDTSC does not */
     x86_h_rdtsc(cpu, 0, 0, 0);
     cpu->s.gpr[X86_RCX] = (uint32_t)cpu->s.tsc_aux;
     return 0;
