@@ -84,8 +84,8 @@ def module_order(kernel_dir, wanted):
     return [files[name] for name in order]
 
 
-def build(guest_dir, kernel, modules=(), script=None, compress=True):
-    """The bytes of an initial RAM disk for a kernel of make_kernels.sh."""
+def build(guest_dir, kernel, modules=(), script=None, compress=True, extra=None):
+    """The bytes of an initial RAM disk for a kernel of make_kernels.sh; extra: more files, as for cpio()."""
     arch = "i386" if kernel == "686-pae" else "amd64"
     kernel_dir = os.path.join(guest_dir, kernel)
     with open(os.path.join(guest_dir, "busybox-" + arch), "rb") as f:
@@ -102,5 +102,6 @@ def build(guest_dir, kernel, modules=(), script=None, compress=True):
                 files[f"modules/{name}.ko"] = (0o100644, f.read())
     if script:
         files["test.sh"] = (0o100644, script.encode())
+    files.update(extra or {})
     archive = cpio(files)
     return gzip.compress(archive, 1) if compress else archive
