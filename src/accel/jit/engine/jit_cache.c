@@ -100,6 +100,24 @@ void jit_cache_flush(struct jit_machine *m)
     g_mutex_unlock(&m->lock);
 }
 
+/* v, which may be running, no longer writes that page directly. */
+static void drop_write(struct jit_vcpu *v, uint64_t gpa_page)
+{
+    uint32_t page = (uint32_t)(gpa_page >> 12);
+    jit_spin_lock(&v->tlb_lock);
+    for (unsigned mmu = 0; mmu < JIT_NMMU; mmu++)
+        for (unsigned i = 0; i < JIT_TLB_SIZE; i += 32) {
+            const uint32_t *pages = &v->tlb_page[mmu][i];
+            uint32_t hit = 0;
+            for (unsigned j = 0; j < 32; j++)
+                hit |= (uint32_t)(pages[j] == page);
+            for (unsigned j = 0; hit && j < 32; j++)
+                if (pages[j] == page)
+                    __atomic_store_n(&v->cpu->tlb[mmu][i + j].tag_write, (uint64_t)((i + j) ^ 1) << 12, __ATOMIC_RELAXED);
+        }
+    jit_spin_unlock(&v->tlb_lock);
+}
+
 /* Code is about to be read from this page: from now on writes to it are seen. */
 static void mark_page(struct jit_machine *m, uint64_t gpa)
 {
@@ -110,7 +128,7 @@ static void mark_page(struct jit_machine *m, uint64_t gpa)
         return;
     for (unsigned i = 0; i < m->max_vcpus; i++)
         if (m->vcpus[i])
-            jit_tlb_drop_write(m->vcpus[i], gpa & ~0xfffull);
+            drop_write(m->vcpus[i], gpa & ~0xfffull);
 }
 
 static void page_add(struct jit_machine *m, uint64_t page, struct jit_region *r)

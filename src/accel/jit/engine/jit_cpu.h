@@ -61,12 +61,12 @@ enum jit_mmu { JIT_MMU_KERNEL /* SMAP enforced, or off by CR4 */, JIT_MMU_KERNEL
  * address when that access may go straight to host memory, else ((i ^ 1) << 12), which no address that selects
  * entry i can equal. Generated code:  x = (gva >> 7) & mask;  off = gva ^ tag[x];  off > 4096 - size: slow;
  * host = off + entry.host. */
-#define JIT_TLB_BITS 10
+#define JIT_TLB_BITS 12
 #define JIT_TLB_SIZE (1u << JIT_TLB_BITS)
 struct jit_tlb_entry {
     uint64_t tag_read, tag_write;
     uint64_t host;  /* host address of the page's first byte */
-    uint64_t gpa;   /* guest physical address of the page | JIT_TLB_GLOBAL ... */
+    uint64_t unused;
 };
 
 enum jit_leave { /* why generated code returned to the run loop */
@@ -83,11 +83,12 @@ enum jit_leave { /* why generated code returned to the run loop */
 enum jit_event { JIT_EV_FAULT, JIT_EV_SOFT_INT /* INT n */, JIT_EV_SOFT_EXC /* INT3, INTO */, JIT_EV_ICEBP, JIT_EV_EXTERNAL, JIT_EV_NMI };
 
 struct jit_jump { uint64_t key; void *code; };
-#define JIT_JUMPS 4096 /* jump cache: linear rip -> host code */
+#define JIT_JUMP_SHIFT 18
+#define JIT_JUMPS (1u << (32 - JIT_JUMP_SHIFT)) /* jump cache: linear rip -> host code */
 /* The only slot of the jump cache that rip may be in; generated code computes the same. */
 static inline unsigned jit_jump_index(uint64_t rip)
 {
-    return (uint32_t)rip * 0x9e3779b1u >> 20;
+    return (uint32_t)rip * 0x9e3779b1u >> JIT_JUMP_SHIFT;
 }
 #define JIT_RETURNS 16
 

@@ -90,7 +90,7 @@ struct jit_xtlb_entry { uint64_t page; uint64_t gpa; bool global, valid; };
 #define JIT_NCONTEXTS 16
 struct jit_context { uint32_t mode; uint64_t cs_base; uint64_t key; };
 
-#define JIT_FILL_LOG 256
+#define JIT_FILL_LOG 1024
 #define JIT_CODE_PAGES 32768
 struct jit_vcpu {
     struct jit_cpu *cpu;
@@ -105,6 +105,8 @@ struct jit_vcpu {
     /* Linear pages (by number, folded) that the jump cache may have code of: INVLPG of any other leaves it alone. */
     uint64_t code_pages[JIT_CODE_PAGES / 64];
     /* Entries of tlb[] that a change of address space must drop; more than fit: all. */
+    /* Guest physical page numbers of the entries of tlb[], for finding those of one page; stale where an entry is empty. */
+    uint32_t tlb_page[JIT_NMMU][JIT_TLB_SIZE];
     unsigned nfilled[JIT_NMMU]; uint16_t filled[JIT_NMMU][JIT_FILL_LOG];
     sigjmp_buf outside;       /* where jit_raise and jit_leave go when no generated code runs, */
     int outside_why;          /* with this enum jit_leave */
@@ -179,7 +181,6 @@ static inline void jit_spin_lock(_Atomic uint32_t *l)
             __builtin_ia32_pause();
 }
 static inline void jit_spin_unlock(_Atomic uint32_t *l) { atomic_store_explicit(l, 0, memory_order_release); }
-void jit_tlb_drop_write(struct jit_vcpu *v, uint64_t gpa_page); /* any thread: v no longer writes that page directly */
 void jit_tlb_init(struct jit_cpu *cpu);
 
 /* jit_run.c */

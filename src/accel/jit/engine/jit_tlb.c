@@ -14,7 +14,6 @@ static void entry_clear(struct jit_tlb_entry *e, unsigned index)
     uint64_t never = (uint64_t)(index ^ 1) << 12;
     e->tag_read = never;
     e->tag_write = never;
-    e->gpa = JIT_NO_PAGE;
 }
 
 static void table_clear(struct jit_cpu *cpu, unsigned mmu)
@@ -138,19 +137,6 @@ void jit_check_interrupts(struct jit_cpu *cpu)
         atomic_store_explicit(&cpu->attention, 1, memory_order_relaxed);
 }
 
-void jit_tlb_drop_write(struct jit_vcpu *v, uint64_t gpa_page)
-{
-    struct jit_cpu *cpu = v->cpu;
-    jit_spin_lock(&v->tlb_lock);
-    for (unsigned mmu = 0; mmu < JIT_NMMU; mmu++)
-        for (unsigned i = 0; i < JIT_TLB_SIZE; i++) {
-            struct jit_tlb_entry *e = &cpu->tlb[mmu][i];
-            if (e->gpa == gpa_page)
-                __atomic_store_n(&e->tag_write, (uint64_t)(i ^ 1) << 12, __ATOMIC_RELAXED);
-        }
-    jit_spin_unlock(&v->tlb_lock);
-}
-
 /* Puts the page of gva into the table. Returns the host address of gva, or NULL when it is not RAM that this access may
  * touch directly (then *ret_gpa is the address for the bus). */
 static uint8_t *tlb_fill(struct jit_cpu *cpu, uint64_t gva, const struct x86_walk *w, unsigned kind, unsigned mmu)
@@ -174,7 +160,7 @@ static uint8_t *tlb_fill(struct jit_cpu *cpu, uint64_t gva, const struct x86_wal
     jit_spin_lock(&v->tlb_lock);
     bool code = atomic_load_explicit(&slot->has_code[slot_page], memory_order_seq_cst);
     e->tag_write = never; /* the entry is never half right for the other vCPU's scan */
-    e->gpa = gpa_page;
+    v->tlb_page[mmu][i] = (uint32_t)(gpa_page >> 12);
     e->host = (uint64_t)(uintptr_t)host;
     e->tag_read = page;
     e->tag_write = w->writable && w->dirty && !slot->readonly && !code ? page : never;

@@ -51,6 +51,7 @@
     H(monitor) H(mwait) /* as NOP at CPL 0; #UD when not offered */                                         \
     H(cli)          /* IOPL, PVI/VME checks */                                                            \
     H(sti)          /* c: next rip; sets the interrupt shadow when IF was 0. EXIT */                            \
+    H(sti_open)     /* STI where the interrupt shadow makes no difference: takes effect at once */                  \
     H(pushf)        /* returns RFLAGS to push (VM and RF clear); checks VM86 IOPL. c: opsize */                  \
     H(popf)         /* a: value, b: next rip, c: opsize. EXIT */                                            \
     H(stac) H(clac) /* c: next rip. EXIT */                                                               \

@@ -308,6 +308,14 @@ static bool note_scan(struct x86_run *run, uint64_t rip, unsigned len)
     return true;
 }
 
+int x86_run_peek(struct x86_run *run, uint64_t rip)
+{
+    uint64_t lin = linear(run, rip);
+    if (lin - (lin & (PAGE - 1)) != run->page_lin || !run->page[0] || !note_scan(run, rip, 1))
+        return -1;
+    return run->page[0][lin & (PAGE - 1)];
+}
+
 static uint16_t live_at(struct x86_run *run, uint64_t rip, unsigned budget, unsigned depth)
 {
     uint16_t live = 0, killed = 0;

@@ -52,6 +52,8 @@ static inline struct x86_run *x86_run_of(struct x86_tr *t) { return (struct x86_
 bool x86_run_decode(struct x86_run *run, unsigned max_insns, uint64_t *ret_gva, uint32_t *ret_error);
 /* The slot that begins at rip, or NULL. */
 struct x86_slot *x86_run_slot(struct x86_run *run, uint64_t rip);
+/* The code byte at rip, if it is in the first page (the translation then depends on it), else -1. */
+int x86_run_peek(struct x86_run *run, uint64_t rip);
 /* Arithmetic flags that code at rip may read before it overwrites them. */
 uint16_t x86_run_flags_live(struct x86_run *run, uint64_t rip);
 /* Where a relative branch goes. */

@@ -421,6 +421,19 @@ static void port_io(struct x86_tr *t)
     x86_mov(t, ir_g(X86_RAX), v, size);
 }
 
+/* STI holds interrupts off for one instruction more. Only before HLT can a program tell (an interrupt between the two would leave
+ * it asleep), so only there the shadow is real, which costs two trips through the run loop. */
+static void sti(struct x86_tr *t)
+{
+    int next = x86_run_peek(x86_run_of(t), t->next);
+    if (next < 0 || next == 0xf4 || (t->mode & JIT_MODE_SINGLE)) {
+        leaving(t, x86_h_sti, NOTHING, NOTHING);
+        return;
+    }
+    x86_call(t, NOTHING, x86_h_sti_open, 0, NOTHING, NOTHING, NOTHING);
+    x86_exit_jmp(t, t->next, 0, 0);
+}
+
 bool x86_translate_sys(struct x86_tr *t)
 {
     const struct x86_insn *in = t->in;
@@ -446,7 +459,7 @@ bool x86_translate_sys(struct x86_tr *t)
         x86_call(t, NOTHING, x86_h_cli, 0, NOTHING, NOTHING, NOTHING);
         return true;
     case 0xfb:
-        leaving(t, x86_h_sti, NOTHING, NOTHING);
+        sti(t);
         return true;
     }
     return false;

@@ -277,7 +277,7 @@ uint32_t host_lookup_r14(struct host_emit *e, bool based)
     host_op(e, 4, 0x69, RAX, host_r(R14), 0); /* as jit_jump_index */
     host_u32(e, 0x9e3779b1u);
     host_op(e, 4, 0xc1, 5, host_r(RAX), 0);
-    host_u8(e, 16);
+    host_u8(e, JIT_JUMP_SHIFT - 4);
     host_alu_imm(e, 4, 4, host_r(RAX), (JIT_JUMPS - 1) << 4, 0);
     host_mov_rr(e, 8, R15, R14);
     host_op(e, 8, 0x33, R15, host_m(RSP, OFF(jump_key)), 0);
