@@ -84,6 +84,10 @@ static void expired(void *opaque)
         if (t->config & T_LEVEL) {
             h->status |= 1ull << ref->n;
             irq_set(line, true);
+        } else if (line == &h->legacy[0] || line == &h->legacy[1]) {
+            /* Up until the next one: an 8259 forgets an edge that falls before it is acknowledged. */
+            irq_set(line, false);
+            irq_set(line, true);
         } else {
             irq_pulse(line);
         }
