@@ -471,8 +471,12 @@ static bool overlaps(const struct jit_region *r, uint64_t page, uint64_t gpa, ui
 static bool invalidate_page(struct jit_machine *m, uint64_t page, uint64_t gpa, uint64_t size, const struct jit_region *running)
 {
     GPtrArray *a = g_hash_table_lookup(m->pages, &page);
-    if (!a)
+    if (!a) { /* marked for code that was not kept */
+        const struct jit_slot *s = jit_slot_of(m, page);
+        if (s)
+            atomic_store(&s->has_code[(page - s->gpa) >> 12], 0);
         return false;
+    }
     bool any = false;
     for (unsigned i = 0; running && i < a->len; i++)
         if (a->pdata[i] == running && overlaps(running, page, gpa, size))

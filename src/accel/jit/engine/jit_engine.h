@@ -81,7 +81,7 @@ struct jit_machine {
     GByteArray *unused;
     bool interpret;            /* run the IR interpreter instead of generated code */
     uint64_t translated_insns, translated_regions, invalidated, flushes;
-    _Atomic bool want_flush;
+    _Atomic bool want_flush, flushing;
 };
 
 /* Code address translation cache. */

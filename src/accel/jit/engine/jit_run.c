@@ -147,10 +147,16 @@ static void empty_cache(struct jit_vcpu *v)
 {
     struct jit_machine *m = v->machine;
     pthread_rwlock_unlock(&m->gate);
-    pthread_rwlock_wrlock(&m->gate);
-    if (atomic_load(&m->want_flush))
-        jit_cache_flush(m);
-    pthread_rwlock_unlock(&m->gate);
+    /* One vCPU empties the cache. The others must not queue for writing as well: the first of them to run on would keep the rest
+     * waiting for as long as it stays in guest code. */
+    if (!atomic_exchange(&m->flushing, true)) {
+        if (atomic_load(&m->want_flush)) {
+            pthread_rwlock_wrlock(&m->gate);
+            jit_cache_flush(m);
+            pthread_rwlock_unlock(&m->gate);
+        }
+        atomic_store(&m->flushing, false);
+    }
     pthread_rwlock_rdlock(&m->gate);
 }
 
