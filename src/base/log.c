@@ -51,9 +51,10 @@ bool log_parse(const char *items, GError **error)
         while (c < LOG_NCATEGORIES && strcmp(*n, categories[c].name))
             c++;
         if (c == LOG_NCATEGORIES) {
-            g_autofree char *help = log_help();
-            g_strdelimit(help, "\n", ';');
-            return vireo_fail(error, VIREO_ERROR_INVALID, "-d: no log item '%s'; there are: %s", *n, help);
+            g_autoptr(GString) all = g_string_new(NULL);
+            for (unsigned i = 0; i < LOG_NCATEGORIES; i++)
+                g_string_append_printf(all, " %s", categories[i].name);
+            return vireo_fail(error, VIREO_ERROR_INVALID, "no log item '%s'; there are:%s", *n, all->str);
         }
         mask |= 1u << c;
     }
