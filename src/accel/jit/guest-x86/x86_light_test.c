@@ -26,7 +26,7 @@ static struct toy *toy_of(struct jit_cpu *cpu)
     return (struct toy *)(void *)cpu;
 }
 
-/* ---- the engine and J2's other files, as far as these helpers need them ---- */
+/* ---- the engine and the guest's other files, as far as these helpers need them ---- */
 
 _Noreturn void jit_raise(struct jit_cpu *cpu, unsigned vector, bool has_error, uint32_t error)
 {
