@@ -168,8 +168,6 @@ static struct accel_vcpu *jit_vcpu_create(struct accel *a, unsigned index, GErro
     cpu->mxcsr_mask = 0xffff;
     for (unsigned i = 0; i < JIT_JUMPS; i++)
         cpu->jumps[i].key = ~0ull >> 1;
-    for (unsigned i = 0; i < JIT_RETURNS; i++)
-        cpu->returns[i].key = ~0ull >> 1;
     jit_tlb_init(cpu);
     struct x86_state *s = g_new0(struct x86_state, 1);
     x86_state_reset(s, m->model, index == 0, false);

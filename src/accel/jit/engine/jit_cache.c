@@ -13,8 +13,6 @@
 #include "base/error.h"
 #include "base/log.h"
 
-unsigned jit_hash_of(uint64_t gpa, uint64_t rip, uint32_t mode); /* jit_memory.c */
-
 #define MAX_INSNS 48
 #define MAX_REGIONS (1u << 20)
 
@@ -93,8 +91,6 @@ void jit_cache_flush(struct jit_machine *m)
             struct jit_cpu *cpu = m->vcpus[i]->cpu;
             for (unsigned j = 0; j < JIT_JUMPS; j++)
                 cpu->jumps[j] = (struct jit_jump){ ~0ull >> 1, NULL };
-            for (unsigned j = 0; j < JIT_RETURNS; j++)
-                cpu->returns[j] = (struct jit_jump){ ~0ull >> 1, NULL };
         }
     atomic_store(&m->want_flush, false);
     g_mutex_unlock(&m->lock);

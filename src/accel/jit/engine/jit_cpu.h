@@ -90,7 +90,6 @@ static inline unsigned jit_jump_index(uint64_t rip)
 {
     return (uint32_t)rip * 0x9e3779b1u >> JIT_JUMP_SHIFT;
 }
-#define JIT_RETURNS 16
 
 struct jit_cpu {
     struct x86_state s;    /* at offset 0. s.rflags holds all but the arithmetic flags; while generated code runs
@@ -107,8 +106,6 @@ struct jit_cpu {
     uint64_t jump_key;     /* (context id) << 48: key of a jump cache entry = rip ^ jump_key */
     uint64_t rip_base;     /* linear address of the page that the running region's first instruction lies in. Kept in
                               modes where jit_mode_relative(); set by whatever enters another page */
-    uint64_t ret_top;      /* index into returns[] */
-    struct jit_jump returns[JIT_RETURNS];
     uint64_t scratch[8];   /* back end's own */
     uint64_t temps[64];    /* spilled temporaries of a region */
     _Alignas(64) uint8_t vec[16][16]; /* XMM0-15, when vec_saved or out of generated code */

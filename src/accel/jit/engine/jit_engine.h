@@ -78,7 +78,6 @@ struct jit_machine {
     unsigned max_regions;
     GHashTable *pages;         /* gpa of page -> GPtrArray of struct jit_region * */
     struct ir_region ir;       /* the translator's scratch, under lock */
-    GByteArray *unused;
     bool interpret;            /* run the IR interpreter instead of generated code */
     uint64_t translated_insns, translated_regions, invalidated, flushes;
     _Atomic bool want_flush, flushing;
@@ -166,6 +165,7 @@ struct jit_region *jit_cache_find(struct jit_cpu *cpu, uint64_t rip, uint64_t gp
 void jit_jump_insert(struct jit_cpu *cpu, uint64_t rip, const struct jit_region *r, bool global);
 
 /* jit_memory.c (light) */
+unsigned jit_hash_of(uint64_t gpa, uint64_t rip, uint32_t mode); /* bucket of a region */
 static inline const struct jit_slot *jit_slot_of(struct jit_machine *m, uint64_t gpa)
 {
     const struct jit_slots *s = atomic_load_explicit(&m->slots, memory_order_acquire);

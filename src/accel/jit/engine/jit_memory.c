@@ -142,7 +142,6 @@ struct jit_region *jit_cache_find(struct jit_cpu *cpu, uint64_t rip, uint64_t gp
     return NULL;
 }
 
-unsigned jit_hash_of(uint64_t gpa, uint64_t rip, uint32_t mode);
 unsigned jit_hash_of(uint64_t gpa, uint64_t rip, uint32_t mode)
 {
     return hash_of(gpa, rip, mode);

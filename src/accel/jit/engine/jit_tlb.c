@@ -54,8 +54,6 @@ static void refresh_key(struct jit_cpu *cpu)
         v->ncontexts[0] = v->ncontexts[1] = 0;
         for (unsigned i = 0; i < JIT_JUMPS; i++)
             cpu->jumps[i].key = ~0ull >> 1;
-        for (unsigned i = 0; i < JIT_RETURNS; i++)
-            cpu->returns[i].key = ~0ull >> 1;
     }
     unsigned at = v->ncontexts[kind] < JIT_NCONTEXTS ? v->ncontexts[kind]++ : v->context_turn[kind]++ % JIT_NCONTEXTS;
     c[at] = (struct jit_context){ cpu->mode, base, v->next_context << 48 };
