@@ -66,7 +66,8 @@ struct diff_guest *diff_guest_create(bool interpret)
     g->model = x86_cpu_model_parse("max", supported, &error);
     g->ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (g->model)
-        g->accel = accel_jit.create(&bus, g, g->model, 1, &error);
+        g->accel = accel_jit.create(&(struct accel_config){ .bus = &bus, .opaque = g, .model = g->model, .sockets = 1, .cores = 1, .threads = 1, .max_vcpus = 1 },
+                                    &error);
     if (g->accel && accel_jit.map_ram(g->accel, 0, RAM_SIZE, g->ram, false, &error))
         g->vcpu = accel_jit.vcpu_create(g->accel, 0, &error);
     if (!g->vcpu) {

@@ -106,10 +106,18 @@ enum x86_vector {
     X86_TS = 10, X86_NP = 11, X86_SSF = 12, X86_GP = 13, X86_PF = 14, X86_MF = 16, X86_AC = 17, X86_MC = 18, X86_XM = 19
 };
 
-#define X86_XSAVE_SIZE 4096
+/* Room for every state component defined so far, AMX tiles included (SDM vol. 1, 13.5): 11008 bytes, rounded up. */
+#define X86_XSAVE_SIZE 12288
+#define X86_MSRS_MAX 192
+#define X86_NESTED_SIZE 8448
 #define X86_NMTRR_VAR 8
 
-enum x86_activity { X86_RUNNING, X86_HALTED, X86_WAIT_SIPI };
+enum x86_activity { X86_RUNNING, X86_HALTED, X86_WAIT_SIPI, X86_INIT_RECEIVED, X86_SIPI_RECEIVED };
+
+struct x86_msr {
+    uint32_t index, pad;
+    uint64_t value;
+};
 
 struct x86_state {
     uint64_t gpr[X86_NGPR];
@@ -135,5 +143,18 @@ struct x86_state {
     uint8_t exception_pending; /* an exception still to be delivered: */
     uint8_t exception_vector, exception_has_error;
     uint32_t exception_error;
+    uint8_t interrupt_injected, interrupt_vector, interrupt_soft; /* an event whose delivery was cut short: delivered first */
+    uint8_t nmi_injected;
+    uint8_t smm, smi_pending, sipi_vector;
+    uint8_t triple_fault_pending;
+    uint32_t smbase;
+    uint64_t debugctl, xss;
     _Alignas(64) uint8_t xsave[X86_XSAVE_SIZE]; /* standard form, XSTATE_BV in its header */
+    /* MSRs that have no field above, ascending, such as those of KVM's clock. One that an accelerator does not have must be
+     * zero there: set_state refuses it otherwise, by name. */
+    uint32_t nmsrs;
+    struct x86_msr msrs[X86_MSRS_MAX];
+    /* What the guest runs as a hypervisor itself, in KVM's form (struct kvm_nested_state); 0 bytes: nothing. Likewise. */
+    uint32_t nested_size;
+    _Alignas(8) uint8_t nested[X86_NESTED_SIZE];
 };

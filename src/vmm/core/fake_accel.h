@@ -29,11 +29,11 @@ struct accel {
 };
 
 static int fake_probe(GError **error) { return 2; }
-static struct accel *fake_create(const struct accel_bus *bus, void *opaque, const struct x86_cpu_model *model, unsigned max, GError **error)
+static struct accel *fake_create(const struct accel_config *config, GError **error)
 {
     struct accel *a = g_new0(struct accel, 1);
-    a->bus = bus;
-    a->opaque = opaque;
+    a->bus = config->bus;
+    a->opaque = config->opaque;
     a->exit = ACCEL_EXIT_HALT;
     return a;
 }

@@ -145,7 +145,13 @@ bool machine_create_cpus(struct machine *m, GError **error)
             return false;
     }
     unsigned n = MAX(c->cpus, 1u);
-    m->accel = m->accel_ops->create(&machine_bus, m, m->cpu_model, n, error);
+    struct accel_config ac = { .bus = &machine_bus, .opaque = m, .model = m->cpu_model, .sockets = MAX(c->sockets, 1u),
+                               .cores = MAX(c->cores, 1u), .threads = MAX(c->threads, 1u), .max_vcpus = n };
+    if ((uint64_t)ac.sockets * ac.cores * ac.threads < n) {
+        ac.sockets = ac.threads = 1;
+        ac.cores = n;
+    }
+    m->accel = m->accel_ops->create(&ac, error);
     if (!m->accel || !guest_memory_set_accel(m->memory, m->accel_ops, m->accel, error))
         return false;
     m->vcpus = g_new0(struct vcpu *, n);

@@ -90,7 +90,7 @@ static void test_windows(void)
 static void test_accel(void)
 {
     struct guest_memory *m = guest_memory_create();
-    struct accel *a = fake_create(NULL, NULL, NULL, 1, NULL);
+    struct accel *a = fake_create(&(struct accel_config){ .max_vcpus = 1 }, NULL);
     uint8_t *host = guest_memory_alloc(m, "ram", 0x10000, NULL);
     struct reg r = { 0 };
     struct io_window w = { .name = "w", .ops = &any, .opaque = &r, .size = 0x1000 };

@@ -183,6 +183,12 @@ static void handle_exit(struct vcpu *v, enum accel_exit exit)
         log_at(LOG_RESET, "cpu %u: triple fault", v->index);
         machine_request_reset(m, CAUSE_GUEST_RESET);
         break;
+    case ACCEL_EXIT_RESET:
+        machine_request_reset(m, CAUSE_GUEST_RESET);
+        break;
+    case ACCEL_EXIT_DEBUG:
+        machine_request_stop(m, MACHINE_PAUSED);
+        break;
     case ACCEL_EXIT_ERROR:
         log_warn("CPU %u cannot go on: %s", v->index, ops_of(v)->vcpu_error(v->accel));
         machine_request_stop(m, MACHINE_INTERNAL_ERROR);

@@ -41,16 +41,19 @@ static void jit_destroy(struct accel *a)
     g_free(m);
 }
 
-static struct accel *jit_create(const struct accel_bus *bus, void *opaque, const struct x86_cpu_model *model, unsigned max_vcpus,
-                                GError **error)
+static struct accel *jit_create(const struct accel_config *c, GError **error)
 {
     struct jit_machine *m = g_new0(struct jit_machine, 1);
-    m->bus = *bus;
-    m->bus_opaque = opaque;
-    m->model = model;
-    m->max_vcpus = max_vcpus;
+    m->bus = *c->bus;
+    m->bus_opaque = c->opaque;
+    m->model = c->model;
+    m->max_vcpus = c->max_vcpus;
+    /* APIC ids are vCPU numbers without gaps: levels that are no powers of two cannot be shown. */
+    m->topo = (struct x86_cpu_topology){ 0, c->sockets, c->cores, c->threads };
+    if ((c->cores & (c->cores - 1)) || (c->threads & (c->threads - 1)))
+        m->topo = (struct x86_cpu_topology){ 0, 1, c->max_vcpus, 1 };
     m->tsc_offset = -__builtin_ia32_rdtsc(); /* the guest's clock starts at 0, the same on all vCPUs */
-    m->vcpus = g_new0(struct jit_vcpu *, max_vcpus);
+    m->vcpus = g_new0(struct jit_vcpu *, c->max_vcpus);
     m->old_slots = g_ptr_array_new_with_free_func(g_free);
     g_mutex_init(&m->lock);
     pthread_rwlockattr_t attr;
@@ -162,7 +165,8 @@ static struct accel_vcpu *jit_vcpu_create(struct accel *a, unsigned index, GErro
     cpu->machine = m;
     cpu->model = m->model;
     cpu->index = index;
-    cpu->topo = (struct x86_cpu_topology){ index, 1, m->max_vcpus, 1 };
+    cpu->topo = m->topo;
+    cpu->topo.index = index;
     cpu->vcpu = v;
     cpu->vec_saved = 1;
     cpu->mxcsr_mask = 0xffff;
@@ -226,9 +230,27 @@ static void jit_get_state(struct accel_vcpu *av, struct x86_state *ret)
     ret->nmi_pending = (atomic_load(&v->cpu->pending) & JIT_PEND_NMI) != 0;
 }
 
+/* State that only another accelerator can give a guest is refused, not dropped. */
+static bool representable(const struct x86_state *s, GError **error)
+{
+    for (unsigned i = 0; i < MIN(s->nmsrs, X86_MSRS_MAX); i++) {
+        if (s->msrs[i].value)
+            return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the guest uses MSR %#x (value %#" G_GINT64_MODIFIER "x), which the translator does not "
+                              "have; start it with a -cpu that does not offer what it stands for (kvmclock: -cpu ...,-kvmclock)",
+                              s->msrs[i].index, s->msrs[i].value);
+    }
+    if (s->nested_size)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the guest runs guests of its own, which the translator cannot do; use -cpu ...,-svm,-vmx");
+    if (s->smm || s->smi_pending)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the guest is in system management mode, which the translator does not have; try again later");
+    return true;
+}
+
 static bool jit_set_state(struct accel_vcpu *av, const struct x86_state *s, GError **error)
 {
     struct jit_vcpu *v = vcpu_of(av);
+    if (!representable(s, error))
+        return false;
     x86_state_in(v->cpu, s);
     memcpy(v->fpu, v->cpu->s.xsave, 512);
     v->isolated = false;

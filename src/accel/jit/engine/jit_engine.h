@@ -60,6 +60,7 @@ struct jit_machine {
     void *bus_opaque;
     const struct x86_cpu_model *model;
     unsigned max_vcpus;
+    struct x86_cpu_topology topo;
     uint64_t tsc_offset;
     struct jit_vcpu **vcpus;
     struct jit_slots *_Atomic slots;
