@@ -50,6 +50,11 @@ bool json_flatten(const char *text, struct keyval *kv, GError **error)
     return flatten(o, "", kv, error);
 }
 
+bool json_flatten_object(struct json_object *o, struct keyval *kv, GError **error)
+{
+    return flatten(o, "", kv, error);
+}
+
 struct json_object *json_make(const char *key, ...)
 {
     struct json_object *o = json_object_new_object();

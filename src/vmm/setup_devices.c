@@ -15,83 +15,9 @@ static char *on_transport(const struct vm *vm, const char *name)
     return g_strdup_printf("%s-%s", name, vm->board->pci ? "pci" : "device");
 }
 
-/* As QEMU's aliases: "virtio-blk" is the one that fits the board. */
-static const struct device_class *find_class(const struct vm *vm, const char *name)
-{
-    const struct device_class *c = device_class_find(name);
-    g_autofree char *full = on_transport(vm, name);
-    return c ? c : device_class_find(full);
-}
-
-static const struct device_class *user_class(const struct vm *vm, const char *name, GError **error)
-{
-    const struct device_class *c = find_class(vm, name);
-    if (!c) {
-        const struct device_class *const *list = device_class_list();
-        g_autoptr(GPtrArray) names = g_ptr_array_new();
-        for (size_t i = 0; list[i]; i++) {
-            if (list[i]->user_creatable)
-                g_ptr_array_add(names, (void *)list[i]->name);
-        }
-        const char *near = nearest_name(name, (const char *const *)names->pdata, names->len);
-        vireo_fail(error, VIREO_ERROR_NOT_FOUND, "'%s' is not a valid device model name; %s%s%s-device help lists them", name,
-                   near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
-        return NULL;
-    }
-    if (!c->user_creatable) {
-        vireo_fail(error, VIREO_ERROR_INVALID, "'%s' belongs to the board and cannot be added", name);
-        return NULL;
-    }
-    if (c->bus == DEV_BUS_PCI && !vm->board->pci) {
-        vireo_fail(error, VIREO_ERROR_INVALID, "No 'PCI' bus found for device '%s'; the board %s has virtio over MMIO: use the name that ends in "
-                   "-device", name, vm->board->name);
-        return NULL;
-    }
-    return c;
-}
-
-static bool has_prop(const struct device_class *c, const char *name)
-{
-    for (const struct device_prop *p = c->props; p && p->name; p++) {
-        if (!strcmp(p->name, name))
-            return true;
-    }
-    return false;
-}
-
-/* bus= of a device whose bus there is only one of. */
-static bool check_bus(const struct device_class *c, const char *bus, GError **error)
-{
-    const char *only = c->bus == DEV_BUS_PCI ? "pcie.0" : c->bus == DEV_BUS_ISA ? "isa.0" : "";
-    if (!strcmp(bus, only))
-        return true;
-    return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Bus '%s' not found; there is only '%s'", bus, only);
-}
-
-static bool set_props(struct device *d, const struct keyval *kv, GError **error)
-{
-    for (guint i = 0; i < kv->pairs->len; i++) {
-        const struct keyval_pair *p = kv->pairs->pdata[i];
-        const char *value = p->value ? p->value : "on";
-        if (!strcmp(p->key, "driver"))
-            continue;
-        if (!strcmp(p->key, "bus") && !has_prop(d->class, "bus")) {
-            if (!check_bus(d->class, value, error))
-                return false;
-        } else if (!device_set_prop(d, p->key, value, error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool make_device(struct vm *vm, const struct device_class *c, const struct keyval *kv, GError **error)
 {
-    struct device *d = device_create(vm->machine, c);
-    if (set_props(d, kv, error) && device_realize(d, error))
-        return true;
-    device_destroy(d);
-    return false;
+    return device_add(vm->machine, c, kv, error) != NULL;
 }
 
 static bool has_device(const struct vm *vm, const char *driver)
@@ -148,7 +74,7 @@ bool setup_disks(struct vm *vm, GError **error)
         const struct option_drive *d = vm->options.drives->pdata[i];
         if (!d->attach)
             continue;
-        const struct device_class *c = user_class(vm, name, error);
+        const struct device_class *c = device_class_for_user(vm->machine, name, error);
         keyval_auto *kv = keyval_new();
         keyval_add(kv, "drive", d->block.id);
         if (!c || !make_device(vm, c, kv, error)) {
@@ -170,7 +96,7 @@ static bool add_nic(struct vm *vm, const struct keyval *given, const char *defau
         model = (g_free(model), g_strdup(fitting));
     if (strcmp(model, fitting))
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Unsupported NIC model: %s; there is: %s", model, fitting);
-    const struct device_class *c = user_class(vm, model, error);
+    const struct device_class *c = device_class_for_user(vm->machine, model, error);
     if (!c || !setup_open_netdev(vm, backend, default_id, error))
         return false;
     keyval_add(card, "netdev", id ? id : default_id);
@@ -215,7 +141,7 @@ bool setup_devices(struct vm *vm, GError **error)
 {
     for (guint i = 0; i < vm->options.devices->len; i++) {
         const struct option_item *item = vm->options.devices->pdata[i];
-        const struct device_class *c = user_class(vm, keyval_get(item->kv, "driver"), error);
+        const struct device_class *c = device_class_for_user(vm->machine, keyval_get(item->kv, "driver"), error);
         if (!c || !make_device(vm, c, item->kv, error)) {
             g_prefix_error(error, "-device %s: ", item->text);
             return false;

@@ -191,6 +191,7 @@ void device_destroy(struct device *d)
             g_free(*(char **)((char *)d + p->offset));
     }
     g_free(d->id);
+    g_free(d->driver);
     g_mutex_clear(&d->lock);
     g_free(d);
 }

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct keyval;
 struct machine;
 struct device;
 
@@ -53,6 +54,11 @@ struct device_class {
     bool (*realize)(struct device *d, GError **error);
     void (*reset)(struct device *d);   /* power-on values; called with the machine stopped */
     void (*unrealize)(struct device *d);
+    /* Coming and going while the machine is live (its guest may run). hotplug: realize works then too, and tells the guest.
+     * unplug: asks the guest to let the device go; once it has, the owner calls device_gone on the main thread. NULL: such a
+     * device stays until the machine ends. */
+    bool hotplug;
+    bool (*unplug)(struct device *d, GError **error);
     const void *bus_class;    /* what the bus needs more: struct pci_class *, struct virtio_class * */
 };
 
@@ -60,15 +66,33 @@ struct device {
     const struct device_class *class;
     struct machine *machine;
     char *id;          /* may be NULL */
+    char *driver;      /* the name that it was asked for by, which may be an alias; NULL: the class's */
     GMutex lock;       /* covers the device's state; held by the dispatcher around its windows */
     bool realized;
+    bool hotplugged;   /* added to a live machine */
 };
 
-const struct device_class *device_class_find(const char *name); /* vmm/dev/devices.c */
+/* vmm/dev/devices.c and devices_known.c. device_class_missing: QEMU has a device of this name, this program does not have it
+ * yet. */
+const struct device_class *device_class_find(const char *name);
+bool device_class_missing(const char *name);
+const char *const *device_class_known_list(void); /* all of QEMU's names; NULL-terminated, sorted */
 const struct device_class *const *device_class_list(void);      /* NULL-terminated */
 /* Allocates, sets defaults; then device_set_prop for each option, then device_realize, which adds it to the machine. */
 struct device *device_create(struct machine *m, const struct device_class *c);
 bool device_set_prop(struct device *d, const char *name, const char *value, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool device_realize(struct device *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void device_destroy(struct device *d); /* unrealize if realized; also one that never was */
+/* device_add.c: from `driver=NAME,id=ID,...` to a realized device, at start (-device) and on a live machine (QMP device_add).
+ * Main thread. Names without transport ("virtio-rng") mean the one that fits the board's bus. */
+const struct device_class *device_class_for_user(const struct machine *m, const char *name, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+struct device *device_add(struct machine *m, const struct device_class *c, const struct keyval *kv, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* By id, or by path as device_path gives it; NULL: there is none. */
+struct device *device_find(const struct machine *m, const char *id_or_path);
+/* "/machine/peripheral/ID", or "/machine/peripheral-anon/device[N]"; the caller frees. */
+char *device_path(const struct device *d);
+/* QMP device_del: asks the guest. VIREO_ERROR_NOT_FOUND: no such device. */
+bool device_del(struct machine *m, const char *id_or_path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The guest has let it go: destroys it and sends DEVICE_DELETED. Main thread, from no method of the device. */
+void device_gone(struct device *d);
 char *device_class_help(const struct device_class *c); /* property table in words; caller frees */

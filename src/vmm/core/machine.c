@@ -9,6 +9,7 @@
 #include <x86intrin.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "cpu/x86/x86_model.h"
 #include "vmm/core/device.h"
@@ -82,6 +83,8 @@ struct machine *machine_create(struct machine_config *config)
     return m;
 }
 
+static void later_free(void *opaque);
+
 static void destroy_vcpus(struct machine *m)
 {
     for (unsigned n = m->nvcpus; n-- > 0;)
@@ -111,6 +114,7 @@ void machine_destroy(struct machine *m)
     }
     while (g_idle_remove_by_data(i))
         ;
+    g_queue_clear_full(&i->later, later_free);
     vclock_destroy(m->clock);
     guest_memory_destroy(m->memory);
     g_ptr_array_free(m->devices, TRUE);
@@ -185,6 +189,72 @@ static void emit(struct machine *m, enum machine_event ev, enum machine_cause ca
         const struct machine_listener *l = &g_array_index(m->listeners, struct machine_listener, i);
         l->event(l->opaque, ev, cause, io);
     }
+}
+
+void machine_event(struct machine *m, const char *name, struct json_object *data)
+{
+    for (unsigned i = 0; i < m->listeners->len; i++) {
+        const struct machine_listener *l = &g_array_index(m->listeners, struct machine_listener, i);
+        if (l->named)
+            l->named(l->opaque, name, data);
+    }
+    json_object_put(data);
+}
+
+/* What another thread wants done on the main thread: a call, or an event. */
+struct later {
+    void (*fn)(void *opaque);
+    void *opaque;
+    char *event;
+    struct json_object *data;
+};
+
+static void later_free(void *opaque)
+{
+    struct later *l = opaque;
+    json_object_put(l->data);
+    g_free(l->event);
+    g_free(l);
+}
+
+static gboolean do_later(void *opaque)
+{
+    struct machine_impl *i = opaque;
+    for (;;) {
+        g_mutex_lock(&i->lock);
+        struct later *l = g_queue_pop_head(&i->later);
+        i->later_scheduled = l != NULL;
+        g_mutex_unlock(&i->lock);
+        if (!l)
+            return G_SOURCE_REMOVE;
+        if (l->fn)
+            l->fn(l->opaque);
+        else
+            machine_event(&i->machine, l->event, g_steal_pointer(&l->data));
+        later_free(l);
+    }
+}
+
+static void put_later(struct machine *m, struct later l)
+{
+    struct machine_impl *i = impl(m);
+    g_mutex_lock(&i->lock);
+    g_queue_push_tail(&i->later, g_memdup2(&l, sizeof(l)));
+    if (!i->later_scheduled) {
+        i->later_scheduled = true;
+        g_idle_add_full(G_PRIORITY_HIGH, do_later, i, NULL);
+    }
+    g_mutex_unlock(&i->lock);
+}
+
+void machine_post_event(struct machine *m, const char *name, struct json_object *data)
+{
+    put_later(m, (struct later){ .event = g_strdup(name), .data = data });
+}
+
+void machine_call_later(struct machine *m, void (*fn)(void *opaque), void *opaque)
+{
+    put_later(m, (struct later){ .fn = fn, .opaque = opaque });
 }
 
 static void pause_vcpus(struct machine *m)
@@ -365,6 +435,7 @@ static void request_end(struct machine_impl *i, bool hold)
 
 int machine_main(struct machine *m)
 {
+    m->live = true;
     if (!m->config->start_paused)
         machine_start(m);
     else

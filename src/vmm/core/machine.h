@@ -18,6 +18,7 @@
 
 struct apic_group;
 struct device;
+struct json_object;
 struct vcpu;
 struct pci_bus;
 struct x86_cpu_model;
@@ -38,6 +39,8 @@ struct block_io_error { const char *device, *node, *operation /* "read" or "writ
 struct machine_listener {
     void (*event)(void *opaque, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io);
     void *opaque;
+    /* Events by name, as QMP sends them; data is borrowed and may be NULL. May be NULL. */
+    void (*named)(void *opaque, const char *name, struct json_object *data);
 };
 
 struct machine_config { /* filled by the options; plain values */
@@ -84,6 +87,7 @@ struct machine {
     GHashTable *netdevs;  /* id -> struct net_backend * (src/vmm/net/net.h) */
     GHashTable *chardevs; /* id -> struct chardev * (src/vmm/core/chardev.h) */
     enum machine_state state;      /* main thread writes */
+    bool live;                     /* the board is finished: what is added now is hot-plugged, and the guest is told */
     uint64_t tsc_offset;           /* guest TSC = host TSC + this, in all vCPUs since the last reset; written with vCPUs stopped */
     GArray *listeners;             /* struct machine_listener */
     int exit_status; bool exit_status_set; /* isa-debug-exit */
@@ -98,6 +102,13 @@ bool machine_create_cpus(struct machine *m, GError **error) G_GNUC_WARN_UNUSED_R
 bool machine_has_x2apic(const struct machine *m);
 uint64_t machine_tsc_hz(const struct machine *m); /* of the guest's time stamp counter */
 void machine_add_listener(struct machine *m, struct machine_listener l);
+
+/* An event of this name (QEMU's QMP reference) to all listeners; takes data over, which may be NULL. Main thread. */
+void machine_event(struct machine *m, const char *name, struct json_object *data);
+/* The same from any thread: sent by the main loop soon after. */
+void machine_post_event(struct machine *m, const char *name, struct json_object *data);
+/* Calls fn(opaque) on the main thread soon after; not at all when the machine ends before. Any thread. */
+void machine_call_later(struct machine *m, void (*fn)(void *opaque), void *opaque);
 
 /* Main thread. */
 void machine_start(struct machine *m);  /* from PRELAUNCH or PAUSED to RUNNING: QMP cont */

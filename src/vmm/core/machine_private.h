@@ -15,9 +15,11 @@ struct machine_requests {
 
 struct machine_impl {
     struct machine machine; /* first: a struct machine * is one of these */
-    GMutex lock;            /* covers requests and scheduled */
+    GMutex lock;            /* covers requests, scheduled, later, later_scheduled */
     struct machine_requests requests;
     bool scheduled;         /* the main loop has been told */
+    GQueue later;           /* calls and events for the main thread, in order */
+    bool later_scheduled;
     bool ended;
     uint64_t paused_tsc;    /* host TSC when the machine last stopped; 0: never ran */
 };

@@ -22,7 +22,7 @@ struct qmp {
 };
 
 static const char *const class_generic = "GenericError", *const class_not_found = "CommandNotFound",
-                  *const class_not_active = "DeviceNotActive";
+                  *const class_not_active = "DeviceNotActive", *const class_no_device = "DeviceNotFound";
 
 /* ---- output ---- */
 
@@ -98,8 +98,9 @@ static void send_greeting(struct qmp *q)
 
 static bool type_fits(struct json_object *value, enum qmp_arg_type type)
 {
-    static const json_type types[] = { [QMP_ARG_STRING] = json_type_string, [QMP_ARG_INT] = json_type_int, [QMP_ARG_BOOL] = json_type_boolean };
-    return json_object_is_type(value, types[type]);
+    static const json_type types[] = { [QMP_ARG_STRING] = json_type_string, [QMP_ARG_INT] = json_type_int, [QMP_ARG_BOOL] = json_type_boolean,
+                                       [QMP_ARG_ARRAY] = json_type_array, [QMP_ARG_OBJECT] = json_type_object };
+    return type == QMP_ARG_ANY || json_object_is_type(value, types[type]);
 }
 
 static const struct qmp_arg *find_arg(const struct qmp_command *c, const char *name)
@@ -113,10 +114,13 @@ static const struct qmp_arg *find_arg(const struct qmp_command *c, const char *n
 
 static bool check_args(const struct qmp_command *c, struct json_object *args, GError **error)
 {
-    static const char *const names[] = { [QMP_ARG_STRING] = "string", [QMP_ARG_INT] = "integer", [QMP_ARG_BOOL] = "boolean" };
+    static const char *const names[] = { [QMP_ARG_STRING] = "string", [QMP_ARG_INT] = "integer", [QMP_ARG_BOOL] = "boolean",
+                                        [QMP_ARG_ARRAY] = "array", [QMP_ARG_OBJECT] = "object", [QMP_ARG_ANY] = "value" };
     if (args) {
         json_object_object_foreach(args, key, value) {
             const struct qmp_arg *a = find_arg(c, key);
+            if (!a && c->open)
+                continue;
             if (!a)
                 return vireo_fail(error, VIREO_ERROR_INVALID, "Parameter '%s' is unexpected", key);
             if (!type_fits(value, a->type))
@@ -208,6 +212,11 @@ static struct json_object *run(struct qmp *q, const struct request *r, GError **
     return value ? value : json_object_new_object();
 }
 
+static const char *absent_class(const struct qmp_command *c)
+{
+    return c->absent == QMP_ABSENT_NOT_ACTIVE ? class_not_active : c->absent == QMP_ABSENT_NOT_FOUND ? class_no_device : class_generic;
+}
+
 static void handle(struct qmp *q, struct json_object *o)
 {
     struct request r = { 0 };
@@ -224,8 +233,8 @@ static void handle(struct qmp *q, struct json_object *o)
     struct json_object *value = run(q, &r, &error);
     if (error) {
         json_object_put(value);
-        bool absent = g_error_matches(error, VIREO_ERROR, VIREO_ERROR_NOT_FOUND); /* the device that the command is about */
-        send_error(q, absent ? class_not_active : class_generic, error->message, r.id);
+        bool absent = g_error_matches(error, VIREO_ERROR, VIREO_ERROR_NOT_FOUND);
+        send_error(q, absent ? absent_class(find_command(r.name)) : class_generic, error->message, r.id);
         return;
     }
     struct json_object *answer = json_make("return", value, NULL);
@@ -368,6 +377,23 @@ static struct json_object *event_data(struct qmp *q, enum machine_event ev, enum
     }
 }
 
+static bool wants_events(const struct qmp *q)
+{
+    return q->connected && q->negotiated && q->backlog->len <= MESSAGE_MAX;
+}
+
+/* Takes data over, which may be NULL. */
+static void send_event(struct qmp *q, const char *name, struct json_object *data)
+{
+    int64_t now = g_get_real_time();
+    struct json_object *stamp = json_make("seconds", json_object_new_int64(now / G_USEC_PER_SEC), "microseconds",
+                                          json_object_new_int64(now % G_USEC_PER_SEC), NULL);
+    struct json_object *event = json_make("timestamp", stamp, "event", json_object_new_string(name), NULL);
+    if (data)
+        json_object_object_add(event, "data", data);
+    send_object(q, event);
+}
+
 static void on_event(void *opaque, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io)
 {
     static const char *const names[] = {
@@ -376,16 +402,15 @@ static void on_event(void *opaque, enum machine_event ev, enum machine_cause cau
         [EVENT_GUEST_CRASHLOADED] = "GUEST_CRASHLOADED",
     };
     struct qmp *q = opaque;
-    if (!q->connected || !q->negotiated || q->backlog->len > MESSAGE_MAX)
-        return;
-    int64_t now = g_get_real_time();
-    struct json_object *stamp = json_make("seconds", json_object_new_int64(now / G_USEC_PER_SEC), "microseconds",
-                                          json_object_new_int64(now % G_USEC_PER_SEC), NULL);
-    struct json_object *event = json_make("timestamp", stamp, "event", json_object_new_string(names[ev]), NULL);
-    struct json_object *data = event_data(q, ev, cause, io);
-    if (data)
-        json_object_object_add(event, "data", data);
-    send_object(q, event);
+    if (wants_events(q))
+        send_event(q, names[ev], event_data(q, ev, cause, io));
+}
+
+static void on_named_event(void *opaque, const char *name, struct json_object *data)
+{
+    struct qmp *q = opaque;
+    if (wants_events(q))
+        send_event(q, name, json_object_get(data));
 }
 
 /* ---- the server ---- */
@@ -398,7 +423,7 @@ struct qmp *qmp_create(struct machine *m, struct chardev *c, bool pretty, GError
     q->pretty = pretty;
     q->tokener = json_tokener_new_ex(DEPTH_MAX);
     q->backlog = g_string_new(NULL);
-    machine_add_listener(m, (struct machine_listener){ on_event, q });
+    machine_add_listener(m, (struct machine_listener){ on_event, q, on_named_event });
     if (chardev_attach(c, &host_handlers, q, error))
         return q;
     q->host = NULL;

@@ -20,7 +20,9 @@ void qmp_destroy(struct qmp *q);
 
 /* ---- between the files of this folder ---- */
 
-enum qmp_arg_type { QMP_ARG_STRING, QMP_ARG_INT, QMP_ARG_BOOL };
+enum qmp_arg_type { QMP_ARG_STRING, QMP_ARG_INT, QMP_ARG_BOOL, QMP_ARG_ARRAY, QMP_ARG_OBJECT, QMP_ARG_ANY };
+/* Error class of VIREO_ERROR_NOT_FOUND: which thing the command is about. Other errors are GenericError. */
+enum qmp_absent { QMP_ABSENT_GENERIC, QMP_ABSENT_NOT_ACTIVE, QMP_ABSENT_NOT_FOUND };
 struct qmp_arg {
     const char *name;
     enum qmp_arg_type type;
@@ -32,8 +34,18 @@ struct qmp_command {
      * against the row, NULL when there are none. */
     struct json_object *(*run)(struct machine *m, struct json_object *args, GError **error);
     const struct qmp_arg *args; /* ends with name NULL; NULL: takes none */
+    bool open;                  /* takes members beyond those rows (device_add, object-add) */
+    enum qmp_absent absent;
 };
 extern const struct qmp_command qmp_commands[]; /* ends with name NULL */
 struct json_object *qmp_version(void);
+
+/* qmp_device.c */
+struct json_object *qmp_device_add(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_device_del(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_device_list_properties(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_qom_list_types(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_device_add_args[], qmp_device_del_args[], qmp_device_list_properties_args[], qmp_qom_list_types_args[];
+
 /* Text in the form "{"a": 1, "b": [2, 3]}"; pretty: on several lines. */
 void qmp_print(GString *s, struct json_object *o, bool pretty);

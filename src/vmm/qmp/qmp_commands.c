@@ -190,7 +190,11 @@ const struct qmp_command qmp_commands[] = {
     { "query-chardev", cmd_query_chardev },
     { "query-block", qmp_query_block },
     { "query-named-block-nodes", qmp_query_named_block_nodes },
-    { "balloon", cmd_balloon, balloon_args },
-    { "query-balloon", cmd_query_balloon },
+    { "device_add", qmp_device_add, qmp_device_add_args, .open = true },
+    { "device_del", qmp_device_del, qmp_device_del_args, .absent = QMP_ABSENT_NOT_FOUND },
+    { "device-list-properties", qmp_device_list_properties, qmp_device_list_properties_args, .absent = QMP_ABSENT_NOT_FOUND },
+    { "qom-list-types", qmp_qom_list_types, qmp_qom_list_types_args },
+    { "balloon", cmd_balloon, balloon_args, .absent = QMP_ABSENT_NOT_ACTIVE },
+    { "query-balloon", cmd_query_balloon, .absent = QMP_ABSENT_NOT_ACTIVE },
     { NULL, NULL }
 };

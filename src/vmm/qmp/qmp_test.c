@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/keyval.h"
 #include "block/block.h"
 #include "vmm/core/chardev.h"
+#include "vmm/core/device.h"
 #include "vmm/core/machine.h"
 #include "vmm/dev/virtio_devices.h"
 
@@ -64,6 +66,37 @@ const struct accel_ops *const *accel_list(void)
 {
     static const struct accel_ops *const none[] = { NULL };
     return none;
+}
+
+/* One device class, whose devices are counted. */
+static const struct device_prop thing_props[] = { { "size", PROP_UINT, 0, 0, 9, NULL, "3", "how big" }, { "on", PROP_BOOL }, { NULL } };
+static const struct device_class thing_class = { .name = "thing", .help = "a thing", .props = thing_props, .user_creatable = true };
+static GString *added;
+const struct device_class *device_class_find(const char *name) { return strcmp(name, "thing") ? NULL : &thing_class; }
+bool device_class_missing(const char *name) { return !strcmp(name, "later"); }
+const struct device_class *const *device_class_list(void)
+{
+    static const struct device_class *const list[] = { &thing_class, NULL };
+    return list;
+}
+const struct device_class *device_class_for_user(const struct machine *m, const char *name, GError **error)
+{
+    const struct device_class *c = device_class_find(name);
+    if (!c)
+        vireo_fail(error, VIREO_ERROR_NOT_FOUND, "'%s' is not a valid device model name", name);
+    return c;
+}
+struct device *device_add(struct machine *m, const struct device_class *c, const struct keyval *kv, GError **error)
+{
+    for (guint i = 0; i < kv->pairs->len; i++) {
+        const struct keyval_pair *p = kv->pairs->pdata[i];
+        g_string_append_printf(added, "%s=%s,", p->key, p->value);
+    }
+    return NULL;
+}
+bool device_del(struct machine *m, const char *id, GError **error)
+{
+    return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Device '%s' not found", id);
 }
 
 static struct qmp *start(struct machine *m)
@@ -187,6 +220,38 @@ static void test_slow_client(void)
     finish(q, &m);
 }
 
+#define ABSENT(desc) "{\"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"" desc "\"}}\r\n"
+
+/* Properties of any JSON type reach the device as text; what is not there is named. */
+static void test_devices(void)
+{
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    added = g_string_new(NULL);
+    g_assert_cmpstr(talk("{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"thing\",\"id\":\"a\",\"size\":7,\"on\":true,\"l\":[1,\"x\"],"
+                         "\"o\":{\"p\":\"q\"}}}"), ==, "{\"return\": {}}\r\n");
+    g_assert_cmpstr(added->str, ==, "driver=thing,id=a,size=7,on=on,l.0=1,l.1=x,o.p=q,");
+    g_assert_cmpstr(talk("{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"thing\",\"size\":null}}"), ==, GENERIC("JSON member 'size' is null"));
+    g_assert_cmpstr(talk("{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"nothing\"}}"), ==,
+                    GENERIC("'nothing' is not a valid device model name"));
+    g_assert_cmpstr(talk("{\"execute\":\"device_add\",\"arguments\":{\"id\":\"a\"}}"), ==, GENERIC("Parameter 'driver' is missing"));
+    g_assert_cmpstr(talk("{\"execute\":\"device_add\",\"arguments\":{\"driver\":5}}"), ==,
+                    GENERIC("Invalid parameter type for 'driver', expected: string"));
+    g_assert_cmpstr(talk("{\"execute\":\"device_del\",\"arguments\":{\"id\":\"b\"}}"), ==, ABSENT("Device 'b' not found"));
+    g_assert_cmpstr(talk("{\"execute\":\"device-list-properties\",\"arguments\":{\"typename\":\"later\"}}"), ==, ABSENT("Device 'later' is not there yet"));
+    g_assert_cmpstr(talk("{\"execute\":\"device-list-properties\",\"arguments\":{\"typename\":\"thing\"}}"), ==,
+                    "{\"return\": [{\"name\": \"size\", \"type\": \"uint64\", \"description\": \"how big\", \"default-value\": 3}, "
+                    "{\"name\": \"on\", \"type\": \"bool\"}]}\r\n");
+    g_string_truncate(line.out, 0);
+    const struct machine_listener *l = &g_array_index(m.listeners, struct machine_listener, 0);
+    json_auto *data = json_make("device", json_object_new_string("a"), NULL);
+    l->named(l->opaque, "DEVICE_DELETED", data);
+    g_assert_nonnull(strstr(line.out->str, "\"event\": \"DEVICE_DELETED\", \"data\": {\"device\": \"a\"}}\r\n"));
+    g_string_free(added, TRUE);
+    finish(q, &m);
+}
+
 /* Every command without arguments answers. */
 static void test_commands(void)
 {
@@ -210,6 +275,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/session", test_session);
     g_test_add_func("/qmp/errors", test_errors);
     g_test_add_func("/qmp/slow-client", test_slow_client);
+    g_test_add_func("/qmp/devices", test_devices);
     g_test_add_func("/qmp/commands", test_commands);
     return g_test_run();
 }
