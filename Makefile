@@ -3,7 +3,7 @@
 BUILD ?= build
 PACKAGES := scripts/packages.sh
 
-.PHONY: all run check bench install-packages clean
+.PHONY: all run check check-kvm bench install-packages clean
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
@@ -21,6 +21,11 @@ check:
 	@$(PACKAGES) build run check
 	@$(MAKE) --no-print-directory all
 	@/usr/bin/python3 tests/check.py $(BUILD)
+
+check-kvm:
+	@$(PACKAGES) build run check
+	@$(MAKE) --no-print-directory all
+	@/usr/bin/python3 tests/check.py $(BUILD) kvm
 
 bench:
 	@$(PACKAGES) build run check bench

@@ -2,7 +2,7 @@
 """`make check`: every suite in turn, the reasons of what was skipped, one closing line with the sum. The exit status is 0 only
 when something ran and nothing failed.
 
-usage: check.py BUILD_DIRECTORY [unit|diff|asan|guest]...
+usage: check.py BUILD_DIRECTORY [unit|diff|asan|guest|kvm]...
 """
 import json
 import os
@@ -49,12 +49,12 @@ def meson_suite(total, build, suite, env=None):
                 total.failed += 1
 
 
-def guests(total, build):
-    junit = os.path.join(build, "pytest.xml")
+def guests(total, build, directory="guest"):
+    junit = os.path.join(build, f"pytest-{directory}.xml")
     if os.path.exists(junit):
         os.unlink(junit)
     status = subprocess.run(["/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "--durations=10", "-p", "no:cacheprovider",
-                             f"--junitxml={junit}", os.path.join(ROOT, "tests", "guest")], cwd=ROOT, check=False,
+                             f"--junitxml={junit}", os.path.join(ROOT, "tests", directory)], cwd=ROOT, check=False,
                             env=dict(os.environ, VIREO_BUILD=os.path.abspath(build))).returncode
     before = total.failed
     ran = 0
@@ -69,7 +69,7 @@ def guests(total, build):
             else:
                 total.passed += 1
     if (status != 0 and total.failed == before) or not ran:
-        total.broken(f"the guest tests ended with status {status} after {ran} tests")
+        total.broken(f"the tests in tests/{directory} ended with status {status} after {ran} tests")
 
 
 def sanitizers(total, build):
@@ -94,7 +94,8 @@ def main():
     steps = (("unit", "unit tests", lambda: meson_suite(total, build, "unit")),
              ("diff", "differential tests", lambda: meson_suite(total, build, "diff")),
              ("asan", "unit and differential tests with sanitizers", lambda: sanitizers(total, build)),
-             ("guest", "whole guests", lambda: guests(total, build)))
+             ("guest", "whole guests", lambda: guests(total, build)),
+             ("kvm", "KVM, in a guest with the real kvm.ko", lambda: guests(total, build, "kvm")))
     unknown = set(only) - {key for key, _, _ in steps}
     if unknown:
         sys.exit(f"check.py: no suite {', '.join(sorted(unknown))}; there are: {', '.join(key for key, _, _ in steps)}")

@@ -33,18 +33,26 @@ class GuestError(AssertionError):
     """What went wrong, in the user's words, and the last lines of the console."""
 
 
+def connect_unix(path):
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Qmp:
     """A client of the control protocol on a UNIX socket. Events are kept in order until somebody asks for them."""
 
-    def __init__(self, path, deadline=20, greet=True):
+    def __init__(self, path, deadline=20, greet=True, connect=connect_unix):
         end = time.monotonic() + deadline * SLOW
         while True:
-            self.sock = socket.socket(socket.AF_UNIX)
             try:
-                self.sock.connect(path)
+                self.sock = connect(path)
                 break
             except OSError:
-                self.sock.close()
                 if time.monotonic() > end:
                     raise GuestError(f"the QMP socket {path} did not accept a connection") from None
                 time.sleep(0.05)
@@ -132,8 +140,8 @@ def end_with_parent(more=None):
 class Machine:
     """One running program. Everything it prints on standard output is its serial console unless options say otherwise."""
 
-    def __init__(self, args, log, qmp_path=None, wrapper=(), stdin=subprocess.PIPE, preexec=None, env=None):
-        self.args = [*wrapper, VMM, *options(*args)]
+    def __init__(self, args, log, qmp_path=None, wrapper=(), stdin=subprocess.PIPE, preexec=None, env=None, program=None):
+        self.args = [*wrapper, program or VMM, *options(*args)]
         if qmp_path:
             self.args += ["-qmp", f"unix:{qmp_path},server=on,wait=off"]
         self.qmp_path = qmp_path

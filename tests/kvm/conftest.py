@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures of the nested KVM tests. `machine` and `linux` are those of tests/guest, but the program runs in the outer guest (outer.py),
+which is booted once for all tests. VIREO_VMM=/usr/bin/qemu-system-x86_64 tries the harness with QEMU in the program's place."""
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "guest")]
+import initramfs  # noqa: E402
+import outer as outer_guest  # noqa: E402
+import vmm  # noqa: E402
+
+spec = importlib.util.spec_from_file_location("guest_conftest", os.path.join(os.path.dirname(HERE), "guest", "conftest.py"))
+guest_conftest = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(guest_conftest)
+pytest_report_header = guest_conftest.pytest_report_header
+program, kernels, flat, work = (getattr(guest_conftest, name) for name in ("program", "kernels", "flat", "work"))
+
+QEMU_FILES = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "multiboot_dma.bin", "pvh.bin", "multiboot.bin")
+
+
+@pytest.fixture(scope="session")
+def has_kvm(program):
+    """Until the program has the accelerator."""
+    if not vmm.IS_QEMU and "kvm" not in vmm.run(["-accel", "help"])[1]:
+        pytest.skip("this build has no -accel kvm")
+
+
+@pytest.fixture(scope="session")
+def outer(kernels, has_kvm):
+    where = tempfile.mkdtemp(prefix="vireo-outer-")
+    there = "vireo-vmm"
+    files = {}
+    if vmm.IS_QEMU:
+        there = "qemu-system-x86_64"
+        for name in QEMU_FILES:
+            for path in (f"/usr/share/seabios/{name}", f"/usr/share/qemu/{name}"):
+                if os.path.exists(path):
+                    with open(path, "rb") as f:
+                        files[f"usr/share/qemu/{name}"] = (0o100644, f.read())
+    guest = None
+    try:
+        guest = outer_guest.Outer(initramfs, kernels, where, {there: shutil.which(vmm.VMM)}, files, deadline=180 * vmm.SLOW)
+        guest.program = "/" + there
+        guest.options = ["-L", "/usr/share/qemu"] if vmm.IS_QEMU else []
+        yield guest
+    finally:
+        if guest:
+            guest.end()
+        shutil.rmtree(where, ignore_errors=True)
+
+
+class InnerMachine(vmm.Machine):
+    """A program that runs in the outer guest; its QMP socket lies there, too."""
+
+    def __init__(self, outer, args, log, qmp_path, uid):
+        self.outer = outer
+        super().__init__([*outer.options, *args], log, qmp_path, wrapper=outer.wrapper(uid), program=outer.program)
+
+    @property
+    def qmp(self):
+        if not self._qmp:
+            self._qmp = vmm.Qmp(self.qmp_path, connect=self.outer.connect)
+        return self._qmp
+
+    def tail(self, lines=25):
+        log = self.outer.shell("dmesg | tail -n 8", check=False)
+        return super().tail(lines) + "\n--- end of the outer guest's kernel log:\n" + log
+
+
+@pytest.fixture
+def machine(work, outer):
+    """machine(*options, qmp=False, uid=0): starts the program in the outer guest; it is ended with the test."""
+    started = []
+
+    def start(*args, qmp=False, uid=0):
+        n = len(started)
+        m = InnerMachine(outer, args, os.path.join(work, f"console{n}"), f"/run/{os.path.basename(work)}.{n}" if qmp else None, uid)
+        started.append(m)
+        return m
+    yield start
+    for m in started:
+        m.kill()
+
+
+@pytest.fixture
+def refused(outer):
+    """refused(options, *words): the program ends with status 1 and one line that has these words."""
+    def check(args, *words, uid=0, before=""):
+        line = " ".join([outer.program, *outer.options, "-display", "none", "-nodefaults", *args])
+        status, out, err = outer.run("/bin/sh", "-c", f"{before} exec {line}", uid=uid, check=False, timeout=30 * vmm.SLOW)
+        assert status == 1, f"exit status {status} instead of 1 for {line}: {out}{err}"
+        if not vmm.IS_QEMU:
+            assert err.count("\n") == 1 and err.startswith("vireo-vmm: "), f"the error is not a single line of the program: {err!r}"
+            for word in words:
+                assert word.lower() in err.lower(), f"the error does not speak of {word!r}: {err!r}"
+        return err
+    return check
+
+
+@pytest.fixture
+def linux(work, machine, kernels, outer):
+    """linux(*options, script=..., kernel=..., ...): a Debian kernel with an initial RAM disk that runs the script, on KVM."""
+    def boot(*args, script=None, kernel="cloud", modules=(), append="", memory="256", accel="kvm", cpu="host", extra=None, **kwargs):
+        initrd = os.path.join(work, "initrd")
+        with open(initrd, "wb") as f:
+            f.write(initramfs.build(kernels, kernel, modules, script, compress=False, extra=extra))
+        board = [] if "-machine" in args else ["-machine", "q35"]
+        return machine(*board, "-no-reboot", "-accel", accel, "-cpu", cpu, "-m", memory, "-nodefaults", "-display", "none", "-serial", "stdio",
+                       "-kernel", outer.put(f"{kernels}/{kernel}/vmlinuz"), "-initrd", outer.put(initrd),
+                       "-append", f"console=ttyS0 panic=-1 quiet mitigations=off {append}".strip(), *args, **kwargs)
+    return boot
+
+
+@pytest.fixture
+def bare(machine, flat, outer):
+    """bare(name, *options, defines=(), ...): a flat guest of tests/guest/asm on KVM."""
+    def boot(name, *args, defines=(), accel="kvm", cpu="host", memory="64", **kwargs):
+        return machine("-accel", accel, "-cpu", cpu, "-m", memory, "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+                       "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4", "-kernel", outer.put(flat(name, *defines)), *args, **kwargs)
+    return boot
