@@ -548,14 +548,21 @@ void x86_cpu_model_free(struct x86_cpu_model *m)
 
 void x86_host_features(uint64_t ret_features[(X86_NFEATURES + 63) / 64])
 {
+    /* The table has a leaf's rows together: CPUID once for each, since in a virtual machine each costs many microseconds. */
+    uint32_t leaf = ~0u, subleaf = ~0u, r[4] = { 0 };
+    uint32_t max[2] = { __get_cpuid_max(0, NULL), __get_cpuid_max(0x80000000u, NULL) };
+
     memset(ret_features, 0, NWORDS * sizeof(*ret_features));
     for (unsigned i = 0; i < X86_NFEATURES; i++) {
-        unsigned r[4] = { 0, 0, 0, 0 };
-
-        if (__get_cpuid_count(features[i].leaf, features[i].subleaf, &r[0], &r[1], &r[2], &r[3]) &&
-            (r[features[i].reg] >> features[i].bit & 1)) {
-            set_bit(ret_features, i, true);
+        if (features[i].leaf > max[features[i].leaf >> 31])
+            continue;
+        if (features[i].leaf != leaf || features[i].subleaf != subleaf) {
+            leaf = features[i].leaf;
+            subleaf = features[i].subleaf;
+            __cpuid_count(leaf, subleaf, r[0], r[1], r[2], r[3]);
         }
+        if (r[features[i].reg] >> features[i].bit & 1)
+            set_bit(ret_features, i, true);
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(derived); i++) {
         set_bit(ret_features, derived[i], false);

@@ -2,6 +2,7 @@
 /* The walk over a region. */
 #include "accel/jit/host-x86_64/host_compile.h"
 
+#include <cpuid.h>
 #include <string.h>
 
 void hc_insn_entry(struct hc *c, uint32_t guest_off)
@@ -266,6 +267,11 @@ void host_patch_exit(uint8_t *code, const struct host_exit *e, const void *targe
 
 bool host_supported(void)
 {
-    return __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("sse4.2") &&
-           __builtin_cpu_supports("popcnt");
+    /* Asked directly: the compiler's own table costs some thirty CPUIDs at each start of the program. */
+    unsigned a, b, c, d, ebx7;
+    if (__get_cpuid_max(0, NULL) < 7)
+        return false;
+    __cpuid(1, a, b, c, d);
+    __cpuid_count(7, 0, a, ebx7, b, d);
+    return (c & bit_SSE4_2) && (c & bit_POPCNT) && (ebx7 & bit_BMI) && (ebx7 & bit_BMI2);
 }
