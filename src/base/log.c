@@ -2,10 +2,12 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
 
 _Atomic unsigned log_mask;
 static FILE *log_file; /* NULL: standard error; the process has one log */
@@ -64,7 +66,8 @@ bool log_parse(const char *items, GError **error)
 
 bool log_open(const char *path, GError **error)
 {
-    FILE *f = fopen(path, "we");
+    int fd = fdset_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
     if (!f)
         return vireo_fail_errno(error, errno, "-D: cannot write log file '%s'", path);
     log_file = f;

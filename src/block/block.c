@@ -14,10 +14,13 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "block/block_private.h"
 
 #define WORKERS 8 /* at most, per device */
+#define IDLE_US (10 * G_USEC_PER_SEC) /* after which a worker ends, but for the last */
 
 /* What other formats start with. */
 static const struct magic {
@@ -112,6 +115,11 @@ static uint32_t direct_alignment(int fd)
 
 static bool open_failed(GError **error, int err, const struct block_options *o)
 {
+    if (fdset_path(o->path) && err == ENOENT)
+        return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "cannot open disk '%s': there is no such set of descriptors; pass one with -add-fd", o->path);
+    if (fdset_path(o->path) && err == EACCES)
+        return vireo_fail(error, VIREO_ERROR_PERMISSION, "cannot open disk '%s': no descriptor in that set is open for %s", o->path,
+                          o->read_only ? "reading only" : "reading and writing");
     if (err == ENOENT)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "cannot open disk '%s': there is no such file; make one with: truncate -s 10G '%s'",
                           o->path, o->path);
@@ -126,7 +134,7 @@ static bool open_file(struct block_device *b, GError **error)
     const struct block_options *o = &b->options;
     int flags = (o->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     b->direct = o->cache == BLOCK_CACHE_NONE || o->cache == BLOCK_CACHE_DIRECTSYNC;
-    b->fd = open(o->path, flags);
+    b->fd = fdset_open(o->path, flags, 0);
     if (b->fd < 0)
         return open_failed(error, errno, o);
     if (!image_lock(b->fd, o->path, !o->read_only, error) || !check_format(b->fd, o, error))
@@ -141,15 +149,81 @@ static bool open_file(struct block_device *b, GError **error)
     return find_size(b, error);
 }
 
-static void execute(void *data, void *opaque)
+/* ---- workers ---- */
+
+static void *worker(void *opaque);
+
+/* One more worker, when requests wait and nobody is free for them. A worker starts the next one, so that no vCPU has to be
+ * allowed to make threads; the first is there from the beginning. */
+static void start_worker_locked(struct block_device *b)
 {
-    struct block_device *b = opaque;
-    struct block_request *r = data;
+    b->nworkers++;
+    (void)!sandbox_thread_new(SANDBOX_BLOCK, "block", worker, b); /* it leaves itself in b->ended */
+}
+
+static void join_ended_locked(struct block_device *b)
+{
+    while (b->ended) {
+        GThread *t = b->ended->data;
+        b->ended = g_slist_delete_link(b->ended, b->ended);
+        g_thread_join(t); /* it has given the lock back, or is about to end without it */
+    }
+}
+
+/* The next request, or NULL: the worker ends. One worker waits for ever, the others for a while. */
+static struct block_request *next_request_locked(struct block_device *b)
+{
+    gint64 until = g_get_monotonic_time() + IDLE_US;
+    while (g_queue_is_empty(&b->pending) && !b->quit) {
+        bool in_time = true;
+        b->nwaiting++;
+        if (b->nworkers == 1)
+            g_cond_wait(&b->work, &b->lock);
+        else
+            in_time = g_cond_wait_until(&b->work, &b->lock, until);
+        b->nwaiting--;
+        if (!in_time && g_queue_is_empty(&b->pending) && b->nworkers > 1)
+            return NULL;
+    }
+    return g_queue_pop_head(&b->pending);
+}
+
+static void execute(struct block_device *b, struct block_request *r)
+{
+    g_mutex_unlock(&b->lock);
     r->done(r, raw_execute(b, r)); /* r may be gone now */
     g_mutex_lock(&b->lock);
     if (!--b->inflight)
         g_cond_broadcast(&b->idle);
+}
+
+static void *worker(void *opaque)
+{
+    struct block_device *b = opaque;
+    struct block_request *r;
+    g_mutex_lock(&b->lock);
+    while ((r = next_request_locked(b))) {
+        join_ended_locked(b);
+        if (!g_queue_is_empty(&b->pending) && !b->nwaiting && b->nworkers < WORKERS)
+            start_worker_locked(b);
+        execute(b, r);
+    }
+    b->nworkers--;
+    b->ended = g_slist_prepend(b->ended, g_thread_self());
+    g_cond_broadcast(&b->idle);
     g_mutex_unlock(&b->lock);
+    return NULL;
+}
+
+static void end_workers(struct block_device *b)
+{
+    g_mutex_lock(&b->lock);
+    b->quit = true;
+    g_cond_broadcast(&b->work);
+    while (b->nworkers)
+        g_cond_wait(&b->idle, &b->lock);
+    g_mutex_unlock(&b->lock);
+    join_ended_locked(b); /* nobody else is left */
 }
 
 struct block_device *block_open(const struct block_options *o, GError **error)
@@ -163,12 +237,16 @@ struct block_device *block_open(const struct block_options *o, GError **error)
     b->fd = -1;
     g_mutex_init(&b->lock);
     g_cond_init(&b->idle);
+    g_cond_init(&b->work);
+    g_queue_init(&b->pending);
     g_rw_lock_init(&b->rmw_lock);
     if (!open_file(b, error)) {
         block_close(b);
         return NULL;
     }
-    b->workers = g_thread_pool_new(execute, b, WORKERS, FALSE, NULL);
+    g_mutex_lock(&b->lock);
+    start_worker_locked(b);
+    g_mutex_unlock(&b->lock);
     return b;
 }
 
@@ -176,11 +254,11 @@ void block_close(struct block_device *b)
 {
     if (!b)
         return;
-    if (b->workers) {
+    if (b->nworkers) {
         block_drain(b);
         if (!b->options.read_only && b->options.cache != BLOCK_CACHE_UNSAFE)
             (void)!fdatasync(b->fd);
-        g_thread_pool_free(b->workers, FALSE, TRUE);
+        end_workers(b);
     }
     if (b->fd >= 0)
         close(b->fd);
@@ -191,6 +269,7 @@ void block_close(struct block_device *b)
     g_free(b->claimed_by);
     g_mutex_clear(&b->lock);
     g_cond_clear(&b->idle);
+    g_cond_clear(&b->work);
     g_rw_lock_clear(&b->rmw_lock);
     g_free(b);
 }
@@ -214,8 +293,9 @@ void block_submit(struct block_device *b, struct block_request *r)
 {
     g_mutex_lock(&b->lock);
     b->inflight++;
+    g_queue_push_tail(&b->pending, r);
+    g_cond_signal(&b->work);
     g_mutex_unlock(&b->lock);
-    g_thread_pool_push(b->workers, r, NULL);
 }
 
 void block_drain(struct block_device *b)

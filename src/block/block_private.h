@@ -12,10 +12,14 @@ struct block_device {
     uint32_t align;               /* of O_DIRECT: offset, length and memory */
     uint64_t size;
     GRWLock rmw_lock;             /* writer: read, modify, write of a part of an aligned unit; reader: other writes */
-    GThreadPool *workers;
-    GMutex lock;                  /* covers inflight, claimed_by */
-    GCond idle;
+    GMutex lock;                  /* covers everything below, claimed_by */
+    GCond idle;                   /* nothing is in flight */
     unsigned inflight;
+    GQueue pending;               /* struct block_request *: nobody has begun */
+    GCond work;                   /* one more is pending, or quit */
+    unsigned nworkers, nwaiting;
+    GSList *ended;                /* GThread * of workers that have nothing more to do */
+    bool quit;
 };
 
 /* raw.c: executes one request; 0 or an errno value. */

@@ -77,7 +77,8 @@ static bool aligned(const struct block_device *b, const struct block_request *r)
     return true;
 }
 
-/* Straight between the file and the request's memory. Past the end of the file reads as zeroes. */
+/* seccomp(block): preadv pwritev
+ * Straight between the file and the request's memory. Past the end of the file reads as zeroes. */
 static int transfer(struct block_device *b, const struct block_request *r, bool write)
 {
     struct cursor c = { r->iov, r->niov, 0 };
@@ -157,7 +158,8 @@ static bool not_supported(int err)
     return err == EOPNOTSUPP || err == ENOSYS || err == EINVAL || err == ENOTTY || err == EPERM;
 }
 
-/* True: done, with *ret_err. False: this file cannot do it. */
+/* seccomp(block): fallocate
+ * True: done, with *ret_err. False: this file cannot do it. */
 static bool try_fallocate(struct block_device *b, bool *able, int mode, const struct block_request *r, int *ret_err)
 {
     if (!*able)
@@ -206,6 +208,7 @@ static int discard(struct block_device *b, const struct block_request *r)
     return err;
 }
 
+/* seccomp(block): fdatasync */
 static int flush(struct block_device *b)
 {
     if (b->options.read_only || b->options.cache == BLOCK_CACHE_UNSAFE)

@@ -39,6 +39,7 @@ static bool finish_board(struct vm *vm, GError **error)
 
 static bool (*const steps[])(struct vm *vm, GError **error) = {
     setup_log,
+    process_find_user,
     process_daemonize,
     process_catch_signals,
     create_machine,
@@ -53,6 +54,8 @@ static bool (*const steps[])(struct vm *vm, GError **error) = {
     finish_board,
     setup_qmp,
     process_write_pidfile,
+    process_confine,
+    process_close_sandbox,
     process_detach,
 };
 
@@ -77,7 +80,7 @@ static void tear_down(struct vm *vm)
 
 int main(int argc, char **argv)
 {
-    struct vm vm = { .cancel_fd = -1, .pid_fd = -1, .daemon_fd = -1 };
+    struct vm vm = { .cancel_fd = -1, .daemon_fd = -1, .null_fd = -1 };
     GError *error = NULL;
     int status = 1;
     enum options_result result = options_parse(&vm.options, argc, argv, &error);

@@ -119,7 +119,7 @@ static bool check(struct options *o, GError **error)
 
 static void init(struct options *o)
 {
-    *o = (struct options){ 0 };
+    *o = (struct options){ .sandbox = false };
     o->config = g_new0(struct machine_config, 1);
     *o->config = (struct machine_config){ .board = "q35", .ram_size = UINT64_C(128) << 20, .cpus = 1, .max_cpus = 1, .sockets = 1, .cores = 1,
                                           .threads = 1, .rtc_base = -1 };
@@ -166,5 +166,7 @@ void options_clear(struct options *o)
     config_free(o->config);
     g_free(o->pidfile);
     g_free(o->log_file);
+    g_free(o->run_as);
+    g_free(o->chroot);
     *o = (struct options){ 0 };
 }

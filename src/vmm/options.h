@@ -34,7 +34,8 @@ struct options {
     GPtrArray *chardevs, *netdevs, *nics, *devices, *serials, *qmps, *blockdevs; /* struct option_item *, in order */
     GPtrArray *drives;                                /* struct option_drive * */
     bool nographic, display_none, no_net, daemonize;
-    char *pidfile, *log_file;
+    char *pidfile, *log_file, *run_as, *chroot;
+    bool sandbox;
     bool accel_given, machine_accel_given;
 };
 
@@ -78,7 +79,11 @@ bool opt_uuid(struct options *, const struct option_row *, const char *, GError 
 bool opt_rtc(struct options *, const struct option_row *, const char *, GError **);
 bool opt_boot(struct options *, const struct option_row *, const char *, GError **);
 bool opt_action(struct options *, const struct option_row *, const char *, GError **);
+
+/* options_process.c */
 bool opt_sandbox(struct options *, const struct option_row *, const char *, GError **);
+bool opt_run_with(struct options *, const struct option_row *, const char *, GError **);
+bool opt_add_fd(struct options *, const struct option_row *, const char *, GError **);
 bool opt_overcommit(struct options *, const struct option_row *, const char *, GError **);
 
 /* options_backend.c */

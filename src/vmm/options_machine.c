@@ -346,7 +346,7 @@ bool opt_boot(struct options *o, const struct option_row *row, const char *arg, 
     return kv && keyval_load(kv, boot_keys, o, error);
 }
 
-/* ---- -action, -sandbox, -overcommit ---- */
+/* ---- -action, -overcommit ---- */
 
 struct action_opts { int reboot, shutdown; };
 static const char *const reboot_values[] = { "reset", "shutdown", NULL };
@@ -371,17 +371,6 @@ bool opt_action(struct options *o, const struct option_row *row, const char *arg
     if (v.shutdown >= 0)
         o->config->no_shutdown = v.shutdown == 1;
     return true;
-}
-
-static const struct keyval_key sandbox_keys[] = {
-    { "enable", KV_ONLY, 0, "the sandbox comes with the accelerator KVM", only_off },
-    { NULL }
-};
-
-bool opt_sandbox(struct options *o, const struct option_row *row, const char *arg, GError **error)
-{
-    keyval_auto *kv = keyval_parse(arg, "enable", error);
-    return kv && keyval_load(kv, sandbox_keys, o, error);
 }
 
 static const struct keyval_key overcommit_keys[] = {

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
+#include "base/leftover.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
 #include "vmm/setup.h"
@@ -40,19 +42,19 @@ bool process_daemonize(struct vm *vm, GError **error)
     close(fds[0]);
     setsid();
     vm->daemon_fd = fds[1];
-    return true;
+    vm->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC); /* now: another root may have none */
+    return vm->null_fd >= 0 || vireo_fail_errno(error, errno, "-daemonize: cannot open /dev/null");
 }
 
+/* seccomp(main): dup2 */
 bool process_detach(struct vm *vm, GError **error)
 {
     if (vm->daemon_fd < 0)
         return true;
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null < 0)
-        return vireo_fail_errno(error, errno, "-daemonize: cannot open /dev/null");
     for (int fd = 0; fd <= 2; fd++)
-        dup2(null, fd);
-    close(null);
+        dup2(vm->null_fd, fd);
+    close(vm->null_fd);
+    vm->null_fd = -1;
     if (write(vm->daemon_fd, "1", 1) != 1)
         return vireo_fail_errno(error, errno, "-daemonize: the parent is gone");
     close(vm->daemon_fd);
@@ -112,7 +114,7 @@ bool process_write_pidfile(struct vm *vm, GError **error)
     char text[32];
     if (!path)
         return true;
-    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    int fd = fdset_open(path, O_CREAT | O_RDWR, 0600); /* stays open: the lock is the descriptor's */
     if (fd < 0)
         return vireo_fail_errno(error, errno, "-pidfile %s: cannot create PID file", path);
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -120,7 +122,7 @@ bool process_write_pidfile(struct vm *vm, GError **error)
         close(fd);
         return vireo_fail(error, VIREO_ERROR_BUSY, "-pidfile %s: another running process has this PID file; end it or use another file", path);
     }
-    vm->pid_fd = fd;
+    vm->pidfile = fdset_path(path) ? NULL : leftover_keep(path);
     int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
     if (ftruncate(fd, 0) || write(fd, text, (size_t)n) != n)
         return vireo_fail_errno(error, errno, "-pidfile %s: cannot write PID file", path);
@@ -129,15 +131,15 @@ bool process_write_pidfile(struct vm *vm, GError **error)
 
 void process_tear_down(struct vm *vm)
 {
-    if (vm->pid_fd >= 0) {
-        unlink(vm->options.pidfile);
-        close(vm->pid_fd);
-    }
+    leftover_remove(vm->pidfile);
     if (vm->signal_source) {
         g_source_destroy(vm->signal_source);
         g_source_unref(vm->signal_source);
     }
     if (vm->daemon_fd >= 0)
         close(vm->daemon_fd);
+    if (vm->null_fd >= 0)
+        close(vm->null_fd);
+    g_free(vm->run_as);
     /* cancel_fd stays open: a signal may still come */
 }

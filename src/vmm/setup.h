@@ -11,7 +11,9 @@
 #include "vmm/options.h"
 
 struct board;
+struct leftover;
 struct machine;
+struct run_as;
 
 struct vm {
     struct options options;
@@ -20,7 +22,9 @@ struct vm {
     GPtrArray *chardevs, *blocks, *netdevs, *qmps; /* what was opened, in order */
     int cancel_fd;              /* eventfd: readable once a signal has asked for the end */
     GSource *signal_source;
-    int pid_fd, daemon_fd;      /* -1: none */
+    int daemon_fd, null_fd;     /* -1: none */
+    struct leftover *pidfile;
+    struct run_as *run_as;      /* process_confine.c; NULL: the user stays */
 };
 
 /* process.c */
@@ -29,6 +33,11 @@ bool process_catch_signals(struct vm *vm, GError **error);
 bool process_write_pidfile(struct vm *vm, GError **error);
 bool process_detach(struct vm *vm, GError **error);         /* -daemonize: all is open, the parent may end */
 void process_tear_down(struct vm *vm);
+
+/* process_confine.c */
+bool process_find_user(struct vm *vm, GError **error);      /* -run-with user=: while the host's files can be read */
+bool process_confine(struct vm *vm, GError **error);        /* root directory and user */
+bool process_close_sandbox(struct vm *vm, GError **error);  /* last: nothing is opened after it */
 
 /* setup_backends.c */
 bool setup_log(struct vm *vm, GError **error);

@@ -2,12 +2,17 @@
 #include "vmm/board/boot.h"
 
 #include <errno.h>
-#include <glib/gstdio.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
 #include "cpu/x86/x86_state.h"
 #include "vmm/core/machine.h"
+
+#define PIECE 65536 /* bytes of a file whose size is not known */
 
 void boot_image_add_bytes(struct boot_image *b, uint64_t gpa, GBytes *bytes)
 {
@@ -41,30 +46,61 @@ bool boot_add_cmdline(struct boot_image *b, const struct boot_env *env, uint64_t
     return true;
 }
 
+static bool too_big(uint64_t size, const char *path, const char *what, GError **error)
+{
+    return vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' of %llu MiB does not fit into the machine's memory; give more with -m", what, path,
+                      (unsigned long long)size >> 20);
+}
+
+/* From the beginning, if that can be said of the file: a descriptor that was passed may have been read before. */
+static bool read_all(int fd, const struct boot_env *env, const char *path, const char *what, GByteArray *to, GError **error)
+{
+    struct stat st;
+    bool regular = !fstat(fd, &st) && S_ISREG(st.st_mode);
+    g_autofree uint8_t *piece = g_malloc(PIECE);
+    if (regular && (uint64_t)st.st_size > env->low_size)
+        return too_big((uint64_t)st.st_size, path, what, error);
+    if (regular && st.st_size)
+        g_byte_array_set_size(to, (guint)st.st_size);
+    guint done = 0;
+    for (;;) {
+        bool room = done < to->len;
+        size_t want = room ? to->len - done : PIECE;
+        uint8_t *at = room ? to->data + done : piece;
+        ssize_t n = regular ? pread(fd, at, want, done) : read(fd, at, want);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EISDIR)
+            return vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is a directory, not a file", what, path);
+        if (n < 0)
+            return vireo_fail_errno(error, errno, "cannot read %s '%s'", what, path);
+        if (!n)
+            break;
+        if (!room)
+            g_byte_array_append(to, piece, (guint)n);
+        done += (guint)n;
+        if (done > env->low_size)
+            return too_big(done, path, what, error);
+    }
+    g_byte_array_set_size(to, done);
+    return true;
+}
+
 GBytes *boot_read_file(const struct boot_env *env, const char *path, const char *what, GError **error)
 {
-    GStatBuf st;
-    if (!g_stat(path, &st) && S_ISREG(st.st_mode) && (uint64_t)st.st_size > env->low_size) {
-        vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' of %llu MiB does not fit into the machine's memory; give more with -m", what, path,
-                   (unsigned long long)st.st_size >> 20);
+    g_autoptr(GByteArray) data = g_byte_array_new();
+    int fd = fdset_open(path, O_RDONLY, 0);
+    bool ok = fd >= 0 ? read_all(fd, env, path, what, data, error)
+                      : vireo_fail_errno(error, errno, "cannot read %s: Failed to open file \342\200\234%s\342\200\235", what, path);
+    if (fd >= 0)
+        close(fd);
+    if (!ok)
         return NULL;
-    }
-    g_autoptr(GError) e = NULL;
-    char *data;
-    gsize size;
-    if (!g_file_get_contents(path, &data, &size, &e)) {
-        if (g_file_test(path, G_FILE_TEST_IS_DIR))
-            vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is a directory, not a file", what, path);
-        else
-            vireo_fail(error, VIREO_ERROR_IO, "cannot read %s: %s", what, e->message);
-        return NULL;
-    }
-    if (!size) {
-        g_free(data);
+    if (!data->len) {
         vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is empty", what, path);
         return NULL;
     }
-    return g_bytes_new_take(data, size);
+    return g_byte_array_free_to_bytes(g_steal_pointer(&data));
 }
 
 uint64_t boot_ram_above_4g(const struct boot_env *env)

@@ -62,7 +62,8 @@ static void tell(struct chardev *c, enum chardev_event ev)
 
 /* ---- output ---- */
 
-/* How much the descriptor takes now without blocking; -1 with errno EAGAIN when nothing. */
+/* seccomp(device): sendto
+ * How much the descriptor takes now without blocking; -1 with errno EAGAIN when nothing. */
 static ssize_t write_some_locked(struct chardev *c, const uint8_t *data, size_t n)
 {
     if (c->out_mode.send)

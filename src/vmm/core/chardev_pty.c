@@ -21,6 +21,7 @@ struct pty {
 
 static const struct keyval_key no_keys[] = { { NULL } };
 
+/* seccomp(main): dup */
 static gboolean look(gpointer opaque)
 {
     struct chardev *c = opaque;

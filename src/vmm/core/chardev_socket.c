@@ -18,6 +18,9 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
+#include "base/leftover.h"
+#include "base/sandbox.h"
 #include "vmm/core/chardev_backend.h"
 
 struct socket_opts { char *path, *addr, *host, *port, *fd; bool server; int wait; uint64_t reconnect; };
@@ -45,8 +48,8 @@ struct socket_state {
     GSource *source;     /* of the listener */
     guint retry;
     char *name;          /* "unix:PATH,server=on" */
-    struct stat made;    /* the socket file that we made, to remove that one only */
-    bool made_file;
+    struct leftover *made; /* the socket file */
+    struct addrinfo *addresses; /* TCP */
 };
 
 static const struct chardev_out_mode mode_send = { .send = true };
@@ -54,6 +57,7 @@ static const struct chardev_out_mode mode_send = { .send = true };
 static void listen_again(struct chardev *c);
 static bool connect_peer(struct chardev *c, GError **error);
 
+/* seccomp(main): setsockopt */
 static void got_peer(struct chardev *c, int fd)
 {
     struct socket_state *s = c->state;
@@ -64,6 +68,7 @@ static void got_peer(struct chardev *c, int fd)
     chardev_connected(c, fd, fd, mode_send);
 }
 
+/* seccomp(main): accept4 */
 static gboolean on_listener(gint fd, GIOCondition condition, gpointer opaque)
 {
     struct chardev *c = opaque;
@@ -87,6 +92,7 @@ static void listen_again(struct chardev *c)
     g_source_attach(s->source, NULL);
 }
 
+/* seccomp(main+sockets): socket(AF_UNIX AF_INET AF_INET6) connect setsockopt */
 static gboolean on_retry(gpointer opaque)
 {
     struct chardev *c = opaque;
@@ -150,7 +156,7 @@ static int unix_listen(struct socket_state *s, const char *path, GError **error)
             close(fd);
         return -1;
     }
-    s->made_file = !lstat(path, &s->made);
+    s->made = leftover_keep(path);
     return fd;
 }
 
@@ -168,16 +174,23 @@ static int unix_connect(const char *path, GError **error)
     return -1;
 }
 
-static int tcp_open(const struct socket_opts *o, GError **error)
+/* Once, when the back end is opened: the resolver reads files of the host and talks to its services. */
+static bool resolve(struct socket_state *s, const struct socket_opts *o, GError **error)
 {
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = o->server ? AI_PASSIVE : 0 }, *list = NULL;
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = o->server ? AI_PASSIVE : 0 };
     const char *host = o->host && *o->host ? o->host : NULL;
-    int r = getaddrinfo(host, o->port, &hints, &list), err = 0, fd = -1, one = 1;
-    if (r) {
-        vireo_fail(error, VIREO_ERROR_NOT_FOUND, "address resolution failed for %s:%s: %s", host ? host : "", o->port, gai_strerror(r));
-        return -1;
-    }
-    for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
+    int r = getaddrinfo(host, o->port, &hints, &s->addresses);
+    if (!r)
+        return true;
+    s->addresses = NULL;
+    return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "address resolution failed for %s:%s: %s", host ? host : "", o->port, gai_strerror(r));
+}
+
+static int tcp_open(struct socket_state *s, const struct socket_opts *o, GError **error)
+{
+    const char *host = o->host && *o->host ? o->host : NULL;
+    int err = 0, fd = -1, one = 1;
+    for (struct addrinfo *a = s->addresses; a && fd < 0; a = a->ai_next) {
         fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
             continue;
@@ -188,7 +201,6 @@ static int tcp_open(const struct socket_opts *o, GError **error)
             fd = -1;
         }
     }
-    freeaddrinfo(list);
     if (fd < 0)
         vireo_fail_errno(error, err, "Failed to %s %s:%s", o->server ? "listen on" : "connect to", host ? host : "", o->port);
     return fd;
@@ -196,24 +208,22 @@ static int tcp_open(const struct socket_opts *o, GError **error)
 
 static int inherited(const struct socket_opts *o, GError **error)
 {
-    uint64_t fd;
     struct stat st;
-    if (!keyval_uint("fd", o->fd, 0, 1 << 20, &fd, error))
-        return -1;
-    if (fstat((int)fd, &st) || !S_ISSOCK(st.st_mode)) {
+    int fd = fdset_take(o->fd, error);
+    if (fd >= 0 && (fstat(fd, &st) || !S_ISSOCK(st.st_mode))) {
         vireo_fail(error, VIREO_ERROR_INVALID, "File descriptor '%s' is not a socket", o->fd);
         return -1;
     }
-    fcntl((int)fd, F_SETFD, FD_CLOEXEC);
-    return (int)fd;
+    return fd;
 }
 
 /* ---- opening ---- */
 
 static bool connect_peer(struct chardev *c, GError **error)
 {
+    struct socket_state *s = c->state;
     const struct socket_opts *o = c->opts;
-    int fd = o->fd ? inherited(o, error) : o->path ? unix_connect(o->path, error) : tcp_open(o, error);
+    int fd = o->fd ? inherited(o, error) : o->path ? unix_connect(o->path, error) : tcp_open(s, o, error);
     if (fd < 0)
         return false;
     got_peer(c, fd);
@@ -245,7 +255,7 @@ static bool wait_for_client(struct chardev *c, GError **error)
 static bool open_server(struct chardev *c, const struct socket_opts *o, GError **error)
 {
     struct socket_state *s = c->state;
-    s->listener = o->fd ? inherited(o, error) : o->path ? unix_listen(s, o->path, error) : tcp_open(o, error);
+    s->listener = o->fd ? inherited(o, error) : o->path ? unix_listen(s, o->path, error) : tcp_open(s, o, error);
     if (s->listener < 0)
         return false;
     if (o->wait == WAIT_OFF) {
@@ -270,8 +280,6 @@ static bool split_addr(struct socket_opts *o, GError **error)
 static void socket_close(struct chardev *c)
 {
     struct socket_state *s = c->state;
-    const struct socket_opts *o = c->opts;
-    struct stat now;
     if (s->source) {
         g_source_destroy(s->source);
         g_source_unref(s->source);
@@ -280,8 +288,9 @@ static void socket_close(struct chardev *c)
         g_source_remove(s->retry);
     if (s->listener >= 0)
         close(s->listener);
-    if (s->made_file && !lstat(o->path, &now) && now.st_ino == s->made.st_ino && now.st_dev == s->made.st_dev)
-        unlink(o->path);
+    leftover_remove(s->made);
+    if (s->addresses)
+        freeaddrinfo(s->addresses);
     g_free(s->name);
     g_free(s);
 }
@@ -304,6 +313,12 @@ static bool socket_open(struct chardev *c, const void *opts, GError **error)
     s->name = g_strdup_printf("%s%s", where, o->server ? ",server=on" : "");
     c->state = s;
     chardev_set_filename(c, g_strdup_printf("disconnected:%s", s->name));
+    if (o->reconnect)
+        sandbox_need(SANDBOX_SOCKETS);
+    if (o->port && !resolve(s, o, error)) {
+        socket_close(c);
+        return false;
+    }
     bool ok = o->server ? open_server(c, o, error) : connect_peer(c, o->reconnect ? NULL : error);
     if (!ok && o->reconnect && !o->server) {
         s->retry = g_timeout_add_seconds((guint)o->reconnect, on_retry, c);

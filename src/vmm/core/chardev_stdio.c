@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
 #include "vmm/core/chardev_backend.h"
 
 /* ---- null ---- */
@@ -43,9 +44,9 @@ static bool file_open(struct chardev *c, const void *opts, GError **error)
     if (!o->path || !*o->path)
         return vireo_fail(error, VIREO_ERROR_INVALID, "chardev: file: no filename given; write path=FILE");
     int flags = O_CREAT | O_CLOEXEC | O_NONBLOCK | (o->append ? O_APPEND : O_TRUNC);
-    int fd = open(o->path, O_WRONLY | flags, 0666);
+    int fd = fdset_open(o->path, O_WRONLY | flags, 0666);
     if (fd < 0 && errno == ENXIO) /* a FIFO that nobody reads yet */
-        fd = open(o->path, O_RDWR | flags, 0666);
+        fd = fdset_open(o->path, O_RDWR | flags, 0666);
     if (fd < 0)
         return vireo_fail_errno(error, errno, "Could not open '%s'", o->path);
     chardev_connected(c, -1, fd, (struct chardev_out_mode){ 0 });
@@ -62,13 +63,16 @@ static struct {
     struct termios old, new;
 } terminal;
 
-/* A process in the background must not touch the terminal of the one in front. */
+/* A process in the background must not touch the terminal of the one in front.
+ * seccomp(any): ioctl(TIOCGPGRP) getpgrp */
 static bool in_foreground(void)
 {
     pid_t front = tcgetpgrp(STDIN_FILENO);
     return front == -1 || front == getpgrp();
 }
 
+/* The handlers of signals call it, on any thread. */
+/* seccomp(any): ioctl(TCSETS) rt_sigaction(SIGSEGV SIGBUS SIGILL SIGFPE SIGQUIT) */
 static void set_modes(const struct termios *t)
 {
     sigset_t ttou, before;

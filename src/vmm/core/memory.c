@@ -131,6 +131,7 @@ void guest_memory_destroy(struct guest_memory *m)
     g_free(m);
 }
 
+/* seccomp(main): memfd_create ftruncate madvise(MADV_DONTDUMP) */
 void *guest_memory_alloc(struct guest_memory *m, const char *name, uint64_t size, GError **error)
 {
     uint64_t whole = (size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);

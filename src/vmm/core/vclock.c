@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/sandbox.h"
+
 #define NSEC 1000000000ull
 #define FROZEN (1ull << 63)
 #define NEVER UINT64_MAX
@@ -52,7 +54,8 @@ uint64_t vclock_now(const struct vclock *c)
     return base & FROZEN ? base & ~FROZEN : monotonic() - base;
 }
 
-/* Absolute monotonic time 0 means disarm to the kernel; 1 is long past. */
+/* Absolute monotonic time 0 means disarm to the kernel; 1 is long past.
+ * seccomp(device): timerfd_settime */
 static void arm_fd(struct vclock *c, uint64_t mono)
 {
     struct itimerspec its = { .it_value = { (time_t)(mono / NSEC), (long)(mono % NSEC) } };
@@ -128,7 +131,7 @@ struct vclock *vclock_create(void)
     c->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
     if (c->fd < 0)
         g_error("timerfd_create: %s", g_strerror(errno));
-    c->thread = g_thread_new("vclock", clock_thread, c);
+    c->thread = sandbox_thread_new(SANDBOX_CLOCK, "vclock", clock_thread, c);
     return c;
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "cpu/x86/x86_model.h"
 #include "cpu/x86/x86_state.h"
 #include "vmm/core/machine_private.h"
@@ -229,7 +230,7 @@ struct vcpu *vcpu_create(struct machine *m, unsigned index, GError **error)
     char name[16];
     g_autofree char *upper = g_ascii_strup(m->accel_ops->name, -1);
     g_snprintf(name, sizeof(name), "CPU %u/%s", index, upper);
-    v->thread = g_thread_new(name, vcpu_thread, v);
+    v->thread = sandbox_thread_new(strcmp(m->accel_ops->name, "kvm") ? SANDBOX_VCPU_JIT : SANDBOX_VCPU_KVM, name, vcpu_thread, v);
     return v;
 }
 

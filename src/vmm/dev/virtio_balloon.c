@@ -25,6 +25,7 @@ static void give_back(struct guest_memory *m, uint64_t pfn, uint64_t count)
     void *host = guest_memory_ptr(m, gpa, size, true);
     if (!host || ((uintptr_t)host & (PAGE - 1)))
         return;
+    /* seccomp(device): madvise(MADV_REMOVE) */
     if (madvise(host, size, MADV_REMOVE) == 0 || madvise(host, size, MADV_DONTNEED) == 0)
         guest_memory_written(m, gpa, size);
 }

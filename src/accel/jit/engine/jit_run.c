@@ -28,6 +28,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)v->machine->thunks.host_fault;
         return;
     }
+    /* seccomp(vcpu-jit): rt_sigaction(SIGSEGV SIGBUS SIGFPE SIGILL) */
     /* Not the guest's doing: die as if nobody had asked. */
     signal(sig, SIG_DFL);
 }

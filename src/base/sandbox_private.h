@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between sandbox.c and sandbox_compile.c. */
+#pragma once
+
+/* In a compiled filter: the id of the process, which is known when it is installed. */
+#define SANDBOX_SELF 0x5e1f5e1fu
