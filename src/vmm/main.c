@@ -17,6 +17,7 @@ static void quit_from_terminal(void *opaque)
 static bool create_machine(struct vm *vm, GError **error)
 {
     vm->machine = machine_create(g_steal_pointer(&vm->options.config));
+    vm->machine->cancel_fd = vm->cancel_fd;
     chardev_set_quit(quit_from_terminal, vm->machine);
     return true;
 }
@@ -43,6 +44,8 @@ static bool (*const steps[])(struct vm *vm, GError **error) = {
     process_daemonize,
     process_catch_signals,
     create_machine,
+    setup_objects,
+    setup_memory,
     setup_chardevs,
     setup_drives,
     create_board,
@@ -52,6 +55,7 @@ static bool (*const steps[])(struct vm *vm, GError **error) = {
     setup_nics,
     setup_devices,
     finish_board,
+    setup_lock_memory,
     setup_qmp,
     process_write_pidfile,
     process_confine,

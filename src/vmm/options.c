@@ -125,7 +125,7 @@ static void init(struct options *o)
                                           .threads = 1, .rtc_base = -1 };
     o->items = g_ptr_array_new_with_free_func(item_free);
     o->drives = g_ptr_array_new_with_free_func(option_drive_free);
-    GPtrArray **lists[] = { &o->chardevs, &o->netdevs, &o->nics, &o->devices, &o->serials, &o->qmps, &o->blockdevs };
+    GPtrArray **lists[] = { &o->chardevs, &o->netdevs, &o->nics, &o->devices, &o->serials, &o->qmps, &o->blockdevs, &o->objects, &o->numas };
     for (size_t i = 0; i < G_N_ELEMENTS(lists); i++)
         *lists[i] = g_ptr_array_new();
 }
@@ -152,7 +152,7 @@ static void config_free(struct machine_config *c)
 {
     if (!c)
         return;
-    char *texts[] = { c->name, c->uuid, c->cpu_spec, c->accel_name, c->kernel, c->initrd, c->append };
+    char *texts[] = { c->name, c->uuid, c->cpu_spec, c->accel_name, c->kernel, c->initrd, c->append, c->memory_backend, c->mem_path };
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
     g_free(c);
@@ -160,7 +160,7 @@ static void config_free(struct machine_config *c)
 
 void options_clear(struct options *o)
 {
-    GPtrArray *lists[] = { o->chardevs, o->netdevs, o->nics, o->devices, o->serials, o->qmps, o->blockdevs, o->drives, o->items };
+    GPtrArray *lists[] = { o->chardevs, o->netdevs, o->nics, o->devices, o->serials, o->qmps, o->blockdevs, o->objects, o->numas, o->drives, o->items };
     for (size_t i = 0; i < G_N_ELEMENTS(lists); i++)
         g_clear_pointer(&lists[i], g_ptr_array_unref);
     config_free(o->config);

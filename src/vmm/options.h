@@ -31,7 +31,7 @@ struct option_drive {
 struct options {
     struct machine_config *config;                    /* NULL once the machine has taken it over */
     GPtrArray *items;                                 /* owns every struct option_item */
-    GPtrArray *chardevs, *netdevs, *nics, *devices, *serials, *qmps, *blockdevs; /* struct option_item *, in order */
+    GPtrArray *chardevs, *netdevs, *nics, *devices, *serials, *qmps, *blockdevs, *objects, *numas; /* struct option_item *, in order */
     GPtrArray *drives;                                /* struct option_drive * */
     bool nographic, display_none, no_net, daemonize;
     char *pidfile, *log_file, *run_as, *chroot;
@@ -85,11 +85,13 @@ bool opt_sandbox(struct options *, const struct option_row *, const char *, GErr
 bool opt_run_with(struct options *, const struct option_row *, const char *, GError **);
 bool opt_add_fd(struct options *, const struct option_row *, const char *, GError **);
 bool opt_overcommit(struct options *, const struct option_row *, const char *, GError **);
+bool opt_numa(struct options *, const struct option_row *, const char *, GError **);
 
 /* options_backend.c */
 bool opt_drive(struct options *, const struct option_row *, const char *, GError **);
 bool opt_blockdev(struct options *, const struct option_row *, const char *, GError **);
 bool opt_device(struct options *, const struct option_row *, const char *, GError **);
+bool opt_object(struct options *, const struct option_row *, const char *, GError **);
 bool opt_chardev(struct options *, const struct option_row *, const char *, GError **);
 bool opt_netdev(struct options *, const struct option_row *, const char *, GError **);
 bool opt_nic(struct options *, const struct option_row *, const char *, GError **);

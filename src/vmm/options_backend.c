@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
+#include "vmm/core/object.h"
 #include "vmm/options.h"
 
 static bool known_id(GPtrArray *list, const char *key, const char *id, const char *what, GError **error)
@@ -288,6 +289,22 @@ static char *device_list(void)
             g_string_append_printf(s, "name \"%s\", bus %s, desc \"%s\"\n", list[i]->name, buses[list[i]->bus], list[i]->help);
     }
     return g_string_free(s, FALSE);
+}
+
+/* "help" asks for the list; "TYPE,help" for what the type takes. */
+bool opt_object(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct option_item *item = options_add_item(o, o->objects, "-object", arg, true, "qom-type", error);
+    if (!item)
+        return false;
+    const char *type = keyval_get(item->kv, "qom-type");
+    if (!type)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'qom-type' is missing");
+    if (!strcmp(type, "help") || !strcmp(type, "?"))
+        return options_print(error, object_help(NULL));
+    if (keyval_get(item->kv, "help"))
+        return options_print(error, object_help(type));
+    return true;
 }
 
 bool opt_device(struct options *o, const struct option_row *row, const char *arg, GError **error)

@@ -78,7 +78,7 @@ static bool set_accel(struct options *o, const char *name, GError **error)
     return true;
 }
 
-struct machine_opts { char *type, *accel, *kernel, *initrd, *append; int pit, pic, rtc, linux_entry; };
+struct machine_opts { char *type, *accel, *kernel, *initrd, *append, *memory_backend; int pit, pic, rtc, linux_entry; bool mem_merge, dump_guest_core; };
 #define M(member) offsetof(struct machine_opts, member)
 static const char *const values_isa_serial[] = { "on", NULL };
 static const char *const linux_entries[] = { "auto", "16", "32", "64", NULL };
@@ -97,10 +97,12 @@ static const struct keyval_key machine_keys[] = {
     { "acpi", KV_ONLY, 0, "the machine always has ACPI tables", only_on },
     { "hpet", KV_ONLY, 0, "the machine always has an HPET", only_on },
     { "graphics", KV_ONLY, 0, "there is no graphics card yet", only_off },
-    { "hmat", KV_ONLY, 0, "NUMA nodes are not there yet", only_off },
-    { "dump-guest-core", KV_IGNORED }, { "mem-merge", KV_IGNORED }, { "x-option-roms", KV_IGNORED }, { "auto-kernel-cmdline", KV_IGNORED },
+    { "hmat", KV_ONLY, 0, "heterogeneous memory tables are not there", only_off },
+    { "x-option-roms", KV_IGNORED }, { "auto-kernel-cmdline", KV_IGNORED },
     { "kernel-irqchip", KV_IGNORED }, { "suppress-vmdesc", KV_IGNORED },
-    { "memory-backend", KV_REFUSED, 0, "memory objects are not there yet; leave it out" },
+    { "memory-backend", KV_STRING, M(memory_backend), "id of the object that is the memory" },
+    { "mem-merge", KV_BOOL, M(mem_merge), "the host may merge equal pages of memory (KSM)" },
+    { "dump-guest-core", KV_BOOL, M(dump_guest_core), "a core dump of the process has the guest's memory in it" },
     { "pflash0", KV_REFUSED, 0, "firmware does not run yet" }, { "pflash1", KV_REFUSED, 0, "firmware does not run yet" },
     { NULL }
 };
@@ -127,6 +129,9 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
         return false;
     if (v->linux_entry >= 0)
         o->config->linux_entry = (unsigned[]){ 0, 16, 32, 64 }[v->linux_entry];
+    o->config->no_mem_merge = !v->mem_merge;
+    o->config->dump_guest_core = v->dump_guest_core;
+    take_text(&o->config->memory_backend, &v->memory_backend);
     o->machine_accel_given |= v->accel != NULL;
     take_text(&o->config->kernel, &v->kernel);
     take_text(&o->config->initrd, &v->initrd);
@@ -136,7 +141,8 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
 
 bool opt_machine(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1 };
+    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1, .mem_merge = !o->config->no_mem_merge,
+                              .dump_guest_core = o->config->dump_guest_core };
     keyval_auto *kv = keyval_parse(arg, "type", error);
     bool ok = kv && keyval_load(kv, machine_keys, &v, error) && apply_machine(o, &v, error);
     g_free(v.type);
@@ -144,6 +150,7 @@ bool opt_machine(struct options *o, const struct option_row *row, const char *ar
     g_free(v.kernel);
     g_free(v.initrd);
     g_free(v.append);
+    g_free(v.memory_backend);
     return ok;
 }
 
@@ -233,11 +240,11 @@ bool opt_smp(struct options *o, const struct option_row *row, const char *arg, G
     return true;
 }
 
-struct memory_opts { char *size; };
+struct memory_opts { char *size, *maxmem; uint64_t slots; };
 static const struct keyval_key memory_keys[] = {
     { "size", KV_STRING, offsetof(struct memory_opts, size), "bytes" },
-    { "slots", KV_REFUSED, 0, "memory cannot be added later yet; give all of it with size=" },
-    { "maxmem", KV_REFUSED, 0, "memory cannot be added later yet; give all of it with size=" },
+    { "slots", KV_UINT, offsetof(struct memory_opts, slots), "memory modules (pc-dimm) that there is room for", NULL, 0, 256 },
+    { "maxmem", KV_STRING, offsetof(struct memory_opts, maxmem), "with what may be plugged later" },
     { NULL }
 };
 #define MEMORY_MAX (UINT64_C(1) << 40)
@@ -249,7 +256,26 @@ static bool set_memory(struct options *o, const char *text, GError **error)
         return false;
     if (size < (1 << 20) || size > MEMORY_MAX)
         return vireo_fail(error, VIREO_ERROR_INVALID, "the memory must have between 1M and 1T, not %s", text);
+    o->config->ram_size_given = true;
     o->config->ram_size = (size + 8191) & ~UINT64_C(8191); /* whole pages, as QEMU rounds */
+    return true;
+}
+
+static bool set_maxmem(struct options *o, const struct memory_opts *v, GError **error)
+{
+    struct machine_config *c = o->config;
+    uint64_t max = 0;
+    if (v->slots && !v->maxmem)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "invalid -m option value: 'slots' given without 'maxmem', the memory that there is room for");
+    if (v->maxmem && !keyval_size("maxmem", v->maxmem, 1 << 20, &max, error))
+        return false;
+    if (v->maxmem && max < c->ram_size)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "invalid value of maxmem: maximum memory size (0x%" G_GINT64_MODIFIER "x) must be at least the "
+                          "initial memory size (0x%" G_GINT64_MODIFIER "x)", max, c->ram_size);
+    if (max > MEMORY_MAX || max % 8192)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "maxmem must be a multiple of 8K up to 1T, not %s", v->maxmem);
+    c->max_ram_size = max > c->ram_size ? max : 0;
+    c->mem_slots = (unsigned)v->slots;
     return true;
 }
 
@@ -257,8 +283,9 @@ bool opt_memory(struct options *o, const struct option_row *row, const char *arg
 {
     struct memory_opts v = { 0 };
     keyval_auto *kv = keyval_parse(arg, "size", error);
-    bool ok = kv && keyval_load(kv, memory_keys, &v, error) && set_memory(o, v.size ? v.size : "", error);
+    bool ok = kv && keyval_load(kv, memory_keys, &v, error) && (!v.size || set_memory(o, v.size, error)) && set_maxmem(o, &v, error);
     g_free(v.size);
+    g_free(v.maxmem);
     return ok;
 }
 
@@ -374,7 +401,7 @@ bool opt_action(struct options *o, const struct option_row *row, const char *arg
 }
 
 static const struct keyval_key overcommit_keys[] = {
-    { "mem-lock", KV_ONLY, 0, "locking of memory is not there yet", only_off },
+    { "mem-lock", KV_BOOL, offsetof(struct machine_config, mem_lock), "memory of the process stays in RAM" },
     { "cpu-pm", KV_ONLY, 0, "the guest cannot manage the host's power states", only_off },
     { NULL }
 };
@@ -382,5 +409,12 @@ static const struct keyval_key overcommit_keys[] = {
 bool opt_overcommit(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
     keyval_auto *kv = keyval_parse(arg, NULL, error);
-    return kv && keyval_load(kv, overcommit_keys, o, error);
+    return kv && keyval_load(kv, overcommit_keys, o->config, error);
+}
+
+/* ---- -numa: taken apart once the machine and its memory objects are there (vmm/core/numa.c) ---- */
+
+bool opt_numa(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    return options_add_item(o, o->numas, "-numa", arg, true, "type", error) != NULL;
 }

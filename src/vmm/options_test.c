@@ -9,6 +9,7 @@
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/object.h"
 
 /* What the options ask other rooms. */
 static const struct accel_ops jit = { .name = "jit", .help = "translator" };
@@ -26,6 +27,7 @@ const struct device_class *const *device_class_list(void)
 const struct device_class *device_class_find(const char *name) { return strcmp(name, rng.name) ? NULL : &rng; }
 char *device_class_help(const struct device_class *c) { return g_strdup(c->help); }
 char *x86_cpu_help(void) { return g_strdup("max\n"); }
+char *object_help(const char *name) { return g_strdup("memory-backend-ram\n"); }
 char *chardev_help(void) { return g_strdup("null\n"); }
 
 static enum options_result parse(struct options *o, const char *line, char **ret_error)
@@ -48,10 +50,14 @@ static void test_bad(void)
         { "-kernel k", "there is no graphical display yet; use -nographic for a serial console in this terminal, or -display none" },
         { "-append x", "-append only allowed with -kernel option" },
         { "-initrd x", "-initrd only allowed with -kernel option" },
-        { "-m", "-m: requires an argument: -m [size=]SIZE" },
+        { "-m", "-m: requires an argument: -m [size=]SIZE[,slots=N][,maxmem=SIZE]" },
         { "-m 12x", "-m 12x: Parameter 'size' expects a size below 2^64 with an optional suffix K, M, G, T, P or E, not '12x'" },
         { "-m 0", "-m 0: the memory must have between 1M and 1T, not 0" },
-        { "-m 1G,slots=2", "-m 1G,slots=2: Parameter 'slots' is not available: memory cannot be added later yet; give all of it with size=" },
+        { "-m 1G,slots=2", "-m 1G,slots=2: invalid -m option value: 'slots' given without 'maxmem', the memory that there is room for" },
+        { "-m 1G,maxmem=512M", "-m 1G,maxmem=512M: invalid value of maxmem: maximum memory size (0x20000000) must be at least the initial memory size "
+                               "(0x40000000)" },
+        { "-object id=a", "-object id=a: Parameter 'qom-type' is missing" },
+        { "-overcommit mem-lock=maybe", "-overcommit mem-lock=maybe: Parameter 'mem-lock' expects 'on' or 'off', not 'maybe'" },
         { "-smp 0", "-smp 0: Parameter 'cpus' must lie between 1 and 255, not 0" },
         { "-smp 4,cores=3", "-smp 4,cores=3: Invalid CPU topology: product of the hierarchy must match maxcpus: sockets (1) * cores (3) * threads (1) "
                             "!= maxcpus (4)" },

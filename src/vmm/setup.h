@@ -41,6 +41,9 @@ bool process_close_sandbox(struct vm *vm, GError **error);  /* last: nothing is 
 
 /* setup_backends.c */
 bool setup_log(struct vm *vm, GError **error);
+bool setup_objects(struct vm *vm, GError **error);
+bool setup_memory(struct vm *vm, GError **error);  /* what the RAM consists of, NUMA nodes */
+bool setup_lock_memory(struct vm *vm, GError **error);
 bool setup_chardevs(struct vm *vm, GError **error);
 bool setup_drives(struct vm *vm, GError **error);
 bool setup_netdevs(struct vm *vm, GError **error);

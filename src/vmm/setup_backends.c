@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Opens what the host gives to the machine: character back ends, disks, networks, control. */
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "block/block.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/numa.h"
+#include "vmm/core/object.h"
 #include "vmm/net/net.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/setup.h"
@@ -27,6 +32,39 @@ static bool failed_item(const struct option_item *item, GError **error)
 bool setup_log(struct vm *vm, GError **error)
 {
     return !vm->options.log_file || log_open(vm->options.log_file, error);
+}
+
+/* ---- objects and memory ---- */
+
+bool setup_objects(struct vm *vm, GError **error)
+{
+    for (guint i = 0; i < vm->options.objects->len; i++) {
+        const struct option_item *item = vm->options.objects->pdata[i];
+        if (!object_create(vm->machine, item->kv, error))
+            return failed_item(item, error);
+    }
+    return true;
+}
+
+bool setup_memory(struct vm *vm, GError **error)
+{
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+    for (guint i = 0; i < vm->options.numas->len; i++)
+        g_ptr_array_add(nodes, ((const struct option_item *)vm->options.numas->pdata[i])->kv);
+    return numa_build(vm->machine, nodes, error);
+}
+
+bool setup_lock_memory(struct vm *vm, GError **error)
+{
+    struct rlimit limit = { 0 };
+    if (!vm->machine->config->mem_lock || !mlockall(MCL_CURRENT | MCL_FUTURE))
+        return true;
+    int err = errno;
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (limit.rlim_cur == RLIM_INFINITY)
+        return vireo_fail_errno(error, err, "-overcommit mem-lock=on: cannot lock the memory of the process");
+    return vireo_fail_errno(error, err, "-overcommit mem-lock=on: cannot lock the memory of the process; this user may lock %llu KiB (ulimit -l, "
+                            "RLIMIT_MEMLOCK)", (unsigned long long)limit.rlim_cur / 1024);
 }
 
 /* ---- character back ends ---- */

@@ -399,6 +399,64 @@ static void build_mcfg(struct builder *b, const struct acpi_config *c)
     table_end(b, at, true);
 }
 
+void acpi_add_memory(struct acpi_config *c, uint64_t base, uint64_t size, unsigned node, bool hotplug)
+{
+    struct acpi_memory row = { base, size, (uint8_t)node, hotplug };
+    if (!c->memory)
+        c->memory = g_array_new(FALSE, FALSE, sizeof(struct acpi_memory));
+    g_array_append_val(c->memory, row);
+}
+
+/* 5.2.16: the nodes of CPUs and memory. */
+static void build_srat(struct builder *b, const struct acpi_config *c)
+{
+    GByteArray *o = b->out;
+    guint at = table_begin(b, "SRAT", 3);
+    add(o, 1, 4);
+    add(o, 0, 8);
+    for (unsigned i = 0; i < c->ncpus; i++) {
+        unsigned node = c->cpu_node[i];
+        if (i < 255) {
+            add(o, 0x1000, 2); /* local APIC affinity */
+            add(o, node & 0xff, 1);
+            add(o, i, 1);
+            add(o, 1, 4);
+            add(o, 0, 8); /* SAPIC id, upper bits of the node, clock domain */
+        } else {
+            add(o, 0x1802, 2); /* local x2APIC affinity */
+            add(o, 0, 2);
+            add(o, node, 4);
+            add(o, i, 4);
+            add(o, 1, 4);
+            add(o, 0, 8);
+        }
+    }
+    for (guint i = 0; c->memory && i < c->memory->len; i++) {
+        const struct acpi_memory *m = &g_array_index(c->memory, struct acpi_memory, i);
+        add(o, 0x2801, 2); /* memory affinity */
+        add(o, m->node, 4);
+        add(o, 0, 2);
+        add(o, m->base, 8);
+        add(o, m->size, 8);
+        add(o, 0, 4);
+        add(o, m->hotplug ? 3 : 1, 4);
+        add(o, 0, 8);
+    }
+    table_end(b, at, true);
+}
+
+/* 5.2.17 */
+static void build_slit(struct builder *b, const struct acpi_config *c)
+{
+    guint at = table_begin(b, "SLIT", 1);
+    add(b->out, c->nnodes, 8);
+    for (unsigned i = 0; i < c->nnodes; i++) {
+        for (unsigned j = 0; j < c->nnodes; j++)
+            add(b->out, c->distance[i][j], 1);
+    }
+    table_end(b, at, true);
+}
+
 /* Windows ACPI Emulated Devices Table 1.0: RTC and PM timer need no work-arounds. */
 static void build_waet(struct builder *b)
 {
@@ -427,6 +485,10 @@ GBytes *acpi_build(const struct acpi_config *c, uint64_t base, uint64_t *ret_rsd
         build_hpet(&b);
     if (c->pci)
         build_mcfg(&b, c);
+    if (c->nnodes)
+        build_srat(&b, c);
+    if (c->nnodes && c->distance)
+        build_slit(&b, c);
     build_waet(&b);
     uint64_t rsdt = build_root(&b, false), xsdt = build_root(&b, true);
     memcpy(rsdp + 9, "VIREO ", 6);

@@ -22,8 +22,15 @@ struct acpi_config {
     unsigned nuarts;
     struct { uint64_t base; uint32_t size; uint32_t gsi; } virtio_mmio[ACPI_MAX_MMIO];
     unsigned nvirtio_mmio;
+    /* NUMA; nnodes 0: no SRAT, no SLIT */
+    unsigned nnodes;
+    const uint8_t *cpu_node;        /* of each possible CPU */
+    const uint8_t (*distance)[128]; /* NULL: no SLIT */
+    GArray *memory;                 /* struct acpi_memory; NULL: none yet */
 };
 
+struct acpi_memory { uint64_t base, size; uint8_t node; bool hotplug; };
+void acpi_add_memory(struct acpi_config *c, uint64_t base, uint64_t size, unsigned node, bool hotplug);
 /* All tables as one block of bytes that belongs at guest physical `base` (16-byte aligned); *ret_rsdp: where the RSDP lies. */
 GBytes *acpi_build(const struct acpi_config *c, uint64_t base, uint64_t *ret_rsdp);
 /* One table by signature out of such a block ("DSDT", "APIC", ...); NULL: not there. For tests and tools. */

@@ -8,6 +8,8 @@
 #include "vmm/board/bios.h"
 #include "vmm/board/smbios.h"
 #include "vmm/core/device.h"
+#include "vmm/core/hostmem.h"
+#include "vmm/core/numa.h"
 #include "vmm/dev/apic.h"
 #include "vmm/dev/hpet.h"
 #include "vmm/dev/i8237.h"
@@ -24,6 +26,35 @@
 #define HOLE_START 0xa0000ull
 #define HOLE_END   0xc0000ull
 
+/* Where RAM lies in the guest: [ram, ram + size) counted without holes is at `gpa`. */
+struct ram_window { uint64_t ram, size, gpa; };
+
+static unsigned ram_windows(const struct chipset *cs, struct ram_window ret[3])
+{
+    ret[0] = (struct ram_window){ 0, HOLE_START, 0 };
+    ret[1] = (struct ram_window){ HOLE_END, cs->low_size - HOLE_END, HOLE_END };
+    ret[2] = (struct ram_window){ cs->low_size, cs->high_size, 4 * GIB };
+    return cs->high_size ? 3 : 2;
+}
+
+/* `at`: of the piece in RAM without holes; in_mem: its offset in its back end. The part in the VGA hole is not seen. */
+static bool map_piece(struct chipset *cs, const struct ram_piece *p, uint64_t at, uint64_t in_mem, GError **error)
+{
+    struct ram_window windows[3];
+    unsigned n = ram_windows(cs, windows);
+    for (unsigned i = 0; i < n; i++) {
+        const struct ram_window *w = &windows[i];
+        uint64_t begin = MAX(at, w->ram), end = MIN(at + p->size, w->ram + w->size);
+        if (begin >= end)
+            continue;
+        uint64_t gpa = w->gpa + (begin - w->ram);
+        if (!guest_memory_add_ram(cs->machine->memory, gpa, end - begin, p->mem->host + in_mem + (begin - at), false, error))
+            return false;
+        acpi_add_memory(&cs->acpi, gpa, end - begin, p->node, false);
+    }
+    return true;
+}
+
 static bool create_ram(struct chipset *cs, uint64_t low_limit, uint64_t low_max, GError **error)
 {
     struct machine *m = cs->machine;
@@ -33,10 +64,16 @@ static bool create_ram(struct chipset *cs, uint64_t low_limit, uint64_t low_max,
                           RAM_MIN / MIB, RAM_MAX / GIB, (unsigned long long)(size / MIB));
     cs->low_size = size > low_limit ? low_max : size;
     cs->high_size = size - cs->low_size;
-    cs->ram = guest_memory_alloc(m->memory, "pc.ram", size, error);
-    return cs->ram && guest_memory_add_ram(m->memory, 0, HOLE_START, cs->ram, false, error) &&
-           guest_memory_add_ram(m->memory, HOLE_END, cs->low_size - HOLE_END, cs->ram + HOLE_END, false, error) &&
-           (!cs->high_size || guest_memory_add_ram(m->memory, 4 * GIB, cs->high_size, cs->ram + cs->low_size, false, error));
+    uint64_t at = 0, in_mem_end = 0;
+    for (guint i = 0; i < m->ram->len; i++) {
+        const struct ram_piece *p = &g_array_index(m->ram, struct ram_piece, i);
+        uint64_t in_mem = i && p[-1].mem == p->mem ? in_mem_end : 0;
+        if (!map_piece(cs, p, at, in_mem, error))
+            return false;
+        in_mem_end = in_mem + p->size;
+        at += p->size;
+    }
+    return true;
 }
 
 static void add_e820(struct chipset *cs, uint64_t base, uint64_t size, uint32_t type)
@@ -211,6 +248,9 @@ bool chipset_finish(struct chipset *cs, const char *extra_cmdline, GError **erro
         return vireo_fail(error, VIREO_ERROR_INVALID, "there is nothing to start: this machine has no firmware yet; give a kernel with -kernel "
                           "(Linux, Multiboot or PVH)");
     chipset_find_uarts(cs);
+    cs->acpi.nnodes = cs->machine->numa->nnodes;
+    cs->acpi.cpu_node = cs->machine->numa->cpu_node;
+    cs->acpi.distance = cs->machine->numa->distances ? cs->machine->numa->distance : NULL;
     cs->tables = acpi_build(&cs->acpi, CHIPSET_FIRMWARE, &env.rsdp);
     if (g_bytes_get_size(cs->tables) > CHIPSET_SMBIOS - CHIPSET_FIRMWARE)
         return vireo_fail(error, VIREO_ERROR_FAILED, "the ACPI tables of a machine with %u CPUs do not fit; use fewer", cs->acpi.ncpus);
@@ -232,6 +272,7 @@ void chipset_destroy(struct chipset *cs)
     g_clear_pointer(&cs->tables, g_bytes_unref);
     g_clear_pointer(&cs->smbios, g_bytes_unref);
     apic_detach(cs->machine);
+    g_clear_pointer(&cs->acpi.memory, g_array_unref);
     cs->machine->board = NULL;
     g_free(cs);
 }

@@ -15,7 +15,6 @@
 
 struct chipset {
     struct machine *machine;
-    uint8_t *ram;
     uint64_t low_size, high_size; /* RAM below and above 4 GiB */
     struct device *ioapic, *pic, *pit, *hpet, *rtc, *pm;
     struct irq_line isa[16];  /* to both controllers */

@@ -14,6 +14,8 @@
 #include "cpu/x86/x86_model.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine_private.h"
+#include "vmm/core/numa.h"
+#include "vmm/core/object.h"
 
 static struct machine_impl *impl(struct machine *m)
 {
@@ -61,6 +63,8 @@ static void config_free(struct machine_config *c)
     g_free(c->kernel);
     g_free(c->initrd);
     g_free(c->append);
+    g_free(c->memory_backend);
+    g_free(c->mem_path);
     g_free(c);
 }
 
@@ -72,6 +76,10 @@ struct machine *machine_create(struct machine_config *config)
     i->requests.io_errors = g_ptr_array_new_with_free_func(io_error_free);
     m->config = config;
     m->memory = guest_memory_create();
+    m->objects = g_ptr_array_new();
+    m->ram = g_array_new(FALSE, FALSE, sizeof(struct ram_piece));
+    m->numa = g_new0(struct numa, 1);
+    m->cancel_fd = -1;
     m->clock = vclock_create();
     m->devices = g_ptr_array_new();
     m->drives = g_hash_table_new(g_str_hash, g_str_equal);
@@ -117,6 +125,11 @@ void machine_destroy(struct machine *m)
     g_queue_clear_full(&i->later, later_free);
     vclock_destroy(m->clock);
     guest_memory_destroy(m->memory);
+    m->ending = true;
+    object_destroy_all(m);
+    g_ptr_array_free(m->objects, TRUE);
+    g_array_free(m->ram, TRUE);
+    g_free(m->numa);
     g_ptr_array_free(m->devices, TRUE);
     g_hash_table_destroy(m->drives);
     g_hash_table_destroy(m->netdevs);

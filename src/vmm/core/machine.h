@@ -18,6 +18,7 @@
 
 struct apic_group;
 struct device;
+struct numa;
 struct json_object;
 struct vcpu;
 struct pci_bus;
@@ -46,7 +47,13 @@ struct machine_listener {
 struct machine_config { /* filled by the options; plain values */
     char *name, *uuid;
     const char *board;             /* "q35", "microvm" */
-    uint64_t ram_size;
+    uint64_t ram_size;             /* at start */
+    uint64_t max_ram_size;         /* with what may be plugged; 0: nothing may */
+    bool ram_size_given;
+    unsigned mem_slots;            /* for pc-dimm */
+    char *memory_backend;          /* id of the object that is the RAM */
+    char *mem_path;
+    bool mem_prealloc, no_mem_merge, dump_guest_core, mem_lock;
     unsigned cpus, max_cpus, sockets, cores, threads;
     char *cpu_spec;                /* -cpu */
     char *accel_name;              /* "jit", "auto" */
@@ -59,6 +66,11 @@ struct machine_config { /* filled by the options; plain values */
 struct machine {
     struct machine_config *config;
     struct guest_memory *memory;
+    GPtrArray *objects;            /* struct object *, in order (vmm/core/object.h) */
+    GArray *ram;                   /* struct ram_piece: the RAM at start (vmm/core/numa.h) */
+    struct numa *numa;
+    int cancel_fd;                 /* readable when the process is asked to end; -1: none */
+    bool ending;                   /* machine_destroy: nobody looks at guest memory any more */
     struct vclock *clock;
     const struct accel_ops *accel_ops;
     struct accel *accel;

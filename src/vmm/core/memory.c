@@ -13,7 +13,6 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "accel/accel.h"
 #include "base/error.h"
@@ -55,9 +54,16 @@ struct reader { /* one per thread that ever looked */
     struct reader *next;
 };
 
-struct block {
+struct block { /* guest_memory_alloc: the map's own */
     void *host;
     uint64_t size;
+};
+
+struct owner {
+    uint8_t *host;
+    uint64_t size;
+    void (*discard)(void *owner, uint64_t offset, uint64_t size);
+    void *owner;
 };
 
 struct guest_memory {
@@ -69,6 +75,8 @@ struct guest_memory {
     GArray *regions; /* struct region */
     GPtrArray *retired;
     GArray *blocks; /* struct block */
+    GArray *owners; /* struct owner */
+    GRWLock owner_lock; /* covers owners; held while one discards, so that it cannot go meanwhile */
     const struct accel_ops *ops;
     struct accel *accel;
 };
@@ -99,6 +107,8 @@ struct guest_memory *guest_memory_create(void)
     m->regions = g_array_new(FALSE, FALSE, sizeof(struct region));
     m->retired = g_ptr_array_new();
     m->blocks = g_array_new(FALSE, FALSE, sizeof(struct block));
+    m->owners = g_array_new(FALSE, FALSE, sizeof(struct owner));
+    g_rw_lock_init(&m->owner_lock);
     struct map *map = g_new0(struct map, 1);
     /* Starts at the time, so that a map made later at the same address never meets an old thread cache. */
     m->id = map->generation = (uint64_t)g_get_monotonic_time() << 12;
@@ -124,6 +134,8 @@ void guest_memory_destroy(struct guest_memory *m)
         munmap(b->host, b->size);
     }
     g_array_free(m->blocks, TRUE);
+    g_array_free(m->owners, TRUE);
+    g_rw_lock_clear(&m->owner_lock);
     g_array_free(m->regions, TRUE);
     g_mutex_clear(&m->lock);
     if (cache.memory == m)
@@ -131,7 +143,6 @@ void guest_memory_destroy(struct guest_memory *m)
     g_free(m);
 }
 
-/* seccomp(main): memfd_create ftruncate madvise(MADV_DONTDUMP) */
 void *guest_memory_alloc(struct guest_memory *m, const char *name, uint64_t size, GError **error)
 {
     uint64_t whole = (size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
@@ -139,19 +150,9 @@ void *guest_memory_alloc(struct guest_memory *m, const char *name, uint64_t size
         vireo_fail(error, VIREO_ERROR_INVALID, "memory '%s': a size of %" G_GUINT64_FORMAT " bytes is not possible", name, size);
         return NULL;
     }
-    int fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)whole) < 0) {
-        int err = errno;
-        if (fd >= 0)
-            close(fd);
-        vireo_fail_errno(error, err, "cannot make %" G_GUINT64_FORMAT " MiB of guest memory '%s'", whole >> 20, name);
-        return NULL;
-    }
-    void *host = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    int err = errno;
-    close(fd);
+    void *host = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (host == MAP_FAILED) {
-        vireo_fail_errno(error, err, "cannot map %" G_GUINT64_FORMAT " MiB of guest memory '%s'; give the guest less with -m",
+        vireo_fail_errno(error, errno, "cannot map %" G_GUINT64_FORMAT " MiB of guest memory '%s'; give the guest less with -m",
                          whole >> 20, name);
         return NULL;
     }
@@ -542,6 +543,53 @@ static bool transfer(struct guest_memory *m, uint64_t gpa, void *data, uint64_t 
         done += n;
     }
     return true;
+}
+
+void guest_memory_add_owner(struct guest_memory *m, void *host, uint64_t size, void (*discard)(void *owner, uint64_t offset, uint64_t size), void *owner)
+{
+    struct owner o = { host, size, discard, owner };
+    g_rw_lock_writer_lock(&m->owner_lock);
+    g_array_append_val(m->owners, o);
+    g_rw_lock_writer_unlock(&m->owner_lock);
+}
+
+void guest_memory_remove_owner(struct guest_memory *m, void *owner)
+{
+    g_rw_lock_writer_lock(&m->owner_lock);
+    for (unsigned i = 0; i < m->owners->len; i++) {
+        if (g_array_index(m->owners, struct owner, i).owner == owner)
+            g_array_remove_index_fast(m->owners, i--);
+    }
+    g_rw_lock_writer_unlock(&m->owner_lock);
+}
+
+/* One piece of RAM may lie in several owners' memory when those are neighbours in the process. */
+static void discard_piece(struct guest_memory *m, uint8_t *host, uint64_t size)
+{
+    g_rw_lock_reader_lock(&m->owner_lock);
+    for (unsigned i = 0; i < m->owners->len; i++) {
+        const struct owner *o = &g_array_index(m->owners, struct owner, i);
+        uint8_t *begin = MAX(host, o->host), *end = MIN(host + size, o->host + o->size);
+        if (begin < end)
+            o->discard(o->owner, (uint64_t)(begin - o->host), (uint64_t)(end - begin));
+    }
+    g_rw_lock_reader_unlock(&m->owner_lock);
+}
+
+void guest_memory_discard(struct guest_memory *m, uint64_t gpa, uint64_t size)
+{
+    uint64_t done = 0;
+    if (gpa + size < gpa)
+        return;
+    while (done < size) {
+        const struct range *r = lookup(m, false, SLOT_RAM, gpa + done);
+        uint64_t n = MIN(size - done, r->end - (gpa + done));
+        if (r->kind == KIND_RAM) {
+            discard_piece(m, r->host + (gpa + done - r->start), n);
+            guest_memory_written(m, gpa + done, n);
+        }
+        done += n;
+    }
 }
 
 static bool in_one_piece(struct guest_memory *m, uint64_t gpa, uint64_t size)

@@ -24,11 +24,18 @@ struct io_ops {
 
 struct guest_memory *guest_memory_create(void);
 void guest_memory_destroy(struct guest_memory *m);
-/* RAM of `size` bytes: memfd-backed, MAP_NORESERVE (only used pages cost), `name` for /proc. Mapped at one or more places by
+/* RAM of `size` bytes of the map's own: anonymous, only used pages cost; `name` for messages. Mapped at one or more places by
  * guest_memory_add_ram. Returns its host address, NULL with error. Freed with the map. */
 void *guest_memory_alloc(struct guest_memory *m, const char *name, uint64_t size, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* gpa, size page aligned. */
 bool guest_memory_add_ram(struct guest_memory *m, uint64_t gpa, uint64_t size, void *host, bool readonly, GError **error);
+/* Who owns the host memory of [host, host + size): how discarded pages go back to the host. discard is called on any thread, with
+ * an offset from `host`; remove before its owner goes. */
+void guest_memory_add_owner(struct guest_memory *m, void *host, uint64_t size, void (*discard)(void *owner, uint64_t offset, uint64_t size), void *owner);
+void guest_memory_remove_owner(struct guest_memory *m, void *owner);
+/* The guest does not need what is in these pages: the host gets them back, they read as zeroes. Addresses are hostile: what is not
+ * RAM is left alone. */
+void guest_memory_discard(struct guest_memory *m, uint64_t gpa, uint64_t size);
 void guest_memory_remove_ram(struct guest_memory *m, uint64_t gpa, uint64_t size);
 /* Everything mapped now and later is shown to the accelerator, once it is known. */
 bool guest_memory_set_accel(struct guest_memory *m, const struct accel_ops *ops, struct accel *a, GError **error);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Virtio memory balloon (virtio 1.2, 5.5): pages that the guest gives are given back to the host. No statistics queue. */
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/error.h"
 #include "vmm/bus/virtio.h"
@@ -18,16 +17,9 @@ struct virtio_balloon {
     uint32_t num_pages, actual;
 };
 
-/* Guest memory is shared and file backed: only MADV_REMOVE frees its pages. What was there reads as zeroes. */
 static void give_back(struct guest_memory *m, uint64_t pfn, uint64_t count)
 {
-    uint64_t gpa = pfn << PFN_SHIFT, size = count * PAGE;
-    void *host = guest_memory_ptr(m, gpa, size, true);
-    if (!host || ((uintptr_t)host & (PAGE - 1)))
-        return;
-    /* seccomp(device): madvise(MADV_REMOVE) */
-    if (madvise(host, size, MADV_REMOVE) == 0 || madvise(host, size, MADV_DONTNEED) == 0)
-        guest_memory_written(m, gpa, size);
+    guest_memory_discard(m, pfn << PFN_SHIFT, count * PAGE);
 }
 
 static void inflate(struct virtio_balloon *s, const struct virtio_chain *c)
