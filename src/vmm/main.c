@@ -30,6 +30,9 @@ static bool create_board(struct vm *vm, GError **error)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "-machine %s: there is no such board", c->board);
     if (vm->board->max_cpus && c->max_cpus > vm->board->max_cpus)
         return vireo_fail(error, VIREO_ERROR_INVALID, "-smp %u: the board %s has room for %u vCPUs", c->max_cpus, c->board, vm->board->max_cpus);
+    if (c->max_cpus > c->cpus && !vm->board->hotplug)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "-smp: the board %s cannot take vCPUs at run time: maxcpus (%u) must be equal to cpus (%u); "
+                          "-machine q35 can", c->board, c->max_cpus, c->cpus);
     return vm->board->create(vm->machine, error);
 }
 

@@ -229,9 +229,9 @@ bool opt_smp(struct options *o, const struct option_row *row, const char *arg, G
                           "* threads (%u) != maxcpus (%u)", (unsigned)v.sockets, (unsigned)v.cores, (unsigned)v.threads, (unsigned)v.maxcpus);
     if (v.maxcpus > SMP_MAX)
         return vireo_fail(error, VIREO_ERROR_INVALID, "Invalid SMP CPUs %u. The max CPUs supported is %u", (unsigned)v.maxcpus, SMP_MAX);
-    if (v.maxcpus != v.cpus)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "vCPUs cannot be added later yet: maxcpus (%u) must be equal to cpus (%u), or left out",
-                          (unsigned)v.maxcpus, (unsigned)v.cpus);
+    if (v.maxcpus < v.cpus)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "maxcpus must be equal to or greater than smp: maxcpus (%u), cpus (%u)", (unsigned)v.maxcpus,
+                          (unsigned)v.cpus);
     c->cpus = (unsigned)v.cpus;
     c->max_cpus = (unsigned)v.maxcpus;
     c->sockets = (unsigned)v.sockets;

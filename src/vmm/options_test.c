@@ -61,7 +61,7 @@ static void test_bad(void)
         { "-smp 0", "-smp 0: Parameter 'cpus' must lie between 1 and 255, not 0" },
         { "-smp 4,cores=3", "-smp 4,cores=3: Invalid CPU topology: product of the hierarchy must match maxcpus: sockets (1) * cores (3) * threads (1) "
                             "!= maxcpus (4)" },
-        { "-smp 1,maxcpus=2", "-smp 1,maxcpus=2: vCPUs cannot be added later yet: maxcpus (2) must be equal to cpus (1), or left out" },
+        { "-smp 3,maxcpus=2", "-smp 3,maxcpus=2: maxcpus must be equal to or greater than smp: maxcpus (2), cpus (3)" },
         { "-machine foo", "-machine foo: unsupported machine type 'foo'; there are: q35, microvm" },
         { "-M pc", "-M pc: the i440FX machine 'pc' is not there; use q35, which runs the same guests" },
         { "-accel kvm", "-accel kvm: the accelerator KVM comes next; use jit, the translator, or auto" },

@@ -590,3 +590,39 @@ char *x86_cpu_help(void)
     g_string_append_c(s, '\n');
     return g_string_free(s, FALSE);
 }
+
+const char *x86_cpu_model_at(unsigned i)
+{
+    return i < G_N_ELEMENTS(models) ? models[i].name : NULL;
+}
+
+const char *x86_feature_name(enum x86_feature f)
+{
+    return features[f].name;
+}
+
+int x86_feature_find(const char *name)
+{
+    return find_feature(name);
+}
+
+const char **x86_cpu_model_unavailable(const char *model, const uint64_t *supported)
+{
+    const struct model_row *row = find_model(model, NULL);
+    struct x86_cpu_model m = { 0 };
+    uint64_t set[NWORDS], lack[NWORDS];
+    GPtrArray *names = g_ptr_array_new();
+
+    if (row) {
+        g_strlcpy(m.vendor, row->vendor, sizeof(m.vendor));
+        model_features(&m, row, supported, set);
+        missing(set, supported, lack);
+        for (unsigned i = 0; i < X86_NFEATURES; i++) {
+            if (has_bit(lack, i)) {
+                g_ptr_array_add(names, (void *)features[i].name);
+            }
+        }
+    }
+    g_ptr_array_add(names, NULL);
+    return (const char **)g_ptr_array_free(names, FALSE);
+}

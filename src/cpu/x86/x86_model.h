@@ -58,5 +58,12 @@ void x86_cpuid(const struct x86_cpu_model *m, const struct x86_cpu_topology *top
 /* The state of a vCPU after power-on or INIT (SDM vol. 3, table 9-1). init: keeps what INIT keeps. `bsp` sets the
  * boot processor bit of IA32_APIC_BASE; others wait for SIPI. */
 void x86_state_reset(struct x86_state *s, const struct x86_cpu_model *m, bool bsp, bool init);
+/* The tables as data, for who lists them. Name of the i-th model, NULL beyond the last; name of a feature; -1: there is none
+ * of that name. */
+const char *x86_cpu_model_at(unsigned i);
+const char *x86_feature_name(enum x86_feature f);
+int x86_feature_find(const char *name);
+/* Names of the model's features that are not in `supported`, NULL-terminated; the caller frees the array alone. */
+const char **x86_cpu_model_unavailable(const char *model, const uint64_t *supported);
 /* Names of all models and features for -cpu help; the caller frees. */
 char *x86_cpu_help(void);

@@ -3,9 +3,11 @@
 
 #include <string.h>
 
+#include "vmm/board/acpi_hotplug.h"
 #include "vmm/board/aml.h"
 #include "vmm/board/boot.h"
 #include "vmm/dev/apic.h"
+#include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/hpet.h"
 #include "vmm/dev/ioapic.h"
 #include "vmm/dev/pm.h"
@@ -152,6 +154,8 @@ static void dsdt_motherboard(struct aml *a, const struct acpi_config *c)
     GByteArray *crs = aml_begin_crs();
     crs_io(crs, 0x4d0, 2);
     crs_io(crs, PM_BASE, 0x40);
+    if (c->max_cpus > c->ncpus)
+        crs_io(crs, CPU_HOTPLUG_BASE, CPU_HOTPLUG_SIZE);
     if (c->pci)
         crs_memory32(crs, (uint32_t)c->ecam_base, c->ecam_buses << 20);
     crs_memory32(crs, IOAPIC_BASE, 0x1000);
@@ -208,24 +212,12 @@ static void dsdt_hpet(struct aml *a)
     aml_end(a);
 }
 
-static void dsdt_cpus(struct aml *a, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++) {
-        char name[5];
-        g_snprintf(name, sizeof(name), "C%03X", i & 0xfff);
-        aml_begin_device(a, name);
-        aml_name_string(a, "_HID", "ACPI0007");
-        aml_name_int(a, "_UID", i);
-        aml_end(a);
-    }
-}
-
 static uint64_t build_dsdt(struct builder *b, const struct acpi_config *c)
 {
     guint at = table_begin(b, "DSDT", 2);
     struct aml a = { .out = b->out };
     aml_begin_scope(&a, "\\_SB_");
-    dsdt_cpus(&a, c->ncpus);
+    acpi_hotplug_cpus(&a, c);
     if (c->pci)
         dsdt_pci(&a, c);
     else
@@ -235,6 +227,7 @@ static uint64_t build_dsdt(struct builder *b, const struct acpi_config *c)
         dsdt_hpet(&a);
     dsdt_virtio_mmio(&a, c);
     aml_end(&a);
+    acpi_hotplug_events(&a, c);
     aml_name(&a, "\\_S5_");
     aml_begin_package(&a, 4);
     aml_int(&a, PM_S5_TYPE);
@@ -327,24 +320,31 @@ static void build_fadt(struct builder *b, const struct acpi_config *c, uint64_t 
     table_end(b, at, true);
 }
 
-/* 5.2.12 */
+/* Table 5.47: enabled, or to be enabled later. */
+static uint32_t madt_flags(const struct acpi_config *c, unsigned i)
+{
+    return i < c->ncpus || (c->cpu_present && c->cpu_present[i]) ? 1 : 2;
+}
+
+/* 5.2.12. Revision 5 has the flag "online capable". */
 static void build_madt(struct builder *b, const struct acpi_config *c)
 {
     GByteArray *o = b->out;
-    guint at = table_begin(b, "APIC", 4);
+    unsigned n = MAX(c->ncpus, c->max_cpus);
+    guint at = table_begin(b, "APIC", n > c->ncpus ? 5 : 4);
     add(o, APIC_BASE, 4);
     add(o, 1, 4); /* there are 8259s too */
-    for (unsigned i = 0; i < c->ncpus; i++) {
+    for (unsigned i = 0; i < n; i++) {
         if (i < 255) {
             add(o, 0x0800, 2); /* local APIC */
             add(o, i, 1);
             add(o, i, 1);
-            add(o, 1, 4);
+            add(o, madt_flags(c, i), 4);
         } else {
             add(o, 0x1009, 2); /* local x2APIC */
             add(o, 0, 2);
             add(o, i, 4);
-            add(o, 1, 4);
+            add(o, madt_flags(c, i), 4);
             add(o, i, 4);
         }
     }
@@ -364,7 +364,7 @@ static void build_madt(struct builder *b, const struct acpi_config *c)
     add(o, 0xff, 1);
     add(o, 0, 2);
     add(o, 1, 1);
-    if (c->ncpus > 255) {
+    if (n > 255) {
         add(o, 0x0c0a, 2);
         add(o, 0, 2);
         add(o, 0xffffffff, 4);
@@ -414,7 +414,7 @@ static void build_srat(struct builder *b, const struct acpi_config *c)
     guint at = table_begin(b, "SRAT", 3);
     add(o, 1, 4);
     add(o, 0, 8);
-    for (unsigned i = 0; i < c->ncpus; i++) {
+    for (unsigned i = 0; i < MAX(c->ncpus, c->max_cpus); i++) {
         unsigned node = c->cpu_node[i];
         if (i < 255) {
             add(o, 0x1000, 2); /* local APIC affinity */

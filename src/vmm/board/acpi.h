@@ -8,9 +8,12 @@
 
 #define ACPI_MAX_MMIO 32
 #define ACPI_MAX_UARTS 4
+#define ACPI_MAX_CPUS 1024
 
 struct acpi_config {
-    unsigned ncpus;
+    unsigned ncpus;                 /* there from the start: slots 0 to ncpus - 1 */
+    unsigned max_cpus;              /* above ncpus: that many slots, the later ones come and go */
+    const uint8_t *cpu_present;     /* of the later slots, one byte per slot from 0: is it there now? NULL: none is */
     bool pci, hpet, i8042, rtc;
     uint64_t ecam_base;             /* pci: of bus 0 */
     unsigned ecam_buses;

@@ -86,6 +86,30 @@ static void test_pc(void)
     check(&c, names);
 }
 
+/* Slots for vCPUs that come later; the MADT says which are there. */
+static void test_cpu_hotplug(void)
+{
+    static const char *const names[] = { "DSDT", "APIC", NULL };
+    static const uint8_t present[8] = { [5] = 1 };
+    struct acpi_config c = pc_config();
+    c.max_cpus = 8;
+    c.cpu_present = present;
+    check(&c, names);
+    uint64_t rsdp;
+    uint32_t size;
+    g_autoptr(GBytes) block = acpi_build(&c, BASE, &rsdp);
+    const uint8_t *t = acpi_find(block, BASE, "APIC", &size);
+    g_assert_cmpuint(t[8], ==, 5);
+    for (unsigned i = 0; i < 8; i++) {
+        const uint8_t *entry = t + 44 + i * 8;
+        g_assert(entry[0] == 0 && entry[1] == 8 && entry[2] == i && entry[3] == i);
+        g_assert_cmpuint(entry[4], ==, i < 3 || i == 5 ? 1 : 2);
+    }
+    c.max_cpus = 255;
+    g_autoptr(GBytes) many = acpi_build(&c, BASE, &rsdp);
+    g_assert_cmpuint(g_bytes_get_size(many), <, 0x10000);
+}
+
 static void test_microvm(void)
 {
     static const char *const names[] = { "DSDT", "FACP", "APIC", NULL };
@@ -117,6 +141,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/acpi/pc", test_pc);
+    g_test_add_func("/acpi/cpu-hotplug", test_cpu_hotplug);
     g_test_add_func("/acpi/microvm", test_microvm);
     g_test_add_func("/smbios", test_smbios);
     return g_test_run();

@@ -4,7 +4,9 @@
 #include <string.h>
 
 enum { OP_ZERO = 0x00, OP_ONE = 0x01, OP_NAME = 0x08, OP_BYTE = 0x0a, OP_WORD = 0x0b, OP_DWORD = 0x0c, OP_STRING = 0x0d, OP_QWORD = 0x0e,
-       OP_SCOPE = 0x10, OP_BUFFER = 0x11, OP_PACKAGE = 0x12, OP_METHOD = 0x14, OP_EXT = 0x5b, OP_ARG0 = 0x68, OP_DEVICE = 0x82, OP_RETURN = 0xa4 };
+       OP_SCOPE = 0x10, OP_BUFFER = 0x11, OP_PACKAGE = 0x12, OP_METHOD = 0x14, OP_EXT = 0x5b, OP_LOCAL0 = 0x60, OP_ARG0 = 0x68, OP_STORE = 0x70, OP_AND = 0x7b, OP_DEVICE = 0x82, OP_RETURN = 0xa4,
+       OP_NOTIFY = 0x86, OP_EQUAL = 0x93, OP_IF = 0xa0, OP_ELSE = 0xa1, OP_WHILE = 0xa2, OP_BREAK = 0xa5,
+       /* after OP_EXT */ OP_MUTEX = 0x01, OP_ACQUIRE = 0x23, OP_RELEASE = 0x27, OP_REGION = 0x80, OP_FIELD = 0x81 };
 
 static void byte(GByteArray *out, uint8_t v)
 {
@@ -43,13 +45,24 @@ void aml_end(struct aml *a)
     memcpy(a->out->data + at, len, size);
 }
 
+/* 20.2.2: one segment, two, or more, of four characters each. */
 static void name_string(struct aml *a, const char *path)
 {
     if (*path == '\\')
         byte(a->out, (uint8_t)*path++);
-    char seg[5] = "____";
-    memcpy(seg, path, MIN(strlen(path), 4u));
-    g_byte_array_append(a->out, (const uint8_t *)seg, 4);
+    g_auto(GStrv) parts = g_strsplit(path, ".", -1);
+    unsigned n = g_strv_length(parts);
+    if (n == 2) {
+        byte(a->out, 0x2e);
+    } else if (n > 2) {
+        byte(a->out, 0x2f);
+        byte(a->out, (uint8_t)n);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        char seg[5] = "____";
+        memcpy(seg, parts[i], MIN(strlen(parts[i]), 4u));
+        g_byte_array_append(a->out, (const uint8_t *)seg, 4);
+    }
 }
 
 void aml_begin_scope(struct aml *a, const char *path)
@@ -137,6 +150,99 @@ void aml_return_arg(struct aml *a, unsigned n)
 {
     byte(a->out, OP_RETURN);
     byte(a->out, (uint8_t)(OP_ARG0 + n));
+}
+
+void aml_path(struct aml *a, const char *path)
+{
+    name_string(a, path);
+}
+
+void aml_arg(struct aml *a, unsigned n)
+{
+    byte(a->out, (uint8_t)(OP_ARG0 + n));
+}
+
+void aml_local(struct aml *a, unsigned n)
+{
+    byte(a->out, (uint8_t)(OP_LOCAL0 + n));
+}
+
+static void begin_op(struct aml *a, uint8_t op)
+{
+    byte(a->out, op);
+    begin(a);
+}
+
+void aml_begin_if(struct aml *a) { begin_op(a, OP_IF); }
+void aml_begin_else(struct aml *a) { begin_op(a, OP_ELSE); }
+void aml_begin_while(struct aml *a) { begin_op(a, OP_WHILE); }
+void aml_break(struct aml *a) { byte(a->out, OP_BREAK); }
+void aml_return(struct aml *a) { byte(a->out, OP_RETURN); }
+void aml_store(struct aml *a) { byte(a->out, OP_STORE); }
+void aml_equal(struct aml *a) { byte(a->out, OP_EQUAL); }
+void aml_and(struct aml *a) { byte(a->out, OP_AND); }
+void aml_no_target(struct aml *a) { byte(a->out, OP_ZERO); }
+
+void aml_notify(struct aml *a, const char *device)
+{
+    byte(a->out, OP_NOTIFY);
+    name_string(a, device);
+}
+
+static void extended(struct aml *a, uint8_t op, const char *name)
+{
+    byte(a->out, OP_EXT);
+    byte(a->out, op);
+    name_string(a, name);
+}
+
+void aml_mutex(struct aml *a, const char *name)
+{
+    extended(a, OP_MUTEX, name);
+    byte(a->out, 0);
+}
+
+void aml_acquire(struct aml *a, const char *mutex)
+{
+    extended(a, OP_ACQUIRE, mutex);
+    little(a->out, 0xffff, 2); /* waits without end */
+}
+
+void aml_release(struct aml *a, const char *mutex)
+{
+    extended(a, OP_RELEASE, mutex);
+}
+
+void aml_buffer(struct aml *a, const void *bytes, unsigned n)
+{
+    begin_op(a, OP_BUFFER);
+    aml_int(a, n);
+    g_byte_array_append(a->out, bytes, n);
+    aml_end(a);
+}
+
+void aml_port_region(struct aml *a, const char *name, uint16_t port, uint8_t size)
+{
+    extended(a, OP_REGION, name);
+    byte(a->out, 1); /* SystemIO */
+    aml_int(a, port);
+    aml_int(a, size);
+}
+
+void aml_fields32(struct aml *a, const char *region, const char *const *names)
+{
+    byte(a->out, OP_EXT);
+    begin_op(a, OP_FIELD);
+    name_string(a, region);
+    byte(a->out, 0x03); /* DWordAcc, NoLock, Preserve */
+    for (; *names; names++) {
+        if (**names)
+            name_string(a, *names);
+        else
+            byte(a->out, 0); /* reserved */
+        byte(a->out, 32);    /* PkgLength of one byte: the width in bits */
+    }
+    aml_end(a);
 }
 
 GByteArray *aml_begin_crs(void)

@@ -18,6 +18,28 @@ void aml_begin_device(struct aml *a, const char *name); /* 4 characters */
 void aml_begin_method(struct aml *a, const char *name, unsigned nargs);
 void aml_begin_package(struct aml *a, unsigned n);
 void aml_end(struct aml *a);
+
+/* Statements and expressions (20.2.5). An operand that is an object's name is written by aml_path; "\\_SB_.CPHS" is a path. */
+void aml_path(struct aml *a, const char *path);
+void aml_arg(struct aml *a, unsigned n);
+void aml_local(struct aml *a, unsigned n);
+void aml_begin_if(struct aml *a);      /* the condition follows, then the statements */
+void aml_begin_else(struct aml *a);
+void aml_begin_while(struct aml *a);
+void aml_break(struct aml *a);
+void aml_return(struct aml *a);        /* the value follows */
+void aml_store(struct aml *a);         /* value, then target */
+void aml_equal(struct aml *a);         /* two operands follow */
+void aml_and(struct aml *a);           /* two operands follow, then target: aml_no_target */
+void aml_no_target(struct aml *a);
+void aml_notify(struct aml *a, const char *device); /* the value follows */
+void aml_mutex(struct aml *a, const char *name);
+void aml_acquire(struct aml *a, const char *mutex);
+void aml_release(struct aml *a, const char *mutex);
+void aml_buffer(struct aml *a, const void *bytes, unsigned n);
+/* OperationRegion in I/O space, and the 32-bit fields that follow one another in it; a name "" leaves one out. */
+void aml_port_region(struct aml *a, const char *name, uint16_t port, uint8_t size);
+void aml_fields32(struct aml *a, const char *region, const char *const *names);
 void aml_name(struct aml *a, const char *name);         /* Name (name, ...): the object follows */
 void aml_int(struct aml *a, uint64_t v);
 void aml_string(struct aml *a, const char *s);

@@ -18,6 +18,7 @@ struct board {
     void (*destroy)(struct machine *m); /* before machine_destroy; may be NULL (boards end by machine->board_destroy) */
     unsigned max_cpus;
     bool pci;
+    bool hotplug; /* vCPUs may come and go at run time */
 };
 
 const struct board *board_find(const char *name); /* NULL: the default, q35 */

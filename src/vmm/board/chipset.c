@@ -11,6 +11,7 @@
 #include "vmm/core/hostmem.h"
 #include "vmm/core/numa.h"
 #include "vmm/dev/apic.h"
+#include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/hpet.h"
 #include "vmm/dev/i8237.h"
 #include "vmm/dev/i8254.h"
@@ -101,7 +102,7 @@ static void isa_set(void *opaque, unsigned irq, bool level)
 static bool create_interrupts(struct chipset *cs, GError **error)
 {
     struct machine *m = cs->machine;
-    if (!apic_attach(m, m->nvcpus, error))
+    if (!apic_attach(m, m->max_vcpus, error))
         return false;
     cs->ioapic = ioapic_create(m, error);
     cs->pic = i8259_create(m, apic_extint_line(m), error);
@@ -156,7 +157,8 @@ static bool create_timers(struct chipset *cs, bool with_hpet, GError **error)
     cs->pit = i8254_create(m, irq0, error);
     cs->rtc = cs->pit ? rtc_create(m, irq8, error) : NULL;
     cs->pm = cs->rtc ? pm_create(m, cs->isa[9], error) : NULL;
-    return cs->pm && i8237_create(m, error) && add_port80(m, error);
+    return cs->pm && i8237_create(m, error) && add_port80(m, error) &&
+           (m->max_vcpus == m->nvcpus || cpu_hotplug_create(m, pm_gpe_line(cs->pm, CPU_HOTPLUG_GPE), error));
 }
 
 static void powerdown(struct machine *m)
@@ -172,11 +174,27 @@ static void put(struct chipset *cs, uint64_t gpa, GBytes *bytes)
         log_warn("firmware tables do not fit into guest memory");
 }
 
+/* The tables say which vCPUs are there now; where they lie does not change. */
+static uint64_t build_tables(struct chipset *cs)
+{
+    const struct machine *m = cs->machine;
+    uint8_t present[ACPI_MAX_CPUS] = { 0 };
+    uint64_t rsdp;
+    for (unsigned i = 0; i < MIN(m->max_vcpus, ACPI_MAX_CPUS); i++)
+        present[i] = m->vcpus[i] != NULL;
+    g_clear_pointer(&cs->tables, g_bytes_unref);
+    cs->acpi.cpu_present = present;
+    cs->tables = acpi_build(&cs->acpi, CHIPSET_FIRMWARE, &rsdp);
+    cs->acpi.cpu_present = NULL;
+    return rsdp;
+}
+
 /* After the devices' reset: what firmware does before it starts the kernel. */
 static void board_reset(struct machine *m)
 {
     struct chipset *cs = m->board;
     g_autoptr(GError) error = NULL;
+    build_tables(cs);
     put(cs, CHIPSET_FIRMWARE, cs->tables);
     put(cs, CHIPSET_SMBIOS, cs->smbios);
     bios_install(m, cs->e820, cs->ne820, cs->low_size);
@@ -205,6 +223,7 @@ struct chipset *chipset_create(struct machine *m, uint64_t low_limit, uint64_t l
     chipset_reserve(cs, APIC_BASE, 0x1000);
     add_e820(cs, 4 * GIB, cs->high_size, E820_RAM);
     cs->acpi.ncpus = m->nvcpus;
+    cs->acpi.max_cpus = m->max_vcpus;
     cs->acpi.rtc = true;
     cs->acpi.hpet = with_hpet;
     return cs;
@@ -251,9 +270,9 @@ bool chipset_finish(struct chipset *cs, const char *extra_cmdline, GError **erro
     cs->acpi.nnodes = cs->machine->numa->nnodes;
     cs->acpi.cpu_node = cs->machine->numa->cpu_node;
     cs->acpi.distance = cs->machine->numa->distances ? cs->machine->numa->distance : NULL;
-    cs->tables = acpi_build(&cs->acpi, CHIPSET_FIRMWARE, &env.rsdp);
+    env.rsdp = build_tables(cs);
     if (g_bytes_get_size(cs->tables) > CHIPSET_SMBIOS - CHIPSET_FIRMWARE)
-        return vireo_fail(error, VIREO_ERROR_FAILED, "the ACPI tables of a machine with %u CPUs do not fit; use fewer", cs->acpi.ncpus);
+        return vireo_fail(error, VIREO_ERROR_FAILED, "the ACPI tables of a machine with %u CPUs do not fit; use fewer", cs->acpi.max_cpus);
     cs->smbios = smbios_build(c, cs->machine->nvcpus, CHIPSET_SMBIOS, CHIPSET_BIOS - CHIPSET_SMBIOS);
     qsort(cs->e820, cs->ne820, sizeof(cs->e820[0]), by_base);
     memcpy(env.e820, cs->e820, sizeof(cs->e820));

@@ -82,5 +82,5 @@ static bool pc_finish(struct machine *m, GError **error)
 }
 
 extern const struct board board_q35, board_pc;
-const struct board board_q35 = { "q35", "PCI Express PC (default)", pc_create, pc_finish, NULL, 255, true };
-const struct board board_pc = { "pc", "the same as q35", pc_create, pc_finish, NULL, 255, true };
+const struct board board_q35 = { "q35", "PCI Express PC (default)", pc_create, pc_finish, NULL, 255, true, true };
+const struct board board_pc = { "pc", "the same as q35", pc_create, pc_finish, NULL, 255, true, true };

@@ -95,10 +95,13 @@ static void later_free(void *opaque);
 
 static void destroy_vcpus(struct machine *m)
 {
-    for (unsigned n = m->nvcpus; n-- > 0;)
+    for (unsigned n = m->max_vcpus; n-- > 0;) {
         vcpu_destroy(m->vcpus[n]);
+        vcpu_destroy(impl(m)->parked[n]);
+    }
     g_clear_pointer(&m->vcpus, g_free);
-    m->nvcpus = 0;
+    g_clear_pointer(&impl(m)->parked, g_free);
+    m->nvcpus = m->max_vcpus = 0;
 }
 
 void machine_destroy(struct machine *m)
@@ -161,29 +164,70 @@ bool machine_create_cpus(struct machine *m, GError **error)
         if (!m->cpu_model)
             return false;
     }
-    unsigned n = MAX(c->cpus, 1u);
+    unsigned n = MAX(c->cpus, 1u), max = MAX(c->max_cpus, n);
     struct accel_config ac = { .bus = &machine_bus, .opaque = m, .model = m->cpu_model, .sockets = MAX(c->sockets, 1u),
-                               .cores = MAX(c->cores, 1u), .threads = MAX(c->threads, 1u), .max_vcpus = n };
-    if ((uint64_t)ac.sockets * ac.cores * ac.threads < n) {
+                               .cores = MAX(c->cores, 1u), .threads = MAX(c->threads, 1u), .max_vcpus = max };
+    if ((uint64_t)ac.sockets * ac.cores * ac.threads < max) {
         ac.sockets = ac.threads = 1;
-        ac.cores = n;
+        ac.cores = max;
     }
     m->accel = m->accel_ops->create(&ac, error);
     if (!m->accel || !guest_memory_set_accel(m->memory, m->accel_ops, m->accel, error))
         return false;
-    m->vcpus = g_new0(struct vcpu *, n);
+    m->vcpus = g_new0(struct vcpu *, max);
+    impl(m)->parked = g_new0(struct vcpu *, max);
+    m->max_vcpus = max;
     for (unsigned i = 0; i < n; i++) {
-        m->vcpus[i] = vcpu_create(m, i, error);
-        if (!m->vcpus[i])
+        if (!machine_add_vcpu(m, i, error))
             return false;
-        m->nvcpus = i + 1;
     }
     return true;
+}
+
+bool machine_add_vcpu(struct machine *m, unsigned index, GError **error)
+{
+    struct vcpu *v = g_steal_pointer(&impl(m)->parked[index]);
+    if (v)
+        vcpu_revive(v);
+    else
+        v = vcpu_create(m, index, error);
+    if (!v)
+        return false;
+    if (m->reset_lapic)
+        m->reset_lapic(m, index);
+    __atomic_store_n(&m->vcpus[index], v, __ATOMIC_RELEASE);
+    m->nvcpus++;
+    if (m->live)
+        vcpu_reset(v, m->tsc_offset);
+    if (m->state == MACHINE_RUNNING)
+        vcpu_resume(v);
+    return true;
+}
+
+void machine_remove_vcpu(struct machine *m, unsigned index)
+{
+    struct vcpu *v = m->vcpus ? m->vcpus[index] : NULL;
+    if (!v)
+        return;
+    vcpu_pause(v);
+    vcpu_wait_paused(v);
+    vcpu_park(v);
+    __atomic_store_n(&m->vcpus[index], NULL, __ATOMIC_RELEASE);
+    m->nvcpus--;
+    impl(m)->parked[index] = v;
+    vcpu_reset(v, m->tsc_offset);
+    if (m->reset_lapic)
+        m->reset_lapic(m, index);
 }
 
 uint64_t machine_tsc_hz(const struct machine *m)
 {
     return m->cpu_model && m->cpu_model->tsc_hz ? m->cpu_model->tsc_hz : 1000000000u;
+}
+
+const char *machine_cpu_model_name(const struct machine *m)
+{
+    return m->cpu_model ? m->cpu_model->name : "max";
 }
 
 bool machine_has_x2apic(const struct machine *m)
@@ -272,10 +316,14 @@ void machine_call_later(struct machine *m, void (*fn)(void *opaque), void *opaqu
 
 static void pause_vcpus(struct machine *m)
 {
-    for (unsigned i = 0; i < m->nvcpus; i++)
-        vcpu_pause(m->vcpus[i]);
-    for (unsigned i = 0; i < m->nvcpus; i++)
-        vcpu_wait_paused(m->vcpus[i]);
+    for (unsigned i = 0; i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_pause(m->vcpus[i]);
+    }
+    for (unsigned i = 0; i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_wait_paused(m->vcpus[i]);
+    }
     vclock_pause(m->clock);
     impl(m)->paused_tsc = __rdtsc();
 }
@@ -283,8 +331,10 @@ static void pause_vcpus(struct machine *m)
 static void resume_vcpus(struct machine *m)
 {
     vclock_resume(m->clock);
-    for (unsigned i = 0; i < m->nvcpus; i++)
-        vcpu_resume(m->vcpus[i]);
+    for (unsigned i = 0; i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_resume(m->vcpus[i]);
+    }
 }
 
 static void reset_all(struct machine *m)
@@ -298,8 +348,10 @@ static void reset_all(struct machine *m)
     uint64_t now = __rdtsc();
     impl(m)->paused_tsc = now;
     m->tsc_offset = 0 - now;
-    for (unsigned i = 0; i < m->nvcpus; i++)
-        vcpu_reset(m->vcpus[i], m->tsc_offset);
+    for (unsigned i = 0; i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_reset(m->vcpus[i], m->tsc_offset);
+    }
     if (m->board_reset)
         m->board_reset(m);
 }
@@ -312,8 +364,10 @@ void machine_start(struct machine *m)
         reset_all(m);
     int64_t away = (int64_t)(__rdtsc() - impl(m)->paused_tsc);
     m->tsc_offset -= (uint64_t)away;
-    for (unsigned i = 0; i < m->nvcpus; i++)
-        vcpu_shift_tsc(m->vcpus[i], -away);
+    for (unsigned i = 0; i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_shift_tsc(m->vcpus[i], -away);
+    }
     m->state = MACHINE_RUNNING;
     resume_vcpus(m);
     emit(m, EVENT_RESUME, CAUSE_NONE, NULL);
@@ -371,8 +425,10 @@ static void do_reset(struct machine *m, enum machine_cause cause)
 
 static void release_held(struct machine *m)
 {
-    for (unsigned i = 0; m->state == MACHINE_RUNNING && i < m->nvcpus; i++)
-        vcpu_release(m->vcpus[i]);
+    for (unsigned i = 0; m->state == MACHINE_RUNNING && i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_release(m->vcpus[i]);
+    }
 }
 
 static gboolean process(void *opaque)

@@ -75,8 +75,10 @@ struct machine {
     const struct accel_ops *accel_ops;
     struct accel *accel;
     struct x86_cpu_model *cpu_model;
-    struct vcpu **vcpus;
-    unsigned nvcpus;
+    struct vcpu **vcpus;           /* max_vcpus entries; NULL: that vCPU is not plugged in. The main thread writes */
+    unsigned max_vcpus;            /* -smp maxcpus */
+    unsigned nvcpus;               /* how many are there now */
+    struct device *cpu_hotplug;    /* where the guest is told of vCPUs that come and go (vmm/dev/cpu_hotplug.h); NULL: they do not */
     GPtrArray *devices;            /* struct device *, in order of realize; reset in that order */
     struct pci_bus *pci;           /* NULL on microvm */
     struct virtio_mmio_slots *virtio_mmio; /* NULL on boards without virtio-mmio (vmm/bus/virtio.h) */
@@ -92,6 +94,7 @@ struct machine {
     int (*ack_interrupt)(struct machine *m, unsigned cpu);
     unsigned (*get_tpr)(struct machine *m, unsigned cpu);
     void (*set_tpr)(struct machine *m, unsigned cpu, unsigned tpr);
+    void (*reset_lapic)(struct machine *m, unsigned cpu); /* power-on state of one vCPU's local APIC: it came or went */
     bool (*msr_read)(struct machine *m, unsigned cpu, uint32_t index, uint64_t *ret);
     bool (*msr_write)(struct machine *m, unsigned cpu, uint32_t index, uint64_t value);
     /* back ends by id, so that devices find them without knowing who made them */
@@ -110,8 +113,14 @@ struct machine *machine_create(struct machine_config *config); /* takes the conf
 void machine_destroy(struct machine *m);
 /* Accelerator, CPU model, vCPUs (not yet running). Before that the board has made RAM. */
 bool machine_create_cpus(struct machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* One vCPU more, index below max_vcpus and not there yet, in its power-on state: it waits for a start-up message. Main thread,
+ * the machine running or not. */
+bool machine_add_vcpu(struct machine *m, unsigned index, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Its thread ends. The guest must have let go of it. Main thread. */
+void machine_remove_vcpu(struct machine *m, unsigned index);
 /* May the guest switch its local APICs to x2APIC mode? (-cpu ...,-x2apic) */
 bool machine_has_x2apic(const struct machine *m);
+const char *machine_cpu_model_name(const struct machine *m);
 uint64_t machine_tsc_hz(const struct machine *m); /* of the guest's time stamp counter */
 void machine_add_listener(struct machine *m, struct machine_listener l);
 
@@ -144,7 +153,7 @@ void machine_report_io_error(struct machine *m, const struct block_io_error *e);
 unsigned vcpu_index(const struct vcpu *v);
 /* The vCPU whose access is being dispatched on this thread (its local APIC answers); 0 elsewhere. */
 unsigned vcpu_current_index(void);
-int vcpu_thread_id(const struct vcpu *v);
+int vcpu_thread_id(struct vcpu *v);
 bool vcpu_halted(const struct vcpu *v);
 struct accel_vcpu *vcpu_accel(struct vcpu *v);
 /* Interrupt controllers: level of the external interrupt input; wakes a halted vCPU. */

@@ -21,6 +21,7 @@ struct machine_impl {
     GQueue later;           /* calls and events for the main thread, in order */
     bool later_scheduled;
     bool ended;
+    struct vcpu **parked;   /* max_vcpus entries: vCPUs that were taken out; they live on, since any thread may be telling them something */
     uint64_t paused_tsc;    /* host TSC when the machine last stopped; 0: never ran */
 };
 
@@ -30,6 +31,9 @@ extern const struct accel_bus machine_bus; /* opaque: the struct machine */
 /* vcpu.c */
 struct vcpu *vcpu_create(struct machine *m, unsigned index, GError **error);
 void vcpu_destroy(struct vcpu *v);
+/* The thread ends; the rest stays for vcpu_revive, which starts a new one, paused. */
+void vcpu_park(struct vcpu *v);
+void vcpu_revive(struct vcpu *v);
 /* Asks the vCPU to leave guest code and stay out; vcpu_wait_paused waits for it. Not on a vCPU thread. */
 void vcpu_pause(struct vcpu *v);
 void vcpu_wait_paused(struct vcpu *v);

@@ -202,7 +202,10 @@ static void *vcpu_thread(void *opaque)
     struct vcpu *v = opaque;
     current = v;
     current_index = v->index;
+    g_mutex_lock(&v->lock);
     atomic_store(&v->tid, (int)syscall(SYS_gettid));
+    g_cond_broadcast(&v->told);
+    g_mutex_unlock(&v->lock);
     while (get_ready(v)) {
         enum accel_exit exit;
         do {
@@ -211,6 +214,14 @@ static void *vcpu_thread(void *opaque)
         handle_exit(v, exit);
     }
     return NULL;
+}
+
+static void start_thread(struct vcpu *v)
+{
+    char name[16];
+    g_autofree char *upper = g_ascii_strup(ops_of(v)->name, -1);
+    g_snprintf(name, sizeof(name), "CPU %u/%s", v->index, upper);
+    v->thread = sandbox_thread_new(strcmp(ops_of(v)->name, "kvm") ? SANDBOX_VCPU_JIT : SANDBOX_VCPU_KVM, name, vcpu_thread, v);
 }
 
 struct vcpu *vcpu_create(struct machine *m, unsigned index, GError **error)
@@ -227,22 +238,34 @@ struct vcpu *vcpu_create(struct machine *m, unsigned index, GError **error)
     g_mutex_init(&v->lock);
     g_cond_init(&v->wake);
     g_cond_init(&v->told);
-    char name[16];
-    g_autofree char *upper = g_ascii_strup(m->accel_ops->name, -1);
-    g_snprintf(name, sizeof(name), "CPU %u/%s", index, upper);
-    v->thread = sandbox_thread_new(strcmp(m->accel_ops->name, "kvm") ? SANDBOX_VCPU_JIT : SANDBOX_VCPU_KVM, name, vcpu_thread, v);
+    start_thread(v);
     return v;
+}
+
+void vcpu_park(struct vcpu *v)
+{
+    if (!v->thread)
+        return;
+    g_mutex_lock(&v->lock);
+    v->quit = true;
+    alert_locked(v);
+    g_mutex_unlock(&v->lock);
+    g_thread_join(g_steal_pointer(&v->thread));
+    atomic_store(&v->tid, 0);
+}
+
+void vcpu_revive(struct vcpu *v)
+{
+    v->quit = v->hold = v->paused = false;
+    v->pause = true;
+    start_thread(v);
 }
 
 void vcpu_destroy(struct vcpu *v)
 {
     if (!v)
         return;
-    g_mutex_lock(&v->lock);
-    v->quit = true;
-    alert_locked(v);
-    g_mutex_unlock(&v->lock);
-    g_thread_join(v->thread);
+    vcpu_park(v);
     ops_of(v)->vcpu_destroy(v->accel);
     g_cond_clear(&v->told);
     g_cond_clear(&v->wake);
@@ -320,8 +343,13 @@ unsigned vcpu_index(const struct vcpu *v)
     return v->index;
 }
 
-int vcpu_thread_id(const struct vcpu *v)
+/* A thread that has just been made says its id itself: that takes a moment. */
+int vcpu_thread_id(struct vcpu *v)
 {
+    g_mutex_lock(&v->lock);
+    while (!atomic_load(&v->tid))
+        g_cond_wait(&v->told, &v->lock);
+    g_mutex_unlock(&v->lock);
     return atomic_load(&v->tid);
 }
 
@@ -346,7 +374,7 @@ static void wake_if_sleeping(struct vcpu *v)
 
 static struct vcpu *nth(struct machine *m, unsigned index)
 {
-    return index < m->nvcpus ? m->vcpus[index] : NULL;
+    return index < m->max_vcpus ? __atomic_load_n(&m->vcpus[index], __ATOMIC_ACQUIRE) : NULL;
 }
 
 void vcpu_set_intr(struct machine *m, unsigned index, bool level)

@@ -765,6 +765,11 @@ static const struct device_class apic_class = {
     .realize = apic_realize, .reset = apic_reset, .unrealize = apic_unrealize,
 };
 
+static void reset_one(struct machine *m, unsigned cpu)
+{
+    apic_reset(&nth(m->apics, cpu)->dev);
+}
+
 bool apic_attach(struct machine *m, unsigned n, GError **error)
 {
     struct apic_group *g = g_new0(struct apic_group, 1);
@@ -788,6 +793,7 @@ bool apic_attach(struct machine *m, unsigned n, GError **error)
     m->ack_interrupt = ack_interrupt;
     m->get_tpr = get_tpr;
     m->set_tpr = set_tpr;
+    m->reset_lapic = reset_one;
     m->msr_read = msr_read;
     m->msr_write = msr_write;
     for (unsigned i = 0; i < n; i++)

@@ -9,7 +9,7 @@
 
 #define APIC_BASE 0xfee00000ull
 
-/* Creates one APIC per vCPU (ids 0..n-1), maps the window, sets m->apics, m->msi and the machine's interrupt callbacks. */
+/* Creates one APIC per vCPU that may ever be there (ids 0..n-1; one without its vCPU is off and takes nothing), maps the window, sets m->apics, m->msi and the machine's interrupt callbacks. */
 bool apic_attach(struct machine *m, unsigned n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void apic_detach(struct machine *m); /* frees what apic_attach made besides the devices; after them */
 /* The 8259's output (LINT0 of the first vCPU), and how to acknowledge it. */

@@ -23,7 +23,8 @@
     X(virtio_serial_pci_class) \
     X(virtio_serial_mmio_class) \
     X(virtconsole_class)       \
-    X(virtserialport_class)
+    X(virtserialport_class)    \
+    X(cpu_device_class)
 
 #define X(class) extern const struct device_class class;
 DEVICE_CLASSES(X)
@@ -42,7 +43,7 @@ const struct device_class *device_class_find(const char *name)
         if (!strcmp(classes[i]->name, name))
             return classes[i];
     }
-    return NULL;
+    return g_str_has_suffix(name, "-x86_64-cpu") ? &cpu_device_class : NULL; /* before it the CPU model, which it checks itself */
 }
 
 const struct device_class *const *device_class_list(void)

@@ -190,6 +190,22 @@ void pm_power_button(struct device *d)
     g_mutex_unlock(&d->lock);
 }
 
+static void gpe_set(void *opaque, unsigned n, bool level)
+{
+    struct pm *p = opaque;
+    if (!level)
+        return;
+    g_mutex_lock(&p->dev.lock);
+    p->gpe[n / 8] |= (uint8_t)(1u << n % 8);
+    update(p);
+    g_mutex_unlock(&p->dev.lock);
+}
+
+struct irq_line pm_gpe_line(struct device *d, unsigned n)
+{
+    return (struct irq_line){ gpe_set, d, n % (PM_GPE0_LEN / 2 * 8) };
+}
+
 static bool pm_realize(struct device *d, GError **error)
 {
     struct pm *p = (struct pm *)d;

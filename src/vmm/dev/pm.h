@@ -16,4 +16,6 @@
 #define PM_S5_TYPE   5u /* SLP_TYP of \_S5 */
 
 struct device *pm_create(struct machine *m, struct irq_line sci, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* General-purpose event `n` (0-63): a rising edge sets its status. Any thread. */
+struct irq_line pm_gpe_line(struct device *d, unsigned n);
 void pm_power_button(struct device *d); /* any thread */

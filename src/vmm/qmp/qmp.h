@@ -40,6 +40,15 @@ struct qmp_command {
 extern const struct qmp_command qmp_commands[]; /* ends with name NULL */
 struct json_object *qmp_version(void);
 
+/* qmp_cpu.c */
+struct json_object *qmp_query_cpus_fast(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_hotpluggable_cpus(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_acpi_ospm_status(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_cpu_definitions(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_cpu_model_expansion(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_query_cpu_model_expansion_args[];
+char *qmp_cpu_path(const struct machine *m, unsigned i); /* of the vCPU as an object; the caller frees */
+
 /* qmp_device.c */
 struct json_object *qmp_device_add(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_device_del(struct machine *m, struct json_object *args, GError **error);

@@ -53,7 +53,7 @@ static struct json_object *cmd_quit(struct machine *m, struct json_object *args,
 
 static struct json_object *cmd_inject_nmi(struct machine *m, struct json_object *args, GError **error)
 {
-    for (unsigned i = 0; i < m->nvcpus; i++)
+    for (unsigned i = 0; i < m->max_vcpus; i++)
         vcpu_nmi(m, i);
     return NULL;
 }
@@ -114,26 +114,6 @@ static struct json_object *cmd_query_iothreads(struct machine *m, struct json_ob
     return json_object_new_array();
 }
 
-static struct json_object *cpu_info(const struct machine *m, unsigned i)
-{
-    const struct machine_config *c = m->config;
-    unsigned threads = MAX(c->threads, 1), cores = MAX(c->cores, 1);
-    struct json_object *props = json_make("core-id", json_object_new_int((int)(i / threads % cores)), "thread-id",
-                                          json_object_new_int((int)(i % threads)), "socket-id", json_object_new_int((int)(i / threads / cores)),
-                                          NULL);
-    g_autofree char *path = g_strdup_printf("/machine/unattached/device[%u]", i);
-    return json_make("thread-id", json_object_new_int(vcpu_thread_id(m->vcpus[i])), "props", props, "qom-path", json_object_new_string(path),
-                     "cpu-index", json_object_new_int((int)i), "target", json_object_new_string("x86_64"), NULL);
-}
-
-static struct json_object *cmd_query_cpus_fast(struct machine *m, struct json_object *args, GError **error)
-{
-    struct json_object *list = json_object_new_array();
-    for (unsigned i = 0; i < m->nvcpus; i++)
-        json_object_array_add(list, cpu_info(m, i));
-    return list;
-}
-
 static struct json_object *cmd_query_chardev(struct machine *m, struct json_object *args, GError **error)
 {
     struct json_object *list = json_object_new_array();
@@ -184,7 +164,11 @@ const struct qmp_command qmp_commands[] = {
     { "query-uuid", cmd_query_uuid },
     { "query-kvm", cmd_query_kvm },
     { "query-target", cmd_query_target },
-    { "query-cpus-fast", cmd_query_cpus_fast },
+    { "query-cpus-fast", qmp_query_cpus_fast },
+    { "query-hotpluggable-cpus", qmp_query_hotpluggable_cpus },
+    { "query-acpi-ospm-status", qmp_query_acpi_ospm_status },
+    { "query-cpu-definitions", qmp_query_cpu_definitions },
+    { "query-cpu-model-expansion", qmp_query_cpu_model_expansion, qmp_query_cpu_model_expansion_args },
     { "query-memory-size-summary", cmd_query_memory_size },
     { "query-iothreads", cmd_query_iothreads },
     { "query-chardev", cmd_query_chardev },

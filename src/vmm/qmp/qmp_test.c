@@ -10,6 +10,7 @@
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
+#include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/virtio_devices.h"
 
 static struct { const struct chardev_handlers *h; void *opaque; GString *out; size_t accept; } line;
@@ -53,7 +54,7 @@ void machine_request_reset(struct machine *m, enum machine_cause cause) { asked.
 void machine_request_shutdown(struct machine *m, enum machine_cause cause) { asked.shutdown = cause; }
 void machine_request_powerdown(struct machine *m) { asked.powerdowns++; }
 void vcpu_nmi(struct machine *m, unsigned index) { }
-int vcpu_thread_id(const struct vcpu *v) { return 1; }
+int vcpu_thread_id(struct vcpu *v) { return 1; }
 bool virtio_balloon_set_target(struct machine *m, uint64_t bytes, GError **error) { return bytes > 0; }
 bool virtio_balloon_actual(struct machine *m, uint64_t *ret, GError **error)
 {
@@ -98,6 +99,17 @@ bool device_del(struct machine *m, const char *id, GError **error)
 {
     return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Device '%s' not found", id);
 }
+
+char *device_path(const struct device *d) { return g_strdup("/machine/peripheral/a"); }
+struct device *cpu_hotplug_device(const struct machine *m, unsigned index) { return NULL; }
+bool cpu_hotplug_ost(const struct machine *m, unsigned index, uint32_t *event, uint32_t *status)
+{
+    *event = 1;
+    *status = 0;
+    return index == 1;
+}
+struct cpu_place cpu_place_of(const struct machine *m, unsigned index) { return (struct cpu_place){ 0, index, 0 }; }
+char *cpu_type_name(const struct machine *m) { return g_strdup("max-x86_64-cpu"); }
 
 static struct qmp *start(struct machine *m)
 {
