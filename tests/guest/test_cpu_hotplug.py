@@ -46,7 +46,7 @@ def say(m, text, wait, deadline=60, why="the guest does not answer"):
 @pytest.fixture
 def smp(linux):
     def boot(*args, script=AGENT, **kwargs):
-        m = linux("-smp", "2,maxcpus=8", *args, script=script, qmp=True, **kwargs)
+        m = linux("-sandbox", "on", "-smp", "2,maxcpus=8", *args, script=script, qmp=True, **kwargs)
         m.wait_text("VT online 0-1 present 0-1", BOOT, "the guest does not start with two of eight vCPUs")
         return m
     return boot
