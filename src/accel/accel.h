@@ -131,6 +131,9 @@ struct accel_ops {
 
     /* ---- all from here on optional: NULL where an accelerator has none ---- */
 
+    /* The machine has been idle for long: gives back memory that is kept only to be fast. Main thread, vCPUs may run. */
+    void (*trim)(struct accel *);
+
     /* Exits by reason: the table, and one count per row of it for a vCPU. */
     const struct accel_exit_reason *exit_reasons;
     unsigned nexit_reasons;

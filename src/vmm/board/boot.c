@@ -14,16 +14,22 @@
 
 #define PIECE 65536 /* bytes of a file whose size is not known */
 
-void boot_image_add_bytes(struct boot_image *b, uint64_t gpa, GBytes *bytes)
+static void add_bytes(struct boot_image *b, uint64_t gpa, GBytes *bytes)
 {
-    struct boot_blob blob = { gpa, g_bytes_ref(bytes) };
+    struct boot_blob blob = { .gpa = gpa, .bytes = g_bytes_ref(bytes) };
     g_array_append_val(b->blobs, blob);
 }
 
 void boot_image_add(struct boot_image *b, uint64_t gpa, const void *data, size_t size)
 {
     g_autoptr(GBytes) bytes = g_bytes_new(data, size);
-    boot_image_add_bytes(b, gpa, bytes);
+    add_bytes(b, gpa, bytes);
+}
+
+void boot_image_add_file(struct boot_image *b, uint64_t gpa, struct boot_file *f, uint64_t offset, uint64_t size)
+{
+    struct boot_blob blob = { .gpa = gpa, .file = g_rc_box_acquire(f), .offset = offset, .size = size };
+    g_array_append_val(b->blobs, blob);
 }
 
 bool boot_image_add_zeroes(struct boot_image *b, uint64_t gpa, uint64_t size, GError **error)
@@ -33,7 +39,7 @@ bool boot_image_add_zeroes(struct boot_image *b, uint64_t gpa, uint64_t size, GE
         return vireo_fail(error, VIREO_ERROR_NO_MEMORY, "the kernel wants %llu MiB of zeroes, for which the host has no memory",
                           (unsigned long long)size >> 20);
     g_autoptr(GBytes) bytes = g_bytes_new_take(zeroes, size);
-    boot_image_add_bytes(b, gpa, bytes);
+    add_bytes(b, gpa, bytes);
     return true;
 }
 
@@ -52,55 +58,110 @@ static bool too_big(uint64_t size, const char *path, const char *what, GError **
                       (unsigned long long)size >> 20);
 }
 
-/* From the beginning, if that can be said of the file: a descriptor that was passed may have been read before. */
-static bool read_all(int fd, const struct boot_env *env, const char *path, const char *what, GByteArray *to, GError **error)
+/* Up to n bytes; fewer at the end of the file. -1: error. */
+static ssize_t read_at(struct boot_file *f, void *to, size_t n, uint64_t offset)
 {
-    struct stat st;
-    bool regular = !fstat(fd, &st) && S_ISREG(st.st_mode);
+    size_t done = 0;
+    while (done < n) {
+        ssize_t got = pread(f->fd, (char *)to + done, n - done, (off_t)(offset + done)); /* seccomp(main): pread64 */
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -1;
+        if (!got)
+            break;
+        done += (size_t)got;
+    }
+    return (ssize_t)done;
+}
+
+static bool changed(const struct boot_file *f, ssize_t got, GError **error)
+{
+    if (got < 0)
+        return vireo_fail_errno(error, errno, "cannot read %s '%s'", f->what, f->path);
+    return vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' has become shorter since the machine was started", f->what, f->path);
+}
+
+GBytes *boot_file_bytes(struct boot_file *f, GError **error)
+{
+    if (f->bytes)
+        return g_bytes_ref(f->bytes);
+    g_autofree uint8_t *data = g_malloc(f->size);
+    ssize_t got = read_at(f, data, f->size, 0);
+    if (got == (ssize_t)f->size)
+        return g_bytes_new_take(g_steal_pointer(&data), f->size);
+    changed(f, got, error);
+    return NULL;
+}
+
+/* A pipe and the like: to its end, now. */
+static bool read_stream(struct boot_file *f, const struct boot_env *env, GError **error)
+{
+    g_autoptr(GByteArray) data = g_byte_array_new();
     g_autofree uint8_t *piece = g_malloc(PIECE);
-    if (regular && (uint64_t)st.st_size > env->low_size)
-        return too_big((uint64_t)st.st_size, path, what, error);
-    if (regular && st.st_size)
-        g_byte_array_set_size(to, (guint)st.st_size);
-    guint done = 0;
     for (;;) {
-        bool room = done < to->len;
-        size_t want = room ? to->len - done : PIECE;
-        uint8_t *at = room ? to->data + done : piece;
-        ssize_t n = regular ? pread(fd, at, want, done) : read(fd, at, want);
+        ssize_t n = read(f->fd, piece, PIECE);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EISDIR)
-            return vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is a directory, not a file", what, path);
         if (n < 0)
-            return vireo_fail_errno(error, errno, "cannot read %s '%s'", what, path);
+            return vireo_fail_errno(error, errno, "cannot read %s '%s'", f->what, f->path);
         if (!n)
             break;
-        if (!room)
-            g_byte_array_append(to, piece, (guint)n);
-        done += (guint)n;
-        if (done > env->low_size)
-            return too_big(done, path, what, error);
+        g_byte_array_append(data, piece, (guint)n);
+        if (data->len > env->low_size)
+            return too_big(data->len, f->path, f->what, error);
     }
-    g_byte_array_set_size(to, done);
+    close(f->fd);
+    f->fd = -1;
+    f->size = data->len;
+    f->bytes = g_byte_array_free_to_bytes(g_steal_pointer(&data));
     return true;
 }
 
-GBytes *boot_read_file(const struct boot_env *env, const char *path, const char *what, GError **error)
+static bool file_ready(struct boot_file *f, const struct boot_env *env, GError **error)
 {
-    g_autoptr(GByteArray) data = g_byte_array_new();
-    int fd = fdset_open(path, O_RDONLY, 0);
-    bool ok = fd >= 0 ? read_all(fd, env, path, what, data, error)
-                      : vireo_fail_errno(error, errno, "cannot read %s: Failed to open file \342\200\234%s\342\200\235", what, path);
-    if (fd >= 0)
-        close(fd);
-    if (!ok)
-        return NULL;
-    if (!data->len) {
-        vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is empty", what, path);
-        return NULL;
-    }
-    return g_byte_array_free_to_bytes(g_steal_pointer(&data));
+    struct stat st;
+    if (f->fd < 0)
+        return vireo_fail_errno(error, errno, "cannot read %s: Failed to open file \342\200\234%s\342\200\235", f->what, f->path);
+    if (fstat(f->fd, &st))
+        return vireo_fail_errno(error, errno, "cannot read %s '%s'", f->what, f->path);
+    if (S_ISDIR(st.st_mode))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is a directory, not a file", f->what, f->path);
+    f->size = (uint64_t)st.st_size;
+    if ((!S_ISREG(st.st_mode) || !st.st_size) && !read_stream(f, env, error)) /* files of /proc say 0 */
+        return false;
+    if (f->size > env->low_size)
+        return too_big(f->size, f->path, f->what, error);
+    if (!f->size)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "%s '%s' is empty", f->what, f->path);
+    return true;
+}
+
+struct boot_file *boot_file_open(const struct boot_env *env, const char *path, const char *what, GError **error)
+{
+    struct boot_file *f = g_rc_box_new0(struct boot_file);
+    f->path = g_strdup(path);
+    f->what = what;
+    f->fd = fdset_open(path, O_RDONLY, 0);
+    if (file_ready(f, env, error))
+        return f;
+    boot_file_unref(f);
+    return NULL;
+}
+
+static void file_clear(void *opaque)
+{
+    struct boot_file *f = opaque;
+    if (f->fd >= 0)
+        close(f->fd);
+    g_clear_pointer(&f->bytes, g_bytes_unref);
+    g_free(f->path);
+}
+
+void boot_file_unref(struct boot_file *f)
+{
+    if (f)
+        g_rc_box_release_full(f, file_clear);
 }
 
 uint64_t boot_ram_above_4g(const struct boot_env *env)
@@ -113,12 +174,12 @@ uint64_t boot_ram_above_4g(const struct boot_env *env)
     return sum;
 }
 
-struct boot_image *boot_load(const struct boot_env *env, GError **error)
+static struct boot_image *load(const struct boot_env *env, GError **error)
 {
     static bool (*const loaders[])(const struct boot_env *, GBytes *, struct boot_image *, bool *, GError **) = {
         boot_linux_load, boot_multiboot_load, boot_pvh_load,
     };
-    g_autoptr(GBytes) kernel = boot_read_file(env, env->kernel_path, "kernel", error);
+    g_autoptr(GBytes) kernel = boot_file_bytes(env->kernel, error);
     if (!kernel)
         return NULL;
     struct boot_image *b = g_new0(struct boot_image, 1);
@@ -143,12 +204,24 @@ struct boot_image *boot_load(const struct boot_env *env, GError **error)
     return NULL;
 }
 
+struct boot_image *boot_load(const struct boot_env *env, GError **error)
+{
+    struct boot_env with = *env;
+    with.kernel = boot_file_open(env, env->kernel_path, "kernel", error);
+    struct boot_image *b = with.kernel ? load(&with, error) : NULL;
+    boot_file_unref(with.kernel);
+    return b;
+}
+
 void boot_image_free(struct boot_image *b)
 {
     if (!b)
         return;
-    for (unsigned i = 0; i < b->blobs->len; i++)
-        g_bytes_unref(g_array_index(b->blobs, struct boot_blob, i).bytes);
+    for (unsigned i = 0; i < b->blobs->len; i++) {
+        struct boot_blob *blob = &g_array_index(b->blobs, struct boot_blob, i);
+        g_clear_pointer(&blob->bytes, g_bytes_unref);
+        boot_file_unref(blob->file);
+    }
     g_array_free(b->blobs, TRUE);
     g_free(b);
 }
@@ -159,6 +232,38 @@ static bool write_bytes(struct machine *m, uint64_t gpa, const void *data, size_
         return true;
     return vireo_fail(error, VIREO_ERROR_INVALID, "the machine has too little memory: boot data of %zu bytes does not fit at %#llx", n,
                       (unsigned long long)gpa);
+}
+
+static bool put_file(struct machine *m, const struct boot_blob *blob, GError **error)
+{
+    struct boot_file *f = blob->file;
+    if (f->bytes)
+        return write_bytes(m, blob->gpa, (const uint8_t *)g_bytes_get_data(f->bytes, NULL) + blob->offset, blob->size, error);
+    void *to = guest_memory_ptr(m->memory, blob->gpa, blob->size, true);
+    if (to) { /* one piece of RAM: no copy in between */
+        ssize_t got = read_at(f, to, blob->size, blob->offset);
+        guest_memory_written(m->memory, blob->gpa, blob->size);
+        return got == (ssize_t)blob->size || changed(f, got, error);
+    }
+    g_autofree uint8_t *piece = g_malloc(PIECE);
+    for (uint64_t done = 0, n; done < blob->size; done += n) {
+        n = MIN(blob->size - done, PIECE);
+        ssize_t got = read_at(f, piece, n, blob->offset + done);
+        if (got != (ssize_t)n)
+            return changed(f, got, error);
+        if (!write_bytes(m, blob->gpa + done, piece, n, error))
+            return false;
+    }
+    return true;
+}
+
+static bool put_blob(struct machine *m, const struct boot_blob *blob, GError **error)
+{
+    if (blob->file)
+        return put_file(m, blob, error);
+    gsize n;
+    const void *data = g_bytes_get_data(blob->bytes, &n);
+    return write_bytes(m, blob->gpa, data, n, error);
 }
 
 /* Descriptors as boot.rst asks for them: selector 0x10 code, 0x18 data; 0x08 is a 64-bit code segment's twin for PVH and
@@ -224,10 +329,7 @@ bool boot_enter(const struct boot_image *b, struct machine *m, GError **error)
     const struct boot_entry *e = &b->entry;
     struct x86_state s;
     for (unsigned i = 0; i < b->blobs->len; i++) {
-        const struct boot_blob *blob = &g_array_index(b->blobs, struct boot_blob, i);
-        gsize n;
-        const void *data = g_bytes_get_data(blob->bytes, &n);
-        if (!write_bytes(m, blob->gpa, data, n, error))
+        if (!put_blob(m, &g_array_index(b->blobs, struct boot_blob, i), error))
             return false;
     }
     if (e->mode != BOOT_REAL16 && !write_gdt(m, e->mode == BOOT_LONG64, error))

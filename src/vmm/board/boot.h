@@ -27,6 +27,7 @@ struct e820_entry { uint64_t base, size; uint32_t type; };
 /* What the board has. */
 struct boot_env {
     const char *kernel_path, *initrd_path; /* initrd_path may be NULL */
+    struct boot_file *kernel;              /* set by boot_load */
     const char *cmdline;                   /* never NULL */
     uint64_t low_size;                     /* RAM from 0 up, below 4 GiB */
     struct e820_entry e820[E820_MAX];
@@ -44,7 +45,17 @@ struct boot_entry {
     uint16_t cs, ds; /* REAL16: segments; ss = ds */
 };
 
-struct boot_blob { uint64_t gpa; GBytes *bytes; };
+/* A file that belongs to the start. Of a regular file the descriptor is kept, not the bytes: each reset reads them from there
+ * straight into guest memory. Of anything else (a pipe) the bytes are kept. Reference counted. */
+struct boot_file {
+    char *path;
+    const char *what; /* "kernel", "initrd": for errors */
+    int fd;           /* -1: bytes are kept */
+    GBytes *bytes;
+    uint64_t size;
+};
+
+struct boot_blob { uint64_t gpa; GBytes *bytes; struct boot_file *file; uint64_t offset, size; /* of file, when bytes is NULL */ };
 
 struct boot_image {
     GArray *blobs; /* struct boot_blob */
@@ -60,11 +71,13 @@ bool boot_enter(const struct boot_image *b, struct machine *m, GError **error) G
 /* For the loaders. The bytes are copied. */
 void boot_image_add(struct boot_image *b, uint64_t gpa, const void *data, size_t size);
 bool boot_image_add_zeroes(struct boot_image *b, uint64_t gpa, uint64_t size, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-void boot_image_add_bytes(struct boot_image *b, uint64_t gpa, GBytes *bytes);
+void boot_image_add_file(struct boot_image *b, uint64_t gpa, struct boot_file *f, uint64_t offset, uint64_t size); /* takes a reference */
 bool boot_add_cmdline(struct boot_image *b, const struct boot_env *env, uint64_t gpa, size_t max, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* A whole file; `what` names it in errors ("kernel", "initrd"). One that is larger than the machine's low memory is refused
- * before it is read. */
-GBytes *boot_read_file(const struct boot_env *env, const char *path, const char *what, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* `what` names it in errors ("kernel", "initrd") and is static. One that is larger than the machine's low memory, or empty, is
+ * refused before it is read. */
+struct boot_file *boot_file_open(const struct boot_env *env, const char *path, const char *what, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+GBytes *boot_file_bytes(struct boot_file *f, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* all of it */
+void boot_file_unref(struct boot_file *f);
 uint64_t boot_ram_above_4g(const struct boot_env *env);
 
 /* Each says in *ret_mine whether the image is one of its kind; false: an error about it. */

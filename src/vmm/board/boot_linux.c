@@ -84,15 +84,18 @@ static bool place_initrd(const struct boot_env *env, const struct image *k, stru
     *ret_at = *ret_size = 0;
     if (!env->initrd_path)
         return true;
-    g_autoptr(GBytes) bytes = boot_read_file(env, env->initrd_path, "initrd", error);
-    if (!bytes)
+    struct boot_file *f = boot_file_open(env, env->initrd_path, "initrd", error);
+    if (!f)
         return false;
-    uint64_t size = g_bytes_get_size(bytes), top = MIN(env->low_size, k->initrd_max + 1);
+    uint64_t size = f->size, top = MIN(env->low_size, k->initrd_max + 1);
     uint64_t at = size < top ? (top - size) & ~0xfffull : 0;
-    if (!at || at < kernel_end || size > UINT32_MAX)
+    bool fits = at && at >= kernel_end && size <= UINT32_MAX;
+    if (fits)
+        boot_image_add_file(b, at, f, 0, size);
+    boot_file_unref(f);
+    if (!fits)
         return vireo_fail(error, VIREO_ERROR_INVALID, "initrd '%s' (%llu MiB) and the kernel do not fit into %llu MiB of memory; give the machine "
                           "more with -m", env->initrd_path, (unsigned long long)(size >> 20), (unsigned long long)(env->low_size >> 20));
-    boot_image_add_bytes(b, at, bytes);
     *ret_at = at;
     *ret_size = size;
     return true;
@@ -120,7 +123,7 @@ static bool load_protected(const struct boot_env *env, const struct image *k, st
         return false;
     if (!boot_add_cmdline(b, env, BOOT_CMDLINE, MIN(k->cmdline_size + 1ull, BOOT_CMDLINE_MAX), error))
         return false;
-    boot_image_add(b, at, k->data + k->setup_size, k->payload);
+    boot_image_add_file(b, at, env->kernel, k->setup_size, k->payload);
 
     uint8_t zero[4096] = { 0 };
     /* The header ends where the jump at 0x200 leads to (boot.rst, "32-bit boot protocol"). */
@@ -175,7 +178,7 @@ static bool load_real(const struct boot_env *env, const struct image *k, struct 
         put16(setup + 0x22, REAL_HEAP);
     }
     boot_image_add(b, REAL_SETUP, setup, k->setup_size);
-    boot_image_add(b, at, k->data + k->setup_size, k->payload);
+    boot_image_add_file(b, at, env->kernel, k->setup_size, k->payload);
     b->entry = (struct boot_entry){ .mode = BOOT_REAL16, .cs = (REAL_SETUP >> 4) + 0x20, .ds = REAL_SETUP >> 4, .rsp = REAL_HEAP };
     return true;
 }

@@ -64,15 +64,17 @@ static bool add_modules(const struct boot_env *env, struct boot_image *b, uint64
         if (n == MAX_MODULES)
             return vireo_fail(error, VIREO_ERROR_INVALID, "-initrd: more than %u Multiboot modules", MAX_MODULES);
         g_auto(GStrv) words = g_strsplit(*i, " ", 2);
-        g_autoptr(GBytes) bytes = boot_read_file(env, words[0], "module", error);
-        if (!bytes)
+        struct boot_file *f = boot_file_open(env, words[0], "module", error);
+        if (!f)
             return false;
-        uint64_t size = g_bytes_get_size(bytes);
+        uint64_t size = f->size;
         at = (at + 0xfff) & ~0xfffull;
+        if (at + size <= env->low_size)
+            boot_image_add_file(b, at, f, 0, size);
+        boot_file_unref(f);
         if (at + size > env->low_size)
             return vireo_fail(error, VIREO_ERROR_INVALID, "module '%s' does not fit into %llu MiB of memory; give the machine more with -m", words[0],
                               (unsigned long long)(env->low_size >> 20));
-        boot_image_add_bytes(b, at, bytes);
         put32(list + n * 16, (uint32_t)at);
         put32(list + n * 16 + 4, (uint32_t)(at + size));
         put32(list + n * 16 + 8, add_string(s, *i));

@@ -96,14 +96,17 @@ bool boot_elf_load(const struct boot_env *env, GBytes *image, struct boot_image 
 
 static bool add_initrd(const struct boot_env *env, struct boot_image *b, uint64_t kernel_end, uint8_t *module, GError **error)
 {
-    g_autoptr(GBytes) bytes = boot_read_file(env, env->initrd_path, "initrd", error);
-    if (!bytes)
+    struct boot_file *f = boot_file_open(env, env->initrd_path, "initrd", error);
+    if (!f)
         return false;
-    uint64_t size = g_bytes_get_size(bytes), at = size < env->low_size ? (env->low_size - size) & ~0xfffull : 0;
-    if (!at || at < kernel_end)
+    uint64_t size = f->size, at = size < env->low_size ? (env->low_size - size) & ~0xfffull : 0;
+    bool fits = at && at >= kernel_end;
+    if (fits)
+        boot_image_add_file(b, at, f, 0, size);
+    boot_file_unref(f);
+    if (!fits)
         return vireo_fail(error, VIREO_ERROR_INVALID, "initrd '%s' and the kernel do not fit into %llu MiB of memory; give the machine more with -m",
                           env->initrd_path, (unsigned long long)(env->low_size >> 20));
-    boot_image_add_bytes(b, at, bytes);
     put64(module, at);
     put64(module + 8, size);
     return true;

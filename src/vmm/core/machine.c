@@ -509,8 +509,10 @@ int machine_main(struct machine *m)
         machine_start(m);
     else
         reset_all(m);
+    struct idle_watch *watch = idle_watch_start(m);
     if (!impl(m)->ended)
         g_main_loop_run(m->loop);
+    idle_watch_stop(watch);
     if (m->state == MACHINE_RUNNING)
         machine_stop(m, MACHINE_SHUTDOWN);
     return m->exit_status_set ? m->exit_status : 0;

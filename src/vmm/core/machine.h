@@ -154,6 +154,7 @@ unsigned vcpu_index(const struct vcpu *v);
 /* The vCPU whose access is being dispatched on this thread (its local APIC answers); 0 elsewhere. */
 unsigned vcpu_current_index(void);
 int vcpu_thread_id(struct vcpu *v);
+uint64_t vcpu_cpu_time_ns(const struct vcpu *v); /* that its thread has used */
 bool vcpu_halted(const struct vcpu *v);
 struct accel_vcpu *vcpu_accel(struct vcpu *v);
 /* Interrupt controllers: level of the external interrupt input; wakes a halted vCPU. */

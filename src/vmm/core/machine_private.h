@@ -28,6 +28,11 @@ struct machine_impl {
 /* machine_bus.c */
 extern const struct accel_bus machine_bus; /* opaque: the struct machine */
 
+/* idle.c: calls accel->trim once each time the machine has been idle for half a minute. Main thread. */
+struct idle_watch;
+struct idle_watch *idle_watch_start(struct machine *m);
+void idle_watch_stop(struct idle_watch *w);
+
 /* vcpu.c */
 struct vcpu *vcpu_create(struct machine *m, unsigned index, GError **error);
 void vcpu_destroy(struct vcpu *v);

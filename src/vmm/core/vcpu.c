@@ -31,6 +31,7 @@ struct vcpu {
     struct accel_vcpu *accel;
     GThread *thread;
     _Atomic int tid;
+    _Atomic int cpu_clock; /* clockid_t of the thread's CPU time; 0: not there yet */
     GMutex lock; /* covers everything below but the atomics */
     GCond wake;  /* the thread waits */
     GCond told;  /* others wait for the thread: paused, work done */
@@ -204,6 +205,9 @@ static void *vcpu_thread(void *opaque)
     current_index = v->index;
     g_mutex_lock(&v->lock);
     atomic_store(&v->tid, (int)syscall(SYS_gettid));
+    clockid_t clock = 0;
+    if (!pthread_getcpuclockid(pthread_self(), &clock))
+        atomic_store(&v->cpu_clock, clock);
     g_cond_broadcast(&v->told);
     g_mutex_unlock(&v->lock);
     while (get_ready(v)) {
@@ -351,6 +355,15 @@ int vcpu_thread_id(struct vcpu *v)
         g_cond_wait(&v->told, &v->lock);
     g_mutex_unlock(&v->lock);
     return atomic_load(&v->tid);
+}
+
+uint64_t vcpu_cpu_time_ns(const struct vcpu *v)
+{
+    struct timespec t = { 0 };
+    int clock = atomic_load(&v->cpu_clock);
+    if (clock)
+        clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 bool vcpu_halted(const struct vcpu *v)

@@ -280,6 +280,8 @@ static char *jit_stats(struct accel *a)
     return g_string_free(s, FALSE);
 }
 
+static void jit_trim(struct accel *a) { jit_cache_trim(machine_of(a)); }
+
 const struct accel_ops accel_jit = {
     .name = "jit",
     .help = "Vireo's own translator: runs on any x86-64 host, without hardware virtualization",
@@ -300,4 +302,5 @@ const struct accel_ops accel_jit = {
     .vcpu_get_state = jit_get_state,
     .vcpu_set_state = jit_set_state,
     .stats = jit_stats,
+    .trim = jit_trim,
 };

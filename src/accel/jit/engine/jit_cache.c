@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include "base/error.h"
@@ -94,6 +95,29 @@ void jit_cache_flush(struct jit_machine *m)
         }
     atomic_store(&m->want_flush, false);
     g_mutex_unlock(&m->lock);
+}
+
+void jit_cache_trim(struct jit_machine *m)
+{
+    /* Below this much code there is little to win, and an idle guest has just made it again. */
+    enum { WORTH_IT = 4 << 20 };
+    g_mutex_lock(&m->lock);
+    bool worth = m->cache_next - m->cache_start > WORTH_IT;
+    g_mutex_unlock(&m->lock);
+    if (!worth || atomic_exchange(&m->flushing, true)) /* the other who empties it does not give it back: next time */
+        return;
+    atomic_store(&m->want_flush, true);
+    for (unsigned i = 0; i < m->max_vcpus; i++)
+        if (m->vcpus[i])
+            atomic_store(&m->vcpus[i]->cpu->attention, 1);
+    pthread_rwlock_wrlock(&m->gate);
+    jit_cache_flush(m);
+    uintptr_t unused = ((uintptr_t)m->cache_start + 4095) & ~(uintptr_t)4095;
+    madvise((void *)unused, (uintptr_t)m->cache_end - unused, MADV_DONTNEED); /* seccomp(main): madvise(MADV_DONTNEED) */
+    madvise(m->by_code, MAX_REGIONS * sizeof(*m->by_code), MADV_DONTNEED);
+    pthread_rwlock_unlock(&m->gate);
+    atomic_store(&m->flushing, false);
+    malloc_trim(0); /* what described the regions */
 }
 
 /* v, which may be running, no longer writes that page directly. */

@@ -133,6 +133,7 @@ static inline bool jit_code_page_known(const struct jit_vcpu *v, uint64_t page)
 bool jit_cache_init(struct jit_machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void jit_cache_finish(struct jit_machine *m);
 void jit_cache_flush(struct jit_machine *m); /* gate held for writing */
+void jit_cache_trim(struct jit_machine *m);  /* empties it and gives its memory back; any thread but a vCPU's */
 /* The region for cpu->mode at rip, made when needed. NULL: *ret_leave says why (a fetch fault is recorded in
  * exception_*, or the cache is full). Takes the lock. */
 struct jit_region *jit_cache_get(struct jit_cpu *cpu, uint64_t rip, enum jit_leave *ret_leave);
