@@ -22,7 +22,7 @@ static gboolean look(gpointer opaque)
     struct idle_watch *w = opaque;
     struct machine *m = w->machine;
     uint64_t used = 0;
-    for (unsigned i = 0; i < m->nvcpus; i++)
+    for (unsigned i = 0; i < m->max_vcpus; i++)
         used += m->vcpus[i] ? vcpu_cpu_time_ns(m->vcpus[i]) : 0;
     /* A vCPU that was unplugged takes its time away: no more than an early or late end of the wait. */
     w->idle_periods = used - w->used < IDLE_NS ? w->idle_periods + 1 : 0;
