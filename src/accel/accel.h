@@ -146,10 +146,11 @@ struct accel_ops {
 
     /* Interrupt controllers inside. */
     enum accel_irqchip (*irqchip)(struct accel *);                    /* NULL: OFF */
-    void (*gsi_set)(struct accel *, unsigned gsi, bool level);        /* ON: a global system interrupt, 0-23 */
+    void (*gsi_set)(struct accel *, unsigned gsi, bool level);        /* ON: ISA line 0-15 (0 is input 2 of the I/O APIC), I/O APIC 16-23 */
     void (*msi_send)(struct accel *, uint64_t address, uint32_t data);/* SPLIT and ON: as in SDM vol. 3, 10.11 */
     void (*irqchip_get)(struct accel *, struct x86_irqchip *ret);     /* ON; vCPUs outside */
     bool (*irqchip_set)(struct accel *, const struct x86_irqchip *, GError **error);
+    void (*pit_output)(struct accel *, bool connected);               /* ON: of the 8254's counter 0 to line 0; vCPUs may run */
     void (*lapic_get)(struct accel_vcpu *, struct x86_lapic *ret);    /* SPLIT and ON; vCPU outside */
     bool (*lapic_set)(struct accel_vcpu *, const struct x86_lapic *, GError **error);
     /* Routes: an interrupt number (from 24 on; with SPLIT 0-23 are the I/O APIC's own and exist already) that stands for a

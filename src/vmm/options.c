@@ -121,7 +121,7 @@ static void init(struct options *o)
 {
     *o = (struct options){ .sandbox = false };
     o->config = g_new0(struct machine_config, 1);
-    *o->config = (struct machine_config){ .board = "q35", .ram_size = UINT64_C(128) << 20, .cpus = 1, .max_cpus = 1, .sockets = 1, .cores = 1,
+    *o->config = (struct machine_config){ .board = "q35", .irqchip = -1, .ram_size = UINT64_C(128) << 20, .cpus = 1, .max_cpus = 1, .sockets = 1, .cores = 1,
                                           .threads = 1, .rtc_base = -1 };
     o->items = g_ptr_array_new_with_free_func(item_free);
     o->drives = g_ptr_array_new_with_free_func(option_drive_free);

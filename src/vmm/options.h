@@ -71,6 +71,7 @@ bool opt_version(struct options *, const struct option_row *, const char *, GErr
 /* options_machine.c */
 bool opt_machine(struct options *, const struct option_row *, const char *, GError **);
 bool opt_accel(struct options *, const struct option_row *, const char *, GError **);
+bool opt_enable_kvm(struct options *, const struct option_row *, const char *, GError **);
 bool opt_cpu(struct options *, const struct option_row *, const char *, GError **);
 bool opt_smp(struct options *, const struct option_row *, const char *, GError **);
 bool opt_memory(struct options *, const struct option_row *, const char *, GError **);

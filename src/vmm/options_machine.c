@@ -59,26 +59,47 @@ static char *accel_help(void)
     return g_string_free(s, FALSE);
 }
 
-static bool set_accel(struct options *o, const char *name, GError **error)
+static bool accel_known(const char *name)
 {
-    bool known = !strcmp(name, "auto");
     const struct accel_ops *const *list = accel_list();
-    if (!strcmp(name, "help"))
-        return options_print(error, accel_help());
+    bool known = !strcmp(name, "auto");
     for (size_t i = 0; list[i]; i++)
         known |= !strcmp(list[i]->name, name);
-    if (!known && g_str_has_prefix(name, "kvm"))
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the accelerator KVM comes next; use jit, the translator, or auto");
-    if (!known && g_str_has_prefix(name, "tcg"))
-        return vireo_fail(error, VIREO_ERROR_INVALID, "TCG is QEMU's translator; the one here is called jit");
-    if (!known)
-        return vireo_fail(error, VIREO_ERROR_INVALID, "invalid accelerator %s; there are: jit, auto", name);
-    g_free(o->config->accel_name);
-    o->config->accel_name = g_strdup(name);
+    return known;
+}
+
+static char *accel_names(void)
+{
+    GString *s = g_string_new(NULL);
+    const struct accel_ops *const *list = accel_list();
+    for (size_t i = 0; list[i]; i++)
+        g_string_append_printf(s, "%s, ", list[i]->name);
+    g_string_append(s, "auto");
+    return g_string_free(s, FALSE);
+}
+
+/* One or several with colons between, the best first; added after those that were given before. */
+static bool set_accel(struct options *o, const char *names, GError **error)
+{
+    if (!strcmp(names, "help"))
+        return options_print(error, accel_help());
+    g_auto(GStrv) list = g_strsplit(names, ":", 0);
+    for (size_t i = 0; list[i]; i++) {
+        const char *name = !strcmp(list[i], "tcg") ? "jit" : list[i]; /* QEMU's name of a translator */
+        if (!accel_known(name)) {
+            g_autofree char *all = accel_names();
+            return vireo_fail(error, VIREO_ERROR_INVALID, "invalid accelerator %s; there are: %s", name, all);
+        }
+        char *before = o->config->accel_name;
+        o->config->accel_name = before ? g_strconcat(before, ":", name, NULL) : g_strdup(name);
+        g_free(before);
+    }
     return true;
 }
 
-struct machine_opts { char *type, *accel, *kernel, *initrd, *append, *memory_backend; int pit, pic, rtc, linux_entry; bool mem_merge, dump_guest_core; };
+static const char *const irqchip_values[] = { "off", "split", "on", NULL }; /* enum accel_irqchip */
+
+struct machine_opts { char *type, *accel, *kernel, *initrd, *append, *memory_backend; int pit, pic, rtc, linux_entry, irqchip; bool mem_merge, dump_guest_core; };
 #define M(member) offsetof(struct machine_opts, member)
 static const char *const values_isa_serial[] = { "on", NULL };
 static const char *const linux_entries[] = { "auto", "16", "32", "64", NULL };
@@ -99,7 +120,8 @@ static const struct keyval_key machine_keys[] = {
     { "graphics", KV_ONLY, 0, "there is no graphics card yet", only_off },
     { "hmat", KV_ONLY, 0, "heterogeneous memory tables are not there", only_off },
     { "x-option-roms", KV_IGNORED }, { "auto-kernel-cmdline", KV_IGNORED },
-    { "kernel-irqchip", KV_IGNORED }, { "suppress-vmdesc", KV_IGNORED },
+    { "kernel-irqchip", KV_ENUM, M(irqchip), "interrupt controllers inside the accelerator: all, only the local APICs, none", irqchip_values },
+    { "suppress-vmdesc", KV_IGNORED },
     { "memory-backend", KV_STRING, M(memory_backend), "id of the object that is the memory" },
     { "mem-merge", KV_BOOL, M(mem_merge), "the host may merge equal pages of memory (KSM)" },
     { "dump-guest-core", KV_BOOL, M(dump_guest_core), "a core dump of the process has the guest's memory in it" },
@@ -132,6 +154,8 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
     o->config->no_mem_merge = !v->mem_merge;
     o->config->dump_guest_core = v->dump_guest_core;
     take_text(&o->config->memory_backend, &v->memory_backend);
+    if (v->irqchip >= 0)
+        o->config->irqchip = v->irqchip;
     o->machine_accel_given |= v->accel != NULL;
     take_text(&o->config->kernel, &v->kernel);
     take_text(&o->config->initrd, &v->initrd);
@@ -141,7 +165,7 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
 
 bool opt_machine(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1, .mem_merge = !o->config->no_mem_merge,
+    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1, .irqchip = -1, .mem_merge = !o->config->no_mem_merge,
                               .dump_guest_core = o->config->dump_guest_core };
     keyval_auto *kv = keyval_parse(arg, "type", error);
     bool ok = kv && keyval_load(kv, machine_keys, &v, error) && apply_machine(o, &v, error);
@@ -154,22 +178,51 @@ bool opt_machine(struct options *o, const struct option_row *row, const char *ar
     return ok;
 }
 
-struct accel_opts { char *name; };
+struct accel_opts { char *name, *device; int irqchip; uint64_t dirty_ring; };
 static const char *const thread_values[] = { "multi", NULL };
+#define A(member) offsetof(struct accel_opts, member)
 static const struct keyval_key accel_keys[] = {
-    { "accel", KV_STRING, offsetof(struct accel_opts, name), "accelerator" },
+    { "accel", KV_STRING, A(name), "accelerator" },
+    { "kernel-irqchip", KV_ENUM, A(irqchip), "interrupt controllers inside the accelerator: all, only the local APICs, none", irqchip_values },
+    { "dirty-ring-size", KV_UINT, A(dirty_ring), "written pages in a ring of so many entries per vCPU; 0: in a bitmap", NULL, 0, 65536 },
+    { "device", KV_STRING, A(device), "the accelerator's device file, or /dev/fdset/N" },
     { "thread", KV_ONLY, 0, "each vCPU has its own thread", thread_values },
+    { "split-wx", KV_ONLY, 0, "translated code is in one mapping", only_off },
+    { "tb-size", KV_IGNORED }, { "notify-vmexit", KV_IGNORED },
+    { "kvm-shadow-mem", KV_REFUSED, 0, "the kernel sizes its own page tables; leave it out" },
+    { "igd-passthru", KV_REFUSED, 0, "there is no Xen" },
     { NULL }
 };
 
+static bool apply_accel(struct options *o, struct accel_opts *v, GError **error)
+{
+    if (v->dirty_ring & (v->dirty_ring - 1))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "dirty-ring-size must be a power of two, not %u", (unsigned)v->dirty_ring);
+    if (v->name && !set_accel(o, v->name, error))
+        return false;
+    if (v->irqchip >= 0)
+        o->config->irqchip = v->irqchip;
+    if (v->dirty_ring)
+        o->config->dirty_ring = (unsigned)v->dirty_ring;
+    take_text(&o->config->accel_device, &v->device);
+    return true;
+}
+
 bool opt_accel(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    struct accel_opts v = { 0 };
+    struct accel_opts v = { .irqchip = -1 };
     keyval_auto *kv = keyval_parse(arg, "accel", error);
-    bool ok = kv && keyval_load(kv, accel_keys, &v, error) && (!v.name || set_accel(o, v.name, error));
+    bool ok = kv && keyval_load(kv, accel_keys, &v, error) && apply_accel(o, &v, error);
     g_free(v.name);
+    g_free(v.device);
     o->accel_given = true;
     return ok;
+}
+
+bool opt_enable_kvm(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    o->accel_given = true;
+    return set_accel(o, "kvm", error);
 }
 
 /* ---- -cpu, -smp, -m ---- */

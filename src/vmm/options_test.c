@@ -12,10 +12,10 @@
 #include "vmm/core/object.h"
 
 /* What the options ask other rooms. */
-static const struct accel_ops jit = { .name = "jit", .help = "translator" };
+static const struct accel_ops kvm = { .name = "kvm", .help = "the kernel" }, jit = { .name = "jit", .help = "translator" };
 const struct accel_ops *const *accel_list(void)
 {
-    static const struct accel_ops *const list[] = { &jit, NULL };
+    static const struct accel_ops *const list[] = { &kvm, &jit, NULL };
     return list;
 }
 static const struct device_class rng = { .name = "virtio-rng-pci", .help = "random numbers", .bus = DEV_BUS_PCI, .user_creatable = true };
@@ -64,10 +64,11 @@ static void test_bad(void)
         { "-smp 3,maxcpus=2", "-smp 3,maxcpus=2: maxcpus must be equal to or greater than smp: maxcpus (2), cpus (3)" },
         { "-machine foo", "-machine foo: unsupported machine type 'foo'; there are: q35, microvm" },
         { "-M pc", "-M pc: the i440FX machine 'pc' is not there; use q35, which runs the same guests" },
-        { "-accel kvm", "-accel kvm: the accelerator KVM comes next; use jit, the translator, or auto" },
-        { "-accel tcg", "-accel tcg: TCG is QEMU's translator; the one here is called jit" },
+        { "-accel warp", "-accel warp: invalid accelerator warp; there are: kvm, jit, auto" },
+        { "-accel kvm:warp", "-accel kvm:warp: invalid accelerator warp; there are: kvm, jit, auto" },
+        { "-accel kvm,dirty-ring-size=1000", "-accel kvm,dirty-ring-size=1000: dirty-ring-size must be a power of two, not 1000" },
+        { "-accel kvm,kernel-irqchip=maybe", "-accel kvm,kernel-irqchip=maybe: Parameter 'kernel-irqchip' does not accept 'maybe'; there are: 'off', 'split', 'on'" },
         { "-accel jit -M q35,accel=auto", "The -accel and \"-machine accel=\" options are incompatible; keep one of them" },
-        { "-enable-kvm", "-enable-kvm: not available: the accelerator KVM comes next; use -accel auto, which takes the translator" },
         { "-hda x", "-hda x: not available: there is no IDE controller yet; use -drive if=virtio,format=raw,file=FILE" },
         { "x.img", "x.img: a disk image without option would be an IDE disk, and there is no IDE controller yet; use -drive "
                    "if=virtio,format=raw,file=x.img" },

@@ -38,8 +38,10 @@ struct x86_pic {
 
 /* One counter of the 8254. */
 struct x86_pit_channel {
-    uint32_t count;       /* 1 to 65536 */
+    uint32_t count;       /* 1 to 65536; 0: none loaded since the mode was set */
     uint16_t latched_count;
+    /* States: 0 none, 1 low byte, 2 high byte, 3 low byte of two, 4 high byte of two; count_latched: what is still to be read, 3
+     * for both bytes. rw_mode as in the control word: 1 low, 2 high, 3 both. */
     uint8_t count_latched, status_latched, status, read_state, write_state, write_latch, rw_mode, mode, bcd, gate;
     uint64_t age_ns;      /* time since the counter was loaded, while the machine ran */
 };

@@ -10,6 +10,7 @@
 #include "vmm/core/device.h"
 #include "vmm/core/hostmem.h"
 #include "vmm/core/numa.h"
+#include "vmm/core/irqchip.h"
 #include "vmm/dev/apic.h"
 #include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/hpet.h"
@@ -93,10 +94,64 @@ void chipset_reserve(struct chipset *cs, uint64_t base, uint64_t size)
 static void isa_set(void *opaque, unsigned irq, bool level)
 {
     struct chipset *cs = opaque;
-    struct irq_line pic = i8259_line(cs->pic, irq);
-    if (irq != 2)
-        irq_set(&pic, level);
-    irq_set(&cs->gsi[irq == 0 ? 2 : irq], level);
+    struct irq_line pic = i8259_line(cs->pic, irq), ioapic = ioapic_line(cs->ioapic, irq == 0 ? 2 : irq);
+    machine_irq_begin(cs->machine);
+    if (machine_irqchip_inside(cs->machine)) {
+        machine_gsi_set(cs->machine, irq, level);
+    } else {
+        if (irq != 2)
+            irq_set(&pic, level);
+        irq_set(&ioapic, level);
+    }
+    machine_irq_end(cs->machine);
+}
+
+static void gsi_set(void *opaque, unsigned gsi, bool level)
+{
+    struct chipset *cs = opaque;
+    struct irq_line ioapic = ioapic_line(cs->ioapic, gsi);
+    machine_irq_begin(cs->machine);
+    if (machine_irqchip_inside(cs->machine))
+        machine_gsi_set(cs->machine, gsi, level);
+    else
+        irq_set(&ioapic, level);
+    machine_irq_end(cs->machine);
+}
+
+/* ---- their state, when it moves into an accelerator and out ---- */
+
+static void irqchip_get(struct machine *m, struct x86_irqchip *ret)
+{
+    struct chipset *cs = m->board;
+    memset(ret, 0, sizeof(*ret));
+    ioapic_state_get(cs->ioapic, &ret->ioapic);
+    i8259_state_get(cs->pic, ret->pic);
+    i8254_state_get(cs->pit, ret->pit, &ret->pit_speaker);
+    ret->pit_irq_off = cs->hpet && hpet_legacy(cs->hpet);
+}
+
+static void irqchip_set(struct machine *m, const struct x86_irqchip *s)
+{
+    struct chipset *cs = m->board;
+    ioapic_state_set(cs->ioapic, &s->ioapic);
+    i8259_state_set(cs->pic, s->pic);
+    i8254_state_set(cs->pit, s->pit, s->pit_speaker);
+}
+
+static void quiet(struct machine *m)
+{
+    struct chipset *cs = m->board;
+    struct device *const inside[] = { cs->ioapic, cs->pic, cs->pit };
+    if (machine_lapic_inside(m))
+        apic_quiet(m);
+    for (unsigned i = 0; machine_irqchip_inside(m) && i < G_N_ELEMENTS(inside); i++)
+        inside[i]->class->reset(inside[i]);
+}
+
+static void ioapic_eoi(struct machine *m, unsigned vector)
+{
+    struct irq_line eoi = ioapic_eoi_line(((struct chipset *)m->board)->ioapic);
+    eoi.set(eoi.opaque, vector, true);
 }
 
 static bool create_interrupts(struct chipset *cs, GError **error)
@@ -111,9 +166,13 @@ static bool create_interrupts(struct chipset *cs, GError **error)
     apic_set_eoi(m, ioapic_eoi_line(cs->ioapic));
     apic_set_extint_ack(m, i8259_ack, cs->pic);
     for (unsigned i = 0; i < 24; i++)
-        cs->gsi[i] = ioapic_line(cs->ioapic, i);
+        cs->gsi[i] = (struct irq_line){ gsi_set, cs, i };
     for (unsigned i = 0; i < 16; i++)
         cs->isa[i] = (struct irq_line){ isa_set, cs, i };
+    m->chips.irqchip_get = irqchip_get;
+    m->chips.irqchip_set = irqchip_set;
+    m->chips.quiet = quiet;
+    m->chips.ioapic_eoi = ioapic_eoi;
     m->gsi = cs->gsi;
     m->isa_irqs = cs->isa;
     return true;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cpu/x86/x86_model.h"
 #include "vmm/core/device.h"
+#include "vmm/core/irqchip.h"
 #include "vmm/core/machine_private.h"
 #include "vmm/core/numa.h"
 #include "vmm/core/object.h"
@@ -60,6 +61,7 @@ static void config_free(struct machine_config *c)
     g_free(c->uuid);
     g_free(c->cpu_spec);
     g_free(c->accel_name);
+    g_free(c->accel_device);
     g_free(c->kernel);
     g_free(c->initrd);
     g_free(c->append);
@@ -73,6 +75,9 @@ struct machine *machine_create(struct machine_config *config)
     struct machine_impl *i = g_new0(struct machine_impl, 1);
     struct machine *m = &i->machine;
     g_mutex_init(&i->lock);
+    g_rw_lock_init(&i->gate);
+    i->coalesced = g_array_new(FALSE, FALSE, sizeof(struct coalesced));
+    i->hooks = g_array_new(FALSE, FALSE, sizeof(struct machine_hook));
     i->requests.io_errors = g_ptr_array_new_with_free_func(io_error_free);
     m->config = config;
     m->memory = guest_memory_create();
@@ -143,36 +148,84 @@ void machine_destroy(struct machine *m)
         x86_cpu_model_free(m->cpu_model);
     config_free(m->config);
     g_ptr_array_free(i->requests.io_errors, TRUE);
+    g_array_free(i->coalesced, TRUE);
+    g_array_free(i->hooks, TRUE);
+    g_rw_lock_clear(&i->gate);
     g_mutex_clear(&i->lock);
     g_free(i);
+}
+
+struct accel *machine_make_accel(struct machine *m, const struct accel_ops *ops, const struct x86_cpu_model *model, GError **error)
+{
+    const struct machine_config *c = m->config;
+    unsigned n = MAX(c->max_cpus, MAX(c->cpus, 1u));
+    struct accel_config ac = { .bus = &machine_bus, .opaque = m, .model = model, .sockets = MAX(c->sockets, 1u),
+                               .cores = MAX(c->cores, 1u), .threads = MAX(c->threads, 1u), .max_vcpus = n,
+                               .irqchip = c->irqchip < 0 ? ACCEL_IRQCHIP_ON : (enum accel_irqchip)c->irqchip,
+                               .dirty_ring = c->dirty_ring, .device = c->accel_device };
+    if ((uint64_t)ac.sockets * ac.cores * ac.threads < n) {
+        ac.sockets = ac.threads = 1;
+        ac.cores = n;
+    }
+    return ops->create(&ac, error);
+}
+
+enum accel_irqchip machine_irqchip_of(const struct accel_ops *ops, struct accel *a)
+{
+    return ops->irqchip ? ops->irqchip(a) : ACCEL_IRQCHIP_OFF;
+}
+
+static bool try_accel(struct machine *m, const char *name, GError **error)
+{
+    struct machine_config *c = m->config;
+    g_autofree char *why = NULL;
+    const struct accel_ops *ops = m->accel_ops ? m->accel_ops : accel_find(name, &why, error);
+    if (!ops)
+        return false;
+    struct x86_cpu_model *model = m->cpu_model;
+    if (!model) {
+        uint64_t supported[(X86_NFEATURES + 63) / 64];
+        ops->features(supported);
+        model = x86_cpu_model_parse(c->cpu_spec ? c->cpu_spec : "max", supported, error);
+        if (!model)
+            return false;
+    }
+    m->accel = machine_make_accel(m, ops, model, error);
+    if (!m->accel) {
+        if (model != m->cpu_model)
+            x86_cpu_model_free(model);
+        return false;
+    }
+    m->accel_ops = ops;
+    m->cpu_model = model;
+    m->irqchip = machine_irqchip_of(ops, m->accel);
+    log_at(LOG_ACCEL, "accelerator %s: %s", ops->name, why ? why : "asked for");
+    return true;
+}
+
+/* -accel A -accel B, or A:B: the first one that works. */
+static bool choose_accel(struct machine *m, GError **error)
+{
+    g_auto(GStrv) names = g_strsplit(m->config->accel_name ? m->config->accel_name : "auto", ":", 0);
+    for (unsigned i = 0; names[i]; i++) {
+        GError *why = NULL;
+        if (try_accel(m, names[i], &why))
+            return true;
+        if (!names[i + 1]) {
+            g_propagate_error(error, why);
+            return false;
+        }
+        log_warn("%s; falling back to %s", why ? why->message : names[i], names[i + 1]);
+        g_clear_error(&why);
+    }
+    return vireo_fail(error, VIREO_ERROR_INVALID, "-accel: give the name of an accelerator");
 }
 
 bool machine_create_cpus(struct machine *m, GError **error)
 {
     struct machine_config *c = m->config;
-    if (!m->accel_ops) {
-        g_autofree char *why = NULL;
-        m->accel_ops = accel_find(c->accel_name ? c->accel_name : "auto", &why, error);
-        if (!m->accel_ops)
-            return false;
-        log_at(LOG_ACCEL, "accelerator %s: %s", m->accel_ops->name, why ? why : "asked for");
-    }
-    if (!m->cpu_model) {
-        uint64_t supported[(X86_NFEATURES + 63) / 64];
-        m->accel_ops->features(supported);
-        m->cpu_model = x86_cpu_model_parse(c->cpu_spec ? c->cpu_spec : "max", supported, error);
-        if (!m->cpu_model)
-            return false;
-    }
     unsigned n = MAX(c->cpus, 1u), max = MAX(c->max_cpus, n);
-    struct accel_config ac = { .bus = &machine_bus, .opaque = m, .model = m->cpu_model, .sockets = MAX(c->sockets, 1u),
-                               .cores = MAX(c->cores, 1u), .threads = MAX(c->threads, 1u), .max_vcpus = max };
-    if ((uint64_t)ac.sockets * ac.cores * ac.threads < max) {
-        ac.sockets = ac.threads = 1;
-        ac.cores = max;
-    }
-    m->accel = m->accel_ops->create(&ac, error);
-    if (!m->accel || !guest_memory_set_accel(m->memory, m->accel_ops, m->accel, error))
+    if (!choose_accel(m, error) || !guest_memory_set_accel(m->memory, m->accel_ops, m->accel, error))
         return false;
     m->vcpus = g_new0(struct vcpu *, max);
     impl(m)->parked = g_new0(struct vcpu *, max);
@@ -199,6 +252,10 @@ bool machine_add_vcpu(struct machine *m, unsigned index, GError **error)
     m->nvcpus++;
     if (m->live)
         vcpu_reset(v, m->tsc_offset);
+    if (m->live && !irqchip_reset_lapic(m, index, error)) {
+        machine_remove_vcpu(m, index);
+        return false;
+    }
     if (m->state == MACHINE_RUNNING)
         vcpu_resume(v);
     return true;
@@ -218,6 +275,12 @@ void machine_remove_vcpu(struct machine *m, unsigned index)
     vcpu_reset(v, m->tsc_offset);
     if (m->reset_lapic)
         m->reset_lapic(m, index);
+}
+
+uint64_t machine_guest_tsc(const struct machine *m)
+{
+    uint64_t stopped_at = ((const struct machine_impl *)m)->paused_tsc;
+    return (m->state == MACHINE_RUNNING || !stopped_at ? __rdtsc() : stopped_at) + m->tsc_offset;
 }
 
 uint64_t machine_tsc_hz(const struct machine *m)
@@ -326,10 +389,16 @@ static void pause_vcpus(struct machine *m)
     }
     vclock_pause(m->clock);
     impl(m)->paused_tsc = __rdtsc();
+    if (m->accel_ops->run_state)
+        m->accel_ops->run_state(m->accel, false);
+    machine_run_hooks(m, HOOK_STOP);
 }
 
 static void resume_vcpus(struct machine *m)
 {
+    if (m->accel_ops->run_state)
+        m->accel_ops->run_state(m->accel, true);
+    machine_run_hooks(m, HOOK_RUN);
     vclock_resume(m->clock);
     for (unsigned i = 0; i < m->max_vcpus; i++) {
         if (m->vcpus[i])
@@ -354,6 +423,22 @@ static void reset_all(struct machine *m)
     }
     if (m->board_reset)
         m->board_reset(m);
+    g_autoptr(GError) error = NULL;
+    if (!irqchip_reset(m, &error)) {
+        log_warn("the interrupt controllers cannot be reset: %s", error->message);
+        machine_request_shutdown(m, CAUSE_HOST_ERROR);
+    }
+}
+
+/* What passed while the machine stood still has not passed for the guest. */
+static void shift_tsc(struct machine *m)
+{
+    int64_t away = (int64_t)(__rdtsc() - impl(m)->paused_tsc);
+    m->tsc_offset -= (uint64_t)away;
+    for (unsigned i = 0; i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_shift_tsc(m->vcpus[i], -away);
+    }
 }
 
 void machine_start(struct machine *m)
@@ -361,13 +446,9 @@ void machine_start(struct machine *m)
     if (m->state == MACHINE_RUNNING || impl(m)->ended)
         return;
     if (m->state == MACHINE_PRELAUNCH || m->state == MACHINE_SHUTDOWN)
-        reset_all(m);
-    int64_t away = (int64_t)(__rdtsc() - impl(m)->paused_tsc);
-    m->tsc_offset -= (uint64_t)away;
-    for (unsigned i = 0; i < m->max_vcpus; i++) {
-        if (m->vcpus[i])
-            vcpu_shift_tsc(m->vcpus[i], -away);
-    }
+        reset_all(m); /* the TSC begins here */
+    else
+        shift_tsc(m);
     m->state = MACHINE_RUNNING;
     resume_vcpus(m);
     emit(m, EVENT_RESUME, CAUSE_NONE, NULL);

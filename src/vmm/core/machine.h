@@ -19,11 +19,14 @@
 struct apic_group;
 struct device;
 struct numa;
+struct machine;
 struct json_object;
 struct vcpu;
 struct pci_bus;
 struct x86_cpu_model;
 struct x86_state;
+struct x86_lapic;
+struct x86_irqchip;
 
 enum machine_state { MACHINE_PRELAUNCH /* -S or not yet started */, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_SHUTDOWN, MACHINE_IO_ERROR,
                      MACHINE_GUEST_PANICKED, MACHINE_INTERNAL_ERROR };
@@ -56,12 +59,31 @@ struct machine_config { /* filled by the options; plain values */
     bool mem_prealloc, no_mem_merge, dump_guest_core, mem_lock;
     unsigned cpus, max_cpus, sockets, cores, threads;
     char *cpu_spec;                /* -cpu */
-    char *accel_name;              /* "jit", "auto" */
+    char *accel_name;              /* "jit", "auto", or several with colons between, the best first */
+    int irqchip;                   /* enum accel_irqchip wanted of the accelerator, or -1: all inside where it can */
+    unsigned dirty_ring;           /* entries per vCPU, 0: a bitmap */
+    char *accel_device;            /* its device file, NULL: the usual one */
     char *kernel, *initrd, *append;
     unsigned linux_entry;          /* 16, 32, 64; 0: the best that the kernel has */
     bool no_reboot, no_shutdown, start_paused, nodefaults;
     bool rtc_localtime; int64_t rtc_base; /* seconds since the epoch, or -1: now */
 };
+
+/* The machine's own interrupt controllers, for when their state moves (vmm/core/irqchip.h); set by those who make them. Machine
+ * stopped, but for ioapic_eoi. lapic_set and irqchip_set bring timers and lines to the vCPUs to life. */
+struct machine_chips {
+    void (*lapic_get)(struct machine *m, unsigned cpu, struct x86_lapic *ret);
+    void (*lapic_set)(struct machine *m, unsigned cpu, const struct x86_lapic *s);
+    void (*irqchip_get)(struct machine *m, struct x86_irqchip *ret);
+    void (*irqchip_set)(struct machine *m, const struct x86_irqchip *s);
+    void (*quiet)(struct machine *m); /* what is inside the accelerator now: no timers, no lines */
+    void (*ioapic_eoi)(struct machine *m, unsigned vector);
+};
+
+/* Told on the main thread, in the order of adding; RUN before the vCPUs run, STOP when they are outside. LEAVE and ENTER: the machine
+ * stands still, and its accelerator is about to be, has been, replaced. */
+enum machine_hook_event { HOOK_RUN, HOOK_STOP, HOOK_ACCEL_LEAVE, HOOK_ACCEL_ENTER };
+typedef void (*machine_hook_fn)(void *opaque, enum machine_hook_event ev);
 
 struct machine {
     struct machine_config *config;
@@ -74,6 +96,8 @@ struct machine {
     struct vclock *clock;
     const struct accel_ops *accel_ops;
     struct accel *accel;
+    enum accel_irqchip irqchip;    /* what the accelerator has inside */
+    struct machine_chips chips;
     struct x86_cpu_model *cpu_model;
     struct vcpu **vcpus;           /* max_vcpus entries; NULL: that vCPU is not plugged in. The main thread writes */
     unsigned max_vcpus;            /* -smp maxcpus */
@@ -121,6 +145,11 @@ void machine_remove_vcpu(struct machine *m, unsigned index);
 /* May the guest switch its local APICs to x2APIC mode? (-cpu ...,-x2apic) */
 bool machine_has_x2apic(const struct machine *m);
 const char *machine_cpu_model_name(const struct machine *m);
+/* Main thread. A hook may not remove others. */
+void machine_add_hook(struct machine *m, machine_hook_fn fn, void *opaque);
+void machine_remove_hook(struct machine *m, machine_hook_fn fn, void *opaque);
+/* Guest TSC of a vCPU that has not moved its own; stands still with the machine. */
+uint64_t machine_guest_tsc(const struct machine *m);
 uint64_t machine_tsc_hz(const struct machine *m); /* of the guest's time stamp counter */
 void machine_add_listener(struct machine *m, struct machine_listener l);
 

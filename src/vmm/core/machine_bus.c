@@ -73,7 +73,16 @@ static bool msr_write(void *opaque, unsigned cpu, uint32_t index, uint64_t value
     return ok;
 }
 
+static void ioapic_eoi(void *opaque, unsigned vector)
+{
+    struct machine *m = opaque;
+    log_at(LOG_EXITS, "end of level-triggered interrupt %#x", vector);
+    if (m->chips.ioapic_eoi)
+        m->chips.ioapic_eoi(m, vector);
+}
+
 const struct accel_bus machine_bus = {
     .pio_read = pio_read, .pio_write = pio_write, .mmio_read = mmio_read, .mmio_write = mmio_write,
     .ack_interrupt = ack_interrupt, .get_tpr = get_tpr, .set_tpr = set_tpr, .msr_read = msr_read, .msr_write = msr_write,
+    .ioapic_eoi = ioapic_eoi,
 };

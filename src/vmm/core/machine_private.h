@@ -2,6 +2,8 @@
 /* Between machine.c, vcpu.c and machine_bus.c; nobody else includes it. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "vmm/core/machine.h"
 
 /* What other threads asked for and the main loop has not done yet. */
@@ -13,6 +15,9 @@ struct machine_requests {
     GPtrArray *io_errors; /* struct block_io_error *, texts owned */
 };
 
+struct coalesced { bool port; uint64_t address, size; };
+struct machine_hook { machine_hook_fn fn; void *opaque; };
+
 struct machine_impl {
     struct machine machine; /* first: a struct machine * is one of these */
     GMutex lock;            /* covers requests, scheduled, later, later_scheduled */
@@ -23,8 +28,15 @@ struct machine_impl {
     bool ended;
     struct vcpu **parked;   /* max_vcpus entries: vCPUs that were taken out; they live on, since any thread may be telling them something */
     uint64_t paused_tsc;    /* host TSC when the machine last stopped; 0: never ran */
+    GRWLock gate;           /* readers: whoever raises an interrupt; writer: whoever replaces the accelerator */
+    _Atomic uint32_t lines; /* interrupt controllers inside: levels of lines 0-23 */
+    GArray *coalesced;      /* struct coalesced */
+    GArray *hooks;          /* struct machine_hook */
 };
 
+/* machine.c. With what the options say. NULL with error. */
+struct accel *machine_make_accel(struct machine *m, const struct accel_ops *ops, const struct x86_cpu_model *model, GError **error);
+enum accel_irqchip machine_irqchip_of(const struct accel_ops *ops, struct accel *a);
 /* machine_bus.c */
 extern const struct accel_bus machine_bus; /* opaque: the struct machine */
 
@@ -32,6 +44,8 @@ extern const struct accel_bus machine_bus; /* opaque: the struct machine */
 struct idle_watch;
 struct idle_watch *idle_watch_start(struct machine *m);
 void idle_watch_stop(struct idle_watch *w);
+void machine_run_hooks(struct machine *m, enum machine_hook_event ev);
+void irqchip_coalesce_again(struct machine *m); /* in a new accelerator */
 
 /* vcpu.c */
 struct vcpu *vcpu_create(struct machine *m, unsigned index, GError **error);

@@ -16,6 +16,7 @@
 #include "base/sandbox.h"
 #include "cpu/x86/x86_model.h"
 #include "cpu/x86/x86_state.h"
+#include "vmm/core/irqchip.h"
 #include "vmm/core/machine_private.h"
 
 struct work {
@@ -154,7 +155,9 @@ static bool get_ready(struct vcpu *v)
         do_signals_locked(v);
         if (atomic_load(&v->attention))
             continue;
-        if (!atomic_load(&v->wait_sipi)) {
+        if (machine_lapic_inside(v->machine)) {
+            run = true; /* waits for interrupts and start-up messages inside */
+        } else if (!atomic_load(&v->wait_sipi)) {
             if (!atomic_load(&v->halted))
                 run = true;
             atomic_store(&v->sleeping, true);
@@ -368,7 +371,13 @@ uint64_t vcpu_cpu_time_ns(const struct vcpu *v)
 
 bool vcpu_halted(const struct vcpu *v)
 {
-    return atomic_load(&v->halted) || atomic_load(&v->wait_sipi);
+    if (!machine_lapic_inside(v->machine))
+        return atomic_load(&v->halted) || atomic_load(&v->wait_sipi);
+    if (v->machine->state == MACHINE_RUNNING)
+        return false; /* it would have to be stopped to be asked */
+    struct x86_state s;
+    ops_of(v)->vcpu_get_state(v->accel, &s);
+    return s.activity != X86_RUNNING;
 }
 
 struct accel_vcpu *vcpu_accel(struct vcpu *v)
@@ -441,15 +450,18 @@ void vcpu_sipi(struct machine *m, unsigned index, uint8_t vector)
 void vcpu_get_state(struct vcpu *v, struct x86_state *ret)
 {
     ops_of(v)->vcpu_get_state(v->accel, ret);
-    ret->activity = atomic_load(&v->wait_sipi) ? X86_WAIT_SIPI : atomic_load(&v->halted) ? X86_HALTED : X86_RUNNING;
+    if (!machine_lapic_inside(v->machine))
+        ret->activity = atomic_load(&v->wait_sipi) ? X86_WAIT_SIPI : atomic_load(&v->halted) ? X86_HALTED : X86_RUNNING;
 }
 
 bool vcpu_set_state(struct vcpu *v, const struct x86_state *s, GError **error)
 {
     if (!ops_of(v)->vcpu_set_state(v->accel, s, error))
         return false;
-    atomic_store(&v->wait_sipi, s->activity == X86_WAIT_SIPI);
+    atomic_store(&v->wait_sipi, s->activity >= X86_WAIT_SIPI);
     atomic_store(&v->halted, s->activity == X86_HALTED);
+    if (s->activity == X86_SIPI_RECEIVED && !machine_lapic_inside(v->machine))
+        vcpu_sipi(v->machine, v->index, s->sipi_vector);
     return true;
 }
 

@@ -6,10 +6,10 @@
 #include "vmm/dev/apic.h"
 
 #include <string.h>
-#include <x86intrin.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "vmm/core/irqchip.h"
 
 #define NSEC 1000000000ull
 #define TIMER_PERIOD_MIN 20000 /* ns: no guest needs more interrupts than that, and the clock thread is everybody's */
@@ -118,6 +118,8 @@ static bool extint_accepted(const struct apic *a)
 
 static void update_locked(struct apic *a)
 {
+    if (machine_lapic_inside(a->group->machine))
+        return;
     bool level = deliverable(a) >= 0 || extint_accepted(a);
     if (level == a->intr)
         return;
@@ -174,7 +176,8 @@ static void init_locked(struct apic *a)
     a->timer_start = a->timer_deadline = a->tsc_deadline = 0;
     a->id = (uint8_t)a->index;
     a->intr = false;
-    vcpu_set_intr(a->group->machine, a->index, false);
+    if (!machine_lapic_inside(a->group->machine))
+        vcpu_set_intr(a->group->machine, a->index, false);
 }
 
 static void apic_reset(struct device *d)
@@ -263,7 +266,7 @@ static void send(struct apic_group *g, const struct message *msg)
 }
 
 /* SDM vol. 3, 10.11.1 and 10.11.2. */
-static void msi_send(void *opaque, uint64_t address, uint32_t data)
+static void deliver_msi(struct apic_group *g, uint64_t address, uint32_t data)
 {
     if (address >> 20 != 0xfee) {
         log_at(LOG_GUEST_ERRORS, "apic: message to %#llx, where no APIC is", (unsigned long long)address);
@@ -271,7 +274,18 @@ static void msi_send(void *opaque, uint64_t address, uint32_t data)
     }
     struct message msg = { .dest = address >> 12 & 0xff, .logical = address >> 2 & 1, .mode = data >> 8 & 7,
                            .vector = data & 0xff, .level = data >> 15 & 1 };
-    send(opaque, &msg);
+    send(g, &msg);
+}
+
+static void msi_send(void *opaque, uint64_t address, uint32_t data)
+{
+    struct apic_group *g = opaque;
+    machine_irq_begin(g->machine);
+    if (machine_lapic_inside(g->machine))
+        machine_msi_send(g->machine, address, data);
+    else
+        deliver_msi(g, address, data);
+    machine_irq_end(g->machine);
 }
 
 /* An IPI; `a` is unlocked. */
@@ -352,13 +366,13 @@ static void deadline_set_locked(struct apic *a, uint64_t tsc)
     struct machine *m = a->group->machine;
     if (timer_mode(a) != TIMER_DEADLINE)
         return;
+    uint64_t now = machine_guest_tsc(m), hz = machine_tsc_hz(m);
     a->tsc_deadline = tsc;
     a->timer_deadline = 0;
     if (!tsc) {
         vtimer_cancel(a->timer);
         return;
     }
-    uint64_t now = __rdtsc() + m->tsc_offset, hz = machine_tsc_hz(m);
     if ((int64_t)(tsc - now) <= 0) {
         a->tsc_deadline = 0;
         vtimer_cancel(a->timer);
@@ -605,6 +619,8 @@ static int ack_interrupt(struct machine *m, unsigned cpu)
 {
     struct apic_group *g = m->apics;
     struct apic *a = nth(g, cpu);
+    if (machine_lapic_inside(m)) /* split: what comes from the 8259 */
+        return g->ext_ack && cpu == 0 && atomic_load(&g->ext_level) ? g->ext_ack(g->ext_opaque) : -1;
     g_mutex_lock(&a->dev.lock);
     int v = deliverable(a);
     bool ext = v < 0 && extint_accepted(a);
@@ -707,6 +723,11 @@ static void extint_set(void *opaque, unsigned input, bool level)
 {
     struct apic_group *g = opaque;
     struct apic *a = g->apics[0];
+    if (machine_lapic_inside(g->machine)) {
+        atomic_store(&g->ext_level, level);
+        machine_extint_set(g->machine, level);
+        return;
+    }
     g_mutex_lock(&a->dev.lock);
     bool rise = level && !atomic_exchange(&g->ext_level, level);
     atomic_store(&g->ext_level, level);
@@ -735,6 +756,75 @@ void apic_set_extint_ack(struct machine *m, int (*ack)(void *opaque), void *opaq
 void apic_set_eoi(struct machine *m, struct irq_line eoi_line)
 {
     m->apics->eoi = eoi_line;
+}
+
+/* --- the canonical form -------------------------------------------------------------------------------------------------------- */
+
+static void lapic_get(struct machine *m, unsigned cpu, struct x86_lapic *ret)
+{
+    struct apic *a = nth(m->apics, cpu);
+    bool ok;
+    memset(ret, 0, sizeof(*ret));
+    g_mutex_lock(&a->dev.lock);
+    for (unsigned reg = REG_ID; reg <= REG_TIMER_DIVIDE; reg++) {
+        uint32_t value = reg_read_locked(a, reg, &ok);
+        ret->regs[reg] = ok ? value : 0;
+    }
+    ret->regs[REG_DFR] = a->dfr;
+    ret->regs[REG_ESR] = a->esr | a->esr_pending;
+    ret->base = a->base;
+    ret->tsc_deadline = a->tsc_deadline;
+    g_mutex_unlock(&a->dev.lock);
+}
+
+/* The count goes on from where it is. */
+static void timer_in_locked(struct apic *a, const struct x86_lapic *s)
+{
+    uint64_t divider = timer_divider(a), now = vclock_now(a->group->machine->clock), period = a->timer_initial * divider;
+    uint64_t left = MIN(s->regs[REG_TIMER_CURRENT], a->timer_initial) * divider;
+    vtimer_cancel(a->timer);
+    a->timer_deadline = a->tsc_deadline = 0;
+    a->timer_start = now + left - period; /* may lie before the clock's beginning: differences are what is used */
+    if (timer_mode(a) == TIMER_DEADLINE) {
+        deadline_set_locked(a, s->tsc_deadline);
+    } else if (left) {
+        a->timer_deadline = now + left;
+        vtimer_set(a->timer, a->timer_deadline);
+    }
+}
+
+static void lapic_set(struct machine *m, unsigned cpu, const struct x86_lapic *s)
+{
+    struct apic *a = nth(m->apics, cpu);
+    g_mutex_lock(&a->dev.lock);
+    a->base = (uint32_t)APIC_BASE | ((uint32_t)s->base & (BASE_BSP | BASE_X2 | BASE_ON));
+    a->id = (uint8_t)(a->base & BASE_X2 ? a->index : s->regs[REG_ID] >> 24);
+    memcpy(a->isr, s->regs + REG_ISR, sizeof(a->isr));
+    memcpy(a->tmr, s->regs + REG_TMR, sizeof(a->tmr));
+    memcpy(a->irr, s->regs + REG_IRR, sizeof(a->irr));
+    a->tpr = s->regs[REG_TPR] & 0xff;
+    a->svr = s->regs[REG_SVR] & 0x3ff;
+    a->ldr = s->regs[REG_LDR];
+    a->dfr = s->regs[REG_DFR] | 0x0fffffff;
+    a->esr = s->regs[REG_ESR];
+    a->esr_pending = 0;
+    a->icr_low = s->regs[REG_ICR] & 0xccfff & ~0x1000u;
+    a->icr_high = s->regs[REG_ICR_HIGH];
+    for (unsigned i = 0; i < NLVT; i++)
+        a->lvt[i] = s->regs[REG_LVT_TIMER + i] & lvt_mask[i];
+    a->timer_initial = s->regs[REG_TIMER_INITIAL];
+    a->timer_divide = s->regs[REG_TIMER_DIVIDE] & 0xb;
+    timer_in_locked(a, s);
+    a->intr = false;
+    vcpu_set_intr(m, a->index, false);
+    update_locked(a);
+    g_mutex_unlock(&a->dev.lock);
+}
+
+void apic_quiet(struct machine *m)
+{
+    for (unsigned i = 0; i < m->apics->n; i++)
+        apic_reset(&m->apics->apics[i]->dev);
 }
 
 /* --- life -------------------------------------------------------------------------------------------------------------------- */
@@ -796,6 +886,8 @@ bool apic_attach(struct machine *m, unsigned n, GError **error)
     m->reset_lapic = reset_one;
     m->msr_read = msr_read;
     m->msr_write = msr_write;
+    m->chips.lapic_get = lapic_get;
+    m->chips.lapic_set = lapic_set;
     for (unsigned i = 0; i < n; i++)
         apic_reset(&g->apics[i]->dev);
     return true;

@@ -12,6 +12,8 @@
 /* Creates one APIC per vCPU that may ever be there (ids 0..n-1; one without its vCPU is off and takes nothing), maps the window, sets m->apics, m->msi and the machine's interrupt callbacks. */
 bool apic_attach(struct machine *m, unsigned n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void apic_detach(struct machine *m); /* frees what apic_attach made besides the devices; after them */
+/* The local APICs are inside the accelerator now: these fall silent. */
+void apic_quiet(struct machine *m);
 /* The 8259's output (LINT0 of the first vCPU), and how to acknowledge it. */
 struct irq_line apic_extint_line(struct machine *m);
 void apic_set_extint_ack(struct machine *m, int (*ack)(void *opaque), void *opaque);

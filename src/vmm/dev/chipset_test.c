@@ -294,6 +294,173 @@ static void test_pm(void)
     done(m);
 }
 
+/* ---- the canonical form: there and back is the same, and what was pending still comes ---- */
+
+static void test_lapic_state(void)
+{
+    struct machine *m = make(2);
+    struct x86_lapic a, b;
+    enable_x2(m, 1);
+    g_assert_true(m->msr_write(m, 1, 0x832, 0x20099)); /* periodic, vector 99h */
+    g_assert_true(m->msr_write(m, 1, 0x83e, 0x3));
+    g_assert_true(m->msr_write(m, 1, 0x838, 50000000));
+    g_assert_true(m->msr_write(m, 1, 0x83f, 0x41));
+    g_assert_cmpint(m->ack_interrupt(m, 1), ==, 0x41);
+    g_assert_true(m->msr_write(m, 1, 0x83f, 0x62));
+    g_assert_true(m->msr_write(m, 1, 0x808, 0x70));
+    g_assert_false(intr(m, 1));
+    m->chips.lapic_get(m, 1, &a);
+    g_assert_cmphex(a.regs[2], ==, 1); /* the x2APIC id */
+    g_assert_cmphex(a.base, ==, 0xfee00c00);
+    g_assert_cmphex(a.regs[0x12], ==, 1u << 1);
+    g_assert_cmphex(a.regs[0x23], ==, 1u << 2);
+    g_assert_cmpuint(a.regs[0x39], >, 0);
+    apic_quiet(m);
+    m->chips.lapic_get(m, 1, &b);
+    g_assert_cmpint(memcmp(&a, &b, sizeof(a)), !=, 0);
+    m->chips.lapic_set(m, 1, &a);
+    m->chips.lapic_get(m, 1, &b);
+    a.regs[0x39] = b.regs[0x39] = 0; /* goes on counting */
+    g_assert_cmpmem(&a, sizeof(a), &b, sizeof(b));
+    m->set_tpr(m, 1, 0);
+    g_assert_true(intr(m, 1));
+    g_assert_cmpint(m->ack_interrupt(m, 1), ==, 0x62);
+    done(m);
+}
+
+/* An armed TSC deadline fires after the move, and one that has passed meanwhile at once. */
+static void test_lapic_deadline_state(void)
+{
+    struct machine *m = make(1);
+    struct x86_lapic s;
+    vclock_resume(m->clock);
+    enable_x2(m, 0);
+    g_assert_true(m->msr_write(m, 0, 0x832, 0x40098));
+    g_assert_true(m->msr_write(m, 0, 0x6e0, machine_guest_tsc(m) + machine_tsc_hz(m) / 20));
+    m->chips.lapic_get(m, 0, &s);
+    g_assert_cmpuint(s.tsc_deadline, !=, 0);
+    apic_quiet(m);
+    g_usleep(80000);
+    g_assert_false(intr(m, 0));
+    m->chips.lapic_set(m, 0, &s);
+    g_assert_true(intr(m, 0));
+    s.tsc_deadline = machine_guest_tsc(m) + machine_tsc_hz(m) / 50;
+    s.regs[0x24] = 0;
+    m->chips.lapic_set(m, 0, &s);
+    g_assert_false(intr(m, 0));
+    for (unsigned i = 0; i < 200 && !intr(m, 0); i++)
+        g_usleep(5000);
+    g_assert_cmpint(m->ack_interrupt(m, 0), ==, 0x98);
+    done(m);
+}
+
+static void sunk(void *opaque, uint64_t address, uint32_t data) { *(unsigned *)opaque += 1; }
+
+static void test_ioapic_state(void)
+{
+    struct machine *m = make(1);
+    struct device *io = ioapic_create(m, NULL);
+    struct x86_ioapic a, b;
+    unsigned sent = 0;
+    m->msi = (struct msi_sink){ sunk, &sent };
+    g_assert_nonnull(io);
+    for (unsigned i = 0; i < 24; i++) {
+        guest_io_write(m->memory, false, IOAPIC_BASE, 4, 0x10 + 2 * i);
+        guest_io_write(m->memory, false, IOAPIC_BASE + 0x10, 4, 0xa000 + 0x30 + i);
+        guest_io_write(m->memory, false, IOAPIC_BASE, 4, 0x11 + 2 * i);
+        guest_io_write(m->memory, false, IOAPIC_BASE + 0x10, 4, i << 24);
+    }
+    struct irq_line line = ioapic_line(io, 19);
+    irq_set(&line, true);
+    g_assert_cmpuint(sent, ==, 1);
+    ioapic_state_get(io, &a);
+    g_assert_cmphex(a.level, ==, 1u << 19);
+    g_assert_cmphex(a.redirection[19], ==, 0x130000000000e043ull); /* remote IRR set */
+    io->class->reset(io);
+    ioapic_state_set(io, &a);
+    ioapic_state_get(io, &b);
+    g_assert_cmpmem(&a, sizeof(a), &b, sizeof(b));
+    g_assert_cmpuint(sent, ==, 1); /* it waits for its end of interrupt */
+    a.redirection[19] &= ~0x4000ull;
+    ioapic_state_set(io, &a);
+    g_assert_cmpuint(sent, ==, 2); /* held high and not sent: sent now */
+    done(m);
+}
+
+static void ignore(void *opaque, unsigned n, bool level) { *(bool *)opaque = level; }
+
+static void test_i8259_state(void)
+{
+    struct machine *m = make(1);
+    bool out = false;
+    struct device *pic = i8259_create(m, (struct irq_line){ ignore, &out, 0 }, NULL);
+    struct x86_pic a[2], b[2];
+    static const struct { uint8_t port, value; } init[] = { { 0x20, 0x11 }, { 0x21, 0x30 }, { 0x21, 4 }, { 0x21, 0x13 }, { 0xa0, 0x11 },
+        { 0xa1, 0x38 }, { 0xa1, 2 }, { 0xa1, 1 }, { 0x21, 0xe8 }, { 0xa1, 0x5f }, { 0x20, 0xc2 }, { 0xa0, 0x68 } };
+    for (unsigned i = 0; i < G_N_ELEMENTS(init); i++)
+        guest_io_write(m->memory, true, init[i].port, 1, init[i].value);
+    guest_io_write(m->memory, true, 0x4d1, 1, 0x20);
+    struct irq_line line = i8259_line(pic, 13), level = i8259_line(pic, 5);
+    irq_set(&line, true);
+    irq_set(&level, true);
+    g_assert_true(out);
+    i8259_state_get(pic, a);
+    g_assert_cmphex(a[1].last_irr, ==, 0x20);
+    g_assert_cmpuint(a[0].priority_add, ==, 3);
+    g_assert_cmpuint(a[0].special_fully_nested, ==, 1);
+    g_assert_cmpuint(a[0].auto_eoi, ==, 1);
+    g_assert_cmpuint(a[1].special_mask, ==, 1);
+    pic->class->reset(pic);
+    g_assert_false(out);
+    i8259_state_set(pic, a);
+    i8259_state_get(pic, b);
+    g_assert_cmpmem(a, sizeof(a), b, sizeof(b));
+    g_assert_true(out);
+    g_assert_cmphex(i8259_ack(pic), ==, 0x3d);
+    guest_io_write(m->memory, true, 0xa0, 1, 0x11); /* in the middle of an initialisation */
+    i8259_state_get(pic, a);
+    g_assert_cmpuint(a[1].init_state, ==, 1);
+    pic->class->reset(pic);
+    i8259_state_set(pic, a);
+    i8259_state_get(pic, b);
+    g_assert_cmpmem(a, sizeof(a), b, sizeof(b));
+    done(m);
+}
+
+static void test_i8254_state(void)
+{
+    struct machine *m = make(1);
+    bool out = false;
+    struct device *pit = i8254_create(m, (struct irq_line){ ignore, &out, 0 }, NULL);
+    struct x86_pit_channel a[3], b[3];
+    uint8_t speaker;
+    vclock_resume(m->clock);
+    i8254_state_get(pit, a, &speaker);
+    g_assert_cmpuint(a[0].count, ==, 0); /* nothing loaded */
+    static const struct { uint8_t port, value; } writes[] = { { 0x43, 0x34 }, { 0x40, 0x00 }, { 0x40, 0x90 }, { 0x43, 0x58 }, { 0x41, 0x77 },
+        { 0x43, 0xb6 }, { 0x42, 0x12 }, { 0x43, 0x00 }, { 0x61, 0x01 } };
+    for (unsigned i = 0; i < G_N_ELEMENTS(writes); i++)
+        guest_io_write(m->memory, true, writes[i].port, 1, writes[i].value);
+    (void)guest_io_read(m->memory, true, 0x40, 1); /* the low byte of what is latched */
+    vclock_pause(m->clock);
+    i8254_state_get(pit, a, &speaker);
+    g_assert_cmpuint(a[0].count, ==, 0x9000);
+    g_assert_cmpuint(a[0].count_latched, ==, 2);
+    g_assert_cmpuint(a[2].write_state, ==, 4);
+    g_assert_cmphex(a[2].write_latch, ==, 0x12);
+    g_assert_cmpuint(speaker, ==, 1);
+    pit->class->reset(pit);
+    i8254_state_set(pit, a, speaker);
+    i8254_state_get(pit, b, &speaker);
+    g_assert_cmpmem(a, sizeof(a), b, sizeof(b));
+    out = false;
+    vclock_resume(m->clock);
+    for (unsigned i = 0; i < 200 && !out; i++)
+        g_usleep(1000);
+    g_assert_true(out); /* 31 ms later at most */
+    done(m);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -305,5 +472,10 @@ int main(int argc, char **argv)
     g_test_add_func("/i8254", test_i8254);
     g_test_add_func("/rtc", test_rtc);
     g_test_add_func("/pm", test_pm);
+    g_test_add_func("/lapic/canonical", test_lapic_state);
+    g_test_add_func("/lapic/canonical-deadline", test_lapic_deadline_state);
+    g_test_add_func("/ioapic/canonical", test_ioapic_state);
+    g_test_add_func("/i8259/canonical", test_i8259_state);
+    g_test_add_func("/i8254/canonical", test_i8254_state);
     return g_test_run();
 }

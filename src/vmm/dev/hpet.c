@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "vmm/dev/hpet.h"
 
+#include "vmm/core/irqchip.h"
 #include "vmm/core/machine.h"
 
 #define TICK_NS 10u
@@ -142,6 +143,8 @@ static void config_write(struct hpet *h, uint64_t value)
         arm(h, n);
     for (unsigned i = 0; i < 2 && was_legacy != legacy_on(h); i++)
         irq_set(&h->legacy[i], !legacy_on(h) && h->legacy_level[i]);
+    if (was_legacy != legacy_on(h))
+        machine_pit_output(h->dev.machine, !legacy_on(h));
 }
 
 static void status_write(struct hpet *h, uint64_t value)
@@ -289,6 +292,14 @@ struct device *hpet_create(struct machine *m, const struct irq_line *gsi, struct
     }
     hpet_reset(d);
     return d;
+}
+
+bool hpet_legacy(struct device *d)
+{
+    g_mutex_lock(&d->lock);
+    bool on = legacy_on((struct hpet *)d);
+    g_mutex_unlock(&d->lock);
+    return on;
 }
 
 struct irq_line hpet_legacy_input(struct device *d, unsigned n)

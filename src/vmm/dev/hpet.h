@@ -13,3 +13,5 @@ struct device *hpet_create(struct machine *m, const struct irq_line *gsi, struct
     G_GNUC_WARN_UNUSED_RESULT;
 /* What the 8254 (0) and the clock (1) drive: forwarded to irq0 and irq8 unless legacy replacement is on. */
 struct irq_line hpet_legacy_input(struct device *d, unsigned n);
+/* Whether legacy replacement is on: then the 8254 drives nothing. */
+bool hpet_legacy(struct device *d);

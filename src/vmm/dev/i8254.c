@@ -5,6 +5,7 @@
  */
 #include "vmm/dev/i8254.h"
 
+#include "vmm/core/irqchip.h"
 #include "vmm/core/machine.h"
 
 #define NSEC 1000000000ull
@@ -89,7 +90,7 @@ static void arm(struct i8254 *p, bool again)
 {
     struct channel *c = &p->ch[0];
     bool periodic = c->mode == 2 || c->mode == 3;
-    if (!c->loaded || c->mode == 1 || c->mode == 5 || (again && !periodic)) {
+    if (machine_irqchip_inside(p->dev.machine) || !c->loaded || c->mode == 1 || c->mode == 5 || (again && !periodic)) {
         p->deadline = 0;
         vtimer_cancel(p->timer);
         return;
@@ -264,6 +265,57 @@ static void i8254_reset(struct device *d)
     p->speaker = p->refresh = 0;
     p->deadline = 0;
     vtimer_cancel(p->timer);
+    g_mutex_unlock(&d->lock);
+}
+
+/* Which byte comes next, as x86_pit_channel has it. */
+static uint8_t byte_state(const struct channel *c, bool high)
+{
+    return c->access == 3 ? (high ? 4 : 3) : c->access;
+}
+
+void i8254_state_get(struct device *d, struct x86_pit_channel ret[3], uint8_t *ret_speaker)
+{
+    struct i8254 *p = (struct i8254 *)d;
+    g_mutex_lock(&d->lock);
+    for (unsigned i = 0; i < 3; i++) {
+        const struct channel *c = &p->ch[i];
+        uint64_t now = now_of(p);
+        ret[i] = (struct x86_pit_channel){
+            .count = c->loaded ? c->count : 0, .latched_count = c->latched,
+            .count_latched = (uint8_t)(!c->latch_left ? 0 : c->access != 3 ? c->access : c->latch_left == 2 ? 3 : 2),
+            .status_latched = c->status_latched, .status = c->status, .read_state = byte_state(c, c->read_high),
+            .write_state = byte_state(c, c->write_high), .write_latch = c->write_low, .rw_mode = c->access, .mode = c->mode, .bcd = c->bcd,
+            .gate = c->gate, .age_ns = now > c->start ? now - c->start : 0 };
+    }
+    *ret_speaker = p->speaker;
+    g_mutex_unlock(&d->lock);
+}
+
+static void channel_in(struct i8254 *p, struct channel *c, const struct x86_pit_channel *s)
+{
+    uint64_t now = now_of(p), age = s->age_ns;
+    *c = (struct channel){ .count = s->count >= 1 && s->count <= 0x10000 ? s->count : 0x10000, .latched = s->latched_count,
+                           .latch_left = s->count_latched == 3 ? 2 : !!s->count_latched, .status = s->status,
+                           .status_latched = !!s->status_latched, .access = s->rw_mode & 3 ? s->rw_mode & 3 : 3,
+                           .mode = s->mode > 5 ? 3 : s->mode, .bcd = s->bcd & 1, .read_high = s->read_state == 4,
+                           .write_high = s->write_state == 4, .write_low = s->write_latch, .gate = s->gate & 1,
+                           .loaded = s->count && s->mode <= 5 };
+    if (age > now && (c->mode == 2 || c->mode == 3))
+        age %= ns_of(c->count); /* loaded before this clock began: the phase is what counts */
+    c->start = now - MIN(age, now);
+}
+
+void i8254_state_set(struct device *d, const struct x86_pit_channel s[3], uint8_t speaker)
+{
+    struct i8254 *p = (struct i8254 *)d;
+    g_mutex_lock(&d->lock);
+    for (unsigned i = 0; i < 3; i++)
+        channel_in(p, &p->ch[i], &s[i]);
+    p->speaker = speaker & 3;
+    bool periodic = p->ch[0].mode == 2 || p->ch[0].mode == 3;
+    /* A single count that has run out has given its interrupt. */
+    arm(p, periodic || elapsed(p, &p->ch[0]) >= p->ch[0].count);
     g_mutex_unlock(&d->lock);
 }
 

@@ -237,6 +237,39 @@ static void i8259_reset(struct device *d)
     g_mutex_unlock(&d->lock);
 }
 
+void i8259_state_get(struct device *d, struct x86_pic ret[2])
+{
+    static const uint8_t init_states[] = { 0, 0, 1, 2, 3 };
+    struct i8259 *p = (struct i8259 *)d;
+    g_mutex_lock(&d->lock);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct chip *c = &p->chip[i];
+        ret[i] = (struct x86_pic){ .last_irr = c->level, .irr = c->irr, .imr = c->imr, .isr = c->isr, .priority_add = (c->lowest + 1) & 7,
+                                   .irq_base = c->icw[1], .read_isr = c->read_isr, .poll = c->poll, .special_mask = c->special_mask,
+                                   .init_state = init_states[c->init_step], .auto_eoi = c->auto_eoi, .rotate_on_auto_eoi = c->rotate_aeoi,
+                                   .special_fully_nested = c->icw[3] >> 4 & 1, .init4 = c->icw[0] & 1, .elcr = c->elcr,
+                                   .elcr_mask = elcr_mask[i] };
+    }
+    g_mutex_unlock(&d->lock);
+}
+
+void i8259_state_set(struct device *d, const struct x86_pic s[2])
+{
+    struct i8259 *p = (struct i8259 *)d;
+    g_mutex_lock(&d->lock);
+    for (unsigned i = 0; i < 2; i++)
+        p->chip[i] = (struct chip){ .level = s[i].last_irr, .irr = s[i].irr, .imr = s[i].imr, .isr = s[i].isr,
+                                    .lowest = (s[i].priority_add + 7) & 7, .read_isr = !!s[i].read_isr, .poll = !!s[i].poll,
+                                    .special_mask = !!s[i].special_mask, .init_step = s[i].init_state ? (s[i].init_state & 3) + 1 : 0,
+                                    .auto_eoi = !!s[i].auto_eoi, .rotate_aeoi = !!s[i].rotate_on_auto_eoi, .elcr = s[i].elcr & elcr_mask[i],
+                                    .icw = { 0x10 | !!s[i].init4, s[i].irq_base & 0xf8, i ? 2 : 4,
+                                             (uint8_t)(s[i].special_fully_nested ? 0x10 : 0) } };
+    p->out = !p->chip[0].init_step && pending(&p->chip[0], true) >= 0;
+    irq_set(&p->output, p->out);
+    update_locked(p);
+    g_mutex_unlock(&d->lock);
+}
+
 static bool i8259_realize(struct device *d, GError **error)
 {
     static const struct { const char *name; const struct io_ops *ops; uint16_t port; } rows[] = {

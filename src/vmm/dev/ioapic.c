@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "vmm/dev/ioapic.h"
 
+#include "vmm/core/irqchip.h"
 #include "vmm/core/machine.h"
 
 #define RTE_REMOTE_IRR 0x4000u
@@ -17,6 +18,16 @@ struct ioapic {
 };
 
 /* The message of a redirection entry is that of an MSI (82093AA 3.2.4, SDM vol. 3, 10.11). */
+static uint64_t message_address(uint64_t e) { return 0xfee00000ull | (e >> 56) << 12 | (e >> 11 & 1) << 2; }
+static uint32_t message_data(uint64_t e) { return (uint32_t)(e & 0x87ff) | 1u << 14; }
+
+/* With the local APICs in the accelerator and this outside, it has to know what an end of interrupt belongs to. */
+static void show_route_locked(struct ioapic *io, unsigned pin)
+{
+    uint64_t e = io->rte[pin];
+    machine_ioapic_route(io->dev.machine, pin, message_address(e), message_data(e), e & RTE_MASKED);
+}
+
 static void service_locked(struct ioapic *io, unsigned pin)
 {
     uint64_t e = io->rte[pin];
@@ -24,10 +35,9 @@ static void service_locked(struct ioapic *io, unsigned pin)
         return;
     if (e & RTE_LEVEL)
         io->rte[pin] |= RTE_REMOTE_IRR;
-    uint64_t address = 0xfee00000ull | (e >> 56) << 12 | (e >> 11 & 1) << 2;
     struct msi_sink *msi = &io->dev.machine->msi;
     if (msi->send)
-        msi->send(msi->opaque, address, (uint32_t)(e & 0x87ff) | 1u << 14);
+        msi->send(msi->opaque, message_address(e), message_data(e));
 }
 
 static void ioapic_set(void *opaque, unsigned pin, bool level)
@@ -83,12 +93,14 @@ static void reg_write(struct ioapic *io, uint32_t value)
     uint64_t e = io->rte[pin];
     if (r & 1) {
         io->rte[pin] = (e & 0xffffffff) | (uint64_t)value << 32;
+        show_route_locked(io, pin);
         return;
     }
     e = (e & ~0xffffffffull) | (value & 0x1afff) | (e & RTE_REMOTE_IRR);
     if (!(e & RTE_LEVEL))
         e &= ~(uint64_t)RTE_REMOTE_IRR;
     io->rte[pin] = e;
+    show_route_locked(io, pin);
     if (e & RTE_LEVEL)
         service_locked(io, pin); /* an edge that came while masked is lost (82093AA 3.2.4, interrupt mask) */
 }
@@ -126,8 +138,40 @@ static void ioapic_reset(struct device *d)
     struct ioapic *io = (struct ioapic *)d;
     g_mutex_lock(&d->lock);
     io->select = io->id = 0;
-    for (unsigned i = 0; i < IOAPIC_PINS; i++)
+    for (unsigned i = 0; i < IOAPIC_PINS; i++) {
         io->rte[i] = RTE_MASKED;
+        show_route_locked(io, i);
+    }
+    g_mutex_unlock(&d->lock);
+}
+
+void ioapic_state_get(struct device *d, struct x86_ioapic *ret)
+{
+    struct ioapic *io = (struct ioapic *)d;
+    g_mutex_lock(&d->lock);
+    *ret = (struct x86_ioapic){ .id = io->id, .select = io->select };
+    for (unsigned i = 0; i < IOAPIC_PINS; i++) {
+        ret->level |= (uint32_t)io->level[i] << i;
+        ret->redirection[i] = io->rte[i];
+    }
+    g_mutex_unlock(&d->lock);
+}
+
+void ioapic_state_set(struct device *d, const struct x86_ioapic *s)
+{
+    struct ioapic *io = (struct ioapic *)d;
+    g_mutex_lock(&d->lock);
+    io->id = s->id & 15;
+    io->select = (uint8_t)s->select;
+    for (unsigned i = 0; i < IOAPIC_PINS; i++) {
+        io->level[i] = s->level >> i & 1;
+        io->rte[i] = s->redirection[i] & (0xff00000000000000ull | 0x1afff | RTE_REMOTE_IRR);
+        show_route_locked(io, i);
+    }
+    for (unsigned i = 0; i < IOAPIC_PINS; i++) {
+        if (io->rte[i] & RTE_LEVEL)
+            service_locked(io, i); /* held high and not yet sent */
+    }
     g_mutex_unlock(&d->lock);
 }
 
