@@ -32,6 +32,7 @@ bench:
 	@$(MAKE) --no-print-directory all
 	@tests/guest/make_rootfs.sh $(BUILD)/guest
 	@/usr/bin/python3 tests/bench/bench.py $(BUILD) $(ARGS)
+	@/usr/bin/python3 tests/bench/idle.py $(BUILD)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan
