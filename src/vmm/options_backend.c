@@ -335,7 +335,7 @@ bool opt_device(struct options *o, const struct option_row *row, const char *arg
 
 static char *netdev_help(void)
 {
-    return g_strdup("Available netdev backend types:\nuser\n");
+    return g_strdup("Available netdev backend types:\nuser\ntap\nbridge\nsocket\nstream\ndgram\n");
 }
 
 bool opt_netdev(struct options *o, const struct option_row *row, const char *arg, GError **error)

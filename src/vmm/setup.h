@@ -19,7 +19,7 @@ struct vm {
     struct options options;
     struct machine *machine;
     const struct board *board;
-    GPtrArray *chardevs, *blocks, *netdevs, *qmps; /* what was opened, in order */
+    GPtrArray *chardevs, *blocks, *qmps; /* what was opened, in order */
     int cancel_fd;              /* eventfd: readable once a signal has asked for the end */
     GSource *signal_source;
     int daemon_fd, null_fd;     /* -1: none */
@@ -52,7 +52,6 @@ void setup_tear_down_backends(struct vm *vm);
 /* The back end that `spec` ("chardev:ID" or a short form) means; a new one gets `id`. *ret NULL for "none". */
 bool setup_find_chardev(struct vm *vm, const char *id, const char *spec, struct chardev **ret, GError **error);
 /* A network back end from key=value; id when kv has none. Keys of the card must have been taken out. */
-bool setup_open_netdev(struct vm *vm, const struct keyval *kv, const char *id, GError **error);
 
 /* setup_devices.c */
 bool setup_serial(struct vm *vm, GError **error);

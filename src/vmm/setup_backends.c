@@ -128,33 +128,19 @@ bool setup_drives(struct vm *vm, GError **error)
 
 /* ---- networks ---- */
 
-bool setup_open_netdev(struct vm *vm, const struct keyval *kv, const char *id, GError **error)
+static void end_net(void *n)
 {
-    keyval_auto *copy = keyval_copy(kv);
-    g_autofree char *type = keyval_take(copy, "type"), *own_id = keyval_take(copy, "id");
-    g_autoptr(GPtrArray) hostfwd = g_ptr_array_new_with_free_func(g_free);
-    for (guint i = 0; i < kv->pairs->len; i++) {
-        const struct keyval_pair *p = kv->pairs->pdata[i];
-        if (!strcmp(p->key, "hostfwd"))
-            g_ptr_array_add(hostfwd, g_strdup(p->value ? p->value : ""));
-    }
-    g_free(keyval_take(copy, "hostfwd"));
-    g_autoptr(GHashTable) opts = keyval_to_hash(copy);
-    if (!type)
-        return vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'type' is missing; the type comes first, as in user,id=...");
-    struct net_backend *b = net_backend_create(type, own_id ? own_id : id, opts, hostfwd, error);
-    if (!b)
-        return false;
-    add(&vm->netdevs, b);
-    g_hash_table_insert(vm->machine->netdevs, (void *)net_backend_id(b), b);
-    return true;
+    net_backend_destroy(n);
 }
 
 bool setup_netdevs(struct vm *vm, GError **error)
 {
+    /* The table owns them: QMP adds and takes away. It goes with the machine, after the devices. */
+    g_hash_table_unref(vm->machine->netdevs);
+    vm->machine->netdevs = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, end_net);
     for (guint i = 0; i < vm->options.netdevs->len; i++) {
         const struct option_item *item = vm->options.netdevs->pdata[i];
-        if (!setup_open_netdev(vm, item->kv, NULL, error))
+        if (!net_open(vm->machine, item->kv, NULL, error))
             return failed_item(item, error);
     }
     return true;
@@ -199,11 +185,6 @@ static void end_block(void *b)
     block_close(b);
 }
 
-static void end_net(void *n)
-{
-    net_backend_destroy(n);
-}
-
 static void end_chardev(void *c)
 {
     chardev_close(c);
@@ -212,7 +193,6 @@ static void end_chardev(void *c)
 void setup_tear_down_backends(struct vm *vm)
 {
     g_clear_pointer(&vm->qmps, g_ptr_array_unref);
-    end_all(&vm->netdevs, end_net);
     end_all(&vm->blocks, end_block);
     end_all(&vm->chardevs, end_chardev);
 }

@@ -7,6 +7,7 @@
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
+#include "vmm/net/net.h"
 #include "vmm/setup.h"
 
 /* The name of a virtio device on this board's bus. */
@@ -97,7 +98,7 @@ static bool add_nic(struct vm *vm, const struct keyval *given, const char *defau
     if (strcmp(model, fitting))
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Unsupported NIC model: %s; there is: %s", model, fitting);
     const struct device_class *c = device_class_for_user(vm->machine, model, error);
-    if (!c || !setup_open_netdev(vm, backend, default_id, error))
+    if (!c || !net_open(vm->machine, backend, default_id, error))
         return false;
     keyval_add(card, "netdev", id ? id : default_id);
     if (mac)

@@ -149,6 +149,8 @@ void virtio_chain_free(struct virtio_chain *c);
 /* Copies from the out buffers / to the in buffers from byte `offset` on; returns how many bytes there were. */
 size_t virtio_chain_read(const struct virtio_chain *c, uint64_t offset, void *ret, size_t n);
 size_t virtio_chain_write(struct virtio_chain *c, uint64_t offset, const void *data, size_t n);
+/* The first n bytes of the in buffers were written through iov, and the request is not (yet) pushed. */
+void virtio_chain_written(const struct virtio_chain *c, uint64_t n);
 
 /* ---- for transports; lock held ---- */
 void virtio_set_status(struct virtio_device *v, uint8_t status); /* 0: reset */

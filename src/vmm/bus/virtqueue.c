@@ -253,7 +253,7 @@ bool virtqueue_want_notify(struct virtqueue *q, bool on)
 
 /* ---- giving them back ---- */
 
-static void mark_written(const struct virtio_chain *c, uint64_t n)
+void virtio_chain_written(const struct virtio_chain *c, uint64_t n)
 {
     struct guest_memory *m = c->queue->v->dev.machine->memory;
     for (unsigned i = c->nout; i < c->nout + c->nin && n; i++) {
@@ -271,7 +271,7 @@ void virtqueue_push_batch(struct virtio_chain **c, const uint32_t *written, unsi
         if (live) {
             unsigned at = 4 + 8 * ((uint16_t)(q->used_idx + i) % q->size);
             uint32_t elem[2] = { c[i]->head, written[i] };
-            mark_written(c[i], written[i]);
+            virtio_chain_written(c[i], written[i]);
             memcpy(q->used_host + at, elem, sizeof(elem));
             guest_memory_written(q->v->dev.machine->memory, q->used + at, sizeof(elem));
         }

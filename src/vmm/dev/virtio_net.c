@@ -1,245 +1,178 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Virtio network device (virtio 1.2, 5.1): one queue pair and the control queue; no offloads. Frames to the guest come on the
- * main thread; frames from it are copied to the back end on the vCPU's thread.
- */
+/* Virtio network device (virtio 1.2, 5.1): the device itself. See virtio_net.h for its other parts. */
+#include "vmm/dev/virtio_net.h"
+
 #include <string.h>
 
 #include "base/error.h"
-#include "vmm/bus/virtio.h"
 #include "vmm/core/machine.h"
 #include "vmm/dev/virtio_devices.h"
-#include "vmm/net/net.h"
 
-#define F_MAC (1u << 5)
-#define F_MRG_RXBUF (1u << 15)
-#define F_STATUS (1u << 16)
-#define F_CTRL_VQ (1u << 17)
-#define F_CTRL_RX (1u << 18)
-#define F_CTRL_RX_EXTRA (1u << 20)
-#define F_CTRL_MAC_ADDR (1u << 23)
-enum { Q_RX, Q_TX, Q_CTRL, NQUEUES };
-enum { HEADER = 12, FRAME_MAX = 65536, CONFIG_SIZE = 12, QUEUE_SIZE = 256, TABLE_MAX = 64, TX_BURST = 1024, RX_MERGE_MAX = 64 };
-enum { CTRL_RX = 0, CTRL_MAC = 1 };
-enum { RX_PROMISC, RX_ALLMULTI, RX_ALLUNI, RX_NOMULTI, RX_NOUNI, RX_NOBCAST, RX_NMODES };
+enum { CONFIG_SIZE = 17, CTRL_QUEUE_SIZE = 64, DEFAULT_VECTORS = 4 };
+#define GUEST_OFFLOADS (NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 | NET_F_GUEST_ECN | NET_F_GUEST_UFO)
 
-struct virtio_net {
-    struct virtio_device v;
-    char *netdev;
-    uint8_t mac[6], guest_mac[6];
-    bool mrg_rxbuf, status_feature, ctrl_vq;
-    struct net_backend *backend;
-    bool mode[RX_NMODES];
-    uint32_t nuni, nmulti;
-    bool uni_overflow, multi_overflow;
-    uint8_t uni[TABLE_MAX * 6], multi[TABLE_MAX * 6];
-    guint tx_later;
-    uint8_t *frame; /* FRAME_MAX bytes for a frame that is in several pieces */
-};
+static const struct net_frontend frontend;
 
-/* ---- to the guest ---- */
+/* ---- features and configuration space ---- */
 
-static bool in_table(const uint8_t *table, uint32_t n, const uint8_t *mac)
+static uint64_t features(struct virtio_device *v)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        if (!memcmp(table + 6 * i, mac, 6))
-            return true;
-    }
-    return false;
+    const struct virtio_net *s = (struct virtio_net *)v;
+    bool h = s->header, c = s->prop_ctrl_vq, csum = h && s->prop_csum, gcsum = h && s->prop_guest_csum, gso = csum && s->prop_gso;
+    const struct { bool on; uint64_t bit; } rows[] = {
+        { true, NET_F_MAC },
+        { s->prop_status, NET_F_STATUS },
+        { s->prop_mrg_rxbuf, NET_F_MRG_RXBUF },
+        { s->host_mtu, NET_F_MTU },
+        { s->speed_text || s->duplex_text, NET_F_SPEED_DUPLEX },
+        { csum, NET_F_CSUM },
+        { gso && s->prop_host_tso4, NET_F_HOST_TSO4 },
+        { gso && s->prop_host_tso6, NET_F_HOST_TSO6 },
+        { gso && s->prop_host_ecn, NET_F_HOST_ECN },
+        { gso && s->prop_host_ufo, NET_F_HOST_UFO },
+        { gcsum, NET_F_GUEST_CSUM },
+        { gcsum && s->prop_guest_tso4, NET_F_GUEST_TSO4 },
+        { gcsum && s->prop_guest_tso6, NET_F_GUEST_TSO6 },
+        { gcsum && s->prop_guest_ecn, NET_F_GUEST_ECN },
+        { gcsum && s->prop_guest_ufo, NET_F_GUEST_UFO },
+        { c, NET_F_CTRL_VQ },
+        { c && s->prop_ctrl_rx, NET_F_CTRL_RX },
+        { c && s->prop_ctrl_rx && s->prop_ctrl_rx_extra, NET_F_CTRL_RX_EXTRA },
+        { c && s->prop_ctrl_vlan, NET_F_CTRL_VLAN },
+        { c && s->prop_ctrl_mac_addr, NET_F_CTRL_MAC_ADDR },
+        { c && s->prop_status && s->prop_guest_announce, NET_F_GUEST_ANNOUNCE },
+        { c && gcsum && s->prop_ctrl_guest_offloads, NET_F_CTRL_GUEST_OFFLOADS },
+        { c && s->prop_mq && s->npairs > 1, NET_F_MQ },
+    };
+    uint64_t all = 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+        all |= rows[i].on ? rows[i].bit : 0;
+    return all;
 }
 
-static bool wanted(const struct virtio_net *s, const uint8_t *to)
+static void features_set(struct virtio_device *v)
 {
-    static const uint8_t broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-    if (s->mode[RX_PROMISC])
-        return true;
-    if (!memcmp(to, broadcast, 6))
-        return !s->mode[RX_NOBCAST];
-    if (to[0] & 1)
-        return !s->mode[RX_NOMULTI] && (s->mode[RX_ALLMULTI] || s->multi_overflow || in_table(s->multi, s->nmulti, to));
-    return !s->mode[RX_NOUNI] &&
-           (s->mode[RX_ALLUNI] || s->uni_overflow || !memcmp(to, s->guest_mac, 6) || in_table(s->uni, s->nuni, to));
+    struct virtio_net *s = (struct virtio_net *)v;
+    s->offloads = v->features & GUEST_OFFLOADS;
+    virtio_net_apply_offloads(s);
 }
 
-static bool can_receive(void *opaque)
+static void put(uint8_t *at, uint32_t value, unsigned size)
 {
-    struct virtio_net *s = opaque;
-    g_mutex_lock(&s->v.dev.lock);
-    /* Without a driver frames are taken, and lost. */
-    bool ok = !virtio_running(&s->v) || virtqueue_ready(&s->v.queues[Q_RX]);
-    g_mutex_unlock(&s->v.dev.lock);
-    return ok;
+    for (unsigned i = 0; i < size; i++)
+        at[i] = (uint8_t)(value >> 8 * i);
 }
 
-/* The header's num_buffers is written last, when it is known. */
-static void deliver(struct virtio_net *s, const uint8_t *frame, size_t n)
+/* 5.1.4 */
+static void config_read(struct virtio_device *v, uint8_t *ret)
 {
-    struct virtqueue *q = &s->v.queues[Q_RX];
-    struct virtio_chain *chains[RX_MERGE_MAX];
-    uint32_t written[RX_MERGE_MAX];
-    uint8_t header[HEADER] = { 0 };
-    bool merge = virtio_has(&s->v, F_MRG_RXBUF);
-    size_t done = 0;
-    unsigned count = 0;
-    while (done < n || !count) {
-        struct virtio_chain *c = count < (merge ? RX_MERGE_MAX : 1) ? virtqueue_pop(q) : NULL;
-        if (!c)
-            break;
-        size_t skip = count ? 0 : HEADER;
-        if (c->in_len < skip + !count) {
-            virtio_broken(&s->v, "a receive buffer of %u bytes", (unsigned)c->in_len);
-            virtqueue_push(c, 0);
-            break;
-        }
-        size_t part = virtio_chain_write(c, skip, frame + done, n - done);
-        done += part;
-        written[count] = skip + part;
-        chains[count++] = c;
-        if (!part && count == RX_MERGE_MAX)
-            break;
-    }
-    if (done < n) { /* not enough room: the buffers stay, the frame is lost */
-        while (count)
-            virtqueue_unpop(q, chains[--count]);
-        return;
-    }
-    header[10] = count;
-    virtio_chain_write(chains[0], 0, header, HEADER);
-    virtqueue_push_batch(chains, written, count);
-    virtqueue_interrupt(q);
+    struct virtio_net *s = (struct virtio_net *)v;
+    memcpy(ret, s->guest_mac, 6);
+    put(ret + 6, (s->backend && net_link(s->backend) ? NET_STATUS_LINK_UP : 0) | (s->announce ? NET_STATUS_ANNOUNCE : 0), 2);
+    put(ret + 8, s->prop_mq ? s->npairs : 1, 2);
+    put(ret + 10, (uint32_t)s->host_mtu, 2);
+    put(ret + 12, s->speed, 4);
+    ret[16] = s->duplex;
 }
 
-static void receive(void *opaque, const uint8_t *frame, size_t n)
+/* ---- queues ---- */
+
+/* 5.1.2: without NET_F_MQ there is one pair, and the control queue follows it. */
+static unsigned control_queue(const struct virtio_net *s)
 {
-    struct virtio_net *s = opaque;
-    g_mutex_lock(&s->v.dev.lock);
-    if (virtio_running(&s->v) && n >= 14 && wanted(s, frame))
-        deliver(s, frame, n);
-    g_mutex_unlock(&s->v.dev.lock);
-}
-
-static const struct net_frontend frontend = { can_receive, receive };
-
-/* ---- from the guest ---- */
-
-static void transmit_one(struct virtio_net *s, struct virtio_chain *c)
-{
-    if (c->out_len < HEADER || c->out_len > HEADER + FRAME_MAX)
-        virtio_broken(&s->v, "a frame of %" G_GUINT64_FORMAT " bytes", c->out_len);
-    else if (s->backend)
-        net_send(s->backend, s->frame, virtio_chain_read(c, HEADER, s->frame, FRAME_MAX));
-    virtqueue_push(c, 0);
-}
-
-static gboolean transmit_later(gpointer opaque);
-
-/* A guest that always has more to send may not keep the lock: after a burst the main loop goes on with it. */
-static void transmit(struct virtio_net *s)
-{
-    struct virtqueue *q = &s->v.queues[Q_TX];
-    struct virtio_chain *c;
-    unsigned n = 0;
-    do {
-        virtqueue_want_notify(q, false);
-        while (n < TX_BURST && (c = virtqueue_pop(q))) {
-            transmit_one(s, c);
-            n++;
-        }
-        if (n == TX_BURST) {
-            if (!s->tx_later)
-                s->tx_later = g_idle_add(transmit_later, s);
-            break;
-        }
-    } while (virtqueue_want_notify(q, true));
-    if (n)
-        virtqueue_interrupt(q);
-}
-
-static gboolean transmit_later(gpointer opaque)
-{
-    struct virtio_net *s = opaque;
-    g_mutex_lock(&s->v.dev.lock);
-    s->tx_later = 0;
-    if (virtio_running(&s->v))
-        transmit(s);
-    g_mutex_unlock(&s->v.dev.lock);
-    return G_SOURCE_REMOVE;
-}
-
-/* ---- control queue (5.1.6.5) ---- */
-
-static bool read_table(const struct virtio_chain *c, uint64_t *at, uint8_t *table, uint32_t *ret_n, bool *ret_overflow)
-{
-    uint32_t n;
-    if (virtio_chain_read(c, *at, &n, 4) != 4 || (uint64_t)n * 6 > c->out_len - *at - 4)
-        return false;
-    *ret_overflow = n > TABLE_MAX;
-    *ret_n = *ret_overflow ? 0 : n;
-    virtio_chain_read(c, *at + 4, table, *ret_n * 6ul);
-    *at += 4 + n * 6ull;
-    return true;
-}
-
-static bool control(struct virtio_net *s, const struct virtio_chain *c)
-{
-    uint8_t h[2], value;
-    uint64_t at = 2;
-    if (virtio_chain_read(c, 0, h, 2) != 2)
-        return false;
-    if (h[0] == CTRL_RX && h[1] < RX_NMODES && virtio_chain_read(c, 2, &value, 1) == 1) {
-        s->mode[h[1]] = value;
-        return true;
-    }
-    if (h[0] == CTRL_MAC && h[1] == 0)
-        return read_table(c, &at, s->uni, &s->nuni, &s->uni_overflow) && read_table(c, &at, s->multi, &s->nmulti, &s->multi_overflow);
-    if (h[0] == CTRL_MAC && h[1] == 1)
-        return c->out_len == 8 && virtio_chain_read(c, 2, s->guest_mac, 6) == 6;
-    return false;
+    return virtio_has(&s->v, NET_F_MQ) ? 2 * s->npairs : 2;
 }
 
 static void queue_notify(struct virtio_device *v, unsigned queue)
 {
     struct virtio_net *s = (struct virtio_net *)v;
-    struct virtqueue *q = &v->queues[queue];
-    struct virtio_chain *c;
-    if (queue == Q_RX && s->backend)
-        net_receive_ready(s->backend);
-    else if (queue == Q_TX)
-        transmit(s);
-    for (unsigned i = 0; queue == Q_CTRL && i < q->size && (c = virtqueue_pop(q)); i++) {
-        uint8_t ack = control(s, c) ? 0 : 1;
-        size_t n = virtio_chain_write(c, 0, &ack, 1);
-        virtqueue_push(c, n);
-        virtqueue_interrupt(q);
+    if (virtio_has(v, NET_F_CTRL_VQ) && queue == control_queue(s))
+        virtio_net_control(s, &v->queues[queue]);
+    else if (queue >= 2 * s->npairs)
+        return;
+    else if (queue & 1)
+        virtio_net_transmit(s, queue / 2);
+    else if (s->backend)
+        net_receive_ready_queue(s->backend, queue / 2);
+}
+
+static bool in_use(const struct virtio_net *s)
+{
+    for (unsigned i = 0; i < s->npairs; i++) {
+        if (s->pairs[i].rx.busy || s->pairs[i].tx_busy)
+            return true;
     }
+    return false;
 }
 
-/* ---- device ---- */
-
-static uint64_t features(struct virtio_device *v)
+static void wait_idle(struct virtio_net *s)
 {
-    struct virtio_net *s = (struct virtio_net *)v;
-    return F_MAC | (s->status_feature ? F_STATUS : 0) | (s->mrg_rxbuf ? F_MRG_RXBUF : 0) |
-           (s->ctrl_vq ? F_CTRL_VQ | F_CTRL_RX | F_CTRL_RX_EXTRA | F_CTRL_MAC_ADDR : 0);
-}
-
-static void config_read(struct virtio_device *v, uint8_t *ret)
-{
-    struct virtio_net *s = (struct virtio_net *)v;
-    memcpy(ret, s->guest_mac, 6);
-    ret[6] = s->backend != NULL; /* link up */
-    ret[8] = 1;                  /* max_virtqueue_pairs */
+    while (in_use(s))
+        g_cond_wait(&s->idle, &s->v.dev.lock);
 }
 
 static void stop(struct virtio_device *v)
 {
     struct virtio_net *s = (struct virtio_net *)v;
-    memcpy(s->guest_mac, s->mac, 6);
-    memset(s->mode, 0, sizeof(s->mode));
-    s->mode[RX_PROMISC] = true; /* until a driver says otherwise */
-    s->nuni = s->nmulti = 0;
-    s->uni_overflow = s->multi_overflow = false;
+    wait_idle(s);
+    for (unsigned i = 0; i < s->npairs; i++) {
+        virtio_net_rx_drop(&s->pairs[i]);
+        s->pairs[i].tx_blocked = s->pairs[i].tx_again = false;
+    }
+    virtio_net_filter_reset(s);
+    s->announce = false;
+    s->offloads = 0;
+    virtio_net_use_pairs(s, 1);
 }
+
+/* ---- the machine and the back end ---- */
+
+/* While the machine stands still, nothing changes in its memory. */
+static void on_machine_event(void *opaque, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io)
+{
+    struct virtio_net *s = opaque;
+    if (ev != EVENT_STOP && ev != EVENT_RESUME)
+        return;
+    g_mutex_lock(&s->v.dev.lock);
+    s->paused = ev == EVENT_STOP;
+    if (s->paused)
+        wait_idle(s);
+    for (unsigned i = 0; i < s->npairs && !s->paused; i++) {
+        if (s->backend)
+            net_receive_ready_queue(s->backend, i);
+        virtio_net_transmit(s, i);
+    }
+    g_mutex_unlock(&s->v.dev.lock);
+}
+
+static void listen_to_machine(struct virtio_net *s, bool on)
+{
+    GArray *all = s->v.dev.machine->listeners;
+    if (on)
+        machine_add_listener(s->v.dev.machine, (struct machine_listener){ on_machine_event, s });
+    for (guint i = 0; i < all->len && !on; i++) {
+        if (g_array_index(all, struct machine_listener, i).opaque == s)
+            g_array_remove_index(all, i--);
+    }
+}
+
+static void link_changed(void *opaque)
+{
+    struct virtio_net *s = opaque;
+    g_mutex_lock(&s->v.dev.lock);
+    virtio_config_changed(&s->v);
+    g_mutex_unlock(&s->v.dev.lock);
+}
+
+static const struct net_frontend frontend = {
+    .rx_buffers = virtio_net_rx_buffers, .rx_done = virtio_net_rx_done, .tx_ready = virtio_net_tx_ready, .link_changed = link_changed,
+};
+
+void virtio_net_filter_changed(struct virtio_net *s)
+{
+}
+
+/* ---- life ---- */
 
 /* A locally administered address that stays the same for a device's place among its kind. */
 static void default_mac(struct virtio_net *s)
@@ -256,58 +189,171 @@ static void default_mac(struct virtio_net *s)
     memcpy(s->mac, mac, 6);
 }
 
+static bool power_of_two(uint64_t n)
+{
+    return n && !(n & (n - 1));
+}
+
+static bool check_props(struct virtio_net *s, GError **error)
+{
+    const char *name = s->v.dev.class->name;
+    const struct { bool bad; const char *text; } rules[] = {
+        { s->mac[0] & 1, "mac is a multicast address; its first byte must be even" },
+        { !power_of_two(s->rx_queue_size) || s->rx_queue_size < 64, "rx_queue_size must be a power of 2 from 64 to 1024" },
+        { !power_of_two(s->tx_queue_size) || s->tx_queue_size < 64, "tx_queue_size must be a power of 2 from 64 to 1024" },
+        { s->host_mtu && s->host_mtu < 68, "host_mtu must be from 68 to 65535" },
+        { s->prop_rss || s->prop_hash, "rss=on and hash=on are not there yet; leave them out" },
+        { s->prop_failover, "failover=on needs a card to fail over to, which is not there yet" },
+        { s->duplex_text && strcmp(s->duplex_text, "half") && strcmp(s->duplex_text, "full"), "duplex must be half or full" },
+        { s->tx && strcmp(s->tx, "bh") && strcmp(s->tx, "timer"), "tx must be bh or timer" },
+    };
+    guint64 speed = 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(rules); i++) {
+        if (rules[i].bad)
+            return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: %s", name, rules[i].text);
+    }
+    bool unknown = !s->speed_text || !strcmp(s->speed_text, "-1");
+    if (!unknown && !g_ascii_string_to_unsigned(s->speed_text, 10, 0, INT32_MAX, &speed, NULL))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: speed=%s must be Mbit/s, or -1 for unknown", name, s->speed_text);
+    s->speed = unknown ? UINT32_MAX : (uint32_t)speed;
+    s->duplex = !s->duplex_text ? 0xff : !strcmp(s->duplex_text, "full");
+    return true;
+}
+
+static bool attach(struct virtio_net *s, GError **error)
+{
+    const struct device *d = &s->v.dev;
+    s->npairs = 1;
+    if (!s->netdev)
+        return true;
+    struct net_backend *b = g_hash_table_lookup(d->machine->netdevs, s->netdev);
+    if (!b)
+        return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "device %s: there is no netdev '%s'; add -netdev TYPE,id=%s", d->class->name, s->netdev,
+                          s->netdev);
+    if (net_attached(b))
+        return vireo_fail(error, VIREO_ERROR_BUSY, "device %s: netdev '%s' is already used by another device", d->class->name, s->netdev);
+    if (s->prop_mq)
+        s->npairs = MIN(net_queues(b), NET_MAX_PAIRS);
+    s->backend = b;
+    s->header = net_has_header(b);
+    return true;
+}
+
+static void free_pairs(struct virtio_net *s)
+{
+    for (unsigned i = 0; i < s->npairs; i++) {
+        virtio_net_rx_drop(&s->pairs[i]);
+        g_free(s->pairs[i].rx.spill);
+    }
+    g_clear_pointer(&s->pairs, g_free);
+    g_cond_clear(&s->idle);
+}
+
+static void make_pairs(struct virtio_net *s)
+{
+    g_cond_init(&s->idle);
+    s->pairs = g_new0(struct net_pair, s->npairs);
+    for (unsigned i = 0; i < s->npairs; i++) {
+        s->pairs[i].s = s;
+        s->pairs[i].index = i;
+    }
+}
+
+static bool plug(struct virtio_net *s, GError **error)
+{
+    uint16_t sizes[2 * NET_MAX_PAIRS + 1];
+    unsigned n = 2 * s->npairs;
+    for (unsigned i = 0; i < n; i++)
+        sizes[i] = (uint16_t)(i & 1 ? s->tx_queue_size : s->rx_queue_size);
+    if (s->prop_ctrl_vq)
+        sizes[n++] = CTRL_QUEUE_SIZE;
+    /* As many vectors as there are queues, and one for the configuration, unless the user asked for another number. */
+    if (s->npairs > 1 && s->v.pci_vectors == DEFAULT_VECTORS)
+        s->v.pci_vectors = n + 1;
+    return virtio_realize(&s->v, n, sizes, error);
+}
+
 static bool realize(struct device *d, GError **error)
 {
     struct virtio_net *s = (struct virtio_net *)d;
-    static const uint16_t sizes[NQUEUES] = { QUEUE_SIZE, QUEUE_SIZE, 64 };
     default_mac(s);
-    if (s->mac[0] & 1)
-        return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: mac is a multicast address; its first byte must be even", d->class->name);
-    if (s->netdev) {
-        s->backend = g_hash_table_lookup(d->machine->netdevs, s->netdev);
-        if (!s->backend)
-            return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "device %s: there is no netdev '%s'", d->class->name, s->netdev);
-        if (!net_backend_attach(s->backend, &frontend, s, error))
-            return false;
-    }
-    s->frame = g_malloc(FRAME_MAX);
+    if (!check_props(s, error) || !attach(s, error))
+        return false;
+    make_pairs(s);
     stop(&s->v);
-    if (virtio_realize(&s->v, s->ctrl_vq ? NQUEUES : Q_CTRL, sizes, error))
-        return true;
-    if (s->backend)
-        net_backend_detach(s->backend);
-    g_clear_pointer(&s->frame, g_free);
-    return false;
+    if (!plug(s, error)) {
+        free_pairs(s);
+        return false;
+    }
+    if (s->backend) {
+        net_use_header(s->backend, s->header);
+        if (!net_backend_attach(s->backend, &frontend, s, error))
+            g_assert_not_reached();
+    }
+    listen_to_machine(s, true);
+    return true;
 }
 
 static void unrealize(struct device *d)
 {
     struct virtio_net *s = (struct virtio_net *)d;
+    listen_to_machine(s, false);
     if (s->backend)
         net_backend_detach(s->backend);
     virtio_unrealize(&s->v);
     if (s->tx_later)
         g_source_remove(s->tx_later);
-    g_free(s->frame);
+    free_pairs(s);
 }
 
 #define T struct virtio_net
+#define ON(text, member, what) { text, PROP_BOOL, offsetof(T, member), .def = "on", .help = what }
 #define NET_PROPS                                                                                                      \
     { "netdev", PROP_NETDEV, offsetof(T, netdev), .help = "the network; without it the link is down" },                 \
     { "mac", PROP_MAC, offsetof(T, mac), .help = "address; default 52:54:00:12:34:56 and up" },                         \
-    { "mrg_rxbuf", PROP_BOOL, offsetof(T, mrg_rxbuf), .def = "on", .help = "offer mergeable receive buffers" },         \
-    { "status", PROP_BOOL, offsetof(T, status_feature), .def = "on", .help = "offer the link status" },                 \
-    { "ctrl_vq", PROP_BOOL, offsetof(T, ctrl_vq), .def = "on", .help = "offer the control queue" }
+    { "mq", PROP_BOOL, offsetof(T, prop_mq), .def = "off", .help = "as many queue pairs as the netdev has" },           \
+    { "rx_queue_size", PROP_UINT, offsetof(T, rx_queue_size), 64, 1024, .def = "256", .help = "entries of a receive queue" }, \
+    { "tx_queue_size", PROP_UINT, offsetof(T, tx_queue_size), 64, 1024, .def = "256", .help = "entries of a transmit queue" }, \
+    { "host_mtu", PROP_UINT, offsetof(T, host_mtu), 0, 65535, .def = "0", .help = "largest packet that the guest is told of; 0: it is not told" }, \
+    { "speed", PROP_STRING, offsetof(T, speed_text), .help = "Mbit/s that the guest is told of; -1: unknown" },         \
+    { "duplex", PROP_STRING, offsetof(T, duplex_text), .help = "half or full, that the guest is told of" },             \
+    ON("csum", prop_csum, "the guest may leave checksums to the host"),                                                 \
+    ON("gso", prop_gso, "the guest may leave segmentation to the host"),                                                \
+    ON("host_tso4", prop_host_tso4, "of TCP over IPv4"),                                                                \
+    ON("host_tso6", prop_host_tso6, "of TCP over IPv6"),                                                                \
+    ON("host_ecn", prop_host_ecn, "of TCP with congestion notification"),                                               \
+    ON("host_ufo", prop_host_ufo, "of UDP"),                                                                            \
+    ON("guest_csum", prop_guest_csum, "the guest takes packets without checksums"),                                     \
+    ON("guest_tso4", prop_guest_tso4, "the guest takes large packets: TCP over IPv4"),                                  \
+    ON("guest_tso6", prop_guest_tso6, "TCP over IPv6"),                                                                 \
+    ON("guest_ecn", prop_guest_ecn, "TCP with congestion notification"),                                                \
+    ON("guest_ufo", prop_guest_ufo, "UDP"),                                                                             \
+    ON("mrg_rxbuf", prop_mrg_rxbuf, "offer mergeable receive buffers"),                                                 \
+    ON("status", prop_status, "offer the link status"),                                                                 \
+    ON("guest_announce", prop_guest_announce, "offer that the guest announces itself when asked"),                      \
+    ON("ctrl_vq", prop_ctrl_vq, "offer the control queue"),                                                             \
+    ON("ctrl_rx", prop_ctrl_rx, "offer receive modes"),                                                                 \
+    ON("ctrl_rx_extra", prop_ctrl_rx_extra, "offer more receive modes"),                                                \
+    ON("ctrl_vlan", prop_ctrl_vlan, "offer the VLAN filter"),                                                           \
+    ON("ctrl_mac_addr", prop_ctrl_mac_addr, "the guest may change its address"),                                        \
+    ON("ctrl_guest_offloads", prop_ctrl_guest_offloads, "the guest may change what it takes"),                          \
+    { "rss", PROP_BOOL, offsetof(T, prop_rss), .def = "off", .help = "only off" },                                      \
+    { "hash", PROP_BOOL, offsetof(T, prop_hash), .def = "off", .help = "only off" },                                    \
+    { "failover", PROP_BOOL, offsetof(T, prop_failover), .def = "off", .help = "only off" },                            \
+    { "tx", PROP_STRING, offsetof(T, tx), .help = "accepted (bh, timer): frames are sent at once" },                    \
+    { "x-txtimer", PROP_UINT, offsetof(T, x_txtimer), 0, UINT32_MAX, .def = "150000", .help = "accepted" },             \
+    { "x-txburst", PROP_UINT, offsetof(T, x_txburst), 0, UINT32_MAX, .def = "256", .help = "accepted" }
 
 static const struct device_prop pci_props[] = { NET_PROPS, VIRTIO_PCI_PROPS(T, "4"), { NULL } };
 static const struct device_prop mmio_props[] = { NET_PROPS, VIRTIO_COMMON_PROPS(T), { NULL } };
 static const struct device_field fields[] = {
-    VIRTIO_FIELDS(T), DEVICE_ARRAY(T, guest_mac), DEVICE_ARRAY(T, mode), DEVICE_FIELD(T, nuni), DEVICE_FIELD(T, nmulti),
-    DEVICE_FIELD(T, uni_overflow), DEVICE_FIELD(T, multi_overflow), DEVICE_ARRAY(T, uni), DEVICE_ARRAY(T, multi), { NULL }
+    VIRTIO_FIELDS(T), DEVICE_ARRAY(T, guest_mac), DEVICE_ARRAY(T, mode), DEVICE_FIELD(T, announce), DEVICE_FIELD(T, nuni),
+    DEVICE_FIELD(T, nmulti), DEVICE_FIELD(T, uni_overflow), DEVICE_FIELD(T, multi_overflow), DEVICE_ARRAY(T, uni), DEVICE_ARRAY(T, multi),
+    DEVICE_ARRAY(T, vlans), DEVICE_FIELD(T, offloads), DEVICE_FIELD(T, used_pairs), { NULL }
 };
 static const struct virtio_class net = {
     .name = "virtio-net", .id = VIRTIO_ID_NET, .pci_class = 0x02, .pci_subclass = 0x00, .config_size = CONFIG_SIZE, .features = features,
-    .config_read = config_read, .queue_notify = queue_notify, .stop = stop,
+    .features_set = features_set, .config_read = config_read, .queue_notify = queue_notify, .stop = stop,
 };
 
 const struct device_class virtio_net_pci_class = {

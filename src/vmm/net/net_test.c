@@ -174,7 +174,7 @@ static void test_types(void)
 {
     g_autoptr(GHashTable) opts = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GError) error = NULL;
-    g_assert_null(net_backend_create("tap", "n0", opts, NULL, &error));
+    g_assert_null(net_backend_create("hubport", "n0", opts, NULL, &error));
     g_assert_error(error, VIREO_ERROR, VIREO_ERROR_UNSUPPORTED);
 }
 

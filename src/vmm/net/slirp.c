@@ -239,21 +239,29 @@ static GSourceFuncs source_funcs = { prepare, check, dispatch, NULL, NULL, NULL 
 
 /* ---- back end ---- */
 
-static void slirp_send(struct net_backend *b, const uint8_t *frame, size_t n)
+static enum net_sent slirp_sendv(struct net_backend *b, unsigned queue, const struct iovec *iov, unsigned n)
 {
     struct slirp_backend *s = (struct slirp_backend *)b;
-    bool wake = false;
+    size_t size = net_iov_length(iov, n);
+    bool wake = false, taken = false;
+    uint8_t *frame = g_malloc(size);
+    GBytes *bytes = g_bytes_new_take(frame, net_iov_gather(iov, n, frame, size));
     g_mutex_lock(&s->lock);
     if (g_queue_get_length(&s->queue) < QUEUE_MAX) {
         wake = g_queue_is_empty(&s->queue);
-        g_queue_push_tail(&s->queue, g_bytes_new(frame, n));
+        g_queue_push_tail(&s->queue, bytes);
+        taken = true;
     }
     g_mutex_unlock(&s->lock);
     if (wake)
         g_main_context_wakeup(NULL);
+    if (taken)
+        return NET_SENT;
+    g_bytes_unref(bytes);
+    return NET_DROPPED;
 }
 
-static void slirp_wake(struct net_backend *b)
+static void slirp_wake(struct net_backend *b, unsigned queue)
 {
     struct slirp_backend *s = (struct slirp_backend *)b;
     g_mutex_lock(&s->lock);
@@ -326,4 +334,6 @@ static struct net_backend *slirp_create(const char *id, GHashTable *opts, GPtrAr
     return &s->net;
 }
 
-const struct net_backend_ops net_slirp = { "user", slirp_create, slirp_destroy, slirp_send, slirp_wake };
+const struct net_backend_ops net_slirp = {
+    .type = "user", .create = slirp_create, .destroy = slirp_destroy, .sendv = slirp_sendv, .wake = slirp_wake,
+};
