@@ -147,7 +147,7 @@ UNKNOWN = [
     (["-device", "isa-debug-exit,iobase=zzz"], ["zzz|iobase"]),
     (["-device", "virtio-blk-pci,drive=nothing"], ["nothing"]), (["-device", "virtio-net-pci,netdev=nothing"], ["nothing"]),
     (["-device", "virtio-net-pci,netdev=n,mac=12", "-netdev", "user,id=n"], ["mac|12"]),
-    (["-device", "virtio-blk-pci"], ["drive"]), (["-netdev", "tap,id=t"], ["tap", "user"]), (["-netdev", "user"], ["id"]),
+    (["-device", "virtio-blk-pci"], ["drive"]), (["-netdev", "vhost-user,id=t"], ["vhost-user", "passt"]), (["-netdev", "smoke,id=t"], ["smoke", "tap"]), (["-netdev", "user"], ["id"]),
     (["-nic", "user,model=rtl8139"], ["rtl8139", "virtio"]), (["-netdev", "user,id=n,hostfwd=nonsense"], ["nonsense"]),
     (["-chardev", "smoke,id=s"], ["smoke"]), (["-serial", "smoke"], ["smoke"]), (["-monitor", "stdio"], ["monitor|stdio", "-qmp|none"]),
     (["-display", "gtk"], ["gtk", "none"]), (["-vnc", ":1"], ["vnc", "none"]), (["-drive", "file={disk},if=ide,format=raw"], ["ide", "virtio"]),
