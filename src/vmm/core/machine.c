@@ -283,6 +283,25 @@ uint64_t machine_guest_tsc(const struct machine *m)
     return (m->state == MACHINE_RUNNING || !stopped_at ? __rdtsc() : stopped_at) + m->tsc_offset;
 }
 
+static void add_exits(struct vcpu *v, unsigned n, struct accel_exit_count *to)
+{
+    const struct accel_exit_count *c = v ? vcpu_exits(v) : NULL;
+    for (unsigned i = 0; c && i < n; i++) {
+        to[i].count += __atomic_load_n(&c[i].count, __ATOMIC_RELAXED);
+        to[i].ticks += __atomic_load_n(&c[i].ticks, __ATOMIC_RELAXED);
+    }
+}
+
+void machine_sum_exits(struct machine *m, struct accel_exit_count *ret)
+{
+    unsigned n = m->accel_ops->nexit_reasons;
+    memset(ret, 0, n * sizeof(*ret));
+    for (unsigned i = 0; i < m->max_vcpus; i++) {
+        add_exits(m->vcpus[i], n, ret);
+        add_exits(impl(m)->parked[i], n, ret);
+    }
+}
+
 uint64_t machine_tsc_hz(const struct machine *m)
 {
     return m->cpu_model && m->cpu_model->tsc_hz ? m->cpu_model->tsc_hz : 1000000000u;

@@ -184,6 +184,10 @@ unsigned vcpu_index(const struct vcpu *v);
 unsigned vcpu_current_index(void);
 int vcpu_thread_id(struct vcpu *v);
 uint64_t vcpu_cpu_time_ns(const struct vcpu *v); /* that its thread has used */
+/* Exits by reason, one count per row of accel_ops.exit_reasons; NULL: the accelerator does not count. */
+const struct accel_exit_count *vcpu_exits(struct vcpu *v);
+/* The sum over all vCPUs, those that are gone included; ret has accel_ops.nexit_reasons rows. */
+void machine_sum_exits(struct machine *m, struct accel_exit_count *ret);
 bool vcpu_halted(const struct vcpu *v);
 struct accel_vcpu *vcpu_accel(struct vcpu *v);
 /* Interrupt controllers: level of the external interrupt input; wakes a halted vCPU. */

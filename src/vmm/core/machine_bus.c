@@ -1,46 +1,85 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the accelerator's vCPUs see of the machine: ports and MMIO go to the memory map, the rest to the board's
- * interrupt controllers. `-d exits` shows each access. */
+ * interrupt controllers. `-d exits` shows each access in words: who, what, which device answered, the value, the time it took. */
+#include <x86intrin.h>
+
 #include "base/log.h"
 #include "vmm/core/machine_private.h"
+
+/* ---- the trace: slow on purpose, and not there when nobody asked for it ---- */
+
+static uint64_t nanoseconds(const struct machine *m, uint64_t since)
+{
+    return (uint64_t)((unsigned __int128)(__rdtsc() - since) * 1000000000u / machine_tsc_hz(m));
+}
+
+static const char *owner_of(const struct machine *m, bool port, uint64_t address)
+{
+    const char *name = guest_io_owner(m->memory, port, address);
+    return name ? name : "nobody there";
+}
+
+static uint64_t traced_read(struct machine *m, unsigned cpu, bool port, uint64_t address, unsigned size)
+{
+    const char *owner = owner_of(m, port, address); /* before: the access may move the window */
+    uint64_t start = __rdtsc(), value = guest_io_read(m->memory, port, address, size);
+    log_write(LOG_EXITS, "cpu %u: %s-read: %u bytes from %#llx (%s) gave %#llx; %llu ns", cpu, port ? "port" : "mmio", size,
+              (unsigned long long)address, owner, (unsigned long long)value, (unsigned long long)nanoseconds(m, start));
+    return value;
+}
+
+static void traced_write(struct machine *m, unsigned cpu, bool port, uint64_t address, unsigned size, uint64_t value)
+{
+    const char *owner = owner_of(m, port, address);
+    uint64_t start = __rdtsc();
+    guest_io_write(m->memory, port, address, size, value);
+    log_write(LOG_EXITS, "cpu %u: %s-write: %u bytes to %#llx (%s), %#llx; %llu ns", cpu, port ? "port" : "mmio", size, (unsigned long long)address,
+              owner, (unsigned long long)value, (unsigned long long)nanoseconds(m, start));
+}
+
+/* ---- ports and memory ---- */
 
 static uint64_t pio_read(void *opaque, unsigned cpu, uint16_t port, unsigned size)
 {
     struct machine *m = opaque;
-    uint64_t value = guest_io_read(m->memory, true, port, size);
-    log_at(LOG_EXITS, "cpu %u: in%u %#x -> %#llx", cpu, size * 8, port, (unsigned long long)value);
-    return value;
+    return G_UNLIKELY(log_on(LOG_EXITS)) ? traced_read(m, cpu, true, port, size) : guest_io_read(m->memory, true, port, size);
 }
 
 static void pio_write(void *opaque, unsigned cpu, uint16_t port, unsigned size, uint64_t value)
 {
     struct machine *m = opaque;
-    log_at(LOG_EXITS, "cpu %u: out%u %#x <- %#llx", cpu, size * 8, port, (unsigned long long)value);
-    guest_io_write(m->memory, true, port, size, value);
+    if (G_UNLIKELY(log_on(LOG_EXITS)))
+        traced_write(m, cpu, true, port, size, value);
+    else
+        guest_io_write(m->memory, true, port, size, value);
 }
 
 static uint64_t mmio_read(void *opaque, unsigned cpu, uint64_t gpa, unsigned size)
 {
     struct machine *m = opaque;
     vcpu_set_current_index(cpu);
-    uint64_t value = guest_io_read(m->memory, false, gpa, size);
-    log_at(LOG_EXITS, "cpu %u: mmio read%u %#llx -> %#llx", cpu, size * 8, (unsigned long long)gpa, (unsigned long long)value);
-    return value;
+    return G_UNLIKELY(log_on(LOG_EXITS)) ? traced_read(m, cpu, false, gpa, size) : guest_io_read(m->memory, false, gpa, size);
 }
 
 static void mmio_write(void *opaque, unsigned cpu, uint64_t gpa, unsigned size, uint64_t value)
 {
     struct machine *m = opaque;
     vcpu_set_current_index(cpu);
-    log_at(LOG_EXITS, "cpu %u: mmio write%u %#llx <- %#llx", cpu, size * 8, (unsigned long long)gpa, (unsigned long long)value);
-    guest_io_write(m->memory, false, gpa, size, value);
+    if (G_UNLIKELY(log_on(LOG_EXITS)))
+        traced_write(m, cpu, false, gpa, size, value);
+    else
+        guest_io_write(m->memory, false, gpa, size, value);
 }
+
+/* ---- interrupts and the local APIC's registers ---- */
 
 static int ack_interrupt(void *opaque, unsigned cpu)
 {
     struct machine *m = opaque;
+    uint64_t start = log_on(LOG_EXITS) ? __rdtsc() : 0;
     int vector = m->ack_interrupt ? m->ack_interrupt(m, cpu) : -1;
-    log_at(LOG_EXITS, "cpu %u: interrupt acknowledge -> %d", cpu, vector);
+    if (vector >= 0)
+        log_at(LOG_EXITS, "cpu %u: interrupt: vector %#x is delivered; %llu ns", cpu, (unsigned)vector, (unsigned long long)nanoseconds(m, start));
     return vector;
 }
 
@@ -60,16 +99,20 @@ static void set_tpr(void *opaque, unsigned cpu, unsigned tpr)
 static bool msr_read(void *opaque, unsigned cpu, uint32_t index, uint64_t *ret)
 {
     struct machine *m = opaque;
+    uint64_t start = log_on(LOG_EXITS) ? __rdtsc() : 0;
     bool ok = m->msr_read && m->msr_read(m, cpu, index, ret);
-    log_at(LOG_EXITS, "cpu %u: rdmsr %#x -> %#llx%s", cpu, index, ok ? (unsigned long long)*ret : 0, ok ? "" : " (#GP)");
+    log_at(LOG_EXITS, "cpu %u: msr-read: %#x (local APIC) gave %#llx%s; %llu ns", cpu, index, ok ? (unsigned long long)*ret : 0,
+           ok ? "" : ", there is none: #GP", (unsigned long long)nanoseconds(m, start));
     return ok;
 }
 
 static bool msr_write(void *opaque, unsigned cpu, uint32_t index, uint64_t value)
 {
     struct machine *m = opaque;
+    uint64_t start = log_on(LOG_EXITS) ? __rdtsc() : 0;
     bool ok = m->msr_write && m->msr_write(m, cpu, index, value);
-    log_at(LOG_EXITS, "cpu %u: wrmsr %#x <- %#llx%s", cpu, index, (unsigned long long)value, ok ? "" : " (#GP)");
+    log_at(LOG_EXITS, "cpu %u: msr-write: %#x (local APIC), %#llx%s; %llu ns", cpu, index, (unsigned long long)value,
+           ok ? "" : ", it is not possible: #GP", (unsigned long long)nanoseconds(m, start));
     return ok;
 }
 

@@ -485,6 +485,12 @@ static bool fits(const struct range *r, uint64_t addr, unsigned size)
     return r->end > addr && r->end - addr >= size;
 }
 
+const char *guest_io_owner(struct guest_memory *m, bool port, uint64_t addr)
+{
+    const struct range *r = lookup(m, port, port ? port_slot(addr) : SLOT_MMIO, addr);
+    return r->kind == KIND_NONE ? NULL : r->kind == KIND_WINDOW ? r->window->name : "RAM";
+}
+
 uint64_t guest_io_read(struct guest_memory *m, bool port, uint64_t addr, unsigned size)
 {
     const struct range *r = lookup(m, port, port ? port_slot(addr) : SLOT_MMIO, addr);

@@ -58,6 +58,9 @@ void io_window_unmap(struct guest_memory *m, struct io_window *w);
 uint64_t guest_io_read(struct guest_memory *m, bool port, uint64_t addr, unsigned size);
 void guest_io_write(struct guest_memory *m, bool port, uint64_t addr, unsigned size, uint64_t value);
 
+/* Who answers at that address: a window's name, "RAM", or NULL: nobody. */
+const char *guest_io_owner(struct guest_memory *m, bool port, uint64_t addr);
+
 /* Device access to guest RAM (DMA). Addresses are hostile: false when any byte is not RAM (nothing is copied then). Writes
  * tell the accelerator. guest_memory_ptr: host pointer to [gpa, gpa+size) when it is one piece of writable (or any, if !write)
  * RAM, else NULL; after writing through it call guest_memory_written. */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -201,9 +202,23 @@ static void handle_exit(struct vcpu *v, enum accel_exit exit)
     }
 }
 
+/* -d exits: the exits that reach this file; those to devices are in machine_bus.c. */
+static void trace_exit(struct vcpu *v, enum accel_exit exit, uint64_t left)
+{
+    static const char *const words[] = {
+        [ACCEL_EXIT_KICKED] = "kick: asked to look at requests", [ACCEL_EXIT_HALT] = "halt: slept until there was work",
+        [ACCEL_EXIT_SHUTDOWN] = "shutdown: triple fault", [ACCEL_EXIT_RESET] = "reset: asked for at the accelerator's own device",
+        [ACCEL_EXIT_DEBUG] = "debug: breakpoint or single step", [ACCEL_EXIT_ERROR] = "error: the accelerator could not go on",
+    };
+    uint64_t ns = (uint64_t)((unsigned __int128)(__rdtsc() - left) * 1000000000u / machine_tsc_hz(v->machine));
+    log_write(LOG_EXITS, "cpu %u: %s; %llu ns", v->index, exit < G_N_ELEMENTS(words) ? words[exit] : "unknown", (unsigned long long)ns);
+}
+
 static void *vcpu_thread(void *opaque)
 {
     struct vcpu *v = opaque;
+    enum accel_exit last = ACCEL_EXIT_KICKED;
+    uint64_t left = 0; /* when, if somebody wants to see it */
     current = v;
     current_index = v->index;
     g_mutex_lock(&v->lock);
@@ -215,9 +230,13 @@ static void *vcpu_thread(void *opaque)
     g_mutex_unlock(&v->lock);
     while (get_ready(v)) {
         enum accel_exit exit;
+        if (left)
+            trace_exit(v, last, left);
         do {
             exit = ops_of(v)->vcpu_run(v->accel);
         } while (exit == ACCEL_EXIT_KICKED && !atomic_load(&v->attention));
+        left = log_on(LOG_EXITS) ? __rdtsc() : 0;
+        last = exit;
         handle_exit(v, exit);
     }
     return NULL;
@@ -348,6 +367,11 @@ void vcpu_shift_tsc(struct vcpu *v, int64_t delta)
 unsigned vcpu_index(const struct vcpu *v)
 {
     return v->index;
+}
+
+const struct accel_exit_count *vcpu_exits(struct vcpu *v)
+{
+    return ops_of(v)->vcpu_exits ? ops_of(v)->vcpu_exits(v->accel) : NULL;
 }
 
 /* A thread that has just been made says its id itself: that takes a moment. */

@@ -49,6 +49,11 @@ struct json_object *qmp_query_cpu_model_expansion(struct machine *m, struct json
 extern const struct qmp_arg qmp_query_cpu_model_expansion_args[];
 char *qmp_cpu_path(const struct machine *m, unsigned i); /* of the vCPU as an object; the caller frees */
 
+/* qmp_stats.c */
+struct json_object *qmp_query_stats(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_stats_schemas(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_query_stats_args[], qmp_query_stats_schemas_args[];
+
 /* qmp_device.c */
 struct json_object *qmp_device_add(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_device_del(struct machine *m, struct json_object *args, GError **error);

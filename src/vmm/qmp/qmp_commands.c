@@ -167,6 +167,8 @@ const struct qmp_command qmp_commands[] = {
     { "query-cpus-fast", qmp_query_cpus_fast },
     { "query-hotpluggable-cpus", qmp_query_hotpluggable_cpus },
     { "query-acpi-ospm-status", qmp_query_acpi_ospm_status },
+    { "query-stats", qmp_query_stats, qmp_query_stats_args },
+    { "query-stats-schemas", qmp_query_stats_schemas, qmp_query_stats_schemas_args },
     { "query-cpu-definitions", qmp_query_cpu_definitions },
     { "query-cpu-model-expansion", qmp_query_cpu_model_expansion, qmp_query_cpu_model_expansion_args },
     { "query-memory-size-summary", cmd_query_memory_size },

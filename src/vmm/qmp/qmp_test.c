@@ -111,6 +111,20 @@ bool cpu_hotplug_ost(const struct machine *m, unsigned index, uint32_t *event, u
 struct cpu_place cpu_place_of(const struct machine *m, unsigned index) { return (struct cpu_place){ 0, index, 0 }; }
 char *cpu_type_name(const struct machine *m) { return g_strdup("max-x86_64-cpu"); }
 
+/* Exits: two reasons; the machine's sum includes a vCPU that is gone. */
+static const struct accel_exit_reason reasons[] = { { "port-read", "IN" }, { "halt", "HLT" } };
+static const struct accel_exit_count counts[] = { { 7, 70 }, { 2, 2000 } };
+static const struct accel_exit_count *fake_exits(struct accel_vcpu *v) { return counts; }
+static const struct accel_ops counting = { .name = "fake", .exit_reasons = reasons, .nexit_reasons = 2, .vcpu_exits = fake_exits };
+const struct accel_exit_count *vcpu_exits(struct vcpu *v) { return counts; }
+void machine_sum_exits(struct machine *m, struct accel_exit_count *ret)
+{
+    ret[0] = (struct accel_exit_count){ 17, 170 };
+    ret[1] = counts[1];
+}
+uint64_t machine_tsc_hz(const struct machine *m) { return 2000000000; }
+struct accel_vcpu *vcpu_accel(struct vcpu *v) { return NULL; }
+
 static struct qmp *start(struct machine *m)
 {
     static struct machine_config config;
@@ -264,6 +278,55 @@ static void test_devices(void)
     finish(q, &m);
 }
 
+/* QEMU's form; filters by vCPU, provider and name. */
+static void test_stats(void)
+{
+    static const struct { const char *args, *answer; } rows[] = {
+        { "\"target\":\"vm\"", "[{\"provider\": \"vireo\", \"stats\": [{\"name\": \"port-read-exits\", \"value\": 17}, {\"name\": "
+          "\"port-read-time\", \"value\": 85}, {\"name\": \"halt-exits\", \"value\": 2}, {\"name\": \"halt-time\", \"value\": 1000}, "
+          "{\"name\": \"exits\", \"value\": 19}]}]" },
+        { "\"target\":\"vcpu\",\"providers\":[{\"provider\":\"vireo\",\"names\":[\"halt-time\",\"none\"]}]",
+          "[{\"provider\": \"vireo\", \"qom-path\": \"/machine/unattached/device[0]\", \"stats\": [{\"name\": \"halt-time\", \"value\": 1000}]}, "
+          "{\"provider\": \"vireo\", \"qom-path\": \"/machine/unattached/device[2]\", \"stats\": [{\"name\": \"halt-time\", \"value\": 1000}]}]" },
+        { "\"target\":\"vcpu\",\"vcpus\":[\"/machine/unattached/device[2]\"],\"providers\":[{\"provider\":\"vireo\",\"names\":[\"exits\"]}]",
+          "[{\"provider\": \"vireo\", \"qom-path\": \"/machine/unattached/device[2]\", \"stats\": [{\"name\": \"exits\", \"value\": 9}]}]" },
+        { "\"target\":\"vcpu\",\"vcpus\":[]", "[]" },
+        { "\"target\":\"vm\",\"providers\":[]", "[]" },
+        { "\"target\":\"vm\",\"providers\":[{\"provider\":\"kvm\"}]", "[]" },
+    };
+    static const struct { const char *args, *why; } bad[] = {
+        { "\"target\":\"disk\"", "Parameter 'target' does not accept value 'disk'; there are vm and vcpu" },
+        { "\"target\":\"vm\",\"vcpus\":[]", "Parameter 'vcpus' is unexpected" },
+        { "\"target\":\"vcpu\",\"vcpus\":[1]", "Invalid parameter type for 'vcpus[0]', expected: string" },
+        { "\"target\":\"vm\",\"providers\":[{\"provider\":\"x\"}]", "Parameter 'provider' does not accept value 'x'; there are vireo and kvm" },
+        { "\"target\":\"vm\",\"providers\":[{}]", "Parameter 'providers[0].provider' is missing" },
+        { "\"target\":\"vm\",\"providers\":[{\"provider\":\"kvm\",\"names\":[[]]}]", "Invalid parameter type for 'names[0]', expected: string" },
+    };
+    struct machine m;
+    struct qmp *q = start(&m);
+    struct vcpu *vcpus[3] = { (struct vcpu *)1, NULL, (struct vcpu *)2 };
+    m.accel_ops = &counting;
+    m.vcpus = vcpus;
+    m.max_vcpus = 3;
+    talk(NEGOTIATE);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *text = g_strdup_printf("{\"execute\":\"query-stats\",\"arguments\":{%s}}", rows[i].args);
+        g_autofree char *answer = g_strdup_printf("{\"return\": %s}\r\n", rows[i].answer);
+        g_assert_cmpstr(talk(text), ==, answer);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *text = g_strdup_printf("{\"execute\":\"query-stats\",\"arguments\":{%s}}", bad[i].args);
+        g_autofree char *answer = g_strdup_printf("{\"error\": {\"class\": \"GenericError\", \"desc\": \"%s\"}}\r\n", bad[i].why);
+        g_assert_cmpstr(talk(text), ==, answer);
+    }
+    const char *schema = talk("{\"execute\":\"query-stats-schemas\",\"arguments\":{\"provider\":\"vireo\"}}");
+    g_assert_nonnull(strstr(schema, "{\"provider\": \"vireo\", \"target\": \"vcpu\", \"stats\": [{\"name\": \"port-read-exits\", \"type\": \"cumulative\", "
+                                    "\"exponent\": 0}, {\"name\": \"port-read-time\", \"type\": \"cumulative\", \"unit\": \"seconds\", "
+                                    "\"base\": 10, \"exponent\": -9}"));
+    g_assert_cmpstr(talk("{\"execute\":\"query-stats-schemas\",\"arguments\":{\"provider\":\"kvm\"}}"), ==, "{\"return\": []}\r\n");
+    finish(q, &m);
+}
+
 /* Every command without arguments answers. */
 static void test_commands(void)
 {
@@ -288,6 +351,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/errors", test_errors);
     g_test_add_func("/qmp/slow-client", test_slow_client);
     g_test_add_func("/qmp/devices", test_devices);
+    g_test_add_func("/qmp/stats", test_stats);
     g_test_add_func("/qmp/commands", test_commands);
     return g_test_run();
 }

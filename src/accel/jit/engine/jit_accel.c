@@ -160,6 +160,7 @@ static struct accel_vcpu *jit_vcpu_create(struct accel *a, unsigned index, GErro
     v->mapping = p;
     v->mapping_size = size;
     v->machine = m;
+    v->left_why = JIT_EXIT_NROWS;
     v->cpu = (struct jit_cpu *)(p + guard + JIT_STACK_SIZE);
     struct jit_cpu *cpu = v->cpu;
     cpu->machine = m;
@@ -281,6 +282,16 @@ static char *jit_stats(struct accel *a)
 }
 
 static void jit_trim(struct accel *a) { jit_cache_trim(machine_of(a)); }
+static const struct accel_exit_reason exit_reasons[JIT_EXIT_NROWS] = {
+#define X(id, name, help) { name, help },
+    JIT_EXIT_ROWS(X)
+#undef X
+};
+
+static const struct accel_exit_count *jit_vcpu_exits(struct accel_vcpu *av)
+{
+    return vcpu_of(av)->exits;
+}
 
 const struct accel_ops accel_jit = {
     .name = "jit",
@@ -303,4 +314,7 @@ const struct accel_ops accel_jit = {
     .vcpu_set_state = jit_set_state,
     .stats = jit_stats,
     .trim = jit_trim,
+    .exit_reasons = exit_reasons,
+    .nexit_reasons = JIT_EXIT_NROWS,
+    .vcpu_exits = jit_vcpu_exits,
 };

@@ -304,8 +304,10 @@ static void read_device_code(struct jit_cpu *cpu, unsigned i, uint64_t gpa, unsi
     struct jit_machine *m = cpu->machine;
     v->device_code[i].gpa = gpa & ~0xfffull;
     v->device_code[i].valid = true;
+    uint64_t start = __builtin_ia32_rdtsc();
     for (unsigned at = 0; at < size; at++)
         v->device_code[i].page[(gpa & 0xfff) + at] = (uint8_t)m->bus.mmio_read(m->bus_opaque, cpu->index, gpa + at, 1);
+    jit_exit_over(v, JIT_EXIT_DEVICE_CODE, start);
 }
 
 /* The bus may not be called under the lock: a device that writes RAM takes it while it holds its own. */

@@ -84,6 +84,28 @@ struct jit_machine {
     _Atomic bool want_flush, flushing;
 };
 
+/* Why guest code is left for the machine: X(identifier, name, help). */
+#define JIT_EXIT_ROWS(X) \
+    X(PORT_READ, "port-read", "IN from a port") \
+    X(PORT_WRITE, "port-write", "OUT to a port") \
+    X(MMIO_READ, "mmio-read", "read of device memory") \
+    X(MMIO_WRITE, "mmio-write", "write to device memory or to ROM") \
+    X(DEVICE_CODE, "device-code", "instructions that lie in device memory") \
+    X(MSR_READ, "msr-read", "RDMSR of a register of the local APIC") \
+    X(MSR_WRITE, "msr-write", "WRMSR of a register of the local APIC") \
+    X(TPR, "task-priority", "reading or writing CR8") \
+    X(INTERRUPT, "interrupt", "an external interrupt was acknowledged") \
+    X(HALT, "halt", "HLT with nothing to do; the time is the sleep") \
+    X(KICK, "kick", "another thread asked the vCPU to look at its requests") \
+    X(SHUTDOWN, "shutdown", "triple fault") \
+    X(ERROR, "error", "code that the translator cannot run")
+enum jit_exit_row {
+#define X(id, name, help) JIT_EXIT_##id,
+    JIT_EXIT_ROWS(X)
+#undef X
+    JIT_EXIT_NROWS
+};
+
 /* Code address translation cache. */
 #define JIT_XTLB 512
 struct jit_xtlb_entry { uint64_t page; uint64_t gpa; bool global, valid; };
@@ -115,10 +137,21 @@ struct jit_vcpu {
     struct { uint64_t gpa; bool valid; uint8_t page[4096]; } device_code[2];
     bool isolated;
     char *error;
+    struct accel_exit_count exits[JIT_EXIT_NROWS];
+    unsigned left_why;        /* the row for which vcpu_run returned, JIT_EXIT_NROWS: it has not yet, */
+    uint64_t left_at;         /* and when */
     uint64_t leaves[16], tlb_fills, lookups, slow_lookups;
     _Alignas(64) uint8_t fpu[512]; /* guest x87 (FXSAVE image) while the vCPU is outside vcpu_run */
     bool in_run;
 };
+
+/* An exit that began at host time `start` is over. Light; the vCPU's own thread, others only read. */
+static inline void jit_exit_over(struct jit_vcpu *v, enum jit_exit_row row, uint64_t start)
+{
+    struct accel_exit_count *c = &v->exits[row];
+    __atomic_store_n(&c->count, c->count + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->ticks, c->ticks + (__builtin_ia32_rdtsc() - start), __ATOMIC_RELAXED);
+}
 
 static inline void jit_code_page_set(struct jit_vcpu *v, uint64_t page)
 {

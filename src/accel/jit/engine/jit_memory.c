@@ -31,14 +31,19 @@ static uint64_t heavy_pio_read(void *p, uint64_t port, uint64_t size, uint64_t u
 {
     struct jit_cpu *cpu = p;
     struct jit_machine *m = cpu->machine;
-    return m->bus.pio_read(m->bus_opaque, cpu->index, (uint16_t)port, (unsigned)size);
+    uint64_t start = __builtin_ia32_rdtsc();
+    uint64_t value = m->bus.pio_read(m->bus_opaque, cpu->index, (uint16_t)port, (unsigned)size);
+    jit_exit_over(cpu->vcpu, JIT_EXIT_PORT_READ, start);
+    return value;
 }
 
 static uint64_t heavy_pio_write(void *p, uint64_t port, uint64_t size, uint64_t value)
 {
     struct jit_cpu *cpu = p;
     struct jit_machine *m = cpu->machine;
+    uint64_t start = __builtin_ia32_rdtsc();
     m->bus.pio_write(m->bus_opaque, cpu->index, (uint16_t)port, (unsigned)size, value);
+    jit_exit_over(cpu->vcpu, JIT_EXIT_PORT_WRITE, start);
     return 0;
 }
 
@@ -56,10 +61,13 @@ static uint64_t heavy_tpr(void *p, uint64_t write, uint64_t value, uint64_t unus
 {
     struct jit_cpu *cpu = p;
     struct jit_machine *m = cpu->machine;
-    if (!write)
-        return m->bus.get_tpr(m->bus_opaque, cpu->index);
-    m->bus.set_tpr(m->bus_opaque, cpu->index, (unsigned)value);
-    return 0;
+    uint64_t start = __builtin_ia32_rdtsc();
+    if (write)
+        m->bus.set_tpr(m->bus_opaque, cpu->index, (unsigned)value);
+    else
+        value = m->bus.get_tpr(m->bus_opaque, cpu->index);
+    jit_exit_over(cpu->vcpu, JIT_EXIT_TPR, start);
+    return value;
 }
 
 unsigned jit_get_tpr(struct jit_cpu *cpu)
@@ -77,8 +85,11 @@ static uint64_t heavy_msr(void *p, uint64_t write, uint64_t index, uint64_t valu
     struct jit_cpu *cpu = p;
     struct jit_machine *m = cpu->machine;
     uint64_t *value = (uint64_t *)(uintptr_t)value_at;
-    return write ? m->bus.msr_write(m->bus_opaque, cpu->index, (uint32_t)index, *value)
-                 : m->bus.msr_read(m->bus_opaque, cpu->index, (uint32_t)index, value);
+    uint64_t start = __builtin_ia32_rdtsc();
+    bool ok = write ? m->bus.msr_write(m->bus_opaque, cpu->index, (uint32_t)index, *value)
+                    : m->bus.msr_read(m->bus_opaque, cpu->index, (uint32_t)index, value);
+    jit_exit_over(cpu->vcpu, write ? JIT_EXIT_MSR_WRITE : JIT_EXIT_MSR_READ, start);
+    return ok;
 }
 
 bool jit_bus_msr(struct jit_cpu *cpu, bool write, uint32_t index, uint64_t *value)

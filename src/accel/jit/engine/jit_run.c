@@ -112,7 +112,10 @@ static bool attend(struct jit_vcpu *v, bool *ret_kicked)
     }
     if ((p & JIT_PEND_INTR) && (cpu->s.rflags & X86_FL_IF)) {
         struct jit_machine *m = v->machine;
+        uint64_t start = __builtin_ia32_rdtsc();
         int vector = m->bus.ack_interrupt(m->bus_opaque, cpu->index);
+        if (vector >= 0)
+            jit_exit_over(v, JIT_EXIT_INTERRUPT, start);
         if (vector >= 0) {
             cpu->s.activity = X86_RUNNING;
             return deliver_external(v, JIT_EV_EXTERNAL, (unsigned)vector);
@@ -250,8 +253,27 @@ static enum accel_exit loop(struct jit_vcpu *v)
     }
 }
 
+/* vcpu_run returns: the time until it is called again is the exit's. */
+static void leave_run(struct jit_vcpu *v, enum accel_exit e)
+{
+    static const uint8_t rows[] = { [ACCEL_EXIT_KICKED] = JIT_EXIT_KICK, [ACCEL_EXIT_HALT] = JIT_EXIT_HALT, [ACCEL_EXIT_SHUTDOWN] = JIT_EXIT_SHUTDOWN,
+                                    [ACCEL_EXIT_ERROR] = JIT_EXIT_ERROR };
+    v->left_why = rows[e];
+    v->left_at = __builtin_ia32_rdtsc();
+    __atomic_store_n(&v->exits[v->left_why].count, v->exits[v->left_why].count + 1, __ATOMIC_RELAXED);
+}
+
+static void enter_run(struct jit_vcpu *v)
+{
+    if (v->left_why == JIT_EXIT_NROWS)
+        return;
+    struct accel_exit_count *c = &v->exits[v->left_why];
+    __atomic_store_n(&c->ticks, c->ticks + (__builtin_ia32_rdtsc() - v->left_at), __ATOMIC_RELAXED);
+}
+
 enum accel_exit jit_run(struct jit_vcpu *v)
 {
+    enter_run(v);
     struct jit_machine *m = v->machine;
     pthread_rwlock_rdlock(&m->gate);
     current_vcpu = v;
@@ -272,5 +294,6 @@ enum accel_exit jit_run(struct jit_vcpu *v)
     __asm__ volatile("fxrstor64 %0" : : "m"(host_fpu) : "memory");
     current_vcpu = NULL;
     pthread_rwlock_unlock(&m->gate);
+    leave_run(v, e);
     return e;
 }

@@ -199,14 +199,19 @@ static uint64_t heavy_mmio_read(void *p, uint64_t gpa, uint64_t size, uint64_t u
 {
     struct jit_cpu *cpu = p;
     struct jit_machine *m = cpu->machine;
-    return m->bus.mmio_read(m->bus_opaque, cpu->index, gpa, (unsigned)size);
+    uint64_t start = __builtin_ia32_rdtsc();
+    uint64_t value = m->bus.mmio_read(m->bus_opaque, cpu->index, gpa, (unsigned)size);
+    jit_exit_over(cpu->vcpu, JIT_EXIT_MMIO_READ, start);
+    return value;
 }
 
 static uint64_t heavy_mmio_write(void *p, uint64_t gpa, uint64_t size, uint64_t value)
 {
     struct jit_cpu *cpu = p;
     struct jit_machine *m = cpu->machine;
+    uint64_t start = __builtin_ia32_rdtsc();
     m->bus.mmio_write(m->bus_opaque, cpu->index, gpa, (unsigned)size, value);
+    jit_exit_over(cpu->vcpu, JIT_EXIT_MMIO_WRITE, start);
     return 0;
 }
 
