@@ -103,10 +103,10 @@ enum accel_irq {
 struct accel_ops {
     const char *name; /* as in -accel NAME */
     const char *help; /* one line */
-    /* May this host run it? 0 no (reason in error), 1 yes but slowly, 2 yes. */
-    int (*probe)(GError **error);
+    /* May this host run it? 0 no (reason in error), 1 yes but slowly, 2 yes. device: as in accel_config, or NULL. */
+    int (*probe)(const char *device, GError **error);
     /* CPU features that it can give a guest on this host, as in x86_cpu_model.features. */
-    void (*features)(uint64_t *ret_features);
+    void (*features)(const char *device, uint64_t *ret_features);
     struct accel *(*create)(const struct accel_config *config, GError **error); /* the config is copied, the model is not */
     void (*destroy)(struct accel *);
     /* Guest physical [gpa, gpa+size) is backed by host memory at `host`; page aligned. readonly: ROM,
@@ -175,7 +175,9 @@ struct accel_ops {
 };
 
 /* accel.c: the list of accelerators, and `auto`. */
-const struct accel_ops *accel_find(const char *name, char **ret_why, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* name: of an accelerator ("tcg" is jit), or "auto": KVM where the CPU runs guests in hardware and the device opens, else the
+ * translator. *ret_why: one line for the log; starts with "warning: " when the user should see it in any case. Caller frees. */
+const struct accel_ops *accel_find(const char *name, const char *device, char **ret_why, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 const struct accel_ops *const *accel_list(void); /* NULL-terminated */
 
 extern const struct accel_ops accel_jit, accel_kvm;

@@ -339,13 +339,21 @@ static void extended_leaf(const struct x86_cpu_model *m, const struct x86_cpu_to
     }
 }
 
+/* A guest that gets any of KVM's features looks for them behind KVM's signature (Documentation/virt/kvm/x86/cpuid.rst). */
 static void hypervisor_leaf(const struct x86_cpu_model *m, uint32_t leaf, uint32_t ret[4])
 {
     if (leaf == 0x40000000) {
+        uint32_t kvm[4] = { 0, 0, 0, 0 };
+
+        feature_leaf(m, 0x40000001, 0, kvm);
+        bool is_kvm = kvm[EAX] != 0;
+
         ret[EAX] = 0x40000010;
-        ret[EBX] = bytes4("Vire");
-        ret[ECX] = bytes4("oVir");
-        ret[EDX] = bytes4("eo\0");
+        ret[EBX] = bytes4(is_kvm ? "KVMK" : "Vire");
+        ret[ECX] = bytes4(is_kvm ? "VMKV" : "oVir");
+        ret[EDX] = bytes4(is_kvm ? "M\0\0" : "eo\0");
+    } else if (leaf == 0x40000001) {
+        feature_leaf(m, leaf, 0, ret);
     } else if (leaf == 0x40000010) {
         ret[EAX] = (uint32_t)(m->tsc_hz / 1000);
         ret[EBX] = X86_APIC_BUS_HZ / 1000;

@@ -54,7 +54,14 @@ static const struct {
     { "psn", X86_FEAT_PN },
     { "tsc-deadline-timer", X86_FEAT_TSC_DEADLINE },
     { "constant-tsc", X86_FEAT_INVTSC },
+    { "kvm-clock", X86_FEAT_KVM_CLOCK },
+    { "kvmclock-stable", X86_FEAT_KVM_CLOCK_STABLE },
 };
+
+/* KVM's own features, which only KVM supports; named models get these too, with x2APIC, since guests run badly without. */
+#define IS_KVM(f) (features[f].leaf == 0x40000001)
+/* Offered, and only given to who asks: it is a promise about the host that the user makes. */
+static const enum x86_feature on_request[] = { X86_FEAT_KVM_HINT_DEDICATED };
 
 /* Bits that follow from state or topology and cannot be asked for. */
 static const enum x86_feature derived[] = { X86_FEAT_OSXSAVE, X86_FEAT_OSPKE, X86_FEAT_HT, X86_FEAT_CMP_LEGACY };
@@ -343,7 +350,22 @@ static bool parse_feature(struct request *r, const char *name, bool on, GError *
     }
     set_bit(r->on, (unsigned)f, on);
     set_bit(r->off, (unsigned)f, !on);
+    if (f == X86_FEAT_KVM_CLOCK) { /* one clock, found by either of two bits */
+        set_bit(r->on, X86_FEAT_KVM_CLOCK_OLD, on);
+        set_bit(r->off, X86_FEAT_KVM_CLOCK_OLD, !on);
+    }
     return true;
+}
+
+/* kvm=off: the guest shall not see that it runs on KVM. */
+static void hide_kvm(struct request *r)
+{
+    for (unsigned i = 0; i < X86_NFEATURES; i++) {
+        if (IS_KVM(i)) {
+            set_bit(r->on, i, false);
+            set_bit(r->off, i, true);
+        }
+    }
 }
 
 static bool parse_text(const char *key, const char *value, char *ret, size_t min, size_t max, GError **error)
@@ -382,6 +404,17 @@ static bool parse_property(struct request *r, struct x86_cpu_model *m, const cha
     }
     if (same_name(key, "enforce")) {
         return parse_bool(key, value, &r->enforce, error);
+    }
+    if (same_name(key, "kvm")) {
+        bool on;
+
+        if (!parse_bool(key, value, &on, error)) {
+            return false;
+        }
+        if (!on) {
+            hide_kvm(r);
+        }
+        return true;
     }
     if (same_name(key, "vendor")) {
         return parse_text(key, value, m->vendor, 12, 12, error);
@@ -424,6 +457,11 @@ static bool parse_item(struct request *r, struct x86_cpu_model *m, char *item, G
     return parse_bool(item, value, &on, error) && parse_feature(r, item, on, error);
 }
 
+static bool supports_kvm(const uint64_t *supported)
+{
+    return has_bit(supported, X86_FEAT_KVM_CLOCK) || has_bit(supported, X86_FEAT_KVM_STEAL_TIME);
+}
+
 static void model_features(const struct x86_cpu_model *m, const struct model_row *row, const uint64_t *supported,
                            uint64_t *ret)
 {
@@ -436,9 +474,20 @@ static void model_features(const struct x86_cpu_model *m, const struct model_row
         for (unsigned i = 0; i < G_N_ELEMENTS(row->set); i++) {
             set_bit(ret, row->set[i], true); /* the unused rest names FPU again */
         }
+        for (unsigned i = 0; supports_kvm(supported) && m->family >= 6 && i < X86_NFEATURES; i++) {
+            if (has_bit(supported, i) && (IS_KVM(i) || i == X86_FEAT_X2APIC || i == X86_FEAT_HYPERVISOR)) {
+                set_bit(ret, i, true);
+            }
+        }
+    } else {
+        memcpy(ret, supported, NWORDS * sizeof(*ret));
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(on_request); i++) {
+        set_bit(ret, on_request[i], false);
+    }
+    if (!row->all) {
         return;
     }
-    memcpy(ret, supported, NWORDS * sizeof(*ret));
     for (unsigned i = 0; i < nforeign; i++) {
         set_bit(ret, foreign[i], false);
     }
@@ -502,6 +551,35 @@ static bool choose_features(struct x86_cpu_model *m, const struct request *r, co
     return true;
 }
 
+/* Where the host's CPU itself runs the guest, `host` and `max` are that CPU: workarounds and microcode go by its name, and no
+ * guest may think that addresses are wider than they are. */
+static void host_identity(struct x86_cpu_model *m, bool all)
+{
+    unsigned a, b, c, d, name[12];
+
+    if (__get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= 32) {
+        m->phys_bits = MIN(m->phys_bits, a & 0xff);
+    }
+    if (!all || !__get_cpuid(0, &a, &b, &c, &d)) {
+        return;
+    }
+    memcpy(m->vendor, &b, 4);
+    memcpy(m->vendor + 4, &d, 4);
+    memcpy(m->vendor + 8, &c, 4);
+    if (__get_cpuid(1, &a, &b, &c, &d)) {
+        m->family = (a >> 8 & 15) + ((a >> 8 & 15) == 15 ? a >> 20 & 0xff : 0);
+        m->model = (a >> 4 & 15) | (a >> 12 & 0xf0);
+        m->stepping = a & 15;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        if (!__get_cpuid(0x80000002 + i, &name[4 * i], &name[4 * i + 1], &name[4 * i + 2], &name[4 * i + 3])) {
+            return;
+        }
+    }
+    memcpy(m->brand, name, 48);
+    m->brand[48] = 0;
+}
+
 struct x86_cpu_model *x86_cpu_model_parse(const char *spec, const uint64_t *supported, GError **error)
 {
     g_auto(GStrv) items = g_strsplit(spec && *spec ? spec : "max", ",", -1);
@@ -520,6 +598,9 @@ struct x86_cpu_model *x86_cpu_model_parse(const char *spec, const uint64_t *supp
     m->stepping = r.row->stepping;
     m->phys_bits = 40;
     m->virt_bits = 48;
+    if (supports_kvm(supported)) {
+        host_identity(m, r.row->all);
+    }
     for (unsigned i = 1; items[i]; i++) {
         GError *err = NULL;
 

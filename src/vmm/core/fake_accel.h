@@ -28,7 +28,7 @@ struct accel {
     enum accel_exit exit; /* what running a vCPU gives */
 };
 
-static int fake_probe(GError **error) { return 2; }
+static int fake_probe(const char *device, GError **error) { return 2; }
 static struct accel *fake_create(const struct accel_config *config, GError **error)
 {
     struct accel *a = g_new0(struct accel, 1);
@@ -98,7 +98,7 @@ static const struct accel_ops fake_accel = {
 };
 
 /* What machine.c looks an accelerator up by. */
-const struct accel_ops *accel_find(const char *name, char **ret_why, GError **error)
+const struct accel_ops *accel_find(const char *name, const char *device, char **ret_why, GError **error)
 {
     *ret_why = NULL;
     return &fake_accel;

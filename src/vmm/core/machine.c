@@ -179,13 +179,13 @@ static bool try_accel(struct machine *m, const char *name, GError **error)
 {
     struct machine_config *c = m->config;
     g_autofree char *why = NULL;
-    const struct accel_ops *ops = m->accel_ops ? m->accel_ops : accel_find(name, &why, error);
+    const struct accel_ops *ops = m->accel_ops ? m->accel_ops : accel_find(name, c->accel_device, &why, error);
     if (!ops)
         return false;
     struct x86_cpu_model *model = m->cpu_model;
     if (!model) {
         uint64_t supported[(X86_NFEATURES + 63) / 64];
-        ops->features(supported);
+        ops->features(c->accel_device, supported);
         model = x86_cpu_model_parse(c->cpu_spec ? c->cpu_spec : "max", supported, error);
         if (!model)
             return false;
@@ -199,6 +199,8 @@ static bool try_accel(struct machine *m, const char *name, GError **error)
     m->accel_ops = ops;
     m->cpu_model = model;
     m->irqchip = machine_irqchip_of(ops, m->accel);
+    if (why && g_str_has_prefix(why, "warning: "))
+        log_warn("%s", why + strlen("warning: "));
     log_at(LOG_ACCEL, "accelerator %s: %s", ops->name, why ? why : "asked for");
     return true;
 }

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 
-static int jit_probe_host(GError **error)
+static int jit_probe_host(const char *device, GError **error)
 {
     if (!host_supported()) {
         vireo_fail(error, VIREO_ERROR_UNSUPPORTED,
@@ -20,6 +20,8 @@ static int jit_probe_host(GError **error)
     }
     return 2;
 }
+
+static void jit_features(const char *device, uint64_t *ret_features) { x86_jit_features(ret_features); }
 
 static struct jit_machine *machine_of(struct accel *a) { return (struct jit_machine *)a; }
 static struct jit_vcpu *vcpu_of(struct accel_vcpu *v) { return (struct jit_vcpu *)v; }
@@ -297,7 +299,7 @@ const struct accel_ops accel_jit = {
     .name = "jit",
     .help = "Vireo's own translator: runs on any x86-64 host, without hardware virtualization",
     .probe = jit_probe_host,
-    .features = x86_jit_features,
+    .features = jit_features,
     .create = jit_create,
     .destroy = jit_destroy,
     .map_ram = jit_map_ram,
