@@ -9,9 +9,11 @@
 
 static const struct x86_cpu_topology one = { .sockets = 1, .cores = 1, .threads = 1 };
 
-static void everything(uint64_t *ret)
+static void everything(uint64_t *ret) /* but for what KVM alone has: the end of the table */
 {
     memset(ret, 0xff, NWORDS * sizeof(*ret));
+    for (unsigned f = X86_FEAT_KVM_CLOCK_OLD; f < X86_NFEATURES; f++)
+        ret[f / 64] &= ~(1ull << f % 64);
 }
 
 static struct x86_cpu_model *parse(const char *spec)
@@ -118,6 +120,45 @@ static void test_cpuid(void)
     g_free(s);
 }
 
+static bool has_kvm(const char *spec, enum x86_feature f, bool *ret_signature, bool *ret_x2apic)
+{
+    uint64_t all[NWORDS];
+    uint32_t r[4];
+    g_autoptr(GError) error = NULL;
+    struct x86_state *s = g_new0(struct x86_state, 1);
+
+    memset(all, 0xff, sizeof(all));
+    struct x86_cpu_model *m = x86_cpu_model_parse(spec, all, &error);
+    g_assert_no_error(error);
+    bool has = x86_model_has(m, f);
+    x86_cpuid(m, &one, s, 0x40000000, 0, r);
+    *ret_signature = !memcmp(&r[1], "KVMKVMKVM\0\0\0", 12);
+    *ret_x2apic = x86_model_has(m, X86_FEAT_X2APIC);
+    x86_cpu_model_free(m);
+    g_free(s);
+    return has;
+}
+
+/* QEMU's names and defaults for what KVM offers its guests. */
+static void test_kvm(void)
+{
+    bool sign, x2;
+
+    g_assert_true(has_kvm("max", X86_FEAT_KVM_CLOCK, &sign, &x2));
+    g_assert_true(sign);
+    g_assert_false(has_kvm("max", X86_FEAT_KVM_HINT_DEDICATED, &sign, &x2));
+    g_assert_true(has_kvm("max,+kvm-hint-dedicated", X86_FEAT_KVM_HINT_DEDICATED, &sign, &x2));
+    g_assert_false(has_kvm("host,-kvmclock", X86_FEAT_KVM_CLOCK, &sign, &x2));
+    g_assert_false(has_kvm("host,kvmclock=off", X86_FEAT_KVM_CLOCK_OLD, &sign, &x2));
+    g_assert_true(sign);
+    g_assert_false(has_kvm("host,kvm=off", X86_FEAT_KVM_STEAL_TIME, &sign, &x2));
+    g_assert_false(sign);
+    g_assert_true(has_kvm("Haswell,-kvm_pv_eoi", X86_FEAT_KVM_ASYNCPF_INT, &sign, &x2));
+    g_assert_true(x2);
+    g_assert_false(has_kvm("Haswell,-kvm_pv_eoi,-x2apic", X86_FEAT_KVM_PV_EOI, &sign, &x2));
+    g_assert_false(x2);
+}
+
 static void test_tsc(void)
 {
     struct x86_cpu_model *m = parse("Nehalem");
@@ -169,6 +210,7 @@ int main(int argc, char **argv)
     g_test_add_func("/x86-model/accepted", test_accepted);
     g_test_add_func("/x86-model/refused", test_refused);
     g_test_add_func("/x86-model/cpuid", test_cpuid);
+    g_test_add_func("/x86-model/kvm", test_kvm);
     g_test_add_func("/x86-model/tsc", test_tsc);
     g_test_add_func("/x86-model/reset", test_reset);
     return g_test_run();
