@@ -194,6 +194,7 @@ void kvm_gsi_set(struct accel *, unsigned gsi, bool level);
 void kvm_msi_send(struct accel *, uint64_t address, uint32_t data);
 void kvm_irqchip_get(struct accel *, struct x86_irqchip *ret);
 bool kvm_irqchip_set(struct accel *, const struct x86_irqchip *, GError **error);
+void kvm_pit_output(struct accel *, bool connected);
 void kvm_lapic_get(struct accel_vcpu *, struct x86_lapic *ret);
 bool kvm_lapic_set(struct accel_vcpu *, const struct x86_lapic *, GError **error);
 /* kvm_event.c */

@@ -184,6 +184,20 @@ bool kvm_irqchip_set(struct accel *a, const struct x86_irqchip *c, GError **erro
     return true;
 }
 
+/* The kernel's flag for "the HPET has taken line 0 over". */
+void kvm_pit_output(struct accel *a, bool connected)
+{
+    struct kvm_machine *m = kvm_machine_of(a);
+    struct kvm_pit_state2 pit = { 0 };
+    if (m->irqchip != ACCEL_IRQCHIP_ON || kvm_ioctl(m->vm, KVM_GET_PIT2, &pit) < 0)
+        return;
+    uint32_t flags = connected ? pit.flags & ~(uint32_t)KVM_PIT_FLAGS_HPET_LEGACY : pit.flags | KVM_PIT_FLAGS_HPET_LEGACY;
+    if (flags == pit.flags)
+        return;
+    pit.flags = flags;
+    (void)kvm_ioctl(m->vm, KVM_SET_PIT2, &pit);
+}
+
 /* ---- one local APIC (4.57 KVM_GET_LAPIC) ---- */
 
 void kvm_lapic_get(struct accel_vcpu *av, struct x86_lapic *ret)

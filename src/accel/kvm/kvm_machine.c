@@ -338,6 +338,7 @@ const struct accel_ops accel_kvm = {
     .msi_send = kvm_msi_send,
     .irqchip_get = kvm_irqchip_get,
     .irqchip_set = kvm_irqchip_set,
+    .pit_output = kvm_pit_output,
     .lapic_get = kvm_lapic_get,
     .lapic_set = kvm_lapic_set,
     .route_add = kvm_route_add,

@@ -84,7 +84,7 @@ static bool supported_features(const struct machine *m, uint64_t ret[NWORDS], GE
     memset(ret, 0, NWORDS * sizeof(*ret));
     if (!m->accel_ops)
         return vireo_fail(error, VIREO_ERROR_FAILED, "the machine has no accelerator");
-    m->accel_ops->features(NULL, ret);
+    m->accel_ops->features(m->config->accel_device, ret);
     return true;
 }
 
