@@ -318,7 +318,11 @@ bool opt_device(struct options *o, const struct option_row *row, const char *arg
     if (!strcmp(driver, "help") || !strcmp(driver, "?"))
         return options_print(error, device_list());
     if (keyval_get(item->kv, "help")) {
+        g_autofree char *pci = g_strdup_printf("%s-pci", driver); /* "virtio-blk" */
         const struct device_class *c = device_class_find(driver);
+        c = c ? c : device_class_find(pci);
+        if (!c && device_class_missing(driver))
+            return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the device '%s' is not there yet; -device help lists those that are", driver);
         if (!c)
             return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "'%s' is not a valid device model name; -device help lists them", driver);
         return options_print(error, device_class_help(c));

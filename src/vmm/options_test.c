@@ -24,6 +24,7 @@ const struct device_class *const *device_class_list(void)
     static const struct device_class *const list[] = { &rng, NULL };
     return list;
 }
+bool device_class_missing(const char *name) { return !strcmp(name, "later"); }
 const struct device_class *device_class_find(const char *name) { return strcmp(name, rng.name) ? NULL : &rng; }
 char *device_class_help(const struct device_class *c) { return g_strdup(c->help); }
 char *x86_cpu_help(void) { return g_strdup("max\n"); }

@@ -178,7 +178,9 @@ static char *not_now(struct qmp *q, const struct request *r)
         return g_strdup("Expecting capabilities negotiation with 'qmp_capabilities'");
     if (q->negotiated && negotiate)
         return g_strdup("Capabilities negotiation is already complete, command ignored");
-    return find_command(r->name) ? NULL : g_strdup_printf("The command %s has not been found", r->name);
+    if (find_command(r->name))
+        return NULL;
+    return g_strdup_printf(qmp_command_known(r->name) ? "The command %s is not there yet" : "The command %s has not been found", r->name);
 }
 
 /* qmp_capabilities: the one argument is a list of capabilities, of which there are none. */

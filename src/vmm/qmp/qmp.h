@@ -39,6 +39,15 @@ struct qmp_command {
 };
 extern const struct qmp_command qmp_commands[]; /* ends with name NULL */
 struct json_object *qmp_version(void);
+bool qmp_command_known(const char *name); /* qmp_known.c: QEMU has a command of this name */
+
+/* qmp_schema.c */
+struct json_object *qmp_query_commands(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_qmp_schema(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_command_line_options(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_machines(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_query_command_line_options_args[];
+extern const char *const qmp_events[]; /* all that are ever sent; NULL-terminated, sorted */
 
 /* qmp_cpu.c */
 struct json_object *qmp_query_cpus_fast(struct machine *m, struct json_object *args, GError **error);

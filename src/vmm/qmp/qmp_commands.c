@@ -71,14 +71,6 @@ static struct json_object *cmd_query_version(struct machine *m, struct json_obje
     return qmp_version();
 }
 
-static struct json_object *cmd_query_commands(struct machine *m, struct json_object *args, GError **error)
-{
-    struct json_object *list = json_object_new_array();
-    for (const struct qmp_command *c = qmp_commands; c->name; c++)
-        json_object_array_add(list, json_make("name", json_object_new_string(c->name), NULL));
-    return list;
-}
-
 static struct json_object *cmd_query_name(struct machine *m, struct json_object *args, GError **error)
 {
     return m->config->name ? json_make("name", json_object_new_string(m->config->name), NULL) : NULL;
@@ -107,6 +99,22 @@ static struct json_object *cmd_query_target(struct machine *m, struct json_objec
 static struct json_object *cmd_query_memory_size(struct machine *m, struct json_object *args, GError **error)
 {
     return json_make("base-memory", json_object_new_int64((int64_t)m->config->ram_size), "plugged-memory", json_object_new_int64(0), NULL);
+}
+
+/* Commands whose true answer is that there is none: no migration, no TPM, no jobs; no ticks of the RTC wait to be delivered. */
+static struct json_object *cmd_empty_list(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_object_new_array();
+}
+
+static struct json_object *cmd_nothing(struct machine *m, struct json_object *args, GError **error)
+{
+    return NULL;
+}
+
+static struct json_object *cmd_query_current_machine(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_make("wakeup-suspend-support", json_object_new_boolean(false), NULL);
 }
 
 static struct json_object *cmd_query_iothreads(struct machine *m, struct json_object *args, GError **error)
@@ -152,7 +160,18 @@ static const struct qmp_arg balloon_args[] = { { "value", QMP_ARG_INT }, { NULL 
 const struct qmp_command qmp_commands[] = {
     { "qmp_capabilities", NULL }, /* qmp.c: it belongs to the session */
     { "query-version", cmd_query_version },
-    { "query-commands", cmd_query_commands },
+    { "query-commands", qmp_query_commands },
+    { "query-qmp-schema", qmp_query_qmp_schema },
+    { "query-command-line-options", qmp_query_command_line_options, qmp_query_command_line_options_args },
+    { "query-machines", qmp_query_machines },
+    { "query-current-machine", cmd_query_current_machine },
+    { "query-migrate", cmd_nothing },
+    { "query-migrate-capabilities", cmd_empty_list },
+    { "query-tpm-models", cmd_empty_list },
+    { "query-tpm-types", cmd_empty_list },
+    { "query-jobs", cmd_empty_list },
+    { "query-block-jobs", cmd_empty_list },
+    { "rtc-reset-reinjection", cmd_nothing },
     { "query-status", cmd_query_status },
     { "stop", cmd_stop },
     { "cont", cmd_cont },

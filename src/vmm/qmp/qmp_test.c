@@ -7,11 +7,13 @@
 #include "base/error.h"
 #include "base/keyval.h"
 #include "block/block.h"
+#include "vmm/board/board.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
 #include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/virtio_devices.h"
+#include "vmm/options.h"
 
 static struct { const struct chardev_handlers *h; void *opaque; GString *out; size_t accept; } line;
 static struct { unsigned stops, starts, resets, powerdowns; enum machine_cause shutdown; } asked;
@@ -124,6 +126,17 @@ void machine_sum_exits(struct machine *m, struct accel_exit_count *ret)
 }
 uint64_t machine_tsc_hz(const struct machine *m) { return 2000000000; }
 struct accel_vcpu *vcpu_accel(struct vcpu *v) { return NULL; }
+
+const struct option_row option_rows[] = {
+    { .help = "a group" }, { "smp", "[cpus=]N[,maxcpus=N]|x-y=1", "vCPUs" }, { "bios", NULL, "not yet" }, { "S", NULL, "paused" }, { 0 }
+};
+bool option_refused(const struct option_row *row) { return !strcmp(row->name, "bios"); }
+static const struct board board_a = { .name = "a", .max_cpus = 9, .hotplug = true };
+const struct board *const *board_list(void)
+{
+    static const struct board *const list[] = { &board_a, NULL };
+    return list;
+}
 
 static struct qmp *start(struct machine *m)
 {
@@ -327,6 +340,35 @@ static void test_stats(void)
     finish(q, &m);
 }
 
+/* The tables about the program itself. */
+static void test_introspection(void)
+{
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    g_assert_cmpstr(talk("{\"execute\":\"query-command-line-options\"}"), ==,
+                    "{\"return\": [{\"option\": \"smp-opts\", \"parameters\": [{\"name\": \"cpus\", \"type\": \"string\"}, {\"name\": \"maxcpus\", "
+                    "\"type\": \"string\"}, {\"name\": \"x-y\", \"type\": \"string\"}]}, {\"option\": \"S\", \"parameters\": []}]}\r\n");
+    g_assert_cmpstr(talk("{\"execute\":\"query-command-line-options\",\"arguments\":{\"option\":\"bios\"}}"), ==, GENERIC("invalid option name: bios"));
+    g_assert_nonnull(strstr(talk("{\"execute\":\"query-machines\"}"), "\"cpu-max\": 9"));
+    json_auto *schema = json_tokener_parse(talk("{\"execute\":\"query-qmp-schema\"}"));
+    struct json_object *list = json_object_object_get(schema, "return");
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        const char *name = json_object_get_string(json_object_object_get(json_object_array_get_idx(list, i), "name"));
+        g_assert_true(g_hash_table_add(names, (void *)name)); /* no name twice */
+    }
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *type = NULL;
+        if (json_object_object_get_ex(json_object_array_get_idx(list, i), "arg-type", &type))
+            g_assert_true(g_hash_table_contains(names, json_object_get_string(type)));
+    }
+    for (const struct qmp_command *c = qmp_commands; c->name; c++)
+        g_assert_true(g_hash_table_contains(names, c->name));
+    g_assert_cmpstr(talk("{\"execute\":\"migrate\"}"), ==, NOT_FOUND("The command migrate is not there yet"));
+    finish(q, &m);
+}
+
 /* Every command without arguments answers. */
 static void test_commands(void)
 {
@@ -352,6 +394,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/slow-client", test_slow_client);
     g_test_add_func("/qmp/devices", test_devices);
     g_test_add_func("/qmp/stats", test_stats);
+    g_test_add_func("/qmp/introspection", test_introspection);
     g_test_add_func("/qmp/commands", test_commands);
     return g_test_run();
 }
