@@ -21,7 +21,8 @@ struct passed {
 static struct {
     GMutex lock;
     GArray *list; /* struct passed */
-} passed;
+    int offered;  /* main thread */
+} passed = { .offered = -1 };
 
 static GArray *list_locked(void)
 {
@@ -132,6 +133,13 @@ int fdset_take(const char *text, GError **error)
 }
 
 /* ---- sets and names ---- */
+
+int fdset_offer(int fd)
+{
+    int before = passed.offered;
+    passed.offered = fd;
+    return before;
+}
 
 static int64_t free_number_locked(void)
 {

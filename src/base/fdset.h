@@ -24,6 +24,9 @@ int fdset_take(const char *text, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* ---- for -add-fd and QMP ---- */
 
+/* Lays a descriptor out for the command that is run next (-1: none) and returns what lay there and was not taken. */
+int fdset_offer(int fd);
+
 /* Takes fd over. set -1: a new one. The number of the set, -1 with *error. */
 int64_t fdset_add(int64_t set, int fd, const char *opaque, GError **error);
 /* Closes one descriptor of a set, or with fd -1 all of them; an empty set is gone. Copies that are in use stay open. */

@@ -6,6 +6,7 @@
 #include "base/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -29,12 +31,13 @@
  * Locks, time, GLib's wake-ups and the C library's streams:
  * seccomp(any): futex read write writev readv close poll ppoll clock_gettime clock_nanosleep nanosleep gettimeofday time
  *
- * malloc (it counts CPUs for its arenas, and looks at the kernel's overcommit policy, which it can do without):
- * seccomp(any): brk mmap munmap mremap mprotect madvise(MADV_DONTNEED MADV_FREE) sched_getaffinity getrandom sched_yield
+ * malloc (it counts CPUs for its arenas) and qsort (it looks how much memory there is):
+ * seccomp(any): brk mmap munmap mremap mprotect madvise(MADV_DONTNEED MADV_FREE MADV_HUGEPAGE)
+ * seccomp(any): sched_getaffinity sysinfo getrandom sched_yield
  *
- * Files are opened before. What libraries read when they feel like it (gconv, locale, /proc/sys/vm/overcommit_memory) they
- * do not get; who wants to write is ended.
- * seccomp(any): openat!EACCES open!EACCES newfstatat(AT_EMPTY_PATH) fstat access!EACCES readlink!EACCES lseek
+ * Files are opened before. open(2) and openat(2) are on no list: when one comes, on_open says what happens. Libraries look
+ * for files when they feel like it (gconv, locale) and can do without.
+ * seccomp(any): newfstatat(AT_EMPTY_PATH) fstat access!EACCES readlink!EACCES lseek
  *
  * The beginning and the end of a thread:
  * seccomp(any): set_robust_list rseq prctl(PR_SET_NAME) gettid getpid exit exit_group restart_syscall
@@ -44,7 +47,7 @@
  *
  * A new thread (sandbox_thread_new); clone3 hides its flags from a filter, and the C library does without:
  * seccomp(main, block): clone clone3!ENOSYS
- * seccomp(main): seccomp(SECCOMP_SET_MODE_FILTER) capset
+ * seccomp(main): seccomp(SECCOMP_SET_MODE_FILTER)
  */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -64,11 +67,16 @@ struct member {
 };
 
 static struct {
-    GMutex lock; /* covers members and closing */
+    GMutex lock; /* covers members, starting and closing */
     GArray *members;
+    unsigned starting;  /* threads that have been made and are no members yet */
+    GCond started;
     _Atomic bool closed;
     unsigned features;
     void (*last_act)(void);
+    struct { char *path; int fd; } kept[4];
+    unsigned nkept;
+    uint64_t keep;          /* capabilities */
     _Atomic int asked;      /* threads that have not answered yet */
     _Atomic int failed;     /* errno of one that could not */
 } box;
@@ -99,11 +107,18 @@ static int install(const struct sock_fprog *prog, unsigned flags)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &copy) ? errno : 0;
 }
 
+/* seccomp(main): capget capset */
 static int drop_capabilities(void)
 {
     struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
-    return syscall(SYS_capset, &header, none) ? errno : 0;
+    struct __user_cap_data_struct some[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
+    if (box.keep && syscall(SYS_capget, &header, some))
+        return errno;
+    for (unsigned i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+        some[i].effective = some[i].permitted = some[i].permitted & (uint32_t)(box.keep >> 32 * i);
+        some[i].inheritable = 0;
+    }
+    return syscall(SYS_capset, &header, some) ? errno : 0;
 }
 
 /* The calling thread, whose kind is set, goes inside. */
@@ -140,12 +155,38 @@ static G_GNUC_NORETURN void end_process(int call)
         syscall(SYS_acct, NULL);
 }
 
+/* A file that was kept: a copy of its descriptor, at the beginning. Another one, to read: refused. Writing ends the process. */
+static long on_open(int call, const char *path, long flags)
+{
+    if ((flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)))
+        end_process(call);
+    for (unsigned i = 0; i < box.nkept; i++) {
+        if (strcmp(box.kept[i].path, path))
+            continue;
+        int fd = fcntl(box.kept[i].fd, F_DUPFD_CLOEXEC, 3);
+        return fd < 0 || lseek(fd, 0, SEEK_SET) < 0 ? -EACCES : fd;
+    }
+    return -EACCES;
+}
+
+/* System call: number in RAX, arguments in RDI, RSI, RDX, R10 (syscall(2)); the result goes to RAX. */
+static void on_forbidden(int call, ucontext_t *context)
+{
+    greg_t *r = context->uc_mcontext.gregs;
+    if (call == SYS_openat)
+        r[REG_RAX] = on_open(call, (const char *)r[REG_RSI], r[REG_RDX]);
+    else if (call == SYS_open)
+        r[REG_RAX] = on_open(call, (const char *)r[REG_RDI], r[REG_RSI]);
+    else
+        end_process(call);
+}
+
 static void on_sigsys(int sig, siginfo_t *info, void *context)
 {
     int err = errno;
     if (info->si_code == SYS_SECCOMP)
-        end_process(info->si_syscall);
-    if (info->si_pid == getpid() && !self.inside && self.kind != SANDBOX_MAIN)
+        on_forbidden(info->si_syscall, context);
+    else if (info->si_pid == getpid() && !self.inside && self.kind != SANDBOX_MAIN)
         answer_request();
     errno = err;
 }
@@ -163,6 +204,8 @@ static void member_add(void)
 {
     struct member m = { (pid_t)syscall(SYS_gettid), self.kind };
     g_mutex_lock(&box.lock);
+    box.starting--;
+    g_cond_signal(&box.started);
     if (!atomic_load(&box.closed)) {
         if (!box.members)
             box.members = g_array_new(FALSE, FALSE, sizeof(struct member));
@@ -205,6 +248,9 @@ GThread *sandbox_thread_new(enum sandbox_kind kind, const char *name, GThreadFun
 {
     struct start *s = g_new(struct start, 1);
     *s = (struct start){ kind, self.inside && self.kind == kind, fn, opaque };
+    g_mutex_lock(&box.lock);
+    box.starting++;
+    g_mutex_unlock(&box.lock);
     return g_thread_new(name, run, s);
 }
 
@@ -215,9 +261,29 @@ void sandbox_need(enum sandbox_feature feature)
     box.features |= feature;
 }
 
+void sandbox_keep_capability(unsigned capability)
+{
+    box.keep |= UINT64_C(1) << capability;
+}
+
 void sandbox_set_last_act(void (*fn)(void))
 {
     box.last_act = fn;
+}
+
+void sandbox_keep_file(const char *path)
+{
+    int fd = box.nkept < G_N_ELEMENTS(box.kept) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    for (unsigned i = 0; i < box.nkept && fd >= 0; i++) {
+        if (!strcmp(box.kept[i].path, path)) {
+            close(fd);
+            return;
+        }
+    }
+    if (fd < 0)
+        return;
+    box.kept[box.nkept].path = g_strdup(path);
+    box.kept[box.nkept++].fd = fd;
 }
 
 bool sandbox_closed(void)
@@ -272,6 +338,8 @@ bool sandbox_close(GError **error)
     if (sigaction(SIGSYS, &sa, NULL))
         return vireo_fail_errno(error, errno, "-sandbox on: SIGSYS");
     g_mutex_lock(&box.lock);
+    while (box.starting)
+        g_cond_wait(&box.started, &box.lock);
     int err = install(&main_filters[box.features], SECCOMP_FILTER_FLAG_TSYNC);
     if (!err) {
         self.inside = true;

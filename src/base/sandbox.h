@@ -53,6 +53,11 @@ GThread *sandbox_thread_new(enum sandbox_kind kind, const char *name, GThreadFun
 
 /* To be called at set-up by what will need the feature. */
 void sandbox_need(enum sandbox_feature feature);
+/* A file that a library will open for reading later, by exactly this path: it will get what the file holds now (or, when it is
+ * written in place, then). One that cannot be opened is forgotten. */
+void sandbox_keep_file(const char *path);
+/* A capability (linux/capability.h) that is kept, if the process has it: only for what it could not run without. */
+void sandbox_keep_capability(unsigned capability);
 /* Called in the thread that is about to end the process for a forbidden call; must be async-signal-safe. */
 void sandbox_set_last_act(void (*fn)(void));
 

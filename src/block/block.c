@@ -279,6 +279,12 @@ uint64_t block_size(const struct block_device *b)
     return b->size;
 }
 
+uint64_t block_allocated(const struct block_device *b)
+{
+    struct stat st;
+    return fstat(b->fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
 bool block_read_only(const struct block_device *b)
 {
     return b->options.read_only;

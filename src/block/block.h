@@ -36,6 +36,7 @@ struct block_request {
  * other). A missing, unreadable, truncated or locked image is an error that says what to do. */
 struct block_device *block_open(const struct block_options *o, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void block_close(struct block_device *b); /* waits for requests, flushes */
+uint64_t block_allocated(const struct block_device *b);  /* bytes that the file takes on the host */
 uint64_t block_size(const struct block_device *b);       /* bytes, multiple of 512 */
 bool block_read_only(const struct block_device *b);
 const struct block_options *block_options_of(const struct block_device *b);

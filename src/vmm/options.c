@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "vmm/core/machine.h"
 
 /* Printing instead of running travels as an error of this kind up to options_parse. */
@@ -119,7 +120,7 @@ static bool check(struct options *o, GError **error)
 
 static void init(struct options *o)
 {
-    *o = (struct options){ .sandbox = false };
+    *o = (struct options){ .sandbox = sandbox_possible(NULL) };
     o->config = g_new0(struct machine_config, 1);
     *o->config = (struct machine_config){ .board = "q35", .irqchip = -1, .ram_size = UINT64_C(128) << 20, .cpus = 1, .max_cpus = 1, .sockets = 1, .cores = 1,
                                           .threads = 1, .rtc_base = -1 };

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Opens what the host gives to the machine: character back ends, disks, networks, control. */
 #include <errno.h>
+#include <linux/capability.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "block/block.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
@@ -56,9 +58,14 @@ bool setup_memory(struct vm *vm, GError **error)
 
 bool setup_lock_memory(struct vm *vm, GError **error)
 {
-    struct rlimit limit = { 0 };
-    if (!vm->machine->config->mem_lock || !mlockall(MCL_CURRENT | MCL_FUTURE))
+    struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+    if (!vm->machine->config->mem_lock)
         return true;
+    if (!mlockall(MCL_CURRENT | MCL_FUTURE)) {
+        if (setrlimit(RLIMIT_MEMLOCK, &limit))
+            sandbox_keep_capability(CAP_IPC_LOCK); /* what comes later is locked too, and must not fail */
+        return true;
+    }
     int err = errno;
     getrlimit(RLIMIT_MEMLOCK, &limit);
     if (limit.rlim_cur == RLIM_INFINITY)

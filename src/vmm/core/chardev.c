@@ -172,6 +172,56 @@ static size_t frontend_room(struct chardev *c)
     return c->nfrontends ? c->frontends[0].h->can_receive(c->frontends[0].opaque) : 0;
 }
 
+/* ---- descriptors that are passed ---- */
+
+enum { PASSED_MAX = 16 }; /* descriptors in one message; more are lost, as they are not asked for */
+
+void chardev_accept_fds(struct chardev *c)
+{
+    c->accept_fds = true;
+}
+
+int chardev_take_fd(struct chardev *c)
+{
+    int fd = c->passed_fd;
+    c->passed_fd = -1;
+    return fd;
+}
+
+void chardev_put_fd(struct chardev *c, int fd)
+{
+    if (c->passed_fd >= 0)
+        close(c->passed_fd);
+    c->passed_fd = fd;
+}
+
+static void keep_fds(struct chardev *c, struct msghdr *msg)
+{
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(msg); h; h = CMSG_NXTHDR(msg, h)) {
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t at = CMSG_LEN(0); at + sizeof(int) <= h->cmsg_len; at += sizeof(int)) {
+            int fd;
+            memcpy(&fd, (char *)h + at, sizeof(fd));
+            chardev_put_fd(c, fd);
+        }
+    }
+}
+
+/* seccomp(main): recvmsg */
+static ssize_t read_input(struct chardev *c, void *buf, size_t n)
+{
+    union { char bytes[CMSG_SPACE(PASSED_MAX * sizeof(int))]; struct cmsghdr align; } control;
+    struct iovec iov = { buf, n };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+    if (!c->accept_fds || !c->out_mode.send)
+        return read(c->fd_in, buf, n);
+    ssize_t got = recvmsg(c->fd_in, &msg, MSG_CMSG_CLOEXEC);
+    if (got > 0)
+        keep_fds(c, &msg);
+    return got;
+}
+
 static gboolean in_ready(gint fd, GIOCondition condition, gpointer opaque)
 {
     struct chardev *c = opaque;
@@ -181,7 +231,7 @@ static gboolean in_ready(gint fd, GIOCondition condition, gpointer opaque)
         source_drop(&c->in_source);
         return G_SOURCE_REMOVE;
     }
-    ssize_t n = read(c->fd_in, buf, room);
+    ssize_t n = read_input(c, buf, room);
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return G_SOURCE_CONTINUE;
     if (n <= 0) {
@@ -254,6 +304,7 @@ static void close_descriptors(struct chardev *c)
         close(c->fd_out);
     c->fd_in = c->fd_out = -1;
     g_mutex_unlock(&c->lock);
+    chardev_put_fd(c, -1);
 }
 
 void chardev_disconnected(struct chardev *c)
@@ -326,7 +377,7 @@ struct chardev *chardev_open_opts(const char *backend, const char *id, GHashTabl
     c->backend = b;
     c->id = g_strdup(id);
     c->filename = g_strdup(b->name);
-    c->fd_in = c->fd_out = -1;
+    c->fd_in = c->fd_out = c->passed_fd = -1;
     c->out = g_byte_array_new();
     g_mutex_init(&c->lock);
     c->opts = g_malloc0(b->opts_size + 1);

@@ -36,6 +36,10 @@ void chardev_detach(struct chardev *c);
 size_t chardev_write(struct chardev *c, const void *data, size_t n);
 bool chardev_can_write(struct chardev *c);
 void chardev_receive_ready(struct chardev *c); /* the front end can take input again; any thread */
+/* QMP: descriptors that a client passes over its UNIX socket (SCM_RIGHTS) are kept, the last one only, until they are taken. */
+void chardev_accept_fds(struct chardev *c);
+int chardev_take_fd(struct chardev *c);          /* the caller's; -1: none came */
+void chardev_put_fd(struct chardev *c, int fd);  /* back, or -1 */
 const char *chardev_id(const struct chardev *c);
 const char *chardev_filename(const struct chardev *c); /* as query-chardev shows it: "stdio", "pty:/dev/pts/3", "unix:PATH,server=on", ... */
 bool chardev_frontend_open(const struct chardev *c);

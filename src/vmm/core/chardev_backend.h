@@ -35,7 +35,8 @@ struct chardev {
     struct chardev_mux *mux; /* NULL: none */
     /* main thread only */
     GSource *in_source;
-    int fd_in;
+    int fd_in, passed_fd;
+    bool accept_fds;
     bool in_ended;
     struct { const struct chardev_handlers *h; void *opaque; } frontends[CHARDEV_FRONTENDS_MAX];
     unsigned nfrontends, focus;

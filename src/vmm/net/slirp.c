@@ -304,8 +304,8 @@ static bool add_forwards(struct slirp_backend *s, const SlirpConfig *c, GPtrArra
     return true;
 }
 
-/* What libslirp calls for the guest, all on the main loop. It looks whether /etc/resolv.conf has changed, and keeps the name
- * server it knows when it cannot read that.
+/* What libslirp calls for the guest, all on the main loop. It reads /etc/resolv.conf for the first question of the guest and
+ * when that has changed.
  * seccomp(main+sockets): socket(AF_INET AF_INET6) bind connect listen accept shutdown newfstatat ioctl(FIONREAD)
  * seccomp(main+sockets): recvfrom recvmsg sendto getsockopt setsockopt getsockname getpeername fcntl(F_GETFL F_SETFL F_GETFD F_SETFD) */
 static struct net_backend *slirp_create(const char *id, GHashTable *opts, GPtrArray *hostfwd, GError **error)
@@ -314,6 +314,7 @@ static struct net_backend *slirp_create(const char *id, GHashTable *opts, GPtrAr
     if (!slirp_options_parse(opts, &config, error))
         return NULL;
     sandbox_need(SANDBOX_SOCKETS);
+    sandbox_keep_file("/etc/resolv.conf");
     struct slirp_backend *s = g_new0(struct slirp_backend, 1);
     g_mutex_init(&s->lock);
     g_queue_init(&s->queue);

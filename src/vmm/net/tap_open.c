@@ -210,7 +210,7 @@ static bool set_buffers(const struct tap_options *o, struct tap_queues *q, GErro
     return true;
 }
 
-/* ---- programs ---- */
+/* ---- programs: all of them start before the sandbox is closed ---- */
 
 /* Runs it and waits; keep_fd (or -1) stays open in it. Its exit status, or -1 with errno. */
 static int run_program(char *const *argv, int keep_fd)

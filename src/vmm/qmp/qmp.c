@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
 
@@ -210,7 +211,9 @@ static struct json_object *run(struct qmp *q, const struct request *r, GError **
         return negotiate(q, r->args, error) ? json_object_new_object() : NULL;
     if (!check_args(c, r->args, error))
         return NULL;
+    fdset_offer(chardev_take_fd(q->host));
     struct json_object *value = c->run(q->machine, r->args, error);
+    chardev_put_fd(q->host, fdset_offer(-1));
     return value ? value : json_object_new_object();
 }
 
@@ -426,6 +429,7 @@ struct qmp *qmp_create(struct machine *m, struct chardev *c, bool pretty, GError
     q->tokener = json_tokener_new_ex(DEPTH_MAX);
     q->backlog = g_string_new(NULL);
     machine_add_listener(m, (struct machine_listener){ on_event, q, on_named_event });
+    chardev_accept_fds(c);
     if (chardev_attach(c, &host_handlers, q, error))
         return q;
     q->host = NULL;

@@ -2,7 +2,6 @@
 #include "vmm/qmp/qmp_block.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
 #include "block/block.h"
 #include "vmm/core/device.h"
@@ -29,8 +28,7 @@ static const struct device *find_user(struct machine *m, const char *id, char **
 static struct json_object *image_info(const struct block_device *b)
 {
     const struct block_options *o = block_options_of(b);
-    struct stat st = { 0 };
-    int64_t used = stat(o->path, &st) ? 0 : (int64_t)st.st_blocks * 512;
+    int64_t used = (int64_t)block_allocated(b);
     return json_make("virtual-size", json_object_new_int64((int64_t)block_size(b)), "filename", json_object_new_string(o->path), "format",
                      json_object_new_string(o->format ? o->format : "raw"), "actual-size", json_object_new_int64(used), "dirty-flag",
                      json_object_new_boolean(false), NULL);

@@ -9,6 +9,7 @@
 #include "vmm/dev/virtio_devices.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/qmp/qmp_block.h"
+#include "vmm/qmp/qmp_fd.h"
 
 /* ---- running and ending ---- */
 
@@ -201,5 +202,10 @@ const struct qmp_command qmp_commands[] = {
     { "qom-list-types", qmp_qom_list_types, qmp_qom_list_types_args },
     { "balloon", cmd_balloon, balloon_args, .absent = QMP_ABSENT_NOT_ACTIVE },
     { "query-balloon", cmd_query_balloon, .absent = QMP_ABSENT_NOT_ACTIVE },
+    { "getfd", qmp_getfd, qmp_getfd_args },
+    { "closefd", qmp_closefd, qmp_closefd_args },
+    { "add-fd", qmp_add_fd, qmp_add_fd_args },
+    { "remove-fd", qmp_remove_fd, qmp_remove_fd_args },
+    { "query-fdsets", qmp_query_fdsets },
     { NULL, NULL }
 };

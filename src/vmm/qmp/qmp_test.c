@@ -15,7 +15,7 @@
 #include "vmm/dev/virtio_devices.h"
 #include "vmm/options.h"
 
-static struct { const struct chardev_handlers *h; void *opaque; GString *out; size_t accept; } line;
+static struct { const struct chardev_handlers *h; void *opaque; GString *out; size_t accept; int fd /* + 1 */; } line;
 static struct { unsigned stops, starts, resets, powerdowns; enum machine_cause shutdown; } asked;
 
 bool chardev_attach(struct chardev *c, const struct chardev_handlers *h, void *opaque, GError **error)
@@ -26,6 +26,9 @@ bool chardev_attach(struct chardev *c, const struct chardev_handlers *h, void *o
 }
 void chardev_detach(struct chardev *c) { }
 void chardev_receive_ready(struct chardev *c) { }
+void chardev_accept_fds(struct chardev *c) { }
+int chardev_take_fd(struct chardev *c) { return line.fd - 1; }
+void chardev_put_fd(struct chardev *c, int fd) { line.fd = fd + 1; }
 bool chardev_can_write(struct chardev *c) { return line.accept > 0; }
 const char *chardev_id(const struct chardev *c) { return "c0"; }
 const char *chardev_filename(const struct chardev *c) { return "null"; }
@@ -62,6 +65,7 @@ bool virtio_balloon_actual(struct machine *m, uint64_t *ret, GError **error)
 {
     return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "No balloon device has been activated");
 }
+uint64_t block_allocated(const struct block_device *b) { return 512; }
 uint64_t block_size(const struct block_device *b) { return 512; }
 bool block_read_only(const struct block_device *b) { return false; }
 const struct block_options *block_options_of(const struct block_device *b) { return (const struct block_options *)b; }
