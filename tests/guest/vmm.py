@@ -95,7 +95,7 @@ class Qmp:
                 return message
             self.events.append(message)
 
-    def execute(self, name, deadline=20, **arguments):
+    def execute(self, name, /, deadline=20, **arguments):
         """The whole answer, an error included."""
         request = {"execute": name, "id": name}
         if arguments:
@@ -103,7 +103,7 @@ class Qmp:
         self.send_raw(json.dumps(request).encode() + b"\n")
         return self.reply(deadline)
 
-    def command(self, name, deadline=20, **arguments):
+    def command(self, name, /, deadline=20, **arguments):
         answer = self.execute(name, deadline, **arguments)
         if "return" not in answer:
             raise GuestError(f"QMP command {name} failed: {answer}")

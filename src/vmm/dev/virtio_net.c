@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "vmm/core/machine.h"
 #include "vmm/dev/virtio_devices.h"
 
@@ -128,13 +129,13 @@ static void stop(struct virtio_device *v)
 /* ---- the machine and the back end ---- */
 
 /* While the machine stands still, nothing changes in its memory. */
-static void on_machine_event(void *opaque, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io)
+static void on_hook(void *opaque, enum machine_hook_event ev)
 {
     struct virtio_net *s = opaque;
-    if (ev != EVENT_STOP && ev != EVENT_RESUME)
+    if (ev != HOOK_STOP && ev != HOOK_RUN)
         return;
     g_mutex_lock(&s->v.dev.lock);
-    s->paused = ev == EVENT_STOP;
+    s->paused = ev == HOOK_STOP;
     if (s->paused)
         wait_idle(s);
     for (unsigned i = 0; i < s->npairs && !s->paused; i++) {
@@ -143,17 +144,6 @@ static void on_machine_event(void *opaque, enum machine_event ev, enum machine_c
         virtio_net_transmit(s, i);
     }
     g_mutex_unlock(&s->v.dev.lock);
-}
-
-static void listen_to_machine(struct virtio_net *s, bool on)
-{
-    GArray *all = s->v.dev.machine->listeners;
-    if (on)
-        machine_add_listener(s->v.dev.machine, (struct machine_listener){ on_machine_event, s });
-    for (guint i = 0; i < all->len && !on; i++) {
-        if (g_array_index(all, struct machine_listener, i).opaque == s)
-            g_array_remove_index(all, i--);
-    }
 }
 
 static void link_changed(void *opaque)
@@ -168,8 +158,103 @@ static const struct net_frontend frontend = {
     .rx_buffers = virtio_net_rx_buffers, .rx_done = virtio_net_rx_done, .tx_ready = virtio_net_tx_ready, .link_changed = link_changed,
 };
 
+/* ---- for QMP ---- */
+
+/* As QEMU names a card: its id, or its kind and number. */
+static char *card_name(const struct virtio_net *s)
+{
+    unsigned n = 0;
+    const GPtrArray *all = s->v.dev.machine->devices;
+    for (guint i = 0; i < all->len && all->pdata[i] != s; i++)
+        n += ((const struct device *)all->pdata[i])->class == s->v.dev.class;
+    return s->v.dev.id ? g_strdup(s->v.dev.id) : g_strdup_printf("%s.%u", s->v.dev.class->name, n);
+}
+
+/* Once, until somebody looks. */
 void virtio_net_filter_changed(struct virtio_net *s)
 {
+    if (s->filter_told)
+        return;
+    s->filter_told = true;
+    g_autofree char *path = s->v.dev.id ? g_strdup_printf("/machine/peripheral/%s/virtio-backend", s->v.dev.id)
+                                        : g_strdup("/machine/peripheral-anon/device/virtio-backend");
+    struct json_object *data = json_make("path", json_object_new_string(path), NULL);
+    if (s->v.dev.id)
+        json_object_object_add(data, "name", json_object_new_string(s->v.dev.id));
+    machine_post_event(s->v.dev.machine, "NIC_RX_FILTER_CHANGED", data);
+}
+
+static struct json_object *mac_json(const uint8_t *m)
+{
+    g_autofree char *text = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+    return json_object_new_string(text);
+}
+
+static struct json_object *table_json(const uint8_t *table, uint32_t n)
+{
+    struct json_object *list = json_object_new_array();
+    for (uint32_t i = 0; i < n; i++)
+        json_object_array_add(list, mac_json(table + 6 * i));
+    return list;
+}
+
+static struct json_object *vlans_json(const struct virtio_net *s)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < 4096; i++) {
+        if (s->vlans[i / 32] >> i % 32 & 1)
+            json_object_array_add(list, json_object_new_int((int)i));
+    }
+    return list;
+}
+
+static struct json_object *state_json(bool none, bool all)
+{
+    return json_object_new_string(none ? "none" : all ? "all" : "normal");
+}
+
+static struct json_object *filter_json(const struct virtio_net *s)
+{
+    const bool *m = s->mode;
+    g_autofree char *name = card_name(s);
+    return json_make("name", json_object_new_string(name), "promiscuous", json_object_new_boolean(m[NET_RX_PROMISC]),
+                     "multicast", state_json(m[NET_RX_NOMULTI], m[NET_RX_ALLMULTI]), "unicast", state_json(m[NET_RX_NOUNI], m[NET_RX_ALLUNI]),
+                     "vlan", state_json(false, !virtio_has(&s->v, NET_F_CTRL_VLAN)), "broadcast-allowed", json_object_new_boolean(!m[NET_RX_NOBCAST]),
+                     "multicast-overflow", json_object_new_boolean(s->multi_overflow), "unicast-overflow", json_object_new_boolean(s->uni_overflow),
+                     "main-mac", mac_json(s->guest_mac), "vlan-table", vlans_json(s), "unicast-table", table_json(s->uni, s->nuni),
+                     "multicast-table", table_json(s->multi, s->nmulti), NULL);
+}
+
+static struct virtio_net *cast(struct device *d)
+{
+    return d->class == &virtio_net_pci_class || d->class == &virtio_net_mmio_class ? (struct virtio_net *)d : NULL;
+}
+
+struct json_object *virtio_net_rx_filter(struct device *d)
+{
+    struct virtio_net *s = cast(d);
+    if (!s)
+        return NULL;
+    g_mutex_lock(&d->lock);
+    struct json_object *o = filter_json(s);
+    s->filter_told = false;
+    g_mutex_unlock(&d->lock);
+    return o;
+}
+
+bool virtio_net_announce(struct device *d)
+{
+    struct virtio_net *s = cast(d);
+    if (!s)
+        return false;
+    g_mutex_lock(&d->lock);
+    bool can = virtio_running(&s->v) && virtio_has(&s->v, NET_F_GUEST_ANNOUNCE | NET_F_CTRL_VQ);
+    if (can) {
+        s->announce = true;
+        virtio_config_changed(&s->v);
+    }
+    g_mutex_unlock(&d->lock);
+    return can;
 }
 
 /* ---- life ---- */
@@ -290,14 +375,14 @@ static bool realize(struct device *d, GError **error)
         if (!net_backend_attach(s->backend, &frontend, s, error))
             g_assert_not_reached();
     }
-    listen_to_machine(s, true);
+    machine_add_hook(d->machine, on_hook, s);
     return true;
 }
 
 static void unrealize(struct device *d)
 {
     struct virtio_net *s = (struct virtio_net *)d;
-    listen_to_machine(s, false);
+    machine_remove_hook(d->machine, on_hook, s);
     if (s->backend)
         net_backend_detach(s->backend);
     virtio_unrealize(&s->v);

@@ -70,5 +70,14 @@ struct json_object *qmp_device_list_properties(struct machine *m, struct json_ob
 struct json_object *qmp_qom_list_types(struct machine *m, struct json_object *args, GError **error);
 extern const struct qmp_arg qmp_device_add_args[], qmp_device_del_args[], qmp_device_list_properties_args[], qmp_qom_list_types_args[];
 
+/* qmp_net.c */
+struct json_object *qmp_netdev_add(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_netdev_del(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_set_link(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_rx_filter(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_announce_self(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_netdev_add_args[], qmp_netdev_del_args[], qmp_set_link_args[], qmp_query_rx_filter_args[],
+    qmp_announce_self_args[];
+
 /* Text in the form "{"a": 1, "b": [2, 3]}"; pretty: on several lines. */
 void qmp_print(GString *s, struct json_object *o, bool pretty);
