@@ -384,6 +384,7 @@ def test_stream_reconnects(net, guest, work):
               "-netdev", f"stream,id=n,server=off,addr.type=unix,addr.path={path},reconnect=1", "-device", "virtio-net-pci,netdev=n",
               wrapper=net.wrapper())
     server.settimeout(20 * vmm.SLOW)
+    seen = 0
     for nonsense in (b"", struct.pack(">I", 0), struct.pack(">I", 1 << 31), struct.pack(">I", 70000) + bytes(100)):
         peer, _ = server.accept()
         peer.settimeout(BOOT * vmm.SLOW)
@@ -395,6 +396,11 @@ def test_stream_reconnects(net, guest, work):
                 while peer.recv(65536):
                     pass
         peer.close()
+        if seen:
+            event = m.qmp.wait_event("NETDEV_STREAM_CONNECTED")["data"]
+            assert event == {"netdev-id": "n", "addr": {"type": "unix", "path": path}}
+        assert m.qmp.wait_event("NETDEV_STREAM_DISCONNECTED")["data"] == {"netdev-id": "n"}
+        seen += 1
     assert m.running() and m.qmp.command("query-status")["running"]
 
 

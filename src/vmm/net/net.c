@@ -93,8 +93,10 @@ bool net_open(struct machine *m, const struct keyval *kv, const char *id, GError
         return vireo_fail(error, VIREO_ERROR_INVALID, "Duplicate ID '%s' for netdev", id);
     g_autoptr(GHashTable) opts = keyval_to_hash(copy);
     struct net_backend *b = net_backend_create(type, id, opts, hostfwd, error);
-    if (b)
+    if (b) {
+        b->machine = m;
         g_hash_table_insert(m->netdevs, b->id, b);
+    }
     return b;
 }
 

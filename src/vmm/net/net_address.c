@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/keyval.h"
 #include "vmm/net/net_fd.h"
 
@@ -134,6 +135,17 @@ bool net_address_take(struct keyval *kv, const char *prefix, struct net_address 
 bool net_address_multicast(const struct net_address *a)
 {
     return a->len && a->sa.ss_family == AF_INET && IN_MULTICAST(ntohl(((const struct sockaddr_in *)&a->sa)->sin_addr.s_addr));
+}
+
+struct json_object *net_address_json(const struct net_address *a)
+{
+    char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
+    if (a->fd >= 0)
+        return json_make("type", json_object_new_string("fd"), "str", json_object_new_string(a->text), NULL);
+    if (a->sa.ss_family == AF_UNIX)
+        return json_make("type", json_object_new_string("unix"), "path", json_object_new_string(a->text), NULL);
+    (void)!getnameinfo((const struct sockaddr *)&a->sa, a->len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+    return json_make("type", json_object_new_string("inet"), "host", json_object_new_string(host), "port", json_object_new_string(port), NULL);
 }
 
 /* ---- sockets ---- */

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
+struct json_object;
 struct keyval;
 
 struct net_address {
@@ -22,6 +23,7 @@ void net_address_clear(struct net_address *a); /* the descriptor stays open */
 bool net_address_take(struct keyval *kv, const char *prefix, struct net_address *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* "host:port", "[v6]:port", ":port" (passive: any address). */
 bool net_address_parse(const char *what, const char *text, bool passive, struct net_address *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+struct json_object *net_address_json(const struct net_address *a); /* SocketAddress of QEMU's QMP reference */
 bool net_address_multicast(const struct net_address *a); /* IPv4 */
 
 /* -1 with error. */

@@ -23,6 +23,7 @@ struct net_backend_ops {
 struct net_backend { /* first in a kind's own struct */
     const struct net_backend_ops *ops;
     char *id;
+    struct machine *machine;               /* for events; NULL in tests and while it is being made */
     unsigned queues;
     bool has_header, header;               /* can; in use */
     _Atomic bool down;                     /* the link, by set_link */

@@ -12,9 +12,11 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/keyval.h"
 #include "base/leftover.h"
 #include "base/sandbox.h"
+#include "vmm/core/machine.h"
 #include "vmm/net/net_link.h"
 
 struct stream_backend {
@@ -38,6 +40,21 @@ static struct stream_backend *of(struct net_backend *b)
 
 static void seek_peer(struct stream_backend *s);
 
+/* ---- events; main thread ---- */
+
+static void tell_connected(struct stream_backend *s)
+{
+    if (s->net.machine)
+        machine_event(s->net.machine, "NETDEV_STREAM_CONNECTED",
+                      json_make("netdev-id", json_object_new_string(s->net.id), "addr", net_address_json(&s->address), NULL));
+}
+
+static void tell_disconnected(struct stream_backend *s)
+{
+    if (s->net.machine)
+        machine_event(s->net.machine, "NETDEV_STREAM_DISCONNECTED", json_make("netdev-id", json_object_new_string(s->net.id), NULL));
+}
+
 /* ---- connections; main thread ---- */
 
 static gboolean on_ended(gpointer opaque)
@@ -50,6 +67,7 @@ static gboolean on_ended(gpointer opaque)
     s->ended = 0;
     g_mutex_unlock(&s->lock);
     net_link_destroy(l);
+    tell_disconnected(s);
     seek_peer(s);
     return G_SOURCE_REMOVE;
 }
@@ -74,6 +92,7 @@ static void connected(struct stream_backend *s, int fd)
     g_mutex_unlock(&s->lock);
     if (s->started)
         net_port_start(&l->port);
+    tell_connected(s);
 }
 
 /* seccomp(main): accept4 */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "vmm/core/fake_accel.h" /* machine.c wants one */
 #include "vmm/net/net.h"
 #include "vmm/net/slirp_options.h"
 
