@@ -89,8 +89,9 @@ static const struct attempt attempts[] = {
     { "disk I/O", "pwritev", SYS_pwritev, { -1 }, BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(NET) },
     { "another filter", "seccomp", SYS_seccomp, { 1 }, NARROW },
     { "make a thread", "clone", SYS_clone, { 0x3d0f00 }, BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(NET) },
-    { "make a virtual machine", "ioctl", SYS_ioctl, { -1, KVM_CREATE_VM }, BIT(VCPU_JIT) | BIT(BLOCK) },
+    { "make a virtual machine", "ioctl", SYS_ioctl, { -1, KVM_CREATE_VM } },
     { "run a vCPU of KVM", "ioctl", SYS_ioctl, { -1, KVM_RUN }, BIT(VCPU_JIT) | BIT(CLOCK) | BIT(BLOCK) | BIT(NET) },
+    { "set up a virtual machine", "ioctl", SYS_ioctl, { -1, KVM_SET_TSS_ADDR } },
     { "the 32-bit pointer calls", "?", 0x40000000 | SYS_getpid },
     { "a call that is not there", "?", 999 },
 };

@@ -224,6 +224,7 @@ bool kvm_cpuid_init(struct kvm_machine *m, GError **error)
 }
 
 /* The leaves that name the vCPU's APIC id. */
+/* seccomp(main): ioctl(KVM_SET_CPUID2) */
 bool kvm_cpuid_set(struct kvm_vcpu *v, GError **error)
 {
     struct kvm_machine *m = v->machine;

@@ -35,6 +35,7 @@ static void pin_locked(struct kvm_machine *m, unsigned gsi, unsigned chip, unsig
 
 static bool commit_locked(struct kvm_machine *m)
 {
+    /* seccomp(device): ioctl(KVM_SET_GSI_ROUTING) */
     return m->irqchip == ACCEL_IRQCHIP_OFF || kvm_ioctl(m->vm, KVM_SET_GSI_ROUTING, m->routing) == 0;
 }
 
@@ -150,6 +151,7 @@ void kvm_route_remove(struct accel *a, unsigned route)
 
 /* ---- eventfds ---- */
 
+/* seccomp(device): ioctl(KVM_IRQFD KVM_IOEVENTFD) */
 bool kvm_irqfd(struct accel *a, int fd, int resample, unsigned route, bool on, GError **error)
 {
     struct kvm_machine *m = kvm_machine_of(a);
@@ -180,6 +182,7 @@ bool kvm_ioeventfd(struct accel *a, int fd, bool port, uint64_t address, unsigne
 
 /* ---- coalesced writes ---- */
 
+/* seccomp(vcpu-kvm): ioctl(KVM_REGISTER_COALESCED_MMIO KVM_UNREGISTER_COALESCED_MMIO) */
 void kvm_coalesce(struct accel *a, bool port, uint64_t address, uint64_t size, bool on)
 {
     struct kvm_machine *m = kvm_machine_of(a);

@@ -53,6 +53,7 @@ enum accel_irqchip kvm_irqchip_of(struct accel *a)
 }
 
 /* 4.25 KVM_IRQ_LINE. */
+/* seccomp(device): ioctl(KVM_IRQ_LINE KVM_SIGNAL_MSI) */
 void kvm_gsi_set(struct accel *a, unsigned gsi, bool level)
 {
     struct kvm_machine *m = kvm_machine_of(a);
@@ -143,6 +144,7 @@ static void pit_in(const struct x86_irqchip *c, struct kvm_pit_state2 *k)
     k->flags = (c->pit_irq_off ? KVM_PIT_FLAGS_HPET_LEGACY : 0) | (c->pit_speaker & 2 ? KVM_PIT_FLAGS_SPEAKER_DATA_ON : 0);
 }
 
+/* seccomp(main): ioctl(KVM_GET_IRQCHIP KVM_SET_IRQCHIP KVM_GET_PIT2 KVM_SET_PIT2) */
 void kvm_irqchip_get(struct accel *a, struct x86_irqchip *ret)
 {
     struct kvm_machine *m = kvm_machine_of(a);
@@ -185,6 +187,7 @@ bool kvm_irqchip_set(struct accel *a, const struct x86_irqchip *c, GError **erro
 }
 
 /* The kernel's flag for "the HPET has taken line 0 over". */
+/* seccomp(vcpu-kvm): ioctl(KVM_GET_PIT2 KVM_SET_PIT2) */
 void kvm_pit_output(struct accel *a, bool connected)
 {
     struct kvm_machine *m = kvm_machine_of(a);
@@ -200,6 +203,7 @@ void kvm_pit_output(struct accel *a, bool connected)
 
 /* ---- one local APIC (4.57 KVM_GET_LAPIC) ---- */
 
+/* seccomp(main, vcpu-kvm): ioctl(KVM_GET_LAPIC KVM_SET_LAPIC) */
 void kvm_lapic_get(struct accel_vcpu *av, struct x86_lapic *ret)
 {
     struct kvm_vcpu *v = kvm_vcpu_of(av);

@@ -32,6 +32,7 @@ int kvm_ioctl(int fd, unsigned long request, const void *arg)
     return r;
 }
 
+/* seccomp(main): ioctl(KVM_CHECK_EXTENSION KVM_ENABLE_CAP) */
 int kvm_check(int fd, unsigned cap)
 {
     int r = kvm_ioctl(fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)cap);
@@ -256,6 +257,7 @@ fail:
 }
 
 /* kvmclock stands still while the machine does, and says so to the guest's watchdogs (4.42, 4.43, 4.70). */
+/* seccomp(main): ioctl(KVM_GET_CLOCK KVM_SET_CLOCK KVM_KVMCLOCK_CTRL) */
 static void kvm_run_state(struct accel *a, bool running)
 {
     struct kvm_machine *m = kvm_machine_of(a);
@@ -277,6 +279,7 @@ static void kvm_run_state(struct accel *a, bool running)
     }
 }
 
+/* seccomp(main): ioctl(KVM_GET_STATS_FD) */
 static int kvm_stats_fd(struct accel *a, struct accel_vcpu *v)
 {
     struct kvm_machine *m = kvm_machine_of(a);

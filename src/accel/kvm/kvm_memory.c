@@ -93,6 +93,7 @@ static bool tell(struct kvm_machine *m, const struct kvm_slot *s, bool there)
         .slot = s->id, .guest_phys_addr = s->gpa, .memory_size = there ? s->size : 0, .userspace_addr = (uintptr_t)s->host,
         .flags = (s->readonly ? KVM_MEM_READONLY : 0) | (there && !s->readonly && atomic_load(&m->logging) ? KVM_MEM_LOG_DIRTY_PAGES : 0),
     };
+    /* seccomp(main, vcpu-kvm): ioctl(KVM_SET_USER_MEMORY_REGION) */
     return kvm_ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &r) == 0;
 }
 
@@ -220,6 +221,7 @@ static void harvest_rings_locked(struct kvm_machine *m)
         (void)kvm_ioctl(m->vm, KVM_RESET_DIRTY_RINGS, NULL);
 }
 
+/* seccomp(main, vcpu-kvm): ioctl(KVM_RESET_DIRTY_RINGS) */
 void kvm_dirty_ring_full(struct kvm_machine *m)
 {
     g_mutex_lock(&m->slots_lock);
@@ -264,6 +266,7 @@ void kvm_dirty_stop(struct accel *a)
     g_mutex_unlock(&m->slots_lock);
 }
 
+/* seccomp(main): ioctl(KVM_GET_DIRTY_LOG KVM_CLEAR_DIRTY_LOG) */
 bool kvm_dirty_read(struct accel *a, uint64_t gpa, uint64_t size, uint64_t *bitmap, GError **error)
 {
     struct kvm_machine *m = kvm_machine_of(a);

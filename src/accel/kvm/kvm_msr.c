@@ -65,6 +65,7 @@ static struct kvm_msrs *list_new(unsigned n)
     return g_malloc0(sizeof(struct kvm_msrs) + n * sizeof(struct kvm_msr_entry));
 }
 
+/* seccomp(main, vcpu-kvm): ioctl(KVM_GET_MSRS KVM_SET_MSRS) */
 bool kvm_msr_read_one(struct kvm_vcpu *v, uint32_t index, uint64_t *ret)
 {
     g_autofree struct kvm_msrs *l = list_new(1);

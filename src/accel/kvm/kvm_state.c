@@ -297,6 +297,8 @@ static bool tsc_set(struct kvm_vcpu *v, const struct x86_state *s, GError **erro
 
 /* ---- all of it ---- */
 
+/* seccomp(main, vcpu-kvm): ioctl(KVM_GET_REGS KVM_GET_SREGS KVM_GET_DEBUGREGS KVM_GET_VCPU_EVENTS KVM_GET_MP_STATE)
+ * seccomp(main, vcpu-kvm): ioctl(KVM_GET_XSAVE KVM_GET_XSAVE2 KVM_GET_XCRS KVM_GET_NESTED_STATE KVM_GET_DEVICE_ATTR) */
 void kvm_get_state(struct accel_vcpu *av, struct x86_state *s)
 {
     struct kvm_vcpu *v = kvm_vcpu_of(av);
@@ -353,6 +355,8 @@ static bool registers_set(struct kvm_vcpu *v, const struct x86_state *s, GError 
     return true;
 }
 
+/* seccomp(main, vcpu-kvm): ioctl(KVM_SET_REGS KVM_SET_SREGS KVM_SET_DEBUGREGS KVM_SET_VCPU_EVENTS KVM_SET_MP_STATE)
+ * seccomp(main, vcpu-kvm): ioctl(KVM_SET_XSAVE KVM_SET_XCRS KVM_SET_NESTED_STATE KVM_SET_DEVICE_ATTR) */
 bool kvm_set_state(struct accel_vcpu *av, const struct x86_state *s, GError **error)
 {
     struct kvm_vcpu *v = kvm_vcpu_of(av);

@@ -184,6 +184,7 @@ static enum accel_exit run_loop(struct kvm_vcpu *v)
     }
 }
 
+/* seccomp(vcpu-kvm): ioctl(KVM_RUN KVM_INTERRUPT KVM_NMI KVM_SMI) */
 enum accel_exit kvm_vcpu_run(struct accel_vcpu *av)
 {
     struct kvm_vcpu *v = kvm_vcpu_of(av);
@@ -268,6 +269,7 @@ static bool first_state(struct kvm_vcpu *v, GError **error)
     return kvm_set_state((struct accel_vcpu *)v, &s, error);
 }
 
+/* seccomp(main): ioctl(KVM_CREATE_VCPU KVM_GET_TSC_KHZ KVM_SET_TSC_KHZ KVM_X86_SETUP_MCE) */
 struct accel_vcpu *kvm_vcpu_create(struct accel *a, unsigned index, GError **error)
 {
     struct kvm_machine *m = kvm_machine_of(a);
@@ -301,6 +303,7 @@ fail:
 
 /* ---- debugging (4.87 KVM_SET_GUEST_DEBUG) ---- */
 
+/* seccomp(main, vcpu-kvm): ioctl(KVM_SET_GUEST_DEBUG) */
 bool kvm_vcpu_debug(struct accel_vcpu *av, const struct accel_debug *d, GError **error)
 {
     static const uint8_t lengths[9] = { [1] = 0, [2] = 1, [4] = 3, [8] = 2 }; /* LEN of DR7, SDM vol. 3, 17.2.4 */

@@ -247,7 +247,6 @@ static void start_thread(struct vcpu *v)
     char name[16];
     g_autofree char *upper = g_ascii_strup(ops_of(v)->name, -1);
     g_snprintf(name, sizeof(name), "CPU %u/%s", v->index, upper);
-    /* seccomp(vcpu-kvm): ioctl(KVM_*) */
     v->thread = sandbox_thread_new(strcmp(ops_of(v)->name, "kvm") ? SANDBOX_VCPU_JIT : SANDBOX_VCPU_KVM, name, vcpu_thread, v);
 }
 
