@@ -109,6 +109,267 @@ def test_memory_is_locked(machine, flat):
         assert int(re.search(r"VmLck:\s+(\d+)", f.read()).group(1)) >= 64 * 1024
 
 
+# ---- balloon ----
+
+BALLOON = ["-device", "virtio-balloon-pci,id=balloon0"]
+# Fills memory with what cannot be merged, then gives it up.
+FILL = """
+mount -t tmpfs -o size=90% tmp /mnt
+fill() { dd if=/dev/urandom of=/mnt/fill bs=1M count=$1 2>/dev/null; }
+"""
+
+
+def wait_for(what, message, deadline=40):
+    end = time.monotonic() + deadline * vmm.SLOW
+    while not (value := what()):
+        if time.monotonic() > end:
+            raise AssertionError(message)
+        time.sleep(0.2)
+    return value
+
+
+@pytest.mark.parametrize("backend", ["memory-backend-ram,id=m", "memory-backend-memfd,id=m", "memory-backend-ram,share=on,id=m"])
+def test_the_balloon_gives_memory_back_to_the_host(linux, backend):
+    m = linux("-object", backend + ",size=512M", "-machine", "q35,memory-backend=m", *BALLOON, modules=["virtio_pci", "virtio_balloon"],
+              script=FILL + "fill 200; rm /mnt/fill; echo VT filled; read x", qmp=True)
+    m.wait_text("VT filled", 90)
+    full = smaps_of(m.process.pid)
+    m.qmp.command("balloon", value=256 * MIB)
+    wait_for(lambda: m.qmp.command("query-balloon")["actual"] == 256 * MIB, "the balloon did not reach its size")
+    m.qmp.wait_event("BALLOON_CHANGE")
+    wait_for(lambda: [e for e in m.qmp.events if e["event"] == "BALLOON_CHANGE"] or m.qmp.command("query-status") is None, "no later BALLOON_CHANGE")
+    changes = [e["data"]["actual"] for e in m.qmp.events if e["event"] == "BALLOON_CHANGE"]
+    assert changes[-1] == 256 * MIB, f"the last BALLOON_CHANGE does not tell the size that was reached: {changes}"
+    assert len(changes) < 20, "BALLOON_CHANGE comes more than once a second"
+    assert smaps_of(m.process.pid) < full - 150 * 1024, f"the process had {full} KiB, it has {smaps_of(m.process.pid)} now"
+    m.qmp.command("balloon", value=512 * MIB)
+    wait_for(lambda: m.qmp.command("query-balloon")["actual"] == 512 * MIB, "the balloon did not let go")
+
+
+def test_the_guest_tells_statistics(linux):
+    m = linux(*BALLOON, modules=["virtio_pci", "virtio_balloon"], script="echo VT total $(awk '/MemTotal/ { print $2 }' /proc/meminfo); echo VT up; read x", qmp=True,
+              no_reboot=False)
+    m.wait_text("VT up", 60)
+    path = "/machine/peripheral/balloon0"
+    assert {"name": "balloon0", "type": "child<virtio-balloon-pci>"} in m.qmp.command("qom-list", path="/machine/peripheral")
+    assert {"guest-stats", "guest-stats-polling-interval"} <= {p["name"] for p in m.qmp.command("qom-list", path=path)}
+    assert m.qmp.command("qom-get", path=path, property="guest-stats-polling-interval") == 0
+    m.qmp.command("qom-set", path=path, property="guest-stats-polling-interval", value=1)
+
+    def stats():
+        return m.qmp.command("qom-get", path=path, property="guest-stats")
+    first = wait_for(lambda: (s := stats())["last-update"] and s, "no statistics came")
+    total = int(re.search(r"VT total (\d+)", m.text()).group(1))
+    assert first["stats"]["stat-total-memory"] == total * 1024
+    assert 0 < first["stats"]["stat-free-memory"] < total * 1024
+    assert first["stats"]["stat-htlb-pgalloc"] in (0, 2 ** 64 - 1)
+    wait_for(lambda: stats()["last-update"] > first["last-update"], "statistics are not asked for again")
+    assert "takes seconds" in m.qmp.execute("qom-set", path=path, property="guest-stats-polling-interval", value=-1)["error"]["desc"]
+    m.qmp.command("system_reset")
+    wait_for(lambda: stats()["last-update"] == 0, "statistics of a guest that is gone")
+
+
+def test_free_pages_are_reported(linux):
+    script = FILL + "fill 200; echo VT filled; read x; rm /mnt/fill; echo VT freed; read x"
+    m = linux("-device", "virtio-balloon-pci,free-page-reporting=on", modules=["virtio_pci", "virtio_balloon"], script=script, qmp=True)
+    m.wait_text("VT filled", 90)
+    full = smaps_of(m.process.pid)
+    m.send("\n")
+    m.wait_text("VT freed", 20)
+    wait_for(lambda: smaps_of(m.process.pid) < full - 150 * 1024, f"the process had {full} KiB and keeps them", 60)
+
+
+def test_the_balloon_refuses_hints(flat):
+    status, _, err = vmm.run(["-display", "none", "-nodefaults", "-kernel", flat("halt"), "-device", "virtio-balloon-pci,free-page-hint=on"])
+    assert status == 1 and "migration" in err
+
+
+# ---- memory that comes and goes ----
+
+# `show N`: memory in MiB. A file with known content lies in memory all the while.
+PLUG = """
+mount -t tmpfs -o size=8G tmp /mnt
+cat > /bin/online <<'END'
+for m in /sys/devices/system/memory/memory*; do
+    [ $(cat $m/state) = online ] || echo online_movable > $m/state
+done
+END
+chmod +x /bin/online
+total() { online 2>/dev/null; echo "VT $1 $(awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo) MiB"; }
+dd if=/dev/urandom of=/mnt/data bs=1M count=64 2>/dev/null
+sum=$(md5sum < /mnt/data)
+check() { [ "$(md5sum < /mnt/data)" = "$sum" ] && echo "VT data intact" || echo "VT data BROKEN"; }
+echo "VT up"
+while read command; do
+    case $command in
+    check) check ;;
+    total*) total "$command" ;;
+    fill) dd if=/dev/urandom of=/mnt/more bs=1M count=600 2>/dev/null; echo VT filled ;;
+    free) rm /mnt/more; echo VT freed ;;
+    end) break ;;
+    esac
+done
+"""
+
+
+class Plug:
+    """Talks to the script above."""
+
+    def __init__(self, m):
+        self.m = m
+        self.n = 0
+        m.wait_text("VT up", 90)
+
+    def total(self):
+        self.n += 1
+        self.m.send(f"total{self.n}\n")
+        self.m.wait_text(f"VT total{self.n} ", 60)
+        return int(self.m.wait_text(" MiB", 60))
+
+    def do(self, command, answer):
+        self.m.send(command + "\n")
+        self.m.wait_text(answer, 90)
+
+    def intact(self):
+        self.do("check", "VT data intact")
+
+
+def sizes(q):
+    s = q.command("query-memory-size-summary")
+    return s["base-memory"] // MIB, s["plugged-memory"] // MIB
+
+
+def test_memory_modules_are_plugged_and_unplugged(linux):
+    m = linux("-object", "memory-backend-ram,id=cold,size=256M", "-device", "pc-dimm,memdev=cold,id=dimm0", script=PLUG, memory="256,slots=4,maxmem=4G",
+              kernel="generic", qmp=True, no_reboot=False)
+    p, q = Plug(m), m.qmp
+    base = p.total()
+    assert 350 < base < 512, f"a module given at the start is not seen: {base} MiB"
+    assert sizes(q) == (256, 256)
+    q.command("object-add", **{"qom-type": "memory-backend-memfd", "id": "hot", "size": 512 * MIB})
+    q.command("device_add", driver="pc-dimm", memdev="hot", id="dimm1")
+    wait_for(lambda: p.total() > base + 480, "the guest does not see the module that was plugged")
+    p.intact()
+    assert sizes(q) == (256, 768)
+    devices = {d["data"]["id"]: d for d in q.command("query-memory-devices")}
+    assert devices["dimm1"]["type"] == "dimm" and devices["dimm1"]["data"]["size"] == 512 * MIB and devices["dimm1"]["data"]["hotplugged"] is True
+    assert devices["dimm1"]["data"]["memdev"] == "/objects/hot" and devices["dimm1"]["data"]["slot"] == 1
+    assert {o["id"] for o in q.command("query-memdev")} == {"pc.ram", "cold", "hot"}
+    p.do("fill", "VT filled")
+    assert "in use" in q.execute("object-del", id="hot")["error"]["desc"]
+    used = smaps_of(m.process.pid)
+    p.do("free", "VT freed")
+    q.command("device_del", id="dimm1")
+    event = q.wait_event("DEVICE_DELETED", 60)
+    assert event["data"] == {"path": "/machine/peripheral/dimm1", "device": "dimm1"}
+    assert smaps_of(m.process.pid) < used - 100 * 1024, "what was in the module stays with the process"
+    assert p.total() <= base
+    p.intact()
+    q.command("object-del", id="hot")
+    q.command("object-add", **{"qom-type": "memory-backend-ram", "id": "hot", "size": 512 * MIB})
+    q.command("device_add", driver="pc-dimm", memdev="hot", id="dimm1", slot=3)
+    wait_for(lambda: p.total() > base + 480, "a second time the guest does not see the module")
+    p.intact()
+    q.command("system_reset")
+    m.wait_text("VT up", 90)
+    p.mark = len(m.output)
+    assert p.total() > base + 480, "a module is lost over a reset"
+
+
+def test_a_module_in_its_node(linux):
+    m = linux("-numa", "node", "-numa", "node", "-object", "memory-backend-ram,id=cold,size=512M", "-device", "pc-dimm,memdev=cold,node=1", "-smp", "2",
+              script="for m in /sys/devices/system/memory/memory*; do echo online > $m/state; done 2>/dev/null\n" + NODES, memory="512,slots=2,maxmem=2G",
+              kernel="generic")
+    nodes = nodes_of(vt(m))
+    assert nodes[1][1] > nodes[0][1] + 400 * 1024, f"the module of 512 MiB is not in node 1: {nodes}"
+
+
+def test_modules_are_refused(linux, machine, flat):
+    m = machine(*QUIET, "-m", "128,slots=2,maxmem=1G", "-kernel", flat("halt"), qmp=True)
+    m.wait_text("halting", 20)
+    q = m.qmp
+
+    def error(command, **args):
+        return q.execute(command, **args)["error"]["desc"]
+
+    def add(name, size):
+        q.command("object-add", **{"qom-type": "memory-backend-ram", "id": name, "size": size * MIB})
+    add("a", 512)
+    add("b", 512)
+    assert "'memdev' property is not set" in error("device_add", driver="pc-dimm", id="d")
+    assert "no memory 'zz'" in error("device_add", driver="pc-dimm", memdev="zz", id="d")
+    assert "usable range" in error("device_add", driver="pc-dimm", memdev="a", id="d", addr=1 << 20)
+    assert "multiple" in error("device_add", driver="pc-dimm", memdev="a", id="d", addr=(1 << 32) + 1)
+    assert "invalid slot number 2" in error("device_add", driver="pc-dimm", memdev="a", id="d", slot=2)
+    assert "numa nodes" in error("device_add", driver="pc-dimm", memdev="a", id="d", node=1)
+    q.command("device_add", driver="pc-dimm", memdev="a", id="d", addr=1 << 32)
+    assert "already busy" in error("device_add", driver="pc-dimm", memdev="a", id="e")
+    assert "Duplicate" in error("device_add", driver="pc-dimm", memdev="b", id="d")
+    assert "not enough space" in error("device_add", driver="pc-dimm", memdev="b", id="e")
+    add("c", 128)
+    assert "conflicts with memory device id='d'" in error("device_add", driver="pc-dimm", memdev="c", id="e", addr=(1 << 32) + (256 << 20))
+    assert "slot 0 is busy" in error("device_add", driver="pc-dimm", memdev="c", id="e", slot=0)
+    q.command("device_add", driver="pc-dimm", memdev="c", id="e")
+    add("f", 128)
+    assert "no free slots" in error("device_add", driver="pc-dimm", memdev="f", id="g")
+    for options, words in ((["-m", "128,maxmem=1G"], "no slots"), (["-m", "128"], "slots=N,maxmem"), (["-M", "microvm", "-m", "128,slots=1,maxmem=1G"], "microvm")):
+        status, _, err = vmm.run(["-display", "none", "-nodefaults", "-kernel", flat("halt"), *options, "-object", "memory-backend-ram,id=a,size=128M",
+                                  "-device", "pc-dimm,memdev=a"])
+        assert status == 1 and words in err, err
+
+
+MEM = ["-object", "memory-backend-ram,id=vm0,size={size}", "-device", "virtio-mem-pci,id=vmem,memdev=vm0,requested-size={requested}"]
+
+
+def test_virtio_mem_grows_and_shrinks(linux):
+    options = [o.format(size="64G", requested="0") for o in MEM]
+    m = linux(*options, script=PLUG, memory="384,maxmem=65G", modules=["virtio_pci", "virtio_mem"], append="memhp_default_state=online_movable", qmp=True,
+              no_reboot=False)
+    p, q = Plug(m), m.qmp
+    base = p.total()
+
+    def ask(size):
+        q.command("qom-set", path="vmem", property="requested-size", value=size * MIB)
+        wait_for(lambda: q.command("qom-get", path="/machine/peripheral/vmem", property="size") == size * MIB, f"the guest does not go to {size} MiB")
+    ask(1024)
+    event = q.wait_event("MEMORY_DEVICE_SIZE_CHANGE")
+    assert event["data"]["id"] == "vmem" and event["data"]["qom-path"] == "/machine/peripheral/vmem"
+    assert p.total() >= base + 1000
+    assert sizes(q) == (384, 1024)
+    data = q.command("query-memory-devices")[0]
+    assert data["type"] == "virtio-mem" and data["data"]["size"] == data["data"]["requested-size"] == 1024 * MIB
+    assert (data["data"]["max-size"], data["data"]["block-size"]) == (65536 * MIB, 2 * MIB)
+    p.do("fill", "VT filled")
+    used = smaps_of(m.process.pid)
+    ask(512)
+    p.intact()
+    p.do("free", "VT freed")
+    ask(0)
+    p.intact()
+    assert smaps_of(m.process.pid) < used - 200 * 1024, "unplugged memory stays with the process"
+    ask(3072)
+    assert p.total() >= base + 3000
+    p.intact()
+    assert "exceed" in q.execute("qom-set", path="vmem", property="requested-size", value=128 << 30)["error"]["desc"]
+    assert "multiples of 'block-size'" in q.execute("qom-set", path="vmem", property="requested-size", value=MIB)["error"]["desc"]
+    q.command("qom-set", path="vmem", property="requested-size", value=256 * MIB)
+    q.command("system_reset")
+    m.wait_text("VT up", 90)
+    wait_for(lambda: sizes(q)[1] == 256, "after a reset the guest does not plug what is asked for", 60)
+
+
+def test_virtio_mem_is_refused(flat):
+    for options, words in (
+            (["-device", "virtio-mem-pci"], "'memdev' property is not set"),
+            (["-object", "memory-backend-ram,id=m,size=1G", "-device", "virtio-mem-pci,memdev=m"], "maxmem"),
+            (["-m", "128,maxmem=2G", "-object", "memory-backend-ram,id=m,size=1G", "-device", "virtio-mem-pci,memdev=m,block-size=3M"], "power of two"),
+            (["-m", "128,maxmem=2G", "-object", "memory-backend-ram,id=m,size=1G", "-device", "virtio-mem-pci,memdev=m,requested-size=2G"], "exceed"),
+            (["-m", "128,maxmem=2G", "-object", "memory-backend-ram,id=m,size=1G", "-device", "virtio-mem-pci,memdev=m,prealloc=on"], "prealloc"),
+            (["-m", "128,maxmem=2G", "-object", "memory-backend-ram,id=m,size=1G", "-device", "virtio-mem-pci,memdev=m,node=3"], "numa nodes")):
+        status, _, err = vmm.run(["-display", "none", "-nodefaults", "-kernel", flat("halt"), *options])
+        assert status == 1 and words in err, err
+
+
 # ---- bad input ----
 
 REFUSED = [

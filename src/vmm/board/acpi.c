@@ -4,12 +4,14 @@
 #include <string.h>
 
 #include "vmm/board/acpi_hotplug.h"
+#include "vmm/board/acpi_memhp.h"
 #include "vmm/board/aml.h"
 #include "vmm/board/boot.h"
 #include "vmm/dev/apic.h"
 #include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/hpet.h"
 #include "vmm/dev/ioapic.h"
+#include "vmm/dev/mem_hotplug.h"
 #include "vmm/dev/pm.h"
 
 #define HEADER 36u
@@ -156,6 +158,8 @@ static void dsdt_motherboard(struct aml *a, const struct acpi_config *c)
     crs_io(crs, PM_BASE, 0x40);
     if (c->max_cpus > c->ncpus)
         crs_io(crs, CPU_HOTPLUG_BASE, CPU_HOTPLUG_SIZE);
+    if (c->mem_slots)
+        crs_io(crs, MEM_HOTPLUG_BASE, MEM_HOTPLUG_SIZE);
     if (c->pci)
         crs_memory32(crs, (uint32_t)c->ecam_base, c->ecam_buses << 20);
     crs_memory32(crs, IOAPIC_BASE, 0x1000);
@@ -218,6 +222,7 @@ static uint64_t build_dsdt(struct builder *b, const struct acpi_config *c)
     struct aml a = { .out = b->out };
     aml_begin_scope(&a, "\\_SB_");
     acpi_hotplug_cpus(&a, c);
+    acpi_memhp_slots(&a, c);
     if (c->pci)
         dsdt_pci(&a, c);
     else
@@ -228,6 +233,7 @@ static uint64_t build_dsdt(struct builder *b, const struct acpi_config *c)
     dsdt_virtio_mmio(&a, c);
     aml_end(&a);
     acpi_hotplug_events(&a, c);
+    acpi_memhp_event(&a, c);
     aml_name(&a, "\\_S5_");
     aml_begin_package(&a, 4);
     aml_int(&a, PM_S5_TYPE);

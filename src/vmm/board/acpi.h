@@ -25,6 +25,7 @@ struct acpi_config {
     unsigned nuarts;
     struct { uint64_t base; uint32_t size; uint32_t gsi; } virtio_mmio[ACPI_MAX_MMIO];
     unsigned nvirtio_mmio;
+    unsigned mem_slots;             /* for modules of memory */
     /* NUMA; nnodes 0: no SRAT, no SLIT */
     unsigned nnodes;
     const uint8_t *cpu_node;        /* of each possible CPU */

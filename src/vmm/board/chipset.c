@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cpu/x86/x86_model.h"
 #include "vmm/board/bios.h"
 #include "vmm/board/smbios.h"
 #include "vmm/core/device.h"
@@ -18,6 +19,7 @@
 #include "vmm/dev/i8254.h"
 #include "vmm/dev/i8259.h"
 #include "vmm/dev/ioapic.h"
+#include "vmm/dev/mem_hotplug.h"
 #include "vmm/dev/pm.h"
 #include "vmm/dev/rtc.h"
 
@@ -220,6 +222,27 @@ static bool create_timers(struct chipset *cs, bool with_hpet, GError **error)
            (m->max_vcpus == m->nvcpus || cpu_hotplug_create(m, pm_gpe_line(cs->pm, CPU_HOTPLUG_GPE), error));
 }
 
+/* Above RAM: room for what -m maxmem= promises, each module at an address of 128 MiB or better. */
+static bool create_plug_region(struct chipset *cs, GError **error)
+{
+    struct machine *m = cs->machine;
+    const struct machine_config *c = m->config;
+    uint64_t limit = UINT64_C(1) << (m->cpu_model ? m->cpu_model->phys_bits : 36u);
+    cs->high_end = 4 * GIB + cs->high_size;
+    if (!c->max_ram_size)
+        return true;
+    m->plug_base = (cs->high_end + GIB - 1) & ~(GIB - 1);
+    m->plug_size = (c->max_ram_size - c->ram_size + (c->mem_slots + 1) * 128 * MIB + GIB - 1) & ~(GIB - 1);
+    cs->high_end = m->plug_base + m->plug_size;
+    if (cs->high_end > limit)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "-m maxmem: the CPU addresses %llu GiB, this needs %llu GiB; give it more with -cpu MODEL,phys-bits=N",
+                          (unsigned long long)(limit / GIB), (unsigned long long)(cs->high_end / GIB));
+    if (m->numa->nnodes)
+        acpi_add_memory(&cs->acpi, m->plug_base, m->plug_size, m->numa->nnodes - 1, true);
+    cs->acpi.mem_slots = c->mem_slots;
+    return !c->mem_slots || mem_hotplug_create(m, pm_gpe_line(cs->pm, MEM_HOTPLUG_GPE), error);
+}
+
 static void powerdown(struct machine *m)
 {
     pm_power_button(((struct chipset *)m->board)->pm);
@@ -271,7 +294,7 @@ struct chipset *chipset_create(struct machine *m, uint64_t low_limit, uint64_t l
     m->board_reset = board_reset;
     m->board_powerdown = powerdown;
     if (!create_ram(cs, low_limit, low_max, error) || !machine_create_cpus(m, error) || !create_interrupts(cs, error) ||
-        !create_timers(cs, with_hpet, error))
+        !create_timers(cs, with_hpet, error) || !create_plug_region(cs, error))
         return NULL; /* chipset_destroy through m->board */
     set_cmos(cs);
     add_e820(cs, 0, CHIPSET_EBDA, E820_RAM);

@@ -16,6 +16,7 @@
 struct chipset {
     struct machine *machine;
     uint64_t low_size, high_size; /* RAM below and above 4 GiB */
+    uint64_t high_end;            /* of what RAM and memory that is plugged take above 4 GiB */
     struct device *ioapic, *pic, *pit, *hpet, *rtc, *pm;
     struct irq_line isa[16];  /* to both controllers */
     struct irq_line gsi[24];  /* to the I/O APIC */

@@ -21,6 +21,8 @@ static bool microvm_create(struct machine *m, GError **error)
 {
     struct irq_line lines[G_N_ELEMENTS(slot_gsi)];
     m->board_destroy = microvm_destroy;
+    if (m->config->max_ram_size)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "-m maxmem: memory cannot be added to the board microvm; use q35, or give all of it with size=");
     struct chipset *cs = chipset_create(m, 3 * GIB, 3 * GIB, false, error);
     if (!cs)
         return false;

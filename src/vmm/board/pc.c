@@ -21,7 +21,7 @@ static struct pci_windows windows_of(const struct chipset *cs)
 {
     /* Above RAM, at a round address, as much as the CPU can address but no more than anybody needs. */
     uint64_t limit = 1ull << MIN(cs->machine->cpu_model ? cs->machine->cpu_model->phys_bits : 36, 46u);
-    uint64_t base = (4 * GIB + cs->high_size + 32 * GIB - 1) & ~(32 * GIB - 1);
+    uint64_t base = (cs->high_end + 32 * GIB - 1) & ~(32 * GIB - 1);
     uint64_t size = base < limit ? MIN(limit - base, 512 * GIB) : 0;
     return (struct pci_windows){ .mem32_base = MEM32_BASE, .mem32_size = MEM32_END - MEM32_BASE, .mem64_base = base, .mem64_size = size,
                                  .io_base = IO_BASE, .io_size = IO_SIZE, .gsi_base = 16 };

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct json_object;
 struct keyval;
 struct machine;
 struct device;
@@ -42,6 +43,14 @@ struct device_field {
 
 enum device_bus { DEV_BUS_NONE /* board-internal */, DEV_BUS_ISA, DEV_BUS_PCI, DEV_BUS_VIRTIO /* sits on a virtio transport */ };
 
+/* Something that QMP can ask a device for, or tell it, while the machine lives (qom-get, qom-set): one row. Main thread. Values of
+ * properties can be read without rows. */
+struct device_attr {
+    const char *name, *type; /* type: as QEMU names it ("int", "guest statistics") */
+    struct json_object *(*get)(struct device *d, GError **error);             /* the caller frees; NULL: an error. NULL: cannot be read */
+    bool (*set)(struct device *d, struct json_object *value, GError **error); /* NULL: cannot be set */
+};
+
 struct device_class {
     const char *name;         /* -device NAME; aliases: further rows */
     const char *help;         /* one line */
@@ -59,6 +68,7 @@ struct device_class {
      * device stays until the machine ends. */
     bool hotplug;
     bool (*unplug)(struct device *d, GError **error);
+    const struct device_attr *attrs; /* ends with name NULL; may be NULL */
     const void *bus_class;    /* what the bus needs more: struct pci_class *, struct virtio_class * */
 };
 

@@ -84,6 +84,7 @@ struct machine *machine_create(struct machine_config *config)
     m->objects = g_ptr_array_new();
     m->ram = g_array_new(FALSE, FALSE, sizeof(struct ram_piece));
     m->numa = g_new0(struct numa, 1);
+    m->memory_devices = g_ptr_array_new();
     m->cancel_fd = -1;
     m->clock = vclock_create();
     m->devices = g_ptr_array_new();
@@ -136,6 +137,7 @@ void machine_destroy(struct machine *m)
     m->ending = true;
     object_destroy_all(m);
     g_ptr_array_free(m->objects, TRUE);
+    g_ptr_array_free(m->memory_devices, TRUE);
     g_array_free(m->ram, TRUE);
     g_free(m->numa);
     g_ptr_array_free(m->devices, TRUE);

@@ -91,6 +91,9 @@ struct machine {
     GPtrArray *objects;            /* struct object *, in order (vmm/core/object.h) */
     GArray *ram;                   /* struct ram_piece: the RAM at start (vmm/core/numa.h) */
     struct numa *numa;
+    uint64_t plug_base, plug_size; /* guest addresses for memory that is plugged; size 0: none (vmm/core/memory_device.h) */
+    GPtrArray *memory_devices;     /* struct memory_device * */
+    uint64_t plugged_dimms;        /* bytes of modules, of these; atomic */
     int cancel_fd;                 /* readable when the process is asked to end; -1: none */
     bool ending;                   /* machine_destroy: nobody looks at guest memory any more */
     struct vclock *clock;
@@ -103,6 +106,7 @@ struct machine {
     unsigned max_vcpus;            /* -smp maxcpus */
     unsigned nvcpus;               /* how many are there now */
     struct device *cpu_hotplug;    /* where the guest is told of vCPUs that come and go (vmm/dev/cpu_hotplug.h); NULL: they do not */
+    struct device *mem_hotplug;    /* slots for memory modules (vmm/dev/mem_hotplug.h); NULL: there are none */
     GPtrArray *devices;            /* struct device *, in order of realize; reset in that order */
     struct pci_bus *pci;           /* NULL on microvm */
     struct virtio_mmio_slots *virtio_mmio; /* NULL on boards without virtio-mmio (vmm/bus/virtio.h) */

@@ -326,6 +326,7 @@ static bool finish(struct build *b, GError **error)
         return false;
     if (b->numa->nnodes)
         return nodes_of_sizes(b, mem, error);
+    b->numa->nnodes = m->config->max_ram_size ? 1 : 0; /* guests look for memory to come in the table of nodes */
     add_piece(m, mem, mem->size, 0);
     return true;
 }

@@ -20,6 +20,8 @@
     X(virtio_rng_mmio_class)   \
     X(virtio_balloon_pci_class) \
     X(virtio_balloon_mmio_class) \
+    X(virtio_mem_pci_class)    \
+    X(pc_dimm_class)           \
     X(virtio_serial_pci_class) \
     X(virtio_serial_mmio_class) \
     X(virtconsole_class)       \

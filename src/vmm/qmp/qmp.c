@@ -8,6 +8,7 @@
 #include "base/fdset.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
+#include "vmm/qmp/qmp_limit.h"
 
 #define MESSAGE_MAX (1 << 20) /* bytes of one command */
 #define DEPTH_MAX 64
@@ -19,6 +20,7 @@ struct qmp {
     size_t length;      /* of the message that is coming in */
     bool connected, negotiated, pretty;
     bool skipping;      /* after a syntax error, to the end of the line */
+    struct qmp_limit *limit;
     GString *backlog;   /* answers that the client does not take yet; no command is read meanwhile */
 };
 
@@ -411,11 +413,16 @@ static void on_event(void *opaque, enum machine_event ev, enum machine_cause cau
         send_event(q, names[ev], event_data(q, ev, cause, io));
 }
 
-static void on_named_event(void *opaque, const char *name, struct json_object *data)
+static void send_named(void *opaque, const char *name, struct json_object *data)
 {
     struct qmp *q = opaque;
     if (wants_events(q))
         send_event(q, name, json_object_get(data));
+}
+
+static void on_named_event(void *opaque, const char *name, struct json_object *data)
+{
+    qmp_limit_event(((struct qmp *)opaque)->limit, name, data);
 }
 
 /* ---- the server ---- */
@@ -428,6 +435,7 @@ struct qmp *qmp_create(struct machine *m, struct chardev *c, bool pretty, GError
     q->pretty = pretty;
     q->tokener = json_tokener_new_ex(DEPTH_MAX);
     q->backlog = g_string_new(NULL);
+    q->limit = qmp_limit_create(send_named, q);
     machine_add_listener(m, (struct machine_listener){ on_event, q, on_named_event });
     chardev_accept_fds(c);
     if (chardev_attach(c, &host_handlers, q, error))
@@ -447,6 +455,7 @@ void qmp_destroy(struct qmp *q)
     }
     if (q->host)
         chardev_detach(q->host);
+    qmp_limit_destroy(q->limit);
     json_tokener_free(q->tokener);
     g_string_free(q->backlog, TRUE);
     g_free(q);

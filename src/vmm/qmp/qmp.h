@@ -68,6 +68,17 @@ struct json_object *qmp_device_add(struct machine *m, struct json_object *args, 
 struct json_object *qmp_device_del(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_device_list_properties(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_qom_list_types(struct machine *m, struct json_object *args, GError **error);
+/* qmp_qom.c */
+struct json_object *qmp_object_add(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_object_del(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_memdev(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_memory_devices(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_memory_size(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_qom_get(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_qom_set(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_qom_list(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_object_add_args[], qmp_object_del_args[], qmp_qom_list_args[], qmp_qom_get_args[], qmp_qom_set_args[];
+
 extern const struct qmp_arg qmp_device_add_args[], qmp_device_del_args[], qmp_device_list_properties_args[], qmp_qom_list_types_args[];
 
 /* qmp_net.c */

@@ -97,11 +97,6 @@ static struct json_object *cmd_query_target(struct machine *m, struct json_objec
     return json_make("arch", json_object_new_string("x86_64"), NULL);
 }
 
-static struct json_object *cmd_query_memory_size(struct machine *m, struct json_object *args, GError **error)
-{
-    return json_make("base-memory", json_object_new_int64((int64_t)m->config->ram_size), "plugged-memory", json_object_new_int64(0), NULL);
-}
-
 /* Commands whose true answer is that there is none: no migration, no TPM, no jobs; no ticks of the RTC wait to be delivered. */
 static struct json_object *cmd_empty_list(struct machine *m, struct json_object *args, GError **error)
 {
@@ -191,7 +186,11 @@ const struct qmp_command qmp_commands[] = {
     { "query-stats-schemas", qmp_query_stats_schemas, qmp_query_stats_schemas_args },
     { "query-cpu-definitions", qmp_query_cpu_definitions },
     { "query-cpu-model-expansion", qmp_query_cpu_model_expansion, qmp_query_cpu_model_expansion_args },
-    { "query-memory-size-summary", cmd_query_memory_size },
+    { "query-memory-size-summary", qmp_query_memory_size },
+    { "query-memory-devices", qmp_query_memory_devices },
+    { "query-memdev", qmp_query_memdev },
+    { "object-add", qmp_object_add, qmp_object_add_args, .open = true },
+    { "object-del", qmp_object_del, qmp_object_del_args },
     { "query-iothreads", cmd_query_iothreads },
     { "query-chardev", cmd_query_chardev },
     { "query-block", qmp_query_block },
@@ -205,6 +204,9 @@ const struct qmp_command qmp_commands[] = {
     { "set_link", qmp_set_link, qmp_set_link_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "query-rx-filter", qmp_query_rx_filter, qmp_query_rx_filter_args },
     { "announce-self", qmp_announce_self, qmp_announce_self_args },
+    { "qom-list", qmp_qom_list, qmp_qom_list_args, .absent = QMP_ABSENT_NOT_FOUND },
+    { "qom-get", qmp_qom_get, qmp_qom_get_args, .absent = QMP_ABSENT_NOT_FOUND },
+    { "qom-set", qmp_qom_set, qmp_qom_set_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "balloon", cmd_balloon, balloon_args, .absent = QMP_ABSENT_NOT_ACTIVE },
     { "query-balloon", cmd_query_balloon, .absent = QMP_ABSENT_NOT_ACTIVE },
     { "getfd", qmp_getfd, qmp_getfd_args },

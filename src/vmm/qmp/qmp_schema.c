@@ -11,6 +11,7 @@
 /* A test holds this against the calls that send events. */
 const char *const qmp_events[] = {
     "ACPI_DEVICE_OST",
+    "BALLOON_CHANGE",
     "BLOCK_IO_ERROR",
     "DEVICE_DELETED",
     "DEVICE_UNPLUG_GUEST_ERROR",
@@ -19,6 +20,7 @@ const char *const qmp_events[] = {
     "NIC_RX_FILTER_CHANGED",
     "GUEST_CRASHLOADED",
     "GUEST_PANICKED",
+    "MEMORY_DEVICE_SIZE_CHANGE",
     "POWERDOWN",
     "RESET",
     "RESUME",

@@ -11,7 +11,9 @@
 #include "vmm/board/board.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
+#include "vmm/core/hostmem.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/memory_device.h"
 #include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/virtio_devices.h"
 #include "vmm/options.h"
@@ -149,11 +151,41 @@ const struct board *const *board_list(void)
     return list;
 }
 
+/* A tree of one device, `a`, and no objects. */
+static struct json_object *get_level(struct device *d, GError **error) { return json_object_new_int(5); }
+static bool set_level(struct device *d, struct json_object *value, GError **error)
+{
+    return json_object_get_int(value) < 9 || vireo_fail(error, VIREO_ERROR_INVALID, "too much");
+}
+static const struct device_attr tree_attrs[] = { { "level", "int", get_level, set_level }, { "seen", "int", get_level, NULL }, { NULL } };
+struct tree { struct device dev; bool on; uint64_t size; char *text; int colour; uint8_t mac[6]; };
+static const char *const colours[] = { "red", "green", NULL };
+static const struct device_prop tree_props[] = {
+    { "on", PROP_BOOL, offsetof(struct tree, on) }, { "size", PROP_SIZE, offsetof(struct tree, size) }, { "text", PROP_STRING, offsetof(struct tree, text) },
+    { "colour", PROP_ENUM, offsetof(struct tree, colour), .values = colours }, { "mac", PROP_MAC, offsetof(struct tree, mac) }, { NULL }
+};
+static const struct device_class tree_class = { .name = "tree", .user_creatable = true, .props = tree_props, .attrs = tree_attrs };
+static struct tree tree = { .dev = { .class = &tree_class, .id = (char *)"a", .realized = true }, .on = true, .size = 1ull << 63, .colour = 1, .mac = { 2, 3 } };
+struct device *device_find(const struct machine *m, const char *id_or_path)
+{
+    return !strcmp(id_or_path, "a") || !strcmp(id_or_path, "/machine/peripheral/a") ? &tree.dev : NULL;
+}
+struct object *object_find(const struct machine *m, const char *id) { return NULL; }
+struct object *object_create(struct machine *m, const struct keyval *kv, GError **error)
+{
+    vireo_fail(error, VIREO_ERROR_INVALID, "%s is refused", keyval_get(kv, "qom-type"));
+    return NULL;
+}
+bool object_delete(struct machine *m, const char *id, GError **error) { return vireo_fail(error, VIREO_ERROR_INVALID, "object '%s' not found", id); }
+const char *const hostmem_policies[] = { "default", NULL };
+uint64_t memory_device_plugged(const struct machine *m) { return 0; }
+struct json_object *memory_device_query(const struct machine *m) { return json_object_new_array(); }
+
 static struct qmp *start(struct machine *m)
 {
     static struct machine_config config;
     *m = (struct machine){ .config = &config, .state = MACHINE_RUNNING, .chardevs = g_hash_table_new(g_str_hash, g_str_equal),
-                           .drives = g_hash_table_new(g_str_hash, g_str_equal), .devices = g_ptr_array_new(),
+                           .drives = g_hash_table_new(g_str_hash, g_str_equal), .devices = g_ptr_array_new(), .objects = g_ptr_array_new(),
                            .listeners = g_array_new(FALSE, FALSE, sizeof(struct machine_listener)) };
     memset(&asked, 0, sizeof(asked));
     line.out = g_string_new(NULL);
@@ -170,6 +202,7 @@ static void finish(struct qmp *q, struct machine *m)
     g_hash_table_destroy(m->chardevs);
     g_hash_table_destroy(m->drives);
     g_ptr_array_free(m->devices, TRUE);
+    g_ptr_array_free(m->objects, TRUE);
     g_array_free(m->listeners, TRUE);
     g_string_free(line.out, TRUE);
 }
@@ -380,6 +413,93 @@ static void test_introspection(void)
     finish(q, &m);
 }
 
+#define QOM(command, rest) talk("{\"execute\":\"qom-" command "\",\"arguments\":{\"path\":" rest "}}")
+
+static void test_qom(void)
+{
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    g_assert_cmpstr(talk("{\"execute\":\"query-command-line-options\"}"), ==,
+                    "{\"return\": [{\"option\": \"smp-opts\", \"parameters\": [{\"name\": \"cpus\", \"type\": \"string\"}, {\"name\": \"maxcpus\", "
+                    "\"type\": \"string\"}, {\"name\": \"x-y\", \"type\": \"string\"}]}, {\"option\": \"S\", \"parameters\": []}]}\r\n");
+    g_assert_cmpstr(talk("{\"execute\":\"query-command-line-options\",\"arguments\":{\"option\":\"bios\"}}"), ==, GENERIC("invalid option name: bios"));
+    g_assert_nonnull(strstr(talk("{\"execute\":\"query-machines\"}"), "\"cpu-max\": 9"));
+    json_auto *schema = json_tokener_parse(talk("{\"execute\":\"query-qmp-schema\"}"));
+    struct json_object *list = json_object_object_get(schema, "return");
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        const char *name = json_object_get_string(json_object_object_get(json_object_array_get_idx(list, i), "name"));
+        g_assert_true(g_hash_table_add(names, (void *)name)); /* no name twice */
+    }
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *type = NULL;
+        if (json_object_object_get_ex(json_object_array_get_idx(list, i), "arg-type", &type))
+            g_assert_true(g_hash_table_contains(names, json_object_get_string(type)));
+    }
+    for (const struct qmp_command *c = qmp_commands; c->name; c++)
+        g_assert_true(g_hash_table_contains(names, c->name));
+    g_assert_cmpstr(talk("{\"execute\":\"migrate\"}"), ==, NOT_FOUND("The command migrate is not there yet"));
+
+    g_ptr_array_add(m.devices, &tree);
+    static const struct { const char *name, *value; } values[] = {
+        { "on", "true" }, { "size", "9223372036854775808" }, { "text", "\"\"" }, { "colour", "\"green\"" }, { "mac", "\"02:03:00:00:00:00\"" },
+        { "level", "5" }, { "type", "\"tree\"" }, { "realized", "true" }, { "hotplugged", "false" },
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(values); i++) {
+        g_autofree char *ask = g_strdup_printf("{\"execute\":\"qom-get\",\"arguments\":{\"path\":\"/machine/peripheral/a\",\"property\":\"%s\"}}",
+                                               values[i].name);
+        g_autofree char *answer = g_strdup_printf("{\"return\": %s}\r\n", values[i].value);
+        g_assert_cmpstr(talk(ask), ==, answer);
+    }
+    g_assert_cmpstr(QOM("get", "\"a\",\"property\":\"nothing\""), ==, GENERIC("Property 'tree.nothing' not found"));
+    g_assert_cmpstr(QOM("get", "\"/machine/b\",\"property\":\"type\""), ==, ABSENT("Device '/machine/b' not found"));
+    g_assert_cmpstr(QOM("set", "\"a\",\"property\":\"level\",\"value\":7"), ==, "{\"return\": {}}\r\n");
+    g_assert_cmpstr(QOM("set", "\"a\",\"property\":\"level\",\"value\":70"), ==, GENERIC("too much"));
+    g_assert_cmpstr(QOM("set", "\"a\",\"property\":\"seen\",\"value\":70"), ==,
+                    GENERIC("Attempt to set property 'seen' on device 'a' (type 'tree') after it was realized"));
+    g_assert_cmpstr(QOM("list", "\"/machine/peripheral\""), ==,
+                    "{\"return\": [{\"name\": \"type\", \"type\": \"string\"}, {\"name\": \"a\", \"type\": \"child<tree>\"}]}\r\n");
+    g_assert_nonnull(strstr(QOM("list", "\"/\""), "{\"name\": \"machine\", \"type\": \"child<container>\"}"));
+    g_assert_nonnull(strstr(QOM("list", "\"/machine/\""), "{\"name\": \"peripheral\", \"type\": \"child<container>\"}"));
+    g_assert_nonnull(strstr(QOM("list", "\"a\""), "{\"name\": \"level\", \"type\": \"int\"}"));
+    g_assert_cmpstr(talk("{\"execute\":\"object-add\",\"arguments\":{\"qom-type\":\"thing\",\"id\":\"o\",\"size\":7}}"), ==,
+                    GENERIC("thing is refused"));
+    g_ptr_array_set_size(m.devices, 0);
+    finish(q, &m);
+}
+
+static unsigned events(const char *name)
+{
+    unsigned n = 0;
+    for (const char *at = line.out->str; (at = strstr(at, name)); at++)
+        n++;
+    return n;
+}
+
+/* Of events that a guest can cause at will the first goes out at once, of the rest of the second the last. */
+static void test_limit(void)
+{
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    g_string_truncate(line.out, 0);
+    const struct machine_listener *l = &g_array_index(m.listeners, struct machine_listener, 0);
+    for (int i = 0; i < 1000; i++) {
+        json_auto *data = json_make("actual", json_object_new_int(i), NULL);
+        l->named(l->opaque, "BALLOON_CHANGE", data);
+        l->named(l->opaque, "DEVICE_DELETED", NULL);
+    }
+    g_assert_cmpuint(events("BALLOON_CHANGE"), ==, 1);
+    g_assert_cmpuint(events("DEVICE_DELETED"), ==, 1000);
+    int64_t end = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+    while (events("BALLOON_CHANGE") < 2 && g_get_monotonic_time() < end)
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_nonnull(strstr(line.out->str, "\"data\": {\"actual\": 999}"));
+    g_assert_cmpuint(events("BALLOON_CHANGE"), ==, 2);
+    finish(q, &m);
+}
+
 /* Every command without arguments answers. */
 static void test_commands(void)
 {
@@ -406,6 +526,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/devices", test_devices);
     g_test_add_func("/qmp/stats", test_stats);
     g_test_add_func("/qmp/introspection", test_introspection);
+    g_test_add_func("/qmp/qom", test_qom);
+    g_test_add_func("/qmp/limit", test_limit);
     g_test_add_func("/qmp/commands", test_commands);
     return g_test_run();
 }

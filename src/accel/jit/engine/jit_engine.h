@@ -18,7 +18,7 @@
 #include "accel/jit/host-x86_64/host.h"
 #include "accel/jit/ir/ir.h"
 
-#define JIT_MAX_SLOTS 16
+#define JIT_MAX_SLOTS 320 /* pieces of RAM: 256 memory modules, 32 of each virtio-mem, the rest */
 #define JIT_STACK_SIZE (512u * 1024)
 #define JIT_CACHE_SIZE (128u << 20)
 #define JIT_HASH_SIZE (1u << 20)
