@@ -33,6 +33,7 @@ bench:
 	@tests/guest/make_rootfs.sh $(BUILD)/guest
 	@/usr/bin/python3 tests/bench/bench.py $(BUILD) $(ARGS)
 	@/usr/bin/python3 tests/bench/idle.py $(BUILD)
+	@/usr/bin/python3 tests/bench/network.py $(BUILD)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan
