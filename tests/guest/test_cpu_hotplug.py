@@ -67,6 +67,9 @@ def test_eight_come_and_go_under_load(smp):
         plug(m, n)
         last = say(m, f"up {n}", f"VT online 0-{n} present 0-{n}", 60, f"vCPU {n} does not come up in a guest under load")
         say(m, f"on {n}", f"VT on {n}\r\n", 60, f"nothing runs on vCPU {n}")
+    for n in (7, 2):  # by the guest's own will
+        say(m, f"down {n}", "VT online 0-6 present 0-7" if n == 7 else "VT online 0-1,3-7 present 0-7", 60, f"vCPU {n} does not go offline")
+        say(m, f"up {n}", "VT online 0-7 present 0-7", 60, f"vCPU {n} does not come back online")
     assert last
     cpus = {c["cpu-index"]: c for c in q.command("query-cpus-fast")}
     assert sorted(cpus) == list(range(8))
@@ -182,3 +185,25 @@ def test_hostile_guest_registers(machine, flat):
     assert re.search(r"next FFFFFFFF", text), text
     assert m.qmp.wait_event("DEVICE_DELETED", 10)["data"]["device"] == "c", "the guest may let go of a vCPU unasked"
     assert [c["cpu-index"] for c in m.qmp.command("query-cpus-fast")] == [0, 1], "only vCPUs that came as devices can be ejected"
+
+
+def test_on_kvm(machine, flat):
+    """The same registers and places on KVM, whose vCPUs cannot be destroyed: one that went is used again."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("/dev/kvm does not open here")
+    m = machine("-accel", "kvm", "-m", "64", "-smp", "2,maxcpus=4", "-nodefaults", "-display", "none", "-serial", "stdio",
+                "-device", "max-x86_64-cpu,id=c,socket-id=0,core-id=2,thread-id=0", "-kernel", flat("cpuhp"), "-S", qmp=True)
+    q = m.qmp
+    present = lambda: [c["cpu-index"] for c in q.command("query-cpus-fast")]
+    q.command("cont")
+    m.wait_text("end\n", 20)
+    assert q.wait_event("DEVICE_DELETED", 10)["data"]["device"] == "c"
+    assert present() == [0, 1]
+    q.command("device_add", driver="max-x86_64-cpu", id="d", **{"socket-id": 0, "core-id": 2, "thread-id": 0})
+    q.command("stop")
+    q.command("device_add", driver="max-x86_64-cpu", id="e", **{"socket-id": 0, "core-id": 3, "thread-id": 0})
+    q.command("cont")
+    assert present() == [0, 1, 2, 3]
+    q.command("system_reset")
+    assert {q.wait_event("DEVICE_DELETED", 20)["data"]["device"] for _ in range(2)} == {"d", "e"}, "after the reset the guest ejects them again"
+    assert present() == [0, 1]

@@ -14,10 +14,11 @@ static void on_event(void *opaque, enum machine_event ev, enum machine_cause cau
     s->cause = cause;
 }
 
-static struct machine *make(bool no_reboot, struct seen *seen)
+static struct machine *make_with(bool no_reboot, unsigned max_cpus, struct seen *seen)
 {
     struct machine_config *c = g_new0(struct machine_config, 1);
     c->cpus = 2;
+    c->max_cpus = max_cpus;
     c->no_reboot = no_reboot;
     struct machine *m = machine_create(c);
     m->accel_ops = &fake_accel;
@@ -27,6 +28,9 @@ static struct machine *make(bool no_reboot, struct seen *seen)
     machine_add_listener(m, (struct machine_listener){ on_event, seen });
     return m;
 }
+
+static struct machine *make(bool no_reboot, struct seen *seen) { return make_with(no_reboot, 2, seen); }
+static void ignore_event(void *opaque, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io) { }
 
 static gboolean do_reset(void *m) { machine_request_reset(m, CAUSE_HOST_QMP_SYSTEM_RESET); return G_SOURCE_REMOVE; }
 static gboolean do_shutdown(void *m) { machine_request_shutdown(m, CAUSE_GUEST_SHUTDOWN); return G_SOURCE_REMOVE; }
@@ -110,6 +114,61 @@ static void on_tick(void *opaque)
     atomic_fetch_add(&t->n, 1);
 }
 
+struct plugging { struct machine *m; GString *events; };
+
+static void on_named(void *opaque, const char *name, struct json_object *data)
+{
+    g_string_append_printf(((struct plugging *)opaque)->events, "%s ", name);
+}
+
+static void called(void *opaque) { g_string_append(((struct plugging *)opaque)->events, "called "); }
+
+static void *from_thread(void *opaque)
+{
+    struct plugging *p = opaque;
+    for (unsigned i = 0; i < 1000; i++)
+        vcpu_set_intr(p->m, 2, i & 1); /* while the place is filled and emptied */
+    machine_post_event(p->m, "ONE", NULL);
+    machine_call_later(p->m, called, p);
+    machine_post_event(p->m, "TWO", NULL);
+    return NULL;
+}
+
+/* A place is filled, emptied and filled again, running and stopped; others may talk to it meanwhile. */
+static gboolean plug(void *opaque)
+{
+    struct plugging *p = opaque;
+    struct machine *m = p->m;
+    GThread *t = g_thread_new("other", from_thread, p);
+    for (unsigned i = 0; i < 20; i++) {
+        if (i == 10)
+            machine_stop(m, MACHINE_PAUSED);
+        g_assert_true(machine_add_vcpu(m, 2, NULL));
+        g_assert_cmpuint(m->nvcpus, ==, 3);
+        g_assert_true(m->vcpus[2] && vcpu_halted(m->vcpus[2]) && vcpu_thread_id(m->vcpus[2]) > 0);
+        machine_remove_vcpu(m, 2);
+        g_assert_true(!m->vcpus[2] && m->nvcpus == 2);
+    }
+    machine_start(m);
+    g_thread_join(t);
+    g_assert_true(machine_add_vcpu(m, 3, NULL)); /* a hole before it */
+    g_timeout_add(20, do_shutdown, m);
+    return G_SOURCE_REMOVE;
+}
+
+static void test_vcpus_come_and_go(void)
+{
+    struct seen seen = { 0 };
+    struct machine *m = make_with(false, 4, &seen);
+    struct plugging p = { m, g_string_new(NULL) };
+    machine_add_listener(m, (struct machine_listener){ ignore_event, &p, on_named });
+    g_timeout_add(5, plug, &p);
+    g_assert_cmpint(machine_main(m), ==, 0);
+    g_assert_cmpstr(p.events->str, ==, "ONE called TWO ");
+    machine_destroy(m);
+    g_string_free(p.events, TRUE);
+}
+
 static void test_clock(void)
 {
     struct vclock *c = vclock_create();
@@ -149,6 +208,7 @@ int main(int argc, char **argv)
     g_test_add_func("/machine/exit-status", test_exit_status);
     g_test_add_func("/machine/triple-fault", test_triple_fault);
     g_test_add_func("/machine/start-up-ipi", test_sipi);
+    g_test_add_func("/machine/vcpus-come-and-go", test_vcpus_come_and_go);
     g_test_add_func("/clock/timers", test_clock);
     return g_test_run();
 }

@@ -203,12 +203,32 @@ static bool read_at(int fd, void *to, size_t size, off_t at)
     return pread(fd, to, size, at) == (ssize_t)size;
 }
 
+struct stats_fd { struct machine *machine; int fd; };
+
+static void open_on_vcpu(struct vcpu *v, void *opaque)
+{
+    struct stats_fd *s = opaque;
+    s->fd = s->machine->accel_ops->stats_fd(s->machine->accel, vcpu_accel(v));
+}
+
+/* A call on a vCPU's descriptor waits until KVM_RUN returns, which it may never do: so the vCPU's own thread makes it. */
+static int open_stats(struct machine *m, struct vcpu *v)
+{
+    struct stats_fd s = { m, -1 };
+    if (!m->accel_ops->stats_fd)
+        return -1;
+    if (!v)
+        return m->accel_ops->stats_fd(m->accel, NULL);
+    vcpu_run_on(v, open_on_vcpu, &s);
+    return s.fd;
+}
+
 /* Header, descriptors and data of a descriptor of KVM_GET_STATS_FD, which is closed. False: the accelerator has none.
- * seccomp(main): pread64 ioctl(KVM_GET_STATS_FD) */
+ * seccomp(main, vcpu-kvm): pread64 ioctl(KVM_GET_STATS_FD) */
 static bool kvm_numbers_read(struct machine *m, struct vcpu *v, struct kvm_numbers *ret)
 {
     memset(ret, 0, sizeof(*ret));
-    int fd = m->accel_ops->stats_fd ? m->accel_ops->stats_fd(m->accel, v ? vcpu_accel(v) : NULL) : -1;
+    int fd = open_stats(m, v);
     if (fd < 0)
         return false;
     bool ok = read_at(fd, &ret->head, sizeof(ret->head), 0) && ret->head.name_size < 256 && ret->head.num_desc < 4096;

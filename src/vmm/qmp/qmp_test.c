@@ -138,6 +138,7 @@ void machine_sum_exits(struct machine *m, struct accel_exit_count *ret)
     ret[1] = counts[1];
 }
 uint64_t machine_tsc_hz(const struct machine *m) { return 2000000000; }
+void vcpu_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *opaque), void *opaque) { fn(v, opaque); }
 struct accel_vcpu *vcpu_accel(struct vcpu *v) { return NULL; }
 
 const struct option_row option_rows[] = {
