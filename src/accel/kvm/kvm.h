@@ -95,7 +95,7 @@ struct kvm_machine {
     uint64_t xcr0_mask;       /* state components that the guest may have */
     struct kvm_msr_list_copy msrs; /* those of the canonical form's remainder */
     uint64_t *msr_defaults;   /* their values in a new vCPU; NULL until there is one */
-    uint64_t msr_fields;      /* rows of kvm_msr.c's table that the kernel has */
+    _Atomic uint64_t msr_fields;      /* rows of kvm_msr.c's table that the kernel has */
     struct kvm_vcpu *_Atomic *vcpus;
 
     GMutex slots_lock; /* covers the slots and the log */

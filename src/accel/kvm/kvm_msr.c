@@ -14,9 +14,11 @@
 
 struct field {
     uint32_t index;
-    uint32_t offset; /* in x86_state */
+    uint16_t offset; /* in x86_state */
+    bool soft;       /* a value that the kernel does not take is kept here: it changes nothing that the guest does */
 };
-#define F(index, name) { index, offsetof(struct x86_state, name) }
+#define F(index, name) { index, offsetof(struct x86_state, name), false }
+#define SOFT(index, name) { index, offsetof(struct x86_state, name), true }
 #define M(i) F(0x200 + 2 * i, mtrr_base[i]), F(0x201 + 2 * i, mtrr_mask[i])
 
 /* SDM vol. 4, table 2-2; APM vol. 2, appendix A. EFER, APIC base and the segments' bases are in the special registers. */
@@ -24,7 +26,7 @@ static const struct field fields[] = {
     F(0x174, sysenter_cs), F(0x175, sysenter_esp), F(0x176, sysenter_eip), F(0x277, pat), F(0xc0000081, star), F(0xc0000082, lstar),
     F(0xc0000083, cstar), F(0xc0000084, sfmask), F(0xc0000102, kernel_gs_base),
     /* not on every host: */
-    F(0x3a, feature_control), F(0x3b, tsc_adjust), F(0x48, spec_ctrl), F(0x17a, mcg_status), F(0x1a0, misc_enable), F(0x1d9, debugctl),
+    SOFT(0x3a, feature_control), F(0x3b, tsc_adjust), F(0x48, spec_ctrl), F(0x17a, mcg_status), SOFT(0x1a0, misc_enable), F(0x1d9, debugctl),
     F(0xda0, xss), F(0xc0000103, tsc_aux),
     /* never in the kernel's list, always there */
     F(0x2ff, mtrr_def), F(0x250, mtrr_fix[0]), F(0x258, mtrr_fix[1]), F(0x259, mtrr_fix[2]), F(0x268, mtrr_fix[3]), F(0x269, mtrr_fix[4]),
@@ -34,6 +36,7 @@ static const struct field fields[] = {
 #define NFIELDS G_N_ELEMENTS(fields)
 G_STATIC_ASSERT(NFIELDS <= 64); /* kvm_machine.msr_fields */
 #define IA32_SMBASE 0x9e
+#define IA32_DEBUGCTL 0x1d9
 
 /* Registers in the kernel's list that are kept elsewhere, or describe the host and not the guest's state. */
 static bool elsewhere(uint32_t i)
@@ -150,13 +153,13 @@ bool kvm_msr_vcpu_init(struct kvm_vcpu *v, GError **error)
         index[i] = fields[i].index;
     memset(absent, 0, sizeof(absent));
     read_list(v, index, NFIELDS, values, absent);
-    m->msr_fields = ~absent[0];
+    atomic_store(&m->msr_fields, ~absent[0]);
     return true;
 }
 
 static bool has_field(const struct kvm_machine *m, unsigned i)
 {
-    return m->msr_fields >> i & 1;
+    return atomic_load_explicit(&m->msr_fields, memory_order_relaxed) >> i & 1;
 }
 
 static uint64_t *field_of(struct x86_state *s, unsigned i)
@@ -210,18 +213,22 @@ bool kvm_msr_set(struct kvm_vcpu *v, const struct x86_state *s, GError **error)
 {
     struct kvm_machine *m = v->machine;
     g_autofree struct kvm_msrs *l = list_new(NFIELDS + KVM_MSRS_MAX);
-    g_autofree bool *must = g_new0(bool, NFIELDS + KVM_MSRS_MAX);
+    bool must[NFIELDS + KVM_MSRS_MAX] = { false };
+    uint8_t row[NFIELDS]; /* of each entry that is a field's */
     unsigned n = 0, at = 0;
     if (!all_known(m, s, error))
         return false;
     for (unsigned i = 0; i < NFIELDS; i++) {
         uint64_t value = *field_of((struct x86_state *)s, i);
         v->msr_shadow[i] = value;
-        if (!has_field(m, i))
-            continue;
-        must[n] = value != 0;
+        uint64_t now;
+        if (!has_field(m, i) || (fields[i].index == IA32_DEBUGCTL && kvm_msr_read_one(v, IA32_DEBUGCTL, &now) && now == value))
+            continue; /* the kernel notes every write of DEBUGCTL in its log */
+        must[n] = value != 0 && !fields[i].soft;
+        row[n] = (uint8_t)i;
         l->entries[n++] = (struct kvm_msr_entry){ .index = fields[i].index, .data = value };
     }
+    unsigned nfields = n;
     for (unsigned i = 0; i < m->msrs.n; i++) {
         uint64_t value = wanted(s, m->msrs.index[i], m->msr_defaults[i], &must[n]);
         l->entries[n++] = (struct kvm_msr_entry){ .index = m->msrs.index[i], .data = value };
@@ -238,6 +245,8 @@ bool kvm_msr_set(struct kvm_vcpu *v, const struct x86_state *s, GError **error)
         if (at < n && must[at])
             return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "KVM refuses the value %#llx of MSR %#x", (unsigned long long)l->entries[at].data,
                               l->entries[at].index);
+        if (at < nfields && fields[row[at]].soft)
+            atomic_fetch_and(&m->msr_fields, ~(1ull << row[at]));
         at++;
     }
     return true;
