@@ -214,10 +214,11 @@ bool kvm_cpuid_init(struct kvm_machine *m, GError **error)
     add_extended(&b);
     for (unsigned i = 0; m->irqchip == ACCEL_IRQCHIP_OFF && i < G_N_ELEMENTS(need_lapic); i++)
         clear_feature(b.t, need_lapic[i]);
-    if (m->irqchip == ACCEL_IRQCHIP_OFF && !m->caps.user_msr) {
-        clear_feature(b.t, X86_FEAT_X2APIC);
+    /* A deadline is met by who knows the guest's TSC: outside the kernel that is only so while the host's is stable. */
+    if (m->irqchip == ACCEL_IRQCHIP_OFF)
         clear_feature(b.t, X86_FEAT_TSC_DEADLINE);
-    }
+    if (m->irqchip == ACCEL_IRQCHIP_OFF && !m->caps.user_msr)
+        clear_feature(b.t, X86_FEAT_X2APIC);
     m->cpuid = b.t;
     g_free(host);
     return true;
