@@ -86,6 +86,11 @@ bool setup_disks(struct vm *vm, GError **error)
     return true;
 }
 
+static bool is_plain_card(const char *model)
+{
+    return !strcmp(model, "e1000e") || !strcmp(model, "e1000") || !strcmp(model, "rtl8139");
+}
+
 static bool add_nic(struct vm *vm, const struct keyval *given, const char *default_id, GError **error)
 {
     keyval_auto *backend = keyval_copy(given);
@@ -95,8 +100,9 @@ static bool add_nic(struct vm *vm, const struct keyval *given, const char *defau
     const char *id = keyval_get(backend, "id");
     if (!model || !strcmp(model, "virtio"))
         model = (g_free(model), g_strdup(fitting));
-    if (strcmp(model, fitting))
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Unsupported NIC model: %s; there is: %s", model, fitting);
+    if (strcmp(model, fitting) && !(vm->board->pci && is_plain_card(model)))
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Unsupported NIC model: %s; there is: %s%s", model, fitting,
+                          vm->board->pci ? ", e1000e, e1000, rtl8139" : "");
     const struct device_class *c = device_class_for_user(vm->machine, model, error);
     if (!c || !net_open(vm->machine, backend, default_id, error))
         return false;
@@ -113,7 +119,8 @@ static bool wants_default_nic(const struct vm *vm)
 {
     const struct options *o = &vm->options;
     return vm->board->pci && !vm->machine->config->nodefaults && !o->no_net && !o->nics->len && !o->netdevs->len &&
-           !has_device(vm, "virtio-net-pci") && !has_device(vm, "virtio-net");
+           !has_device(vm, "virtio-net-pci") && !has_device(vm, "virtio-net") && !has_device(vm, "e1000e") && !has_device(vm, "e1000") &&
+           !has_device(vm, "rtl8139");
 }
 
 bool setup_nics(struct vm *vm, GError **error)

@@ -8,7 +8,7 @@ set -eu
 out=$1
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-[ -f "$out/complete-3" ] && exit 0
+[ -f "$out/complete-4" ] && exit 0
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
@@ -62,6 +62,8 @@ unpack_kernel() {
         './lib/modules/*/kernel/lib/crc*' './lib/modules/*/kernel/crypto/crc*' './lib/modules/*/kernel/arch/x86/crypto/crc*' \
         './lib/modules/*/kernel/arch/x86/kvm' './lib/modules/*/kernel/virt' './lib/modules/*/kernel/drivers/crypto/ccp' \
         './lib/modules/*/kernel/drivers/vhost' './lib/modules/*/kernel/drivers/net/tun.ko' './lib/modules/*/kernel/drivers/net/tap.ko' \
+        './lib/modules/*/kernel/drivers/net/ethernet/intel/e1000' './lib/modules/*/kernel/drivers/net/ethernet/intel/e1000e' \
+        './lib/modules/*/kernel/drivers/net/ethernet/realtek/8139*' './lib/modules/*/kernel/drivers/net/mii.ko' \
         './lib/modules/*/kernel/net/8021q' './lib/modules/*/kernel/net/802' './lib/modules/*/kernel/net/llc' \
         './lib/modules/*/kernel/net/packet' './lib/modules/*/kernel/drivers/misc/pvpanic*' './lib/modules/*/kernel/drivers/acpi/button.ko' \
         2> "$work/tar.log" || grep -v 'Not found in archive\|previous errors' "$work/tar.log" >&2 || true
@@ -81,4 +83,4 @@ dpkg-deb --fsys-tarfile memtest86+_*.deb | tar -x -C "$work/tree" ./boot
 cp "$work"/tree/boot/memtest86+x64.bin "$work/new/memtest.bin"
 rm -rf "$out/generic" "$out/cloud" "$out/686-pae"
 mv "$work"/new/* "$out/"
-: > "$out/complete-3"
+: > "$out/complete-4"

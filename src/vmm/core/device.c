@@ -196,6 +196,26 @@ void device_destroy(struct device *d)
     g_free(d);
 }
 
+static bool is_network_card(const struct device_class *c)
+{
+    for (const struct device_prop *p = c->props; p && p->name; p++) {
+        if (p->type == PROP_MAC)
+            return true;
+    }
+    return false;
+}
+
+void device_default_mac(const struct machine *m, uint8_t mac[6])
+{
+    static const uint8_t none[6] = { 0 };
+    uint8_t n = 0;
+    if (memcmp(mac, none, 6))
+        return;
+    for (unsigned i = 0; i < m->devices->len; i++)
+        n += is_network_card(((const struct device *)g_ptr_array_index(m->devices, i))->class);
+    memcpy(mac, (const uint8_t[]){ 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 + n }, 6);
+}
+
 char *device_class_help(const struct device_class *c)
 {
     GString *s = g_string_new(NULL);

@@ -105,4 +105,6 @@ char *device_path(const struct device *d);
 bool device_del(struct machine *m, const char *id_or_path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The guest has let it go: destroys it and sends DEVICE_DELETED. Main thread, from no method of the device. */
 void device_gone(struct device *d);
+/* Gives `mac`, when it is all zero, a locally administered address that stays the same for the card's place among the cards. */
+void device_default_mac(const struct machine *m, uint8_t mac[6]);
 char *device_class_help(const struct device_class *c); /* property table in words; caller frees */

@@ -26,7 +26,10 @@
     X(virtio_serial_mmio_class) \
     X(virtconsole_class)       \
     X(virtserialport_class)    \
-    X(cpu_device_class)
+    X(cpu_device_class)        \
+    X(e1000e_class)            \
+    X(e1000_class)             \
+    X(rtl8139_class)
 
 #define X(class) extern const struct device_class class;
 DEVICE_CLASSES(X)

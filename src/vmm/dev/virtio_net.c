@@ -259,21 +259,6 @@ bool virtio_net_announce(struct device *d)
 
 /* ---- life ---- */
 
-/* A locally administered address that stays the same for a device's place among its kind. */
-static void default_mac(struct virtio_net *s)
-{
-    static const uint8_t none[6] = { 0 };
-    unsigned n = 0;
-    if (memcmp(s->mac, none, 6))
-        return;
-    for (unsigned i = 0; i < s->v.dev.machine->devices->len; i++) {
-        const struct device *d = g_ptr_array_index(s->v.dev.machine->devices, i);
-        n += d->class->bus_class == s->v.dev.class->bus_class;
-    }
-    const uint8_t mac[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 + n };
-    memcpy(s->mac, mac, 6);
-}
-
 static bool power_of_two(uint64_t n)
 {
     return n && !(n & (n - 1));
@@ -361,7 +346,7 @@ static bool plug(struct virtio_net *s, GError **error)
 static bool realize(struct device *d, GError **error)
 {
     struct virtio_net *s = (struct virtio_net *)d;
-    default_mac(s);
+    device_default_mac(d->machine, s->mac);
     if (!check_props(s, error) || !attach(s, error))
         return false;
     make_pairs(s);
