@@ -98,6 +98,8 @@ struct kvm_machine {
     _Atomic uint64_t msr_fields;      /* rows of kvm_msr.c's table that the kernel has */
     struct kvm_vcpu *_Atomic *vcpus;
 
+    struct accel_exit_count gone[KVM_NROWS]; /* exits of vCPUs that are no more */
+
     GMutex slots_lock; /* covers the slots and the log */
     GArray *slots;     /* struct kvm_slot */
     uint8_t *slot_used;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
 #include "base/log.h"
 
 #define KVM_DEVICE "/dev/kvm"
@@ -98,8 +99,11 @@ int kvm_open(const char *device, GError **error)
 {
     if (!device)
         device = KVM_DEVICE;
-    int fd = open(device, O_RDWR | O_CLOEXEC);
-    if (fd < 0 && (errno == ENOENT || errno == ENXIO || errno == ENODEV)) {
+    int fd = fdset_open(device, O_RDWR | O_CLOEXEC, 0);
+    if (fd < 0 && fdset_path(device)) {
+        vireo_fail(error, VIREO_ERROR_NOT_FOUND, "-accel kvm: %s has no descriptor that is open for reading and writing: pass one of /dev/kvm "
+                   "with -add-fd", device);
+    } else if (fd < 0 && (errno == ENOENT || errno == ENXIO || errno == ENODEV)) {
         vireo_fail(error, VIREO_ERROR_NOT_FOUND, "-accel kvm: there is no %s: load the kernel module kvm_intel or kvm_amd (and enable "
                    "virtualization in the firmware), or use -accel jit", device);
     } else if (fd < 0 && (errno == EACCES || errno == EPERM)) {
@@ -193,6 +197,9 @@ static bool set_up(struct kvm_machine *m, const struct accel_config *c, GError *
     if ((kvm_check(m->vm, KVM_CAP_SET_IDENTITY_MAP_ADDR) && kvm_ioctl(m->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0) ||
         kvm_ioctl(m->vm, KVM_SET_TSS_ADDR, (void *)TSS_ADDRESS) < 0)
         return vireo_fail_errno(error, errno, "-accel kvm: cannot place the real-mode TSS");
+    /* There is no virtual PMU: its registers need not be kept for the guest (7.32). */
+    if (kvm_check(m->vm, KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE)
+        (void)kvm_enable(m->vm, KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE);
     /* Events of their own, not merged into others (4.31). */
     m->caps.triple_fault = kvm_check(m->vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT) && kvm_enable(m->vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1);
     return enable_dirty_ring(m, c->dirty_ring, error) && kvm_irqchip_create(m, c->irqchip, error) && kvm_routes_init(m, error) &&
@@ -297,16 +304,20 @@ static char *kvm_stats(struct accel *a)
     struct kvm_machine *m = kvm_machine_of(a);
     GString *s = g_string_new(NULL);
     g_string_append_printf(s, "kvm: interrupt controllers in the kernel: %s; %u memory slots", irqchips[m->irqchip], m->slots->len);
+    struct accel_exit_count sum[KVM_NROWS];
+    memcpy(sum, m->gone, sizeof(sum));
     for (unsigned i = 0; i < m->max_vcpus; i++) {
-        struct kvm_vcpu *v = atomic_load(&m->vcpus[i]);
-        if (!v)
-            continue;
-        g_string_append_printf(s, "\nkvm: CPU %u: exits:", i);
-        for (unsigned r = 0; r < KVM_NROWS; r++)
-            if (v->counts[r].count)
-                g_string_append_printf(s, " %s %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT " cycles each)", kvm_exit_reasons[r].name,
-                                       v->counts[r].count, v->counts[r].ticks / v->counts[r].count);
+        const struct kvm_vcpu *v = atomic_load(&m->vcpus[i]);
+        for (unsigned r = 0; v && r < KVM_NROWS; r++) {
+            sum[r].count += __atomic_load_n(&v->counts[r].count, __ATOMIC_RELAXED);
+            sum[r].ticks += __atomic_load_n(&v->counts[r].ticks, __ATOMIC_RELAXED);
+        }
     }
+    g_string_append(s, "\nkvm: exits:");
+    for (unsigned r = 0; r < KVM_NROWS; r++)
+        if (sum[r].count)
+            g_string_append_printf(s, " %s %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT " cycles each)", kvm_exit_reasons[r].name,
+                                   sum[r].count, sum[r].ticks / sum[r].count);
     return g_string_free(s, FALSE);
 }
 

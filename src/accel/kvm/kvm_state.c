@@ -10,6 +10,7 @@
 #include <x86intrin.h>
 
 #include "base/error.h"
+#include "cpu/x86/x86_state_text.h"
 
 /* ---- general registers and segments (4.11, 4.13) ---- */
 
@@ -375,23 +376,8 @@ bool kvm_set_state(struct accel_vcpu *av, const struct x86_state *s, GError **er
 
 char *kvm_describe_registers(struct kvm_vcpu *v)
 {
-    static const char *const names[X86_NGPR] = { "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
-                                                 "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15" };
-    struct kvm_regs regs = { 0 };
-    struct kvm_sregs k = { 0 };
-    struct x86_state s = { 0 };
-    GString *t = g_string_new(NULL);
-    (void)kvm_ioctl(v->fd, KVM_GET_REGS, &regs);
-    (void)kvm_ioctl(v->fd, KVM_GET_SREGS, &k);
-    regs_out(&regs, &s);
-    g_string_append_printf(t, "RIP %llx RFLAGS %llx", (unsigned long long)s.rip, (unsigned long long)s.rflags);
-    for (unsigned i = 0; i < X86_NGPR; i++)
-        g_string_append_printf(t, " %s %llx", names[i], (unsigned long long)s.gpr[i]);
-    g_string_append_printf(t, " CS %x (base %llx) SS %x DS %x ES %x FS %x (base %llx) GS %x (base %llx) TR %x GDT %llx IDT %llx",
-                           k.cs.selector, (unsigned long long)k.cs.base, k.ss.selector, k.ds.selector, k.es.selector, k.fs.selector,
-                           (unsigned long long)k.fs.base, k.gs.selector, (unsigned long long)k.gs.base, k.tr.selector,
-                           (unsigned long long)k.gdt.base, (unsigned long long)k.idt.base);
-    g_string_append_printf(t, " CR0 %llx CR2 %llx CR3 %llx CR4 %llx EFER %llx", (unsigned long long)k.cr0, (unsigned long long)k.cr2,
-                           (unsigned long long)k.cr3, (unsigned long long)k.cr4, (unsigned long long)k.efer);
-    return g_string_free(t, FALSE);
+    struct x86_state s;
+    memset(&s, 0, sizeof(s));
+    kvm_get_state((struct accel_vcpu *)v, &s);
+    return g_strdelimit(x86_state_text(&s), "\n", ' '); /* a message is one line */
 }

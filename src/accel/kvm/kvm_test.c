@@ -5,6 +5,7 @@
  */
 #include <stdatomic.h>
 #include <cpuid.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -12,6 +13,7 @@
 #include <x86intrin.h>
 
 #include "accel/accel.h"
+#include "base/fdset.h"
 #include "cpu/x86/x86_irqchip.h"
 #include "cpu/x86/x86_model.h"
 #include "cpu/x86/x86_state.h"
@@ -906,6 +908,44 @@ static void test_dirty(gconstpointer ring)
     close_box(&b);
 }
 
+/* More pages than a ring has entries: the guest stops, the rings are read, nothing is lost. */
+static void test_dirty_ring_full(void)
+{
+    /* one byte to each page of [0x400000, 0xc00000): 2048 pages */
+    static const uint8_t code[] = {
+        0xbf, 0x00, 0x00, 0x40, 0x00,       /* mov edi, 0x400000 */
+        0xc6, 0x07, 0x5a,                   /* 1: mov byte [edi], 0x5a */
+        0x81, 0xc7, 0x00, 0x10, 0x00, 0x00, /* add edi, 0x1000 */
+        0x81, 0xff, 0x00, 0x00, 0xc0, 0x00, /* cmp edi, 0xc00000 */
+        0x72, 0xef, 0xf4,                   /* jb 1b; hlt */
+    };
+    enum { AT = 0x400000, SIZE = 0x800000 };
+    struct box b;
+    GError *error = NULL;
+    uint64_t bits[SIZE / 4096 / 64] = { 0 };
+    if (accel_kvm.probe(NULL, NULL) == 1) {
+        g_test_skip("this KVM in software lets its emulator run over the end of the ring");
+        return;
+    }
+    if (!open_box_with(&b, ACCEL_IRQCHIP_OFF, 1024, "max"))
+        return;
+    void *more = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    g_assert_true(accel_kvm.map_ram(b.a, AT, SIZE, more, false, &error));
+    g_assert_true(accel_kvm.dirty_start(b.a, &error));
+    protected_mode(&b, code, sizeof(code));
+    g_assert_cmpint(run(&b), ==, ACCEL_EXIT_HALT);
+    g_assert_true(accel_kvm.dirty_read(b.a, AT, SIZE, bits, &error));
+    for (unsigned i = 0; i < G_N_ELEMENTS(bits); i++)
+        g_assert_cmphex(bits[i], ==, ~0ull);
+    const struct accel_exit_count *c = accel_kvm.vcpu_exits(b.v[0]);
+    for (unsigned i = 0; i < accel_kvm.nexit_reasons; i++)
+        if (!strcmp(accel_kvm.exit_reasons[i].name, "dirty-ring-full"))
+            g_assert_cmpuint(c[i].count, >=, 1);
+    accel_kvm.unmap_ram(b.a, AT, SIZE);
+    munmap(more, SIZE);
+    close_box(&b);
+}
+
 /* A part of a slot goes away: the rest stays, the hole is device memory. ROM: reads work, writes come to the bus. */
 static void test_slots(void)
 {
@@ -1020,6 +1060,48 @@ static void test_errors(void)
     close_box(&b);
 }
 
+/* The device by a descriptor that was passed: nothing is opened. */
+static void test_fdset(void)
+{
+    GError *error = NULL;
+    g_assert_cmpint(accel_kvm.probe("/dev/fdset/77", &error), ==, 0);
+    g_assert_nonnull(strstr(error->message, "-add-fd"));
+    g_clear_error(&error);
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        g_test_skip("/dev/kvm does not open");
+        return;
+    }
+    g_assert_cmpint(fdset_add(77, fd, NULL, &error), ==, 77);
+    g_assert_cmpint(accel_kvm.probe("/dev/fdset/77", &error), >, 0);
+    g_assert_no_error(error);
+    g_assert_true(fdset_remove(77, -1, &error));
+}
+
+/* A guest that KVM cannot go on with: the message has the reason and the registers. Here: code in device memory. */
+static void test_message(void)
+{
+    struct box b;
+    GError *error = NULL;
+    struct x86_state s;
+    static const uint8_t code[] = { 0xf4 };
+    if (!open_box(&b, ACCEL_IRQCHIP_OFF))
+        return;
+    long_mode_state(&b, &s, code, sizeof(code), 0);
+    s.rip = 0xd0000000;
+    g_assert_true(accel_kvm.vcpu_set_state(b.v[0], &s, &error));
+    enum accel_exit e = run(&b);
+    if (e == ACCEL_EXIT_ERROR) { /* others inject an exception, which ends in a triple fault */
+        const char *text = accel_kvm.vcpu_error(b.v[0]);
+        g_assert_nonnull(strstr(text, "KVM"));
+        g_assert_nonnull(strstr(text, "d0000000"));
+        g_assert_null(strchr(text, '\n'));
+    } else {
+        g_assert_cmpint(e, ==, ACCEL_EXIT_SHUTDOWN);
+    }
+    close_box(&b);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -1046,9 +1128,12 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/state/chips", test_chip_state);
     g_test_add_data_func("/kvm/dirty/bitmap", NULL, test_dirty);
     g_test_add_data_func("/kvm/dirty/ring", GUINT_TO_POINTER(1024), test_dirty);
+    g_test_add_func("/kvm/dirty/ring-full", test_dirty_ring_full);
     g_test_add_func("/kvm/slots", test_slots);
     g_test_add_func("/kvm/debug", test_debug);
     g_test_add_func("/kvm/second-vcpu", test_second_vcpu);
     g_test_add_func("/kvm/errors", test_errors);
+    g_test_add_func("/kvm/fdset", test_fdset);
+    g_test_add_func("/kvm/message", test_message);
     return g_test_run();
 }

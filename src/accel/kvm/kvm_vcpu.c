@@ -213,7 +213,13 @@ void kvm_vcpu_destroy(struct accel_vcpu *av)
     g_mutex_lock(&m->slots_lock); /* the rings are read under it */
     if (atomic_load(&m->vcpus[v->index]) == v)
         atomic_store(&m->vcpus[v->index], NULL);
+    for (unsigned r = 0; r < KVM_NROWS; r++) {
+        m->gone[r].count += v->counts[r].count;
+        m->gone[r].ticks += v->counts[r].ticks;
+    }
     g_mutex_unlock(&m->slots_lock);
+    if (v->index == 0)
+        atomic_store(&m->ring, NULL); /* it is in this mapping */
     if (v->ring)
         munmap(v->ring, m->ring_entries * sizeof(*v->ring));
     if (v->run)

@@ -312,7 +312,7 @@ static uint64_t host_tsc_hz(void)
 
 struct request {
     const struct model_row *row;
-    bool enforce;
+    bool enforce, check;
     uint64_t on[NWORDS], off[NWORDS];
 };
 
@@ -383,7 +383,7 @@ static bool parse_property(struct request *r, struct x86_cpu_model *m, const cha
                            bool *ret_known, GError **error)
 {
     /* Accepted for the sake of command lines written for others; they ask for what is so anyway. */
-    static const char *const no_effect[] = { "check", "migratable", "host-cache-info", "l3-cache", "fill-mtrr-mask" };
+    static const char *const no_effect[] = { "migratable", "host-cache-info", "l3-cache", "fill-mtrr-mask" };
     const struct { const char *key; unsigned min, max; unsigned *ret; } numbers[] = {
         { "family", 3, 270, &m->family }, { "model", 0, 255, &m->model }, { "stepping", 0, 15, &m->stepping },
         { "phys-bits", 32, 46, &m->phys_bits },
@@ -404,6 +404,9 @@ static bool parse_property(struct request *r, struct x86_cpu_model *m, const cha
     }
     if (same_name(key, "enforce")) {
         return parse_bool(key, value, &r->enforce, error);
+    }
+    if (same_name(key, "check")) {
+        return parse_bool(key, value, &r->check, error);
     }
     if (same_name(key, "kvm")) {
         bool on;
@@ -542,6 +545,9 @@ static bool choose_features(struct x86_cpu_model *m, const struct request *r, co
                           "-cpu %s,enforce: this host's accelerator does not offer: %s; leave out 'enforce' to do without",
                           r->row->name, list);
     }
+    if (r->check && missing(base, supported, lack)) {
+        m->dropped = list_features(lack);
+    }
     for (unsigned i = 0; i < NWORDS; i++) {
         m->features[i] = (base[i] & supported[i]) | r->on[i];
     }
@@ -624,6 +630,9 @@ struct x86_cpu_model *x86_cpu_model_parse(const char *spec, const uint64_t *supp
 
 void x86_cpu_model_free(struct x86_cpu_model *m)
 {
+    if (m) {
+        g_free(m->dropped);
+    }
     g_free(m);
 }
 

@@ -35,6 +35,7 @@ struct x86_cpu_model {
     unsigned family, model, stepping;
     uint64_t features[(X86_NFEATURES + 63) / 64]; /* bit set: offered to the guest */
     unsigned phys_bits, virt_bits;
+    char *dropped;    /* -cpu ...,check: names of the model's own features that the accelerator lacks; NULL: none, or not asked */
     uint64_t tsc_hz;  /* of the guest TSC, which runs at the host's rate */
 };
 

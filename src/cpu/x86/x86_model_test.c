@@ -57,6 +57,10 @@ static void test_accepted(void)
     g_assert_cmpuint(m->model, ==, 60);
     x86_cpu_model_free(m);
     m = parse("Haswell"); /* AVX2 is dropped in silence */
+    g_assert_null(m->dropped);
+    x86_cpu_model_free(m);
+    m = parse("Haswell,check");
+    g_assert_cmpstr(m->dropped, ==, "avx2");
     g_assert_true(x86_model_has(m, X86_FEAT_BMI2));
     g_assert_false(x86_model_has(m, X86_FEAT_AVX2));
     x86_cpu_model_free(m);

@@ -203,6 +203,8 @@ static bool try_accel(struct machine *m, const char *name, GError **error)
     m->irqchip = machine_irqchip_of(ops, m->accel);
     if (why && g_str_has_prefix(why, "warning: "))
         log_warn("%s", why + strlen("warning: "));
+    if (model->dropped)
+        log_warn("-cpu %s: the guest has to do without %s: this host's accelerator does not offer that", model->name, model->dropped);
     log_at(LOG_ACCEL, "accelerator %s: %s", ops->name, why ? why : "asked for");
     return true;
 }
