@@ -2,7 +2,10 @@
 """Memory of the machine: where the host takes it from, the nodes that the guest sees, what is given back and what is plugged."""
 import json
 import os
+import pty
 import re
+import select
+import subprocess
 import time
 
 import pytest
@@ -119,11 +122,11 @@ fill() { dd if=/dev/urandom of=/mnt/fill bs=1M count=$1 2>/dev/null; }
 """
 
 
-def wait_for(what, message, deadline=40):
+def wait_for(what, message, deadline=40, machine=None):
     end = time.monotonic() + deadline * vmm.SLOW
     while not (value := what()):
         if time.monotonic() > end:
-            raise AssertionError(message)
+            raise AssertionError(message + (f"\n{machine.qmp.command('query-memory-devices')}{machine.tail(60)}" if machine else ""))
         time.sleep(0.2)
     return value
 
@@ -323,7 +326,7 @@ MEM = ["-object", "memory-backend-ram,id=vm0,size={size}", "-device", "virtio-me
 
 def test_virtio_mem_grows_and_shrinks(linux):
     options = [o.format(size="64G", requested="0") for o in MEM]
-    m = linux(*options, script=PLUG, memory="384,maxmem=65G", modules=["virtio_pci", "virtio_mem"], append="memhp_default_state=online_movable", qmp=True,
+    m = linux(*options, script=PLUG, memory="384,maxmem=65G", modules=["virtio_pci", "virtio_mem"], append="memhp_default_state=online_movable ignore_loglevel", qmp=True,
               no_reboot=False)
     p, q = Plug(m), m.qmp
     base = p.total()
@@ -355,7 +358,7 @@ def test_virtio_mem_grows_and_shrinks(linux):
     q.command("qom-set", path="vmem", property="requested-size", value=256 * MIB)
     q.command("system_reset")
     m.wait_text("VT up", 90)
-    wait_for(lambda: sizes(q)[1] == 256, "after a reset the guest does not plug what is asked for", 60)
+    wait_for(lambda: sizes(q)[1] == 256, "after a reset the guest does not plug what is asked for", 60, m)
 
 
 def test_virtio_mem_is_refused(flat):
@@ -368,6 +371,53 @@ def test_virtio_mem_is_refused(flat):
             (["-m", "128,maxmem=2G", "-object", "memory-backend-ram,id=m,size=1G", "-device", "virtio-mem-pci,memdev=m,node=3"], "numa nodes")):
         status, _, err = vmm.run(["-display", "none", "-nodefaults", "-kernel", flat("halt"), *options])
         assert status == 1 and words in err, err
+
+
+def test_taking_memory_shows_progress_and_can_be_interrupted(flat):
+    main, terminal = pty.openpty()
+    process = subprocess.Popen([vmm.VMM, *QUIET[:3], "-m", "6G", "-mem-prealloc", "-kernel", flat("halt")], stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    seen = b""
+    try:
+        while b"taking memory 'pc.ram': " not in seen and process.poll() is None:
+            if select.select([main], [], [], 20)[0]:
+                seen += os.read(main, 4096)
+        assert re.search(rb"\d+ of 6144 MiB", seen), f"no progress on a terminal: {seen!r}"
+        process.terminate()
+        assert process.wait(20) == 1
+        while select.select([main], [], [], 1)[0]:
+            try:
+                seen += os.read(main, 4096)
+            except OSError:
+                break
+        assert b"interrupted while memory was taken in advance" in seen, seen
+    finally:
+        process.kill()
+        process.wait()
+        os.close(main)
+
+
+def test_huge_pages(linux):
+    with open("/proc/meminfo", encoding="ascii") as f:
+        info = f.read()
+    free, size = (int(re.search(rf"{k}:\s+(\d+)", info).group(1)) for k in ("HugePages_Free", "Hugepagesize"))
+    if free * size < 160 * 1024:
+        pytest.skip(f"this host has {free} free huge pages of {size} KiB, the test needs 160 MiB: echo 80 > /proc/sys/vm/nr_hugepages")
+    m = linux("-object", "memory-backend-memfd,id=h,size=160M,hugetlb=on", "-machine", "q35,memory-backend=h", memory="160", script="echo VT here")
+    m.wait_text("VT here", 60)
+    assert int(re.search(r"HugePages_Free:\s+(\d+)", open("/proc/meminfo", encoding="ascii").read()).group(1)) < free, "no huge page was taken"
+    vt(m)
+
+
+def test_a_descriptor_is_the_memory(linux, work):
+    with open(f"{work}/ram", "wb") as f:
+        f.truncate(128 * MIB)
+    m = linux("-add-fd", "fd=9,set=7", "-object", "memory-backend-file,id=r,size=128M,share=on,mem-path=/dev/fdset/7", "-machine", "q35,memory-backend=r",
+              memory="128", script="echo marker-in-$((6 * 7))-memory > /tmp/marker; echo VT ready; read x",
+              wrapper=["sh", "-c", f'exec 9<>{work}/ram; exec "$@"', "sh"])
+    m.wait_text("VT ready", 60)
+    with open(f"{work}/ram", "rb") as f:
+        assert b"marker-in-42-memory" in f.read()
 
 
 # ---- bad input ----

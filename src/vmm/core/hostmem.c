@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "vmm/core/machine.h"
@@ -182,14 +183,14 @@ static bool open_file(struct hostmem *h, GError **error)
     struct statfs fs;
     if (!h->mem_path)
         return vireo_fail(error, VIREO_ERROR_INVALID, "mem-path property not set");
-    if (!sandbox_may_open(h->mem_path, error))
+    if (!fdset_path(h->mem_path) && !sandbox_may_open(h->mem_path, error))
         return false;
     if (h->readonly && h->prealloc)
         return vireo_fail(error, VIREO_ERROR_INVALID, "prealloc=on writes, which readonly=on forbids; leave one of them out");
     if (g_file_test(h->mem_path, G_FILE_TEST_IS_DIR))
         h->fd = open_in_directory(h->mem_path);
     else
-        h->fd = open(h->mem_path, h->readonly ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        h->fd = fdset_open(h->mem_path, h->readonly ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (h->fd < 0)
         return vireo_fail_errno(error, errno, "cannot open backing store '%s' for guest memory", h->mem_path);
     if (fstatfs(h->fd, &fs))
@@ -331,13 +332,15 @@ static void show_progress(const struct populate *p, const char *end)
 static void populate_wait(struct populate *p)
 {
     bool shown = false, terminal = isatty(STDERR_FILENO);
+    uint64_t last = 0;
     int64_t begun = g_get_monotonic_time();
     g_mutex_lock(&p->lock);
     while (p->running) {
         g_cond_wait_until(&p->changed, &p->lock, g_get_monotonic_time() + G_TIME_SPAN_SECOND / 5);
         if (asked_to_end(p->h))
             p->cancel = true;
-        if (terminal && g_get_monotonic_time() - begun > G_TIME_SPAN_SECOND) {
+        if (terminal && p->done != last && g_get_monotonic_time() - begun > G_TIME_SPAN_SECOND / 2) {
+            last = p->done;
             show_progress(p, "");
             shown = true;
         }
