@@ -15,7 +15,7 @@ static void slot_name(unsigned index, char ret[5])
 /* Registers as fields, and the lock that keeps a selection and what follows it together. */
 static void registers(struct aml *a)
 {
-    static const char *const fields[] = { "MMSL", "MMST", "MMNX", "MMOS", "MMB0", "MMB1", "MML0", "MML1", "MMS0", "MMS1", "MMPX", NULL };
+    static const char *const fields[] = { "MMSL", "MMST", "MMNX", "MMOS", "+MMBA", "+MMLA", "+MMSZ", "MMPX", NULL };
     aml_port_region(a, "MMRG", MEM_HOTPLUG_BASE, MEM_HOTPLUG_SIZE);
     aml_fields32(a, "MMRG", fields);
     aml_mutex(a, "MMLK");
@@ -78,13 +78,13 @@ static void method_resources(struct aml *a)
     static const uint8_t template[48] = { 0x8a, 0x2b, 0x00, 0 /* memory */, 0x0c /* fixed, positive decode */, 0x03 /* cacheable, read-write */,
                                           [46] = 0x79, 0 };
     static const struct { uint8_t at; const char *name, *field; } patches[] = {
-        { 14, "MIN0", "MMB0" }, { 18, "MIN1", "MMB1" }, { 22, "MAX0", "MML0" }, { 26, "MAX1", "MML1" }, { 38, "LEN0", "MMS0" }, { 42, "LEN1", "MMS1" },
+        { 14, "MMIN", "MMBA" }, { 22, "MMAX", "MMLA" }, { 38, "MLEN", "MMSZ" },
     };
     begin_on_slot(a, "MCRS", 1 | SERIALIZED);
     aml_name(a, "MBUF");
     aml_buffer(a, template, sizeof(template));
     for (unsigned i = 0; i < G_N_ELEMENTS(patches); i++) {
-        aml_dword_field(a, "MBUF", patches[i].at, patches[i].name);
+        aml_qword_field(a, "MBUF", patches[i].at, patches[i].name);
         aml_store(a);
         aml_path(a, patches[i].field);
         aml_path(a, patches[i].name);

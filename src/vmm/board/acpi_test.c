@@ -110,6 +110,38 @@ static void test_cpu_hotplug(void)
     g_assert_cmpuint(g_bytes_get_size(many), <, 0x10000);
 }
 
+/* Slots for memory modules, and the tables of nodes. */
+static void test_memory(void)
+{
+    static const char *const names[] = { "DSDT", "SRAT", "SLIT", NULL };
+    static uint8_t distance[2][128] = { { 10, 31 }, { 41, 10 } }, cpu_node[256] = { 0, 1, 1 };
+    struct acpi_config c = pc_config();
+    c.mem_slots = 3;
+    c.nnodes = 2;
+    c.cpu_node = cpu_node;
+    c.distance = (const uint8_t(*)[128])distance;
+    acpi_add_memory(&c, 0, 0xa0000, 0, false);
+    acpi_add_memory(&c, 1ull << 32, 5ull << 30, 1, false);
+    acpi_add_memory(&c, 1ull << 35, 1ull << 33, 1, true);
+    check(&c, names);
+    uint64_t rsdp;
+    uint32_t size;
+    g_autoptr(GBytes) block = acpi_build(&c, BASE, &rsdp);
+    const uint8_t *t = acpi_find(block, BASE, "SRAT", &size);
+    g_assert_cmpuint(size, ==, 48 + 3 * 16 + 3 * 40);
+    g_assert_cmpuint(t[48 + 16 + 2], ==, 1); /* node of CPU 1 */
+    const uint8_t *m = t + 48 + 3 * 16;
+    g_assert_true(get32(m + 40 + 2) == 1 && get64(m + 40 + 8) == 1ull << 32 && get64(m + 40 + 16) == 5ull << 30 && get32(m + 40 + 28) == 1);
+    g_assert_cmpuint(get32(m + 80 + 28), ==, 3); /* there, and more may come */
+    t = acpi_find(block, BASE, "SLIT", &size);
+    g_assert_cmpmem(t + 36, size - 36, ((const uint8_t[]){ 2, 0, 0, 0, 0, 0, 0, 0, 10, 31, 41, 10 }), 12);
+    c.mem_slots = 256;
+    c.max_cpus = 255;
+    g_autoptr(GBytes) many = acpi_build(&c, BASE, &rsdp);
+    g_assert_cmpuint(g_bytes_get_size(many), <, 0x10000);
+    g_array_unref(c.memory);
+}
+
 static void test_microvm(void)
 {
     static const char *const names[] = { "DSDT", "FACP", "APIC", NULL };
@@ -142,6 +174,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/acpi/pc", test_pc);
     g_test_add_func("/acpi/cpu-hotplug", test_cpu_hotplug);
+    g_test_add_func("/acpi/memory", test_memory);
     g_test_add_func("/acpi/microvm", test_microvm);
     g_test_add_func("/smbios", test_smbios);
     return g_test_run();

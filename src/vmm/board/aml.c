@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { OP_ZERO = 0x00, OP_ONE = 0x01, OP_NAME = 0x08, OP_BYTE = 0x0a, OP_WORD = 0x0b, OP_DWORD = 0x0c, OP_STRING = 0x0d, OP_QWORD = 0x0e,
-       OP_SCOPE = 0x10, OP_BUFFER = 0x11, OP_PACKAGE = 0x12, OP_METHOD = 0x14, OP_EXT = 0x5b, OP_LOCAL0 = 0x60, OP_ARG0 = 0x68, OP_STORE = 0x70, OP_AND = 0x7b, OP_DEVICE = 0x82, OP_DWORD_FIELD = 0x8a, OP_RETURN = 0xa4,
+       OP_SCOPE = 0x10, OP_BUFFER = 0x11, OP_PACKAGE = 0x12, OP_METHOD = 0x14, OP_EXT = 0x5b, OP_LOCAL0 = 0x60, OP_ARG0 = 0x68, OP_STORE = 0x70, OP_AND = 0x7b, OP_DEVICE = 0x82, OP_QWORD_FIELD = 0x8f, OP_RETURN = 0xa4,
        OP_NOTIFY = 0x86, OP_EQUAL = 0x93, OP_IF = 0xa0, OP_ELSE = 0xa1, OP_WHILE = 0xa2, OP_BREAK = 0xa5,
        /* after OP_EXT */ OP_MUTEX = 0x01, OP_ACQUIRE = 0x23, OP_RELEASE = 0x27, OP_REGION = 0x80, OP_FIELD = 0x81 };
 
@@ -213,9 +213,9 @@ void aml_release(struct aml *a, const char *mutex)
     extended(a, OP_RELEASE, mutex);
 }
 
-void aml_dword_field(struct aml *a, const char *buffer, unsigned offset, const char *name)
+void aml_qword_field(struct aml *a, const char *buffer, unsigned offset, const char *name)
 {
-    byte(a->out, OP_DWORD_FIELD);
+    byte(a->out, OP_QWORD_FIELD);
     aml_path(a, buffer);
     aml_int(a, offset);
     name_string(a, name);
@@ -244,11 +244,14 @@ void aml_fields32(struct aml *a, const char *region, const char *const *names)
     name_string(a, region);
     byte(a->out, 0x03); /* DWordAcc, NoLock, Preserve */
     for (; *names; names++) {
+        bool wide = **names == '+';
         if (**names)
-            name_string(a, *names);
+            name_string(a, *names + wide);
         else
             byte(a->out, 0); /* reserved */
-        byte(a->out, 32);    /* PkgLength of one byte: the width in bits */
+        byte(a->out, wide ? 0x40 : 32); /* PkgLength: the width in bits, of 64 in two bytes */
+        if (wide)
+            byte(a->out, 64 >> 4);
     }
     aml_end(a);
 }

@@ -36,10 +36,11 @@ void aml_notify(struct aml *a, const char *device); /* the value follows */
 void aml_mutex(struct aml *a, const char *name);
 void aml_acquire(struct aml *a, const char *mutex);
 void aml_release(struct aml *a, const char *mutex);
-/* CreateDWordField (buffer, offset, name): 32 bits of a buffer under a name of their own. */
-void aml_dword_field(struct aml *a, const char *buffer, unsigned offset, const char *name);
+/* CreateQWordField (buffer, offset, name): 64 bits of a buffer under a name of their own. */
+void aml_qword_field(struct aml *a, const char *buffer, unsigned offset, const char *name);
 void aml_buffer(struct aml *a, const void *bytes, unsigned n);
-/* OperationRegion in I/O space, and the 32-bit fields that follow one another in it; a name "" leaves one out. */
+/* OperationRegion in I/O space, and the 32-bit fields that follow one another in it; a name "" leaves one out, one that begins with "+" has
+ * 64 bits. */
 void aml_port_region(struct aml *a, const char *name, uint16_t port, uint8_t size);
 void aml_fields32(struct aml *a, const char *region, const char *const *names);
 void aml_name(struct aml *a, const char *name);         /* Name (name, ...): the object follows */
