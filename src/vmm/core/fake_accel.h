@@ -97,9 +97,11 @@ static const struct accel_ops fake_accel = {
     .vcpu_has_work = fake_vcpu_has_work, .vcpu_get_state = fake_vcpu_get_state, .vcpu_set_state = fake_vcpu_set_state,
 };
 
+static const struct accel_ops *fake_second; /* another one, when a test has it */
+
 /* What machine.c looks an accelerator up by. */
 const struct accel_ops *accel_find(const char *name, const char *device, char **ret_why, GError **error)
 {
     *ret_why = NULL;
-    return &fake_accel;
+    return fake_second && !strcmp(name, fake_second->name) ? fake_second : &fake_accel;
 }

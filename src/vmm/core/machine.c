@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cpu/x86/x86_model.h"
 #include "vmm/core/device.h"
+#include "vmm/core/dirty_log.h"
 #include "vmm/core/irqchip.h"
 #include "vmm/core/machine_private.h"
 #include "vmm/core/numa.h"
@@ -117,6 +118,7 @@ void machine_destroy(struct machine *m)
     struct machine_impl *i = impl(m);
     if (m->state == MACHINE_RUNNING)
         machine_stop(m, MACHINE_SHUTDOWN);
+    dirty_log_finish(m);
     destroy_vcpus(m); /* first: no vCPU may enter a device that goes away */
     while (m->devices->len)
         device_destroy(g_ptr_array_index(m->devices, m->devices->len - 1));

@@ -101,6 +101,8 @@ struct machine {
     struct accel *accel;
     enum accel_irqchip irqchip;    /* what the accelerator has inside */
     struct machine_chips chips;
+    struct dirty_log *dirty_log;   /* vmm/core/dirty_log.h; NULL: off */
+    struct dirty_rate *dirty_rate; /* the last calc-dirty-rate; NULL: none yet */
     struct x86_cpu_model *cpu_model;
     struct vcpu **vcpus;           /* max_vcpus entries; NULL: that vCPU is not plugged in. The main thread writes */
     unsigned max_vcpus;            /* -smp maxcpus */
@@ -149,6 +151,8 @@ void machine_remove_vcpu(struct machine *m, unsigned index);
 /* May the guest switch its local APICs to x2APIC mode? (-cpu ...,-x2apic) */
 bool machine_has_x2apic(const struct machine *m);
 const char *machine_cpu_model_name(const struct machine *m);
+/* Machine stopped. Replaces the accelerator by the one of this name; all state goes with it. On failure the machine is as before. */
+bool machine_switch_accel(struct machine *m, const char *name, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Main thread. A hook may not remove others. */
 void machine_add_hook(struct machine *m, machine_hook_fn fn, void *opaque);
 void machine_remove_hook(struct machine *m, machine_hook_fn fn, void *opaque);

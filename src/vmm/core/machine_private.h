@@ -64,4 +64,10 @@ void vcpu_release(struct vcpu *v);
 void vcpu_reset(struct vcpu *v, uint64_t tsc_offset);
 /* Moves the guest TSC; the vCPU is paused. */
 void vcpu_shift_tsc(struct vcpu *v, int64_t delta);
+/* For a change of accelerator; the vCPU is paused. */
+struct vcpu_activity { uint32_t activity; uint8_t sipi_vector; }; /* as in struct x86_state */
+void vcpu_settle(struct vcpu *v); /* INIT and start-up messages that have arrived take effect */
+struct accel_vcpu *vcpu_swap_accel(struct vcpu *v, struct accel_vcpu *a); /* returns what it had */
+void vcpu_adopt_activity(struct vcpu *v, const struct vcpu_activity *a);
+void vcpu_rename(struct vcpu *v); /* its thread, after the accelerator */
 void vcpu_set_current_index(unsigned index);

@@ -50,8 +50,15 @@ struct map {
 
 struct reader { /* one per thread that ever looked */
     _Atomic(struct map *) hazard;
+    _Atomic(const struct target *) telling; /* inside its ram_written, or about to be */
     GThread *thread;
     struct reader *next;
+};
+
+/* Who is told of RAM. */
+struct target {
+    const struct accel_ops *ops;
+    struct accel *accel;
 };
 
 struct block { /* guest_memory_alloc: the map's own */
@@ -77,8 +84,7 @@ struct guest_memory {
     GArray *blocks; /* struct block */
     GArray *owners; /* struct owner */
     GRWLock owner_lock; /* covers owners; held while one discards, so that it cannot go meanwhile */
-    const struct accel_ops *ops;
-    struct accel *accel;
+    _Atomic(const struct target *) target;
 };
 
 /* What this thread found last: slots for ports by address, memory by kind of use. */
@@ -122,6 +128,7 @@ void guest_memory_destroy(struct guest_memory *m)
     if (!m)
         return;
     map_free(atomic_load(&m->map));
+    g_free((struct target *)atomic_load(&m->target));
     for (unsigned i = 0; i < m->retired->len; i++)
         map_free(g_ptr_array_index(m->retired, i));
     g_ptr_array_free(m->retired, TRUE);
@@ -258,21 +265,21 @@ static bool same_ram(const struct map *map, const struct range *r)
     return o && o->start == r->start && o->end == r->end && o->kind == r->kind && o->host == r->host;
 }
 
-static bool show_accel_locked(struct guest_memory *m, const struct map *old, const struct map *new, GError **error)
+static bool show_accel_locked(const struct target *t, const struct map *old, const struct map *new, GError **error)
 {
-    if (!m->accel)
+    if (!t)
         return true;
     uint64_t gpa, size;
     void *host;
     for (unsigned i = 0; old && i < old->space[0].n; i++) {
         const struct range *r = &old->space[0].ranges[i];
         if (!same_ram(new, r) && accel_part(r, &gpa, &size, &host))
-            m->ops->unmap_ram(m->accel, gpa, size);
+            t->ops->unmap_ram(t->accel, gpa, size);
     }
     for (unsigned i = 0; i < new->space[0].n; i++) {
         const struct range *r = &new->space[0].ranges[i];
         if (!same_ram(old, r) && accel_part(r, &gpa, &size, &host) &&
-            !m->ops->map_ram(m->accel, gpa, size, host, r->kind == KIND_ROM, error))
+            !t->ops->map_ram(t->accel, gpa, size, host, r->kind == KIND_ROM, error))
             return false;
     }
     return true;
@@ -302,7 +309,7 @@ static bool rebuild_locked(struct guest_memory *m, GError **error)
     flatten(m->regions, true, &map->space[1]);
     atomic_store(&m->map, map);
     atomic_store(&m->generation, map->generation);
-    bool ok = show_accel_locked(m, old, map, error);
+    bool ok = show_accel_locked(atomic_load(&m->target), old, map, error);
     g_ptr_array_add(m->retired, old);
     reclaim_locked(m);
     return ok;
@@ -342,12 +349,35 @@ void guest_memory_remove_ram(struct guest_memory *m, uint64_t gpa, uint64_t size
 
 bool guest_memory_set_accel(struct guest_memory *m, const struct accel_ops *ops, struct accel *a, GError **error)
 {
+    if (!guest_memory_show(m, ops, a, error))
+        return false;
+    guest_memory_use(m, ops, a);
+    return true;
+}
+
+bool guest_memory_show(struct guest_memory *m, const struct accel_ops *ops, struct accel *a, GError **error)
+{
+    const struct target t = { ops, a };
     g_mutex_lock(&m->lock);
-    m->ops = ops;
-    m->accel = a;
-    bool ok = show_accel_locked(m, NULL, atomic_load(&m->map), error);
+    bool ok = show_accel_locked(&t, NULL, atomic_load(&m->map), error);
     g_mutex_unlock(&m->lock);
     return ok;
+}
+
+/* A thread announces the target that it is about to tell, then looks again whether it still is the one: so once the new one is
+ * published, only those who announced the old one before can be inside it. */
+void guest_memory_use(struct guest_memory *m, const struct accel_ops *ops, struct accel *a)
+{
+    struct target *t = g_new(struct target, 1);
+    *t = (struct target){ ops, a };
+    g_mutex_lock(&m->lock);
+    const struct target *old = atomic_exchange(&m->target, t);
+    for (struct reader *r = atomic_load(&m->readers); old && r; r = r->next) {
+        while (atomic_load(&r->telling) == old)
+            g_thread_yield();
+    }
+    g_mutex_unlock(&m->lock);
+    g_free((struct target *)old);
 }
 
 void io_window_map(struct guest_memory *m, struct io_window *w, uint64_t base)
@@ -631,8 +661,19 @@ void *guest_memory_ptr(struct guest_memory *m, uint64_t gpa, uint64_t size, bool
 
 void guest_memory_written(struct guest_memory *m, uint64_t gpa, uint64_t size)
 {
-    if (m->accel && size)
-        m->ops->ram_written(m->accel, gpa, size);
+    const struct target *t = atomic_load_explicit(&m->target, memory_order_acquire), *again;
+    if (!t || !size)
+        return;
+    struct reader *r = cache.memory == m && cache.id == m->id && cache.reader ? cache.reader : reader_of_thread(m);
+    for (;;) {
+        atomic_store(&r->telling, t);
+        again = atomic_load(&m->target);
+        if (again == t)
+            break;
+        t = again;
+    }
+    t->ops->ram_written(t->accel, gpa, size);
+    atomic_store_explicit(&r->telling, NULL, memory_order_release);
 }
 
 bool guest_memory_ram_range(struct guest_memory *m, unsigned index, uint64_t *ret_gpa, uint64_t *ret_size, bool *ret_readonly)

@@ -40,6 +40,11 @@ void guest_memory_remove_ram(struct guest_memory *m, uint64_t gpa, uint64_t size
 /* Everything mapped now and later is shown to the accelerator, once it is known. */
 bool guest_memory_set_accel(struct guest_memory *m, const struct accel_ops *ops, struct accel *a, GError **error);
 
+/* For a change of accelerator: shows everything that is mapped to `a`; then puts it in the place of the one before. When
+ * guest_memory_use returns, nobody is inside the one before. */
+bool guest_memory_show(struct guest_memory *m, const struct accel_ops *ops, struct accel *a, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void guest_memory_use(struct guest_memory *m, const struct accel_ops *ops, struct accel *a);
+
 /* A window of device registers in physical memory or port space. The caller owns it (usually inside the device) and
  * keeps it until removed. */
 struct io_window {

@@ -242,11 +242,16 @@ static void *vcpu_thread(void *opaque)
     return NULL;
 }
 
+static void thread_name(const struct vcpu *v, char *ret, size_t size)
+{
+    g_autofree char *upper = g_ascii_strup(ops_of(v)->name, -1);
+    g_snprintf(ret, size, "CPU %u/%s", v->index, upper);
+}
+
 static void start_thread(struct vcpu *v)
 {
     char name[16];
-    g_autofree char *upper = g_ascii_strup(ops_of(v)->name, -1);
-    g_snprintf(name, sizeof(name), "CPU %u/%s", v->index, upper);
+    thread_name(v, name, sizeof(name));
     v->thread = sandbox_thread_new(strcmp(ops_of(v)->name, "kvm") ? SANDBOX_VCPU_JIT : SANDBOX_VCPU_KVM, name, vcpu_thread, v);
 }
 
@@ -362,6 +367,40 @@ void vcpu_shift_tsc(struct vcpu *v, int64_t delta)
     vcpu_get_state(v, s);
     s->tsc_offset += (uint64_t)delta;
     (void)vcpu_set_state(v, s, NULL);
+}
+
+void vcpu_settle(struct vcpu *v)
+{
+    g_mutex_lock(&v->lock);
+    do_signals_locked(v);
+    g_mutex_unlock(&v->lock);
+}
+
+struct accel_vcpu *vcpu_swap_accel(struct vcpu *v, struct accel_vcpu *a)
+{
+    struct accel_vcpu *old = v->accel;
+    v->accel = a;
+    return old;
+}
+
+void vcpu_adopt_activity(struct vcpu *v, const struct vcpu_activity *a)
+{
+    atomic_store(&v->wait_sipi, a->activity >= X86_WAIT_SIPI);
+    atomic_store(&v->halted, a->activity == X86_HALTED);
+    if (a->activity == X86_SIPI_RECEIVED && !machine_lapic_inside(v->machine))
+        vcpu_sipi(v->machine, v->index, a->sipi_vector);
+}
+
+static void do_rename(struct vcpu *v, void *unused)
+{
+    char name[16];
+    thread_name(v, name, sizeof(name));
+    pthread_setname_np(pthread_self(), name);
+}
+
+void vcpu_rename(struct vcpu *v)
+{
+    vcpu_run_on(v, do_rename, NULL);
 }
 
 unsigned vcpu_index(const struct vcpu *v)
@@ -482,10 +521,7 @@ bool vcpu_set_state(struct vcpu *v, const struct x86_state *s, GError **error)
 {
     if (!ops_of(v)->vcpu_set_state(v->accel, s, error))
         return false;
-    atomic_store(&v->wait_sipi, s->activity >= X86_WAIT_SIPI);
-    atomic_store(&v->halted, s->activity == X86_HALTED);
-    if (s->activity == X86_SIPI_RECEIVED && !machine_lapic_inside(v->machine))
-        vcpu_sipi(v->machine, v->index, s->sipi_vector);
+    vcpu_adopt_activity(v, &(struct vcpu_activity){ s->activity, s->sipi_vector });
     return true;
 }
 

@@ -63,6 +63,16 @@ struct json_object *qmp_query_stats(struct machine *m, struct json_object *args,
 struct json_object *qmp_query_stats_schemas(struct machine *m, struct json_object *args, GError **error);
 extern const struct qmp_arg qmp_query_stats_args[], qmp_query_stats_schemas_args[];
 
+/* qmp_accel.c */
+struct json_object *qmp_accel_switch(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_vcpu_state_check(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_dirty_log_start(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_dirty_log_read(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_dirty_log_stop(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_calc_dirty_rate(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_dirty_rate(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_accel_switch_args[], qmp_calc_dirty_rate_args[];
+
 /* qmp_device.c */
 struct json_object *qmp_device_add(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_device_del(struct machine *m, struct json_object *args, GError **error);

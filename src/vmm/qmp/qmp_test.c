@@ -10,8 +10,10 @@
 #include "block/block.h"
 #include "vmm/board/board.h"
 #include "vmm/core/chardev.h"
+#include "cpu/x86/x86_state.h"
 #include "vmm/core/device.h"
 #include "vmm/core/hostmem.h"
+#include "vmm/core/dirty_log.h"
 #include "vmm/core/machine.h"
 #include "vmm/core/memory_device.h"
 #include "vmm/dev/cpu_hotplug.h"
@@ -61,6 +63,26 @@ void machine_start(struct machine *m) { asked.starts++; m->state = MACHINE_RUNNI
 void machine_request_reset(struct machine *m, enum machine_cause cause) { asked.resets++; }
 void machine_request_shutdown(struct machine *m, enum machine_cause cause) { asked.shutdown = cause; }
 void machine_request_powerdown(struct machine *m) { asked.powerdowns++; }
+bool machine_switch_accel(struct machine *m, const char *name, GError **error)
+{
+    return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "no accelerator %s", name);
+}
+static bool log_is_on;
+bool dirty_log_start(struct machine *m, GError **error) { return log_is_on = true; }
+void dirty_log_stop(struct machine *m) { log_is_on = false; }
+uint64_t dirty_log_pages(const GArray *runs) { return 0; }
+GArray *dirty_log_read(struct machine *m, GError **error)
+{
+    if (!log_is_on) {
+        vireo_fail(error, VIREO_ERROR_FAILED, "off");
+        return NULL;
+    }
+    GArray *a = g_array_new(FALSE, FALSE, sizeof(struct dirty_run));
+    struct dirty_run r = { 0x100000000, 3 };
+    return g_array_append_val(a, r);
+}
+void vcpu_get_state(struct vcpu *v, struct x86_state *ret) { memset(ret, 0, sizeof(*ret)); }
+bool vcpu_set_state(struct vcpu *v, const struct x86_state *s, GError **error) { return true; }
 void vcpu_nmi(struct machine *m, unsigned index) { }
 int vcpu_thread_id(struct vcpu *v) { return 1; }
 bool virtio_balloon_set_target(struct machine *m, uint64_t bytes, GError **error) { return bytes > 0; }

@@ -26,6 +26,12 @@ static void jit_features(const char *device, uint64_t *ret_features) { x86_jit_f
 static struct jit_machine *machine_of(struct accel *a) { return (struct jit_machine *)a; }
 static struct jit_vcpu *vcpu_of(struct accel_vcpu *v) { return (struct jit_vcpu *)v; }
 
+/* Both kinds of marks are one mapping. */
+static void free_marks(const struct jit_slot *s)
+{
+    munmap((void *)s->has_code, jit_marks_size(s->size) * 2);
+}
+
 static void jit_destroy(struct accel *a)
 {
     struct jit_machine *m = machine_of(a);
@@ -34,7 +40,7 @@ static void jit_destroy(struct accel *a)
     jit_cache_finish(m);
     struct jit_slots *s = atomic_load(&m->slots);
     for (unsigned i = 0; s && i < s->n; i++)
-        munmap((void *)s->slot[i].has_code, s->slot[i].size >> 12);
+        free_marks(&s->slot[i]);
     g_free(s);
     g_ptr_array_unref(m->old_slots);
     g_free(m->vcpus);
@@ -83,7 +89,7 @@ static bool jit_map_ram(struct accel *a, uint64_t gpa, uint64_t size, void *host
     const struct jit_slots *old = atomic_load(&m->slots);
     if (old->n == JIT_MAX_SLOTS)
         return vireo_fail(error, VIREO_ERROR_FAILED, "more than %d pieces of guest memory", JIT_MAX_SLOTS);
-    void *has_code = mmap(NULL, size >> 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *has_code = mmap(NULL, jit_marks_size(size) * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (has_code == MAP_FAILED)
         return vireo_fail_errno(error, errno, "cannot get memory to watch guest pages");
     struct jit_slots *s = g_memdup2(old, sizeof(*old));
@@ -93,7 +99,7 @@ static bool jit_map_ram(struct accel *a, uint64_t gpa, uint64_t size, void *host
         s->slot[at] = s->slot[at - 1];
         at--;
     }
-    s->slot[at] = (struct jit_slot){ gpa, size, host, readonly, has_code };
+    s->slot[at] = (struct jit_slot){ gpa, size, host, readonly, (_Atomic uint8_t *)has_code, readonly ? NULL : (_Atomic uint8_t *)has_code + jit_marks_size(size) };
     slots_publish(m, s);
     return true;
 }
@@ -123,6 +129,11 @@ static void jit_unmap_ram(struct accel *a, uint64_t gpa, uint64_t size)
 static void jit_ram_written(struct accel *a, uint64_t gpa, uint64_t size)
 {
     struct jit_machine *m = machine_of(a);
+    for (uint64_t page = gpa & ~0xfffull; atomic_load(&m->log_dirty) && page < gpa + size; page += 0x1000) {
+        const struct jit_slot *s = jit_slot_of(m, page);
+        if (s)
+            jit_mark_dirty(m, s, page);
+    }
     for (uint64_t page = gpa & ~0xfffull; page < gpa + size; page += 0x1000) {
         const struct jit_slot *s = jit_slot_of(m, page);
         if (s && atomic_load(&s->has_code[(page - s->gpa) >> 12])) {
@@ -218,6 +229,8 @@ static bool jit_vcpu_has_work(struct accel_vcpu *av)
         return true;
     if (cpu->s.activity == X86_WAIT_SIPI)
         return false;
+    if (cpu->s.nmi_injected || cpu->s.interrupt_injected || cpu->s.exception_pending || cpu->s.triple_fault_pending)
+        return true;
     return cpu->s.activity == X86_RUNNING || ((p & JIT_PEND_NMI) && !cpu->s.nmi_blocked) ||
            ((p & JIT_PEND_INTR) && (cpu->s.rflags & X86_FL_IF));
 }
@@ -316,6 +329,9 @@ const struct accel_ops accel_jit = {
     .vcpu_set_state = jit_set_state,
     .stats = jit_stats,
     .trim = jit_trim,
+    .dirty_start = jit_dirty_start,
+    .dirty_stop = jit_dirty_stop,
+    .dirty_read = jit_dirty_read,
     .exit_reasons = exit_reasons,
     .nexit_reasons = JIT_EXIT_NROWS,
     .vcpu_exits = jit_vcpu_exits,

@@ -30,7 +30,10 @@ struct jit_slot {
     uint8_t *host;
     bool readonly;
     _Atomic uint8_t *has_code; /* per page: translated code came from it */
+    _Atomic uint8_t *dirty;    /* per page, while jit_machine.log_dirty: written since the log was read. NULL: read only */
 };
+/* Bytes of one kind of marks of a slot: whole host pages. */
+static inline uint64_t jit_marks_size(uint64_t size) { return ((size >> 12) + 4095) & ~4095ull; }
 struct jit_slots { /* immutable once published */
     unsigned n;
     struct jit_slot slot[JIT_MAX_SLOTS];
@@ -82,6 +85,7 @@ struct jit_machine {
     bool interpret;            /* run the IR interpreter instead of generated code */
     uint64_t translated_insns, translated_regions, invalidated, flushes;
     _Atomic bool want_flush, flushing;
+    _Atomic bool log_dirty;
 };
 
 /* Why guest code is left for the machine: X(identifier, name, help). */
@@ -200,6 +204,13 @@ struct jit_region *jit_cache_find(struct jit_cpu *cpu, uint64_t rip, uint64_t gp
 void jit_jump_insert(struct jit_cpu *cpu, uint64_t rip, const struct jit_region *r, bool global);
 
 /* jit_memory.c (light) */
+/* [gpa, gpa+size) of a slot, within a page, is about to be writable or has been written. A page is marked before a TLB entry allows
+ * writing it; reading the log takes those entries away again (jit_dirty.c). */
+static inline void jit_mark_dirty(const struct jit_machine *m, const struct jit_slot *s, uint64_t gpa)
+{
+    if (atomic_load_explicit(&m->log_dirty, memory_order_relaxed) && s->dirty)
+        atomic_store_explicit(&s->dirty[(gpa - s->gpa) >> 12], 1, memory_order_relaxed);
+}
 unsigned jit_hash_of(uint64_t gpa, uint64_t rip, uint32_t mode); /* bucket of a region */
 static inline const struct jit_slot *jit_slot_of(struct jit_machine *m, uint64_t gpa)
 {
@@ -217,6 +228,11 @@ static inline void jit_spin_lock(_Atomic uint32_t *l)
 }
 static inline void jit_spin_unlock(_Atomic uint32_t *l) { atomic_store_explicit(l, 0, memory_order_release); }
 void jit_tlb_init(struct jit_cpu *cpu);
+
+/* jit_dirty.c */
+bool jit_dirty_start(struct accel *a, GError **error);
+void jit_dirty_stop(struct accel *a);
+bool jit_dirty_read(struct accel *a, uint64_t gpa, uint64_t size, uint64_t *bitmap, GError **error);
 
 /* jit_run.c */
 _Noreturn void jit_raise_outside(struct jit_cpu *cpu);

@@ -21,6 +21,7 @@ bool jit_phys_cas(struct jit_cpu *cpu, uint64_t gpa, unsigned size, uint64_t old
     if (!slot || slot->readonly)
         return true; /* page tables in ROM: accessed bits do not stick */
     void *p = slot->host + (gpa - slot->gpa);
+    jit_mark_dirty(cpu->machine, slot, gpa);
     if (size == 8)
         return __atomic_compare_exchange_n((uint64_t *)p, &old, new_value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     uint32_t old32 = (uint32_t)old;

@@ -85,6 +85,51 @@ static bool deliver_external(struct jit_vcpu *v, enum jit_event event, unsigned 
     return deliver(v);
 }
 
+static bool finish_exception(struct jit_vcpu *v)
+{
+    struct jit_cpu *cpu = v->cpu;
+    cpu->s.activity = X86_RUNNING;
+    cpu->exception_event = JIT_EV_FAULT;
+    cpu->exception_vector = cpu->s.exception_vector;
+    cpu->exception_has_error = cpu->s.exception_has_error;
+    cpu->exception_error = cpu->s.exception_error;
+    cpu->exception_next_len = 0;
+    return deliver(v);
+}
+
+/* An event whose delivery another accelerator had begun, or that was about to come, when it gave the state away: comes before anything
+ * else. Software interrupts and exceptions are not delivered: rip is still at their instruction, which does it again. False: triple
+ * fault. */
+static bool finish_event(struct jit_vcpu *v)
+{
+    struct jit_cpu *cpu = v->cpu;
+    struct x86_state *s = &cpu->s;
+    if (s->triple_fault_pending) {
+        s->triple_fault_pending = 0;
+        return false;
+    }
+    if (s->exception_pending) {
+        bool soft = s->exception_vector == X86_BP || s->exception_vector == X86_OF;
+        s->exception_pending = 0;
+        if (!soft && !finish_exception(v))
+            return false;
+    }
+    if (s->nmi_injected) {
+        s->nmi_injected = 0;
+        s->activity = X86_RUNNING;
+        if (!deliver_external(v, JIT_EV_NMI, X86_NMI))
+            return false;
+    }
+    if (s->interrupt_injected) {
+        s->interrupt_injected = 0;
+        if (s->interrupt_soft)
+            return true;
+        s->activity = X86_RUNNING;
+        return deliver_external(v, JIT_EV_EXTERNAL, s->interrupt_vector);
+    }
+    return true;
+}
+
 /* Looks at everything that may be pending. False: triple fault. *ret_kicked: the caller wants us. */
 static bool attend(struct jit_vcpu *v, bool *ret_kicked)
 {
@@ -288,7 +333,7 @@ enum accel_exit jit_run(struct jit_vcpu *v)
         /* a fault outside delivery and outside generated code: only a defect of ours gets here */
         v->error = g_strdup("the translator raised an exception with no guest code running");
     }
-    enum accel_exit e = v->error ? ACCEL_EXIT_ERROR : loop(v);
+    enum accel_exit e = v->error ? ACCEL_EXIT_ERROR : !finish_event(v) ? ACCEL_EXIT_SHUTDOWN : loop(v);
     v->in_run = false;
     __asm__ volatile("fxsave64 %0" : "=m"(*(uint8_t(*)[512])fpu) : : "memory");
     __asm__ volatile("fxrstor64 %0" : : "m"(host_fpu) : "memory");

@@ -155,6 +155,8 @@ static uint8_t *tlb_fill(struct jit_cpu *cpu, uint64_t gva, const struct x86_wal
         if (v->nfilled[mmu] <= JIT_FILL_LOG)
             v->nfilled[mmu]++;
     }
+    if ((kind & JIT_ACC_WRITE) || (w->writable && w->dirty))
+        jit_mark_dirty(cpu->machine, slot, gpa_page);
     jit_spin_lock(&v->tlb_lock);
     bool code = atomic_load_explicit(&slot->has_code[slot_page], memory_order_seq_cst);
     e->tag_write = never; /* the entry is never half right for the other vCPU's scan */
@@ -244,6 +246,7 @@ static void phys_write(struct jit_cpu *cpu, uint64_t gpa, const uint8_t *data, u
     if (slot && !slot->readonly) {
         write_to_code(cpu, gpa, size, may_restart);
         jit_copy(slot->host + (gpa - slot->gpa), data, size);
+        jit_mark_dirty(cpu->machine, slot, gpa);
         return;
     }
     while (size) {

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The accelerator seen from outside: change of it, vCPU state that must come back as it was given, the log of written pages. */
+#include <string.h>
+
+#include "base/error.h"
+#include "cpu/x86/x86_state_text.h"
+#include "vmm/core/dirty_log.h"
+#include "vmm/core/machine.h"
+#include "vmm/qmp/qmp.h"
+
+const struct qmp_arg qmp_accel_switch_args[] = { { "accel", QMP_ARG_STRING }, { NULL } };
+const struct qmp_arg qmp_calc_dirty_rate_args[] = { { "calc-time", QMP_ARG_INT }, { "sample-pages", QMP_ARG_INT, true }, { "mode", QMP_ARG_STRING, true },
+                                                    { NULL } };
+
+struct json_object *qmp_accel_switch(struct machine *m, struct json_object *args, GError **error)
+{
+    const char *name = json_object_get_string(json_object_object_get(args, "accel"));
+    if (!strcmp(name, "tcg"))
+        name = "jit";
+    if (!machine_switch_accel(m, name, error))
+        return NULL;
+    return json_make("accel", json_object_new_string(m->accel_ops->name), NULL);
+}
+
+/* ---- vCPU state ---- */
+
+struct check {
+    struct json_object *list;
+    unsigned cpu;
+};
+
+static void differs(void *opaque, const char *name, uint64_t before, uint64_t after)
+{
+    struct check *c = opaque;
+    g_autofree char *a = g_strdup_printf("%#" G_GINT64_MODIFIER "x", before), *b = g_strdup_printf("%#" G_GINT64_MODIFIER "x", after);
+    json_object_array_add(c->list, json_make("cpu-index", json_object_new_int((int)c->cpu), "field", json_object_new_string(name), "before",
+                                             json_object_new_string(a), "after", json_object_new_string(b), NULL));
+}
+
+static bool check_vcpu(struct machine *m, unsigned i, struct x86_state *a, struct x86_state *b, struct json_object *list, GError **error)
+{
+    struct check c = { list, i };
+    vcpu_get_state(m->vcpus[i], a);
+    if (!vcpu_set_state(m->vcpus[i], a, error))
+        return false;
+    vcpu_get_state(m->vcpus[i], b);
+    x86_state_compare(a, b, differs, &c);
+    return true;
+}
+
+struct json_object *qmp_vcpu_state_check(struct machine *m, struct json_object *args, GError **error)
+{
+    static const size_t size = (sizeof(struct x86_state) + 63) & ~(size_t)63;
+    if (m->state == MACHINE_RUNNING) {
+        vireo_fail(error, VIREO_ERROR_FAILED, "the machine runs; stop it first (QMP stop)");
+        return NULL;
+    }
+    json_auto *list = json_object_new_array();
+    struct x86_state *a = aligned_alloc(64, size), *b = aligned_alloc(64, size);
+    bool ok = true;
+    unsigned n = 0;
+    for (unsigned i = 0; ok && i < m->max_vcpus; i++) {
+        if (!m->vcpus[i])
+            continue;
+        ok = check_vcpu(m, i, a, b, list, error);
+        n++;
+    }
+    free(a);
+    free(b);
+    return ok ? json_make("vcpus", json_object_new_int((int)n), "differences", json_object_get(list), NULL) : NULL;
+}
+
+/* ---- the log ---- */
+
+struct json_object *qmp_dirty_log_start(struct machine *m, struct json_object *args, GError **error)
+{
+    (void)!dirty_log_start(m, error);
+    return NULL;
+}
+
+struct json_object *qmp_dirty_log_read(struct machine *m, struct json_object *args, GError **error)
+{
+    g_autoptr(GArray) runs = dirty_log_read(m, error);
+    if (!runs)
+        return NULL;
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < runs->len; i++) {
+        const struct dirty_run *r = &g_array_index(runs, struct dirty_run, i);
+        json_object_array_add(list, json_make("gpa", json_object_new_int64((int64_t)r->gpa), "pages", json_object_new_int64((int64_t)r->pages), NULL));
+    }
+    return list;
+}
+
+struct json_object *qmp_dirty_log_stop(struct machine *m, struct json_object *args, GError **error)
+{
+    if (m->dirty_rate && m->dirty_rate->measuring)
+        vireo_fail(error, VIREO_ERROR_BUSY, "calc-dirty-rate is measuring with the log");
+    else
+        dirty_log_stop(m);
+    return NULL;
+}
+
+/* ---- calc-dirty-rate ---- */
+
+static gboolean measured(gpointer opaque)
+{
+    struct machine *m = opaque;
+    struct dirty_rate *d = m->dirty_rate;
+    g_autoptr(GArray) runs = dirty_log_read(m, NULL);
+    gint64 us = MAX(g_get_monotonic_time() - d->began, 1);
+    d->measuring = 0;
+    d->done = runs != NULL;
+    if (runs)
+        d->mib_per_s = (int64_t)((double)dirty_log_pages(runs) * 4096 / (1 << 20) * G_USEC_PER_SEC / (double)us);
+    dirty_log_stop(m);
+    return G_SOURCE_REMOVE;
+}
+
+struct json_object *qmp_calc_dirty_rate(struct machine *m, struct json_object *args, GError **error)
+{
+    struct json_object *v, *s;
+    int64_t seconds = json_object_get_int64(json_object_object_get(args, "calc-time"));
+    const char *mode = json_object_object_get_ex(args, "mode", &v) ? json_object_get_string(v) : "page-sampling";
+    bool ring = !strcmp(mode, "dirty-ring");
+    if (m->dirty_rate && m->dirty_rate->measuring)
+        vireo_fail(error, VIREO_ERROR_BUSY, "the last measurement is not finished yet");
+    else if (seconds < 1 || seconds > 60)
+        vireo_fail(error, VIREO_ERROR_INVALID, "calc-time must be between 1 and 60 seconds");
+    else if (!strcmp(mode, "page-sampling"))
+        vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the mode page-sampling is not there: use \"mode\": \"dirty-bitmap\", which counts every page");
+    else if (!ring && strcmp(mode, "dirty-bitmap"))
+        vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'mode' does not accept value '%s'; there are: dirty-bitmap, dirty-ring", mode);
+    else if (ring != (m->config->dirty_ring > 0))
+        vireo_fail(error, VIREO_ERROR_INVALID, "mode %s: this machine logs pages in a %s (-accel kvm,dirty-ring-size=N)", mode, ring ? "bitmap" : "ring");
+    else if (json_object_object_get_ex(args, "sample-pages", &s))
+        vireo_fail(error, VIREO_ERROR_INVALID, "sample-pages belongs to the mode page-sampling");
+    else if (dirty_log_start(m, error)) {
+        if (!m->dirty_rate)
+            m->dirty_rate = g_new0(struct dirty_rate, 1);
+        *m->dirty_rate = (struct dirty_rate){ .seconds = seconds, .start = g_get_real_time() / G_USEC_PER_SEC, .began = g_get_monotonic_time(),
+                                              .ring = ring };
+        m->dirty_rate->measuring = g_timeout_add_seconds((guint)seconds, measured, m);
+    }
+    return NULL;
+}
+
+struct json_object *qmp_query_dirty_rate(struct machine *m, struct json_object *args, GError **error)
+{
+    const struct dirty_rate *d = m->dirty_rate;
+    const char *status = !d ? "unstarted" : d->measuring ? "measuring" : d->done ? "measured" : "unstarted";
+    struct json_object *o = json_make("status", json_object_new_string(status), "start-time", json_object_new_int64(d ? d->start : 0), "calc-time",
+                                      json_object_new_int64(d ? d->seconds : 0), "sample-pages", json_object_new_int64(0), "mode",
+                                      json_object_new_string(d && d->ring ? "dirty-ring" : d ? "dirty-bitmap" : "page-sampling"), NULL);
+    if (d && d->done)
+        json_object_object_add(o, "dirty-rate", json_object_new_int64(d->mib_per_s));
+    return o;
+}
