@@ -106,9 +106,9 @@ static bool check(struct options *o, GError **error)
         return vireo_fail(error, VIREO_ERROR_INVALID, "The -accel and \"-machine accel=\" options are incompatible; keep one of them");
     if (!c->kernel && (c->initrd || c->append))
         return vireo_fail(error, VIREO_ERROR_INVALID, "-%s only allowed with -kernel option", c->append ? "append" : "initrd");
-    if (!c->kernel)
+    if (!c->kernel && strcmp(c->board, "none"))
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "nothing to start: firmware does not run yet; give a kernel with -kernel FILE");
-    if (o->daemonize && o->nographic)
+    if (o->daemonize && o->nographic && !c->nodefaults) /* with -nodefaults nothing of it is on the terminal */
         return vireo_fail(error, VIREO_ERROR_INVALID, "-nographic cannot be used with -daemonize; use -display none");
     if (o->no_net && o->nics->len)
         return vireo_fail(error, VIREO_ERROR_INVALID, "-nic none and another -nic contradict each other; keep one of them");

@@ -56,6 +56,7 @@ struct option_row {
     const char *const *accepted; /* opt_accept_only */
 };
 extern const struct option_row option_rows[]; /* ends with name and help NULL */
+const struct keyval_key *options_machine_keys(void); /* of -machine */
 bool option_refused(const struct option_row *row);
 
 /* What is printed instead of running: handlers put it here by this call and return false. */

@@ -21,6 +21,7 @@ static const char *const off_on_names[] = { "off", "on", "auto", NULL };
 static const struct { const char *name, *board, *help; } machines[] = {
     { "q35", "q35", "PC with PCI Express (default)" },
     { "microvm", "microvm", "minimal PC without PCI, virtio over MMIO" },
+    { "none", "none", "empty: only for asking the program over QMP what it has" },
 };
 
 static char *machine_help(void)
@@ -128,6 +129,11 @@ static const struct keyval_key machine_keys[] = {
     { "pflash0", KV_REFUSED, 0, "firmware does not run yet" }, { "pflash1", KV_REFUSED, 0, "firmware does not run yet" },
     { NULL }
 };
+
+const struct keyval_key *options_machine_keys(void)
+{
+    return machine_keys;
+}
 
 static void take_text(char **field, char **from)
 {

@@ -63,6 +63,29 @@ def test_queries(halted, work):
     assert q.command("query-uuid")["UUID"] == "12345678-1234-1234-1234-123456789abc"
 
 
+def test_empty_machine_answers_what_managers_ask(machine):
+    """-machine none, as managers start it to learn what there is; in the sandbox, which is on by default."""
+    m = machine("-S", "-no-user-config", "-nodefaults", "-display", "none", "-machine", "none,accel=tcg" if vmm.IS_QEMU else "none,accel=jit", qmp=True)
+    q = m.qmp
+    for name in ("query-version", "query-target", "query-commands", "query-qmp-schema", "query-kvm", "qom-list-types", "query-machines",
+                 "query-cpu-definitions", "query-command-line-options", "query-migrate-capabilities", "query-tpm-models", "query-tpm-types",
+                 "query-cpus-fast", "query-status", "query-stats-schemas"):
+        assert "return" in q.execute(name), f"{name} is not answered"
+    for kind in ("virtio-balloon-pci", "virtio-net-pci", "virtio-blk-pci"):
+        assert q.command("device-list-properties", typename=kind)
+    for kind in ("none-machine", "memory-backend-file", "memory-backend-memfd"):
+        assert q.command("qom-list-properties", typename=kind)
+    assert "tcg-accel" in {t["name"] for t in q.command("qom-list-types")}
+    base = q.command("query-cpu-model-expansion", type="static", model={"name": "max"})["model"]
+    assert base["name"] == "base" and base["props"]["sse2"] is True
+    full = q.command("query-cpu-model-expansion", type="full", model={"name": "base", "props": base["props"]})["model"]
+    assert {n for n, on in base["props"].items() if on} <= {n for n, on in full["props"].items() if on is True}, "the two expansions differ"
+    less = q.command("query-cpu-model-expansion", type="full", model={"name": "max", "props": {"sse4.2": False}})["model"]["props"]
+    assert less["sse4.2"] is False
+    q.command("quit")
+    m.wait(10, 0)
+
+
 def test_stop_and_cont(halted):
     q = halted().qmp
     q.command("stop")

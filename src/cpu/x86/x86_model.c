@@ -586,7 +586,7 @@ static void host_identity(struct x86_cpu_model *m, bool all)
     m->brand[48] = 0;
 }
 
-struct x86_cpu_model *x86_cpu_model_parse(const char *spec, const uint64_t *supported, GError **error)
+struct x86_cpu_model *x86_cpu_model_describe(const char *spec, const uint64_t *supported, GError **error)
 {
     g_auto(GStrv) items = g_strsplit(spec && *spec ? spec : "max", ",", -1);
     struct request r = { .row = find_model(items[0], error) };
@@ -624,7 +624,16 @@ struct x86_cpu_model *x86_cpu_model_parse(const char *spec, const uint64_t *supp
         m->phys_bits = MIN(m->phys_bits, 36);
         m->virt_bits = 32;
     }
-    m->tsc_hz = host_tsc_hz();
+    return m;
+}
+
+struct x86_cpu_model *x86_cpu_model_parse(const char *spec, const uint64_t *supported, GError **error)
+{
+    struct x86_cpu_model *m = x86_cpu_model_describe(spec, supported, error);
+
+    if (m) {
+        m->tsc_hz = host_tsc_hz();
+    }
     return m;
 }
 

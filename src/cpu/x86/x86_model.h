@@ -49,6 +49,8 @@ static inline bool x86_model_has(const struct x86_cpu_model *m, enum x86_feature
  * own feature beyond it is dropped. Caller frees with x86_cpu_model_free. */
 struct x86_cpu_model *x86_cpu_model_parse(const char *spec, const uint64_t *supported, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* The same without the frequency of the TSC, which is measured: no system calls. */
+struct x86_cpu_model *x86_cpu_model_describe(const char *spec, const uint64_t *supported, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void x86_cpu_model_free(struct x86_cpu_model *m);
 /* The features of the CPU that this program runs on, by CPUID. */
 void x86_host_features(uint64_t ret_features[(X86_NFEATURES + 63) / 64]);

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-extern const struct board board_q35, board_pc, board_microvm;
-static const struct board *const boards[] = { &board_q35, &board_pc, &board_microvm, NULL };
+extern const struct board board_q35, board_pc, board_microvm, board_none;
+static const struct board *const boards[] = { &board_q35, &board_pc, &board_microvm, &board_none, NULL };
 
 const struct board *board_find(const char *name)
 {

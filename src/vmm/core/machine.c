@@ -150,6 +150,7 @@ void machine_destroy(struct machine *m)
     g_main_loop_unref(m->loop);
     if (m->cpu_model)
         x86_cpu_model_free(m->cpu_model);
+    g_free(m->cpu_supported);
     config_free(m->config);
     g_ptr_array_free(i->requests.io_errors, TRUE);
     g_array_free(i->coalesced, TRUE);
@@ -190,6 +191,8 @@ static bool try_accel(struct machine *m, const char *name, GError **error)
     if (!model) {
         uint64_t supported[(X86_NFEATURES + 63) / 64];
         ops->features(c->accel_device, supported);
+        g_free(m->cpu_supported); /* kept: the sandbox may not let anybody ask again */
+        m->cpu_supported = g_memdup2(supported, sizeof(supported));
         model = x86_cpu_model_parse(c->cpu_spec ? c->cpu_spec : "max", supported, error);
         if (!model)
             return false;
@@ -212,7 +215,7 @@ static bool try_accel(struct machine *m, const char *name, GError **error)
 }
 
 /* -accel A -accel B, or A:B: the first one that works. */
-static bool choose_accel(struct machine *m, GError **error)
+bool machine_create_accel(struct machine *m, GError **error)
 {
     g_auto(GStrv) names = g_strsplit(m->config->accel_name ? m->config->accel_name : "auto", ":", 0);
     for (unsigned i = 0; names[i]; i++) {
@@ -233,7 +236,7 @@ bool machine_create_cpus(struct machine *m, GError **error)
 {
     struct machine_config *c = m->config;
     unsigned n = MAX(c->cpus, 1u), max = MAX(c->max_cpus, n);
-    if (!choose_accel(m, error) || !guest_memory_set_accel(m->memory, m->accel_ops, m->accel, error))
+    if (!machine_create_accel(m, error) || !guest_memory_set_accel(m->memory, m->accel_ops, m->accel, error))
         return false;
     m->vcpus = g_new0(struct vcpu *, max);
     impl(m)->parked = g_new0(struct vcpu *, max);

@@ -104,6 +104,7 @@ struct machine {
     struct dirty_log *dirty_log;   /* vmm/core/dirty_log.h; NULL: off */
     struct dirty_rate *dirty_rate; /* the last calc-dirty-rate; NULL: none yet */
     struct x86_cpu_model *cpu_model;
+    uint64_t *cpu_supported;       /* features that the accelerator has on this host, as in x86_cpu_model.features; NULL: not asked */
     struct vcpu **vcpus;           /* max_vcpus entries; NULL: that vCPU is not plugged in. The main thread writes */
     unsigned max_vcpus;            /* -smp maxcpus */
     unsigned nvcpus;               /* how many are there now */
@@ -141,6 +142,8 @@ struct machine {
 
 struct machine *machine_create(struct machine_config *config); /* takes the config over */
 void machine_destroy(struct machine *m);
+/* Accelerator and CPU model alone. */
+bool machine_create_accel(struct machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Accelerator, CPU model, vCPUs (not yet running). Before that the board has made RAM. */
 bool machine_create_cpus(struct machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* One vCPU more, index below max_vcpus and not there yet, in its power-on state: it waits for a start-up message. Main thread,

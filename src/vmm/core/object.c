@@ -18,6 +18,20 @@ static const struct object_class *const classes[] = {
     &no_epc, &no_rng_egd, &no_iothread, &no_secret, &no_filter,
 };
 
+const struct object_class *object_class_at(unsigned i)
+{
+    return i < G_N_ELEMENTS(classes) ? classes[i] : NULL;
+}
+
+const struct object_class *object_class_find(const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(classes); i++) {
+        if (!strcmp(classes[i]->name, name))
+            return classes[i];
+    }
+    return NULL;
+}
+
 static const struct object_class *find_class(const char *name, GError **error)
 {
     const char *names[G_N_ELEMENTS(classes)];

@@ -36,6 +36,9 @@ struct object *object_create(struct machine *m, const struct keyval *kv, GError 
 struct object *object_find(const struct machine *m, const char *id); /* NULL: there is none */
 /* QMP object-del. VIREO_ERROR_BUSY: something uses it. */
 bool object_delete(struct machine *m, const char *id, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The i-th class, NULL beyond the last; by name, also one that is not there (complete is NULL). */
+const struct object_class *object_class_at(unsigned i);
+const struct object_class *object_class_find(const char *name);
 void object_destroy_all(struct machine *m); /* after devices and the guest's memory map are gone */
 /* The classes, or with a name its properties, in words; NULL: no such class. The caller frees. */
 char *object_help(const char *name);

@@ -48,6 +48,11 @@ const struct device_class *device_class_find(const char *name)
         if (!strcmp(classes[i]->name, name))
             return classes[i];
     }
+    /* Ours are all virtio 1.x: what QEMU calls non-transitional. */
+    if (g_str_has_prefix(name, "virtio-") && g_str_has_suffix(name, "-pci-non-transitional")) {
+        g_autofree char *plain = g_strndup(name, strlen(name) - strlen("-non-transitional"));
+        return device_class_find(plain);
+    }
     return g_str_has_suffix(name, "-x86_64-cpu") ? &cpu_device_class : NULL; /* before it the CPU model, which it checks itself */
 }
 

@@ -77,6 +77,7 @@ extern const struct qmp_arg qmp_accel_switch_args[], qmp_calc_dirty_rate_args[];
 struct json_object *qmp_device_add(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_device_del(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_device_list_properties(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_qom_list_properties(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_qom_list_types(struct machine *m, struct json_object *args, GError **error);
 /* qmp_qom.c */
 struct json_object *qmp_object_add(struct machine *m, struct json_object *args, GError **error);

@@ -205,6 +205,7 @@ const struct qmp_command qmp_commands[] = {
     { "device_add", qmp_device_add, qmp_device_add_args, .open = true },
     { "device_del", qmp_device_del, qmp_device_del_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "device-list-properties", qmp_device_list_properties, qmp_device_list_properties_args, .absent = QMP_ABSENT_NOT_FOUND },
+    { "qom-list-properties", qmp_qom_list_properties, qmp_device_list_properties_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "qom-list-types", qmp_qom_list_types, qmp_qom_list_types_args },
     { "netdev_add", qmp_netdev_add, qmp_netdev_add_args, .open = true },
     { "netdev_del", qmp_netdev_del, qmp_netdev_del_args },

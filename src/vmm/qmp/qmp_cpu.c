@@ -81,10 +81,9 @@ struct json_object *qmp_query_acpi_ospm_status(struct machine *m, struct json_ob
 
 static bool supported_features(const struct machine *m, uint64_t ret[NWORDS], GError **error)
 {
-    memset(ret, 0, NWORDS * sizeof(*ret));
-    if (!m->accel_ops)
+    if (!m->cpu_supported)
         return vireo_fail(error, VIREO_ERROR_FAILED, "the machine has no accelerator");
-    m->accel_ops->features(m->config->accel_device, ret);
+    memcpy(ret, m->cpu_supported, NWORDS * sizeof(*ret));
     return true;
 }
 
@@ -175,7 +174,7 @@ struct json_object *qmp_query_cpu_model_expansion(struct machine *m, struct json
     if (!check_props(props, error) || !supported_features(m, supported, error))
         return NULL;
     g_autofree char *spec = model_spec(json_object_get_string(name), props);
-    struct x86_cpu_model *model = x86_cpu_model_parse(spec, supported, error);
+    struct x86_cpu_model *model = x86_cpu_model_describe(spec, supported, error);
     if (!model)
         return NULL;
     struct json_object *answer = json_make("name", full ? json_object_get(name) : json_object_new_string("base"), "props",

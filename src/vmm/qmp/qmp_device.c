@@ -4,8 +4,11 @@
 
 #include "base/error.h"
 #include "base/keyval.h"
+#include "vmm/board/board.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/object.h"
+#include "vmm/options.h"
 #include "vmm/qmp/qmp.h"
 
 const struct qmp_arg qmp_device_add_args[] = { { "driver", QMP_ARG_STRING }, { "id", QMP_ARG_STRING, true }, { "bus", QMP_ARG_STRING, true }, { NULL } };
@@ -67,14 +70,50 @@ struct json_object *qmp_device_list_properties(struct machine *m, struct json_ob
     return list;
 }
 
-/* There is one family of types: "device". */
+static struct json_object *key_rows(const struct keyval_key *keys)
+{
+    static const char *const types[] = { [KV_BOOL] = "bool", [KV_UINT] = "int", [KV_SIZE] = "int" };
+    struct json_object *list = json_object_new_array();
+    for (; keys && keys->name; keys++) {
+        const char *type = keys->type < G_N_ELEMENTS(types) && types[keys->type] ? types[keys->type] : "str";
+        if (keys->type != KV_REFUSED)
+            json_object_array_add(list, json_make("name", json_object_new_string(keys->name), "type", json_object_new_string(type), NULL));
+    }
+    return list;
+}
+
+/* Of any type: a device, what object-add makes, a board ("q35-machine": what -machine takes). */
+struct json_object *qmp_qom_list_properties(struct machine *m, struct json_object *args, GError **error)
+{
+    const char *name = json_object_get_string(json_object_object_get(args, "typename"));
+    const struct object_class *o = object_class_find(name);
+    if (o && o->complete)
+        return key_rows(o->keys);
+    for (unsigned i = 0; board_list()[i]; i++) {
+        g_autofree char *type = g_strdup_printf("%s-machine", board_list()[i]->name);
+        if (!strcmp(type, name))
+            return key_rows(options_machine_keys());
+    }
+    return qmp_device_list_properties(m, args, error);
+}
+
+/* Devices, accelerators, and what object-add makes. */
 struct json_object *qmp_qom_list_types(struct machine *m, struct json_object *args, GError **error)
 {
     struct json_object *implements = args ? json_object_object_get(args, "implements") : NULL, *list = json_object_new_array();
     const struct device_class *const *classes = device_class_list();
-    if (implements && strcmp(json_object_get_string(implements), "device"))
-        return list;
-    for (size_t i = 0; classes[i]; i++)
+    const char *parent = implements ? json_object_get_string(implements) : NULL;
+    for (unsigned i = 0; (!parent || !strcmp(parent, "object")) && object_class_at(i); i++) {
+        if (object_class_at(i)->complete)
+            json_object_array_add(list, json_make("name", json_object_new_string(object_class_at(i)->name), "parent", json_object_new_string("object"),
+                                                  NULL));
+    }
+    /* The translator by the name that clients know; -accel takes it too. */
+    for (const struct accel_ops *const *a = accel_list(); (!parent || !strcmp(parent, "accel")) && *a; a++) {
+        g_autofree char *name = g_strdup_printf("%s-accel", strcmp((*a)->name, "jit") ? (*a)->name : "tcg");
+        json_object_array_add(list, json_make("name", json_object_new_string(name), "parent", json_object_new_string("accel"), NULL));
+    }
+    for (size_t i = 0; (!parent || !strcmp(parent, "device")) && classes[i]; i++)
         json_object_array_add(list, json_make("name", json_object_new_string(classes[i]->name), "parent", json_object_new_string("device"), NULL));
     return list;
 }

@@ -166,6 +166,7 @@ struct accel_vcpu *vcpu_accel(struct vcpu *v) { return NULL; }
 const struct option_row option_rows[] = {
     { .help = "a group" }, { "smp", "[cpus=]N[,maxcpus=N]|x-y=1", "vCPUs" }, { "bios", NULL, "not yet" }, { "S", NULL, "paused" }, { 0 }
 };
+const struct keyval_key *options_machine_keys(void) { return NULL; }
 bool option_refused(const struct option_row *row) { return !strcmp(row->name, "bios"); }
 static const struct board board_a = { .name = "a", .max_cpus = 9, .hotplug = true };
 const struct board *const *board_list(void)
@@ -193,6 +194,8 @@ struct device *device_find(const struct machine *m, const char *id_or_path)
 {
     return !strcmp(id_or_path, "a") || !strcmp(id_or_path, "/machine/peripheral/a") ? &tree.dev : NULL;
 }
+const struct object_class *object_class_at(unsigned i) { return NULL; }
+const struct object_class *object_class_find(const char *name) { return NULL; }
 struct object *object_find(const struct machine *m, const char *id) { return NULL; }
 struct object *object_create(struct machine *m, const struct keyval *kv, GError **error)
 {
