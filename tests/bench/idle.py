@@ -35,7 +35,8 @@ class Idle:
 
     def command(self, side, machine, memory):
         if side == "vireo":
-            return [os.path.join(self.args.build, "vireo-vmm"), "-accel", "jit", "-machine", machine, "-m", memory]
+            return [os.path.join(self.args.build, "vireo-vmm"), "-accel", "jit", "-object", f"memory-backend-memfd,id=pc.ram,size={memory}M",
+                    "-machine", f"{machine},memory-backend=pc.ram", "-m", memory]
         return [QEMU, "-accel", "tcg", "-object", f"memory-backend-memfd,id=m,size={memory}M,share=on",
                 "-machine", f"{machine},memory-backend=m", "-m", memory]
 
