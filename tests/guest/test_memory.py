@@ -89,6 +89,21 @@ def test_prealloc_takes_the_memory_at_once(machine, flat):
         assert least <= rss <= most, f"with {option} a machine of 192 MiB uses {rss:.0f} MiB"
 
 
+@pytest.mark.parametrize("policy,shown", [("bind", "bind:0"), ("preferred", "prefer:0"), ("interleave", "interleave:0")])
+def test_memory_lies_on_the_nodes_of_the_host(machine, flat, policy, shown):
+    m = machine(*QUIET, "-m", "48", "-object", json.dumps({"qom-type": "memory-backend-ram", "id": "m", "size": 48 * MIB, "policy": policy, "host-nodes": [0]}),
+                "-machine", "q35,memory-backend=m", "-kernel", flat("halt"), qmp=True)
+    m.wait_text("halting", 20)
+    path = f"/proc/{m.process.pid}/numa_maps"
+    if not os.path.exists(path):
+        pytest.skip("this kernel has no NUMA")
+    with open(path, encoding="ascii") as f:
+        found = [line.split()[1] for line in f if re.search(r"anon=\d+", line) and line.split()[1] != "default"]
+    assert found and all(f.startswith(shown) for f in found), f"the guest's memory has the policy {found}"
+    memdev = m.qmp.command("query-memdev")[0]
+    assert (memdev["host-nodes"], memdev["policy"]) == ([0], policy)
+
+
 def test_merging_by_the_host_can_be_refused(machine, flat):
     def flags(*options):
         m = machine(*QUIET, "-m", "48", "-kernel", flat("halt"), *options)
@@ -319,6 +334,31 @@ def test_modules_are_refused(linux, machine, flat):
         status, _, err = vmm.run(["-display", "none", "-nodefaults", "-kernel", flat("halt"), *options, "-object", "memory-backend-ram,id=a,size=128M",
                                   "-device", "pc-dimm,memdev=a"])
         assert status == 1 and words in err, err
+
+
+@pytest.mark.parametrize("accel", ["jit", "kvm"])
+def test_hostile_guest_registers(machine, flat, accel):
+    """A guest that writes anything to the registers of memory modules harms nobody; it may let go of a module unasked."""
+    if accel == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("/dev/kvm does not open here")
+    m = machine("-accel", accel, *QUIET, "-m", "64,slots=3,maxmem=1G", "-object", "memory-backend-ram,id=a,size=128M", "-object",
+                "memory-backend-memfd,id=b,size=256M", "-device", "pc-dimm,memdev=a,id=d0", "-device", "pc-dimm,memdev=b,id=d1,slot=2", "-kernel",
+                flat("memhp"), "-S", qmp=True)
+    q = m.qmp
+    assert sizes(q) == (64, 384)
+    q.command("cont")
+    text = m.wait_text("end\n", 60)
+    assert "module 00000001 FFFFFFFF 00000000 00000000 00000001 07FFFFFF 00000001 08000000 00000000 00000000" in text, text
+    assert "next FFFFFFFF" in text, text
+    assert {q.wait_event("DEVICE_DELETED", 20)["data"]["device"] for _ in range(2)} == {"d0", "d1"}
+    assert sizes(q) == (64, 0)
+    q.command("device_add", driver="pc-dimm", memdev="b", id="d1")
+    assert sizes(q) == (64, 256)
+    q.command("object-del", id="a")
+    q.command("object-add", **{"qom-type": "memory-backend-ram", "id": "a", "size": 64 * MIB})
+    q.command("device_add", driver="pc-dimm", memdev="a", id="d0")
+    q.command("system_reset")
+    assert {q.wait_event("DEVICE_DELETED", 20)["data"]["device"] for _ in range(2)} == {"d0", "d1"}, "after the reset the guest ejects them again"
 
 
 MEM = ["-object", "memory-backend-ram,id=vm0,size={size}", "-device", "virtio-mem-pci,id=vmem,memdev=vm0,requested-size={requested}"]
