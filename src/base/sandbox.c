@@ -99,6 +99,8 @@ static int install(const struct sock_fprog *prog, unsigned flags)
     struct sock_filter code[FILTER_MAX];
     struct sock_fprog copy = { prog->len, code };
     uint32_t pid = (uint32_t)getpid();
+    if (prog->len > FILTER_MAX)
+        return E2BIG;
     for (unsigned i = 0; i < prog->len; i++) {
         code[i] = prog->filter[i];
         if (code[i].k == SANDBOX_SELF && BPF_CLASS(code[i].code) == BPF_JMP)

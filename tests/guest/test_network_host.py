@@ -383,6 +383,7 @@ def test_stream_reconnects(net, guest, work):
     m = guest("ip link set eth0 up; ip addr add 10.9.0.3/24 dev eth0; while true; do ping -c 1 -W 1 10.9.0.99 >/dev/null; done\n",
               "-netdev", f"stream,id=n,server=off,addr.type=unix,addr.path={path},reconnect=1", "-device", "virtio-net-pci,netdev=n",
               wrapper=net.wrapper())
+    m.qmp.command("query-status")  # the client hears events from here on
     server.settimeout(20 * vmm.SLOW)
     seen = 0
     for nonsense in (b"", struct.pack(">I", 0), struct.pack(">I", 1 << 31), struct.pack(">I", 70000) + bytes(100)):
