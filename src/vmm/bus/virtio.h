@@ -145,6 +145,11 @@ void virtqueue_push_batch(struct virtio_chain **c, const uint32_t *written, unsi
 void virtqueue_interrupt(struct virtqueue *q);
 /* Asks for (or not) notifications. True: requests came in meanwhile, look again. */
 bool virtqueue_want_notify(struct virtqueue *q, bool on);
+/* The rings for somebody else (the kernel): nothing is popped or pushed until virtqueue_take_back, with the place in the available
+ * ring where that other has stopped; what it had taken, it has given back. False: the queue is not enabled, or broken. */
+struct virtqueue_rings { void *desc, *avail, *used; unsigned size; uint16_t last_avail; };
+bool virtqueue_hand_over(struct virtqueue *q, struct virtqueue_rings *ret) G_GNUC_WARN_UNUSED_RESULT;
+void virtqueue_take_back(struct virtqueue *q, uint16_t last_avail);
 void virtio_chain_free(struct virtio_chain *c);
 /* Copies from the out buffers / to the in buffers from byte `offset` on; returns how many bytes there were. */
 size_t virtio_chain_read(const struct virtio_chain *c, uint64_t offset, void *ret, size_t n);

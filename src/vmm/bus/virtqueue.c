@@ -251,6 +251,26 @@ bool virtqueue_want_notify(struct virtqueue *q, bool on)
     return virtqueue_ready(q);
 }
 
+/* ---- handing the rings to the kernel ---- */
+
+bool virtqueue_hand_over(struct virtqueue *q, struct virtqueue_rings *ret)
+{
+    if (!usable(q) || q->inflight)
+        return false;
+    *ret = (struct virtqueue_rings){ q->desc_host, q->avail_host, q->used_host, q->size, q->last_avail };
+    return true;
+}
+
+void virtqueue_take_back(struct virtqueue *q, uint16_t last_avail)
+{
+    if (!usable(q))
+        return;
+    q->last_avail = last_avail;
+    q->used_idx = load16(q->used_host + 2);
+    q->signalled_valid = false;
+    guest_memory_written(q->v->dev.machine->memory, q->used, 6 + 8 * q->size);
+}
+
 /* ---- giving them back ---- */
 
 void virtio_chain_written(const struct virtio_chain *c, uint64_t n)

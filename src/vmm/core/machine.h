@@ -162,6 +162,8 @@ void machine_remove_hook(struct machine *m, machine_hook_fn fn, void *opaque);
 /* Guest TSC of a vCPU that has not moved its own; stands still with the machine. */
 uint64_t machine_guest_tsc(const struct machine *m);
 uint64_t machine_tsc_hz(const struct machine *m); /* of the guest's time stamp counter */
+/* Whether others (the kernel) may write guest memory without guest_memory_written: not where code is translated from it. */
+bool machine_memory_is_plain(const struct machine *m);
 void machine_add_listener(struct machine *m, struct machine_listener l);
 
 /* An event of this name (QEMU's QMP reference) to all listeners; takes data over, which may be NULL. Main thread. */

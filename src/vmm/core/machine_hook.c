@@ -25,6 +25,11 @@ void machine_remove_hook(struct machine *m, machine_hook_fn fn, void *opaque)
     }
 }
 
+bool machine_memory_is_plain(const struct machine *m)
+{
+    return m->accel_ops && !strcmp(m->accel_ops->name, "kvm");
+}
+
 void machine_run_hooks(struct machine *m, enum machine_hook_event ev)
 {
     for (unsigned i = 0; i < hooks_of(m)->len; i++) {

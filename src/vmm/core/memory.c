@@ -659,6 +659,11 @@ void *guest_memory_ptr(struct guest_memory *m, uint64_t gpa, uint64_t size, bool
     return r->host + (gpa - r->start);
 }
 
+uint64_t guest_memory_generation(const struct guest_memory *m)
+{
+    return atomic_load_explicit(&m->generation, memory_order_acquire);
+}
+
 void guest_memory_written(struct guest_memory *m, uint64_t gpa, uint64_t size)
 {
     const struct target *t = atomic_load_explicit(&m->target, memory_order_acquire), *again;

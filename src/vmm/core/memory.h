@@ -72,6 +72,7 @@ const char *guest_io_owner(struct guest_memory *m, bool port, uint64_t addr);
 bool guest_memory_read(struct guest_memory *m, uint64_t gpa, void *ret, uint64_t size) G_GNUC_WARN_UNUSED_RESULT;
 bool guest_memory_write(struct guest_memory *m, uint64_t gpa, const void *data, uint64_t size) G_GNUC_WARN_UNUSED_RESULT;
 void *guest_memory_ptr(struct guest_memory *m, uint64_t gpa, uint64_t size, bool write);
+uint64_t guest_memory_generation(const struct guest_memory *m); /* changes with every change of the map */
 void guest_memory_written(struct guest_memory *m, uint64_t gpa, uint64_t size);
 /* RAM ranges in order (for the e820 table): returns false past the last one. */
 bool guest_memory_ram_range(struct guest_memory *m, unsigned index, uint64_t *ret_gpa, uint64_t *ret_size, bool *ret_readonly);

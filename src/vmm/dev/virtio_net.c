@@ -91,6 +91,8 @@ static void queue_notify(struct virtio_device *v, unsigned queue)
         virtio_net_control(s, &v->queues[queue]);
     else if (queue >= 2 * s->npairs)
         return;
+    else if (virtio_net_vhost_notify(s, queue))
+        return;
     else if (queue & 1)
         virtio_net_transmit(s, queue / 2);
     else if (s->backend)
@@ -112,10 +114,16 @@ static void wait_idle(struct virtio_net *s)
         g_cond_wait(&s->idle, &s->v.dev.lock);
 }
 
+static void started(struct virtio_device *v)
+{
+    virtio_net_vhost_update((struct virtio_net *)v);
+}
+
 static void stop(struct virtio_device *v)
 {
     struct virtio_net *s = (struct virtio_net *)v;
     wait_idle(s);
+    virtio_net_vhost_update(s);
     for (unsigned i = 0; i < s->npairs; i++) {
         virtio_net_rx_drop(&s->pairs[i]);
         s->pairs[i].tx_blocked = s->pairs[i].tx_again = false;
@@ -138,6 +146,7 @@ static void on_hook(void *opaque, enum machine_hook_event ev)
     s->paused = ev == HOOK_STOP;
     if (s->paused)
         wait_idle(s);
+    virtio_net_vhost_update(s);
     for (unsigned i = 0; i < s->npairs && !s->paused; i++) {
         if (s->backend)
             net_receive_ready_queue(s->backend, i);
@@ -351,7 +360,8 @@ static bool realize(struct device *d, GError **error)
         return false;
     make_pairs(s);
     stop(&s->v);
-    if (!plug(s, error)) {
+    if (!virtio_net_vhost_init(s, error) || !plug(s, error)) {
+        virtio_net_vhost_finish(s);
         free_pairs(s);
         return false;
     }
@@ -371,6 +381,7 @@ static void unrealize(struct device *d)
     if (s->backend)
         net_backend_detach(s->backend);
     virtio_unrealize(&s->v);
+    virtio_net_vhost_finish(s);
     if (s->tx_later)
         g_source_remove(s->tx_later);
     free_pairs(s);
@@ -423,7 +434,7 @@ static const struct device_field fields[] = {
 };
 static const struct virtio_class net = {
     .name = "virtio-net", .id = VIRTIO_ID_NET, .pci_class = 0x02, .pci_subclass = 0x00, .config_size = CONFIG_SIZE, .features = features,
-    .features_set = features_set, .config_read = config_read, .queue_notify = queue_notify, .stop = stop,
+    .features_set = features_set, .config_read = config_read, .queue_notify = queue_notify, .started = started, .stop = stop,
 };
 
 const struct device_class virtio_net_pci_class = {

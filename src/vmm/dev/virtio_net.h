@@ -59,6 +59,8 @@ struct net_pair {
     bool tx_again; /* room came while tx_busy */
 };
 
+struct net_vhost;
+
 struct virtio_net {
     struct virtio_device v;
     /* properties */
@@ -75,6 +77,7 @@ struct virtio_net {
     struct net_pair *pairs;
     uint32_t speed;
     uint8_t duplex;
+    struct net_vhost *vhost;   /* NULL: none */
     GCond idle;
     bool paused;               /* the machine stands still */
     guint tx_later;
@@ -93,7 +96,8 @@ struct virtio_net {
 /* virtio_net_rx.c */
 unsigned virtio_net_rx_buffers(void *opaque, unsigned queue, struct iovec *ret, unsigned max);
 void virtio_net_rx_done(void *opaque, unsigned queue, size_t n);
-void virtio_net_rx_drop(struct net_pair *p); /* gives up all buffers; lock held */
+void virtio_net_rx_drop(struct net_pair *p);   /* gives up all buffers; lock held */
+void virtio_net_rx_return(struct net_pair *p); /* puts them back into the queue; lock held, not busy */
 
 /* virtio_net_tx.c; lock held, which virtio_net_transmit may release meanwhile */
 void virtio_net_transmit(struct virtio_net *s, unsigned pair);
@@ -108,3 +112,10 @@ void virtio_net_use_pairs(struct virtio_net *s, unsigned n);
 
 /* virtio_net.c; lock held: tells QMP once. */
 void virtio_net_filter_changed(struct virtio_net *s);
+
+/* virtio_net_vhost.c; lock held, but for init and finish */
+bool virtio_net_vhost_init(struct virtio_net *s, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void virtio_net_vhost_finish(struct virtio_net *s);
+void virtio_net_vhost_update(struct virtio_net *s);                       /* starts and stops what should run now */
+bool virtio_net_vhost_runs(const struct virtio_net *s, unsigned pair);    /* the kernel has its rings */
+bool virtio_net_vhost_notify(struct virtio_net *s, unsigned queue);       /* false: not the kernel's */

@@ -73,6 +73,7 @@ void virtio_net_use_pairs(struct virtio_net *s, unsigned n)
     s->used_pairs = n;
     if (s->backend)
         net_set_queues(s->backend, n);
+    virtio_net_vhost_update(s);
 }
 
 /* ---- commands: true is VIRTIO_NET_OK ---- */

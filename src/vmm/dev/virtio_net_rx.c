@@ -26,6 +26,13 @@ void virtio_net_rx_drop(struct net_pair *p)
     p->rx.notify = true;
 }
 
+void virtio_net_rx_return(struct net_pair *p)
+{
+    while (p->rx.n)
+        virtqueue_unpop(queue_of(p), p->rx.chain[--p->rx.n]);
+    virtio_net_rx_drop(p);
+}
+
 /* ---- the window of buffers ---- */
 
 static void fill(struct net_pair *p, size_t wanted)
@@ -222,7 +229,7 @@ unsigned virtio_net_rx_buffers(void *opaque, unsigned queue, struct iovec *ret, 
     g_mutex_lock(&s->v.dev.lock);
     /* Without a driver frames are taken, and lost. */
     p->rx.discard = queue >= s->used_pairs || !virtio_running(&s->v) || !queue_of(p)->enabled;
-    if (!s->paused && !s->v.stopping && (p->rx.discard || have_buffers(p))) {
+    if (!s->paused && !s->v.stopping && !virtio_net_vhost_runs(s, p->index) && (p->rx.discard || have_buffers(p))) {
         n = list(p, ret, max);
         p->rx.busy = true;
     }
@@ -245,5 +252,7 @@ void virtio_net_rx_done(void *opaque, unsigned queue, size_t n)
     }
     if (s->paused || s->v.stopping)
         g_cond_broadcast(&s->idle);
+    if (s->vhost) /* it waited for this */
+        virtio_net_vhost_update(s);
     g_mutex_unlock(&s->v.dev.lock);
 }

@@ -69,7 +69,7 @@ void virtio_net_transmit(struct virtio_net *s, unsigned pair)
     unsigned n = 0;
     bool room = true;
     /* Who is at it already looks again before it ends. */
-    if (p->tx_busy || p->tx_blocked || s->paused || !virtio_running(&s->v))
+    if (p->tx_busy || p->tx_blocked || virtio_net_vhost_runs(s, pair) || s->paused || !virtio_running(&s->v))
         return;
     p->tx_busy = true;
     p->tx_again = false;
@@ -91,6 +91,8 @@ void virtio_net_transmit(struct virtio_net *s, unsigned pair)
         virtqueue_interrupt(q);
     if (s->paused || s->v.stopping)
         g_cond_broadcast(&s->idle);
+    if (s->vhost)
+        virtio_net_vhost_update(s);
 }
 
 void virtio_net_tx_ready(void *opaque, unsigned queue)

@@ -276,6 +276,11 @@ void net_set_offloads(struct net_backend *b, unsigned offloads)
         b->ops->set_offloads(b, offloads);
 }
 
+struct vhost *net_vhost(struct net_backend *b, unsigned queue, int *ret_fd, bool *ret_forced)
+{
+    return b->ops->vhost && queue < b->queues ? b->ops->vhost(b, queue, ret_fd, ret_forced) : NULL;
+}
+
 bool net_link(const struct net_backend *b)
 {
     return !b->down;

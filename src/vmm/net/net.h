@@ -26,6 +26,7 @@
 struct keyval;
 struct machine;
 struct net_backend;
+struct vhost;
 
 enum { NET_HEADER = 12, NET_FRAME_MAX = 65550 /* Ethernet header, VLAN tag and 64 KiB of IP, rounded */ };
 /* What the front end takes from the back end without the work done, as TUN_F_* of <linux/if_tun.h>. */
@@ -76,5 +77,7 @@ void net_set_queues(struct net_backend *b, unsigned n);          /* that are use
 bool net_has_header(const struct net_backend *b);
 void net_use_header(struct net_backend *b, bool on);             /* before the machine runs */
 void net_set_offloads(struct net_backend *b, unsigned offloads); /* any thread; only with the header in use */
+/* The kernel's side of a queue (vmm/net/vhost.h) and the descriptor that it needs, or NULL. forced: the user wants nothing else. */
+struct vhost *net_vhost(struct net_backend *b, unsigned queue, int *ret_fd, bool *ret_forced);
 bool net_link(const struct net_backend *b);
 void net_set_link(struct net_backend *b, bool up);               /* down: nothing passes */

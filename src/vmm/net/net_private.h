@@ -18,6 +18,7 @@ struct net_backend_ops {
     void (*set_header)(struct net_backend *b, bool on);
     void (*set_offloads)(struct net_backend *b, unsigned offloads);
     void (*set_queues)(struct net_backend *b, unsigned n);
+    struct vhost *(*vhost)(struct net_backend *b, unsigned queue, int *ret_fd, bool *ret_forced);
 };
 
 struct net_backend { /* first in a kind's own struct */

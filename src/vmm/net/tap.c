@@ -41,6 +41,14 @@ static ssize_t tap_read(struct net_port *p, const struct iovec *iov, unsigned n)
     return got < 0 ? -errno : got;
 }
 
+static struct vhost *tap_vhost(struct net_backend *b, unsigned queue, int *ret_fd, bool *ret_forced)
+{
+    struct tap_backend *t = tap_of(b);
+    *ret_fd = t->q.fd[queue];
+    *ret_forced = t->q.vhost_forced;
+    return t->q.vhost[queue];
+}
+
 static const struct net_port_ops port_ops = { .read = tap_read };
 
 /* seccomp(device): writev */
@@ -165,6 +173,6 @@ static struct net_backend *bridge_create(const char *id, GHashTable *opts, GPtrA
 
 #define TAP_OPS                                                                                                        \
     .destroy = tap_destroy, .sendv = tap_sendv, .wake = tap_wake, .start = tap_start, .stop = tap_stop, .set_header = tap_set_header, \
-    .set_offloads = tap_set_offloads, .set_queues = tap_set_queues
+    .set_offloads = tap_set_offloads, .set_queues = tap_set_queues, .vhost = tap_vhost
 const struct net_backend_ops net_tap = { .type = "tap", .create = tap_create, TAP_OPS };
 const struct net_backend_ops net_bridge = { .type = "bridge", .create = bridge_create, TAP_OPS };

@@ -8,9 +8,13 @@
 
 enum { TAP_MAX_QUEUES = 16 };
 
+struct vhost;
+
 struct tap_queues {
     int fd[TAP_MAX_QUEUES]; /* non-blocking */
     unsigned n;
+    struct vhost *vhost[TAP_MAX_QUEUES]; /* NULL: none */
+    bool vhost_forced;      /* an error when it cannot be used */
     bool header;            /* each frame has NET_HEADER bytes before it */
     char name[IFNAMSIZ];
     int at_end;             /* closing it runs the script for the end, in a process of its own; 0: none */

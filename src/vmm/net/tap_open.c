@@ -13,10 +13,12 @@
 
 #include "base/error.h"
 #include "base/keyval.h"
+#include "base/log.h"
 #include "base/sandbox.h"
 #include "vmm/net/net.h"
 #include "vmm/net/net_fd.h"
 #include "vmm/net/tap.h"
+#include "vmm/net/vhost.h"
 
 #define DEFAULT_SCRIPT "/etc/qemu-ifup"
 #define DEFAULT_DOWNSCRIPT "/etc/qemu-ifdown"
@@ -315,6 +317,45 @@ static bool open_helped(const char *helper, const char *br, bool header, struct 
     return adopt(fd, true, q, error);
 }
 
+/* ---- vhost ---- */
+
+static bool open_vhosts(const struct tap_options *o, struct tap_queues *q, GError **error)
+{
+    const char *text = o->vhostfds ? o->vhostfds : o->vhostfd;
+    g_auto(GStrv) names = text ? g_strsplit(text, o->vhostfds ? ":" : "\n", -1) : NULL;
+    if (text && g_strv_length(names) != q->n)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "tap: %s= names %u descriptors for %u queues", o->vhostfds ? "vhostfds" : "vhostfd",
+                          g_strv_length(names), q->n);
+    for (unsigned i = 0; i < q->n; i++) {
+        int fd = text ? net_fd_take("tap: vhostfd", names[i], error) : -1;
+        q->vhost[i] = text && fd < 0 ? NULL : vhost_open(fd, error);
+        if (!q->vhost[i])
+            return false;
+    }
+    return true;
+}
+
+/* Without vhostforce the process does the kernel's work where that cannot. */
+static bool set_up_vhost(const struct tap_options *o, struct tap_queues *q, GError **error)
+{
+    g_autoptr(GError) e = NULL;
+    if (!o->vhost && !o->vhostforce && !o->vhostfd && !o->vhostfds)
+        return true;
+    q->vhost_forced = o->vhostforce;
+    if (!q->header)
+        vireo_fail(&e, VIREO_ERROR_INVALID, "vhost: the interface has no headers (vnet_hdr=off)");
+    if (!e && open_vhosts(o, q, &e))
+        return true;
+    if (o->vhostforce || o->vhostfd || o->vhostfds) {
+        g_propagate_error(error, g_steal_pointer(&e));
+        return false;
+    }
+    log_warn("tap: %s; going on without vhost", e->message);
+    for (unsigned i = 0; i < q->n; i++)
+        g_clear_pointer(&q->vhost[i], vhost_close);
+    return true;
+}
+
 /* ---- the options ---- */
 
 static bool load(GHashTable *opts, const struct keyval_key *keys, struct tap_options *o, GError **error)
@@ -347,7 +388,7 @@ static bool open_and_set_up(struct tap_options *o, struct tap_queues *q, GError 
 bool tap_open(GHashTable *opts, struct tap_queues *ret, GError **error)
 {
     struct tap_options o = { .vnet_hdr = true };
-    bool ok = load(opts, tap_keys, &o, error) && open_and_set_up(&o, ret, error);
+    bool ok = load(opts, tap_keys, &o, error) && open_and_set_up(&o, ret, error) && set_up_vhost(&o, ret, error);
     options_clear(&o);
     return ok;
 }
@@ -365,6 +406,8 @@ void tap_close(struct tap_queues *q)
     if (q->at_end > 0)
         close(q->at_end);
     q->at_end = 0;
-    while (q->n)
-        close(q->fd[--q->n]);
+    while (q->n) {
+        vhost_close(q->vhost[--q->n]);
+        close(q->fd[q->n]);
+    }
 }
