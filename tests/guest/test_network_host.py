@@ -147,15 +147,15 @@ nettool rr {PEER} 5001 1
 
 
 @pytest.mark.parametrize("props", ["mrg_rxbuf=off", "csum=off,guest_csum=off", "guest_tso4=off,guest_tso6=off,host_tso4=off", "ctrl_vq=off",
-                                   "event_idx=off,indirect_desc=off,rx_queue_size=64,tx_queue_size=64", "mmio", "vnet_hdr=off"])
+                                   "event_idx=off,indirect_desc=off,rx_queue_size=64,tx_queue_size=64", "mmio", "vnet_hdr=off", "vhost=on"])
 def test_fewer_features(net, guest, props):
     """The same, with parts of the card left out."""
     net.tap()
     netdev, device, board, modules = TAP[1], TAP[3] + "," + props, "q35", MODULES
     if props == "mmio":
         device, board, modules = "virtio-net-device,netdev=n", "microvm", ("virtio_mmio",) + MODULES[1:]
-    if props == "vnet_hdr=off":
-        netdev, device = netdev + ",vnet_hdr=off", TAP[3]
+    if props in ("vnet_hdr=off", "vhost=on"): # vhost: falls back
+        netdev, device = f"{netdev},{props}", TAP[3]
     m = guest(UP + f"nettool send {PEER} 5001 20; nettool recv {PEER} 5001 20\n", "-netdev", netdev, "-device", device, board=board,
               modules=modules, wrapper=net.wrapper())
     m.wait_text("send 20 MiB", BOOT)
@@ -484,6 +484,8 @@ def test_errors(net, as_nobody):
     assert re.search(r"no bridge 'br9'.*ip link add br9", netdev(net, "bridge,id=n,br=br9,helper=/bin/true"))
     assert re.search(r"cannot run helper=/nonexistent/helper", netdev(net, "bridge,id=n,helper=/nonexistent/helper"))
     assert re.search(r"gave no interface on 'br0'", netdev(net, "bridge,id=n,br=br0,helper=/bin/true"))
+    want = "needs -accel kvm" if os.path.exists("/dev/vhost-net") else r"cannot open /dev/vhost-net.*modprobe vhost_net"
+    assert re.search(want, netdev(net, tap + ",ifname=single,vhost=on,vhostforce=on"))
     assert "99" in netdev(net, "tap,id=n,fd=99")
     assert "leave out" in netdev(net, "tap,id=n,fd=3,ifname=x")
     assert "addr.type" in netdev(net, "stream,id=n")

@@ -33,7 +33,7 @@ def worker_ticks(outer):
 def test_vhost(linux, outer, tool, queues, cpus):
     netdev = "tap,id=n,ifname=tap0,script=/tmp/ifup,downscript=no,vhost=on,vhostforce=on" + (f",queues={queues}" if queues > 1 else "")
     m = linux("-smp", str(cpus), "-netdev", netdev, "-device", "virtio-net-pci,netdev=n" + (",mq=on" if queues > 1 else ""), modules=MODULES,
-              extra=tool, qmp=True, script="""
+              extra=tool, qmp=True, cpu="qemu64", script="""
 ip link set lo up; ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up
 ping -c 3 -W 10 10.9.0.1 > /dev/null && echo "VT ping"
 nettool send 10.9.0.1 5001 40
