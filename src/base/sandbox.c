@@ -188,7 +188,7 @@ static void on_sigsys(int sig, siginfo_t *info, void *context)
     int err = errno;
     if (info->si_code == SYS_SECCOMP)
         on_forbidden(info->si_syscall, context);
-    else if (info->si_pid == getpid() && !self.inside && self.kind != SANDBOX_MAIN)
+    else if (info->si_pid == getpid() && !self.inside && atomic_load(&box.closed))
         answer_request();
     errno = err;
 }

@@ -361,7 +361,7 @@ static bool all_inside(pid_t pid)
             return false;
         n++;
     }
-    return n == 4;
+    return n == 5;
 }
 
 static void test_threads(void)
@@ -374,6 +374,7 @@ static void test_threads(void)
     pid_t pid = fork();
     if (!pid) {
         (void)!sandbox_thread_new(SANDBOX_CLOCK, "early", idle, NULL);
+        (void)!sandbox_thread_new(SANDBOX_MAIN, "helper", idle, NULL);
         (void)!g_thread_new("foreign", idle, NULL);
         if (!sandbox_close(NULL))
             _exit(FAILED_TO_CLOSE);
