@@ -623,6 +623,8 @@ struct x86_cpu_model *x86_cpu_model_describe(const char *spec, const uint64_t *s
     if (!x86_model_has(m, X86_FEAT_LM)) {
         m->phys_bits = MIN(m->phys_bits, 36);
         m->virt_bits = 32;
+    } else if (x86_model_has(m, X86_FEAT_LA57)) {
+        m->virt_bits = 57; /* Linux takes addresses beyond this for not canonical */
     }
     return m;
 }

@@ -115,7 +115,7 @@ static void test_cpuid(void)
     x86_cpuid(m, &one, s, 0x80000021, 0, r);
     g_assert_cmphex(r[0] & 0x100, ==, 0x100);
     x86_cpuid(m, &one, s, 0x80000008, 0, r);
-    g_assert_cmphex(r[0], ==, 0x3028);
+    g_assert_cmphex(r[0], ==, 0x3928);
     x86_cpuid(m, &one, s, 0x80000001, 0, r);
     g_assert_cmphex(r[3] & 0x20100800, ==, 0x20100800);
     x86_cpuid(m, &one, s, 0xdeadbeef, 0, r);
@@ -144,6 +144,21 @@ static bool has_kvm(const char *spec, enum x86_feature f, bool *ret_signature, b
 }
 
 /* QEMU's names and defaults for what KVM offers its guests. */
+static void test_address_widths(void)
+{
+    g_autofree struct x86_state *s = g_new0(struct x86_state, 1);
+    uint64_t all[NWORDS];
+    uint32_t r[4];
+    memset(all, 0xff, sizeof(all));
+    for (int la57 = 0; la57 < 2; la57++) {
+        struct x86_cpu_model *m = x86_cpu_model_parse(la57 ? "max,+la57" : "max,-la57", all, NULL);
+        g_assert_nonnull(m);
+        x86_cpuid(m, &one, s, 0x80000008, 0, r);
+        g_assert_cmpuint(r[0] >> 8 & 0xff, ==, la57 ? 57 : 48);
+        x86_cpu_model_free(m);
+    }
+}
+
 static void test_kvm(void)
 {
     bool sign, x2;
@@ -214,6 +229,7 @@ int main(int argc, char **argv)
     g_test_add_func("/x86-model/accepted", test_accepted);
     g_test_add_func("/x86-model/refused", test_refused);
     g_test_add_func("/x86-model/cpuid", test_cpuid);
+    g_test_add_func("/x86-model/address-widths", test_address_widths);
     g_test_add_func("/x86-model/kvm", test_kvm);
     g_test_add_func("/x86-model/tsc", test_tsc);
     g_test_add_func("/x86-model/reset", test_reset);
