@@ -208,6 +208,8 @@ int main(void)
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (listener < 0 || bind(listener, (struct sockaddr *)&here, sizeof(here)) || listen(listener, 16))
         die("listen");
+    printf("VT outer guest is up\n");
+    fflush(stdout);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_IGN);
     for (;;) {

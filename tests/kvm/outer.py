@@ -29,7 +29,6 @@ echo 'root:x:0:0::/:/bin/sh' > /etc/passwd; echo 'nobody:x:65534:65534::/:/bin/s
 chmod 666 /dev/kvm
 ip link set lo up; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ip route add default via 10.0.2.2
 ulimit -c 0
-echo "VT outer guest is up"
 /agent
 """
 
@@ -119,8 +118,7 @@ class OuterError(AssertionError):
 class Outer:
     """One outer guest. `programs`: {path there: program here}; `files`: {path there: (mode, data)}; `initramfs`: the module."""
 
-    def __init__(self, initramfs, kernels, work, programs, files=None, memory="2G", deadline=180):
-        import vmm  # not above: the program below needs nothing but Python
+    def __init__(self, initramfs, kernels, work, programs, files=None, memory="2G", deadline=120):
         agent = os.path.join(work, "agent")
         subprocess.run(["gcc", "-O1", "-static", "-o", agent, os.path.join(HERE, "agent.c")], check=True)
         extra = {}
@@ -130,13 +128,26 @@ class Outer:
         with open(initrd, "wb") as f:
             f.write(initramfs.build(kernels, "generic", MODULES, SCRIPT, compress=False, extra=with_directories({**extra, **(files or {})})))
         self.console = os.path.join(work, "console")
-        self.port = free_port()
         self.uploaded = {}
         self.stderr = os.path.join(work, "stderr")
+        # Now and then the emulation hangs before the kernel's first line.
+        for last in (False, False, True):
+            try:
+                return self.start(kernels, initrd, memory, deadline)
+            except OuterError:
+                if last:
+                    raise
+
+    def start(self, kernels, initrd, memory, deadline):
+        import vmm  # not above: the program below needs nothing but Python
+        if os.path.exists(self.console):
+            os.unlink(self.console)
+        self.port = free_port()
         cmd = [QEMU, "-accel", "tcg,thread=multi", "-cpu", "max,+svm", "-machine", "q35", "-smp", "2", "-m", memory, "-nodefaults", "-display", "none",
                "-no-reboot", "-serial", f"file:{self.console}", "-kernel", f"{kernels}/generic/vmlinuz", "-initrd", initrd,
-               "-append", "console=ttyS0 quiet panic=-1 mitigations=off", "-device", "virtio-rng-pci", "-device", "virtio-net-pci,netdev=n,romfile=",
-               "-netdev", f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:{PORT}"]
+               "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable", "-device", "virtio-rng-pci", "-device",
+               "virtio-net-pci,netdev=n,romfile=", "-netdev",
+               f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:{PORT}"]
         with open(self.stderr, "wb") as err:
             self.process = subprocess.Popen(cmd, stdin=subprocess.DEVNULL, stdout=err, stderr=err, start_new_session=True,
                                             preexec_fn=vmm.end_with_parent())
@@ -161,8 +172,15 @@ class Outer:
         """The command prefix that runs a program in there."""
         return [sys.executable, os.path.abspath(__file__), str(self.port), str(uid)]
 
+    def check(self):
+        """That the outer guest lives; else how it ended."""
+        if self.process.poll() is not None:
+            with open(self.stderr, encoding="utf-8", errors="replace") as f:
+                raise OuterError(f"the outer guest has ended with status {self.process.returncode}: {f.read()[-2000:]}{self.text()[-3000:]}")
+
     def run(self, *words, timeout=60, uid=0, check=True, stdin=b""):
         """(exit status, standard output, standard error) of a command in there."""
+        self.check()
         done = subprocess.run([*self.wrapper(uid), *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
                               check=False)
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")

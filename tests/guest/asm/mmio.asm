@@ -35,8 +35,11 @@ t_r32: mov eax, [esi]
         jmp skip
 m_rmw:  lock xadd [esi], eax
         jmp skip
-m_fpu:  fld qword [esi]
+m_fpu:
+%ifndef NO_FPU                          ; KVM does not emulate it
+        fld qword [esi]
         fstp st0
+%endif
 skip:   dec ebp
         jnz again
         PRINT `registers in memory survived\n`
