@@ -91,6 +91,9 @@ static bool bind_nodes(struct hostmem *h, GError **error)
         return true;
     if (errno == ENOSYS && h->nodes[0] == 1 && !h->nodes[1])
         return true; /* a kernel without NUMA has this one node */
+    if (errno == EINVAL)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "cannot bind the memory to its host nodes (policy=%s): this host has no such memory node, or may not "
+                          "use it; see /sys/devices/system/node", hostmem_policies[h->policy]);
     return vireo_fail_errno(error, errno, "cannot bind the memory to its host nodes (policy=%s)", hostmem_policies[h->policy]);
 }
 

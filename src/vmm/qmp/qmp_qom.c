@@ -173,14 +173,6 @@ static struct json_object *device_value(struct device *d, const char *name, GErr
     return no_property(d->class->name, name, error);
 }
 
-static struct json_object *list_value(const GPtrArray *texts)
-{
-    struct json_object *list = json_object_new_array();
-    for (guint i = 0; texts && i < texts->len; i++)
-        json_object_array_add(list, json_object_new_string(texts->pdata[i]));
-    return list;
-}
-
 static struct json_object *object_value(const struct object *o, const char *name, GError **error)
 {
     if (!strcmp(name, "type"))
@@ -195,7 +187,7 @@ static struct json_object *object_value(const struct object *o, const char *name
         case KV_UINT:
         case KV_SIZE: return json_object_new_uint64(*(const uint64_t *)at);
         case KV_ENUM: return json_object_new_string(k->values[*(const int *)at]);
-        case KV_LIST: return list_value(*(GPtrArray *const *)at);
+        case KV_LIST: return node_list((const struct hostmem *)o); /* host-nodes, the only list there is */
         default: break;
         }
     }
