@@ -341,6 +341,8 @@ static bool set_maxmem(struct options *o, const struct memory_opts *v, GError **
 bool opt_memory(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
     struct memory_opts v = { 0 };
+    if (!*arg)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "the memory must have between 1M and 1T; no size is given");
     keyval_auto *kv = keyval_parse(arg, "size", error);
     bool ok = kv && keyval_load(kv, memory_keys, &v, error) && (!v.size || set_memory(o, v.size, error)) && set_maxmem(o, &v, error);
     g_free(v.size);
