@@ -108,13 +108,13 @@ def guest(work, machine, kernels, nettool):
     """guest(script, *options, ...): a Linux guest with nettool in it."""
     count = [0]
 
-    def boot(script, *options, smp=1, modules=MODULES, wrapper=(), board="q35", qmp=True, append="", ends=("-no-reboot",)):
+    def boot(script, *options, smp=1, modules=MODULES, wrapper=(), board="q35", qmp=True, append="", ends=("-no-reboot",), kernel="cloud"):
         count[0] += 1
         initrd = os.path.join(work, f"initrd{count[0]}")
         with open(initrd, "wb") as f:
-            f.write(initramfs.build(kernels, "cloud", modules, script, extra=nettool[1]))
+            f.write(initramfs.build(kernels, kernel, modules, script, extra=nettool[1]))
         return machine("-machine", board, "-accel", "jit", "-m", "384", "-smp", str(smp), "-nodefaults", "-display", "none", "-serial", "stdio",
-                       *ends, "-kernel", os.path.join(kernels, "cloud", "vmlinuz"), "-initrd", initrd,
+                       *ends, "-kernel", os.path.join(kernels, kernel, "vmlinuz"), "-initrd", initrd,
                        "-append", f"console=ttyS0 panic=-1 quiet {append}".strip(), *options, qmp=qmp, wrapper=wrapper)
     return boot
 
@@ -162,6 +162,18 @@ def test_fewer_features(net, guest, props):
     m.wait_text(" ok", 5)
     m.wait_text("recv 20 MiB", 60)
     m.wait_text(" ok", 5)
+    m.wait(30)
+
+
+@pytest.mark.parametrize("card,module", [("e1000e", "e1000e"), ("rtl8139", "8139cp")])
+def test_other_cards(net, guest, card, module):
+    """Cards without headers and queues of their own, on the same interface."""
+    net.tap()
+    m = guest(UP + f"nettool send {PEER} 5001 10; nettool recv {PEER} 5001 10\n", TAP[0], TAP[1], "-device", f"{card},netdev=n",
+              modules=(module, "af_packet"), kernel="generic", wrapper=net.wrapper())
+    for way in ("send", "recv"):
+        m.wait_text(f"{way} 10 MiB", BOOT)
+        m.wait_text(" ok", 5)
     m.wait(30)
 
 

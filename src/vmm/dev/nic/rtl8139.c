@@ -237,7 +237,8 @@ static void written(struct rtl8139 *s, unsigned offset)
         s->rx_at = 0;
         break;
     }
-    if (offset == CAPR || offset == RCR || offset == CPCR)
+    /* IMR: drivers of the C+ way give descriptors back without a register access, and let interrupts through again after it. */
+    if (offset == CAPR || offset == RCR || offset == CPCR || offset == IMR)
         nic_ready(&s->nic);
 }
 
