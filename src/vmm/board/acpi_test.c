@@ -90,7 +90,7 @@ static void test_pc(void)
 static void test_cpu_hotplug(void)
 {
     static const char *const names[] = { "DSDT", "APIC", NULL };
-    static const uint8_t present[8] = { [5] = 1 };
+    static const uint8_t present[255] = { [5] = 1 };
     struct acpi_config c = pc_config();
     c.max_cpus = 8;
     c.cpu_present = present;
