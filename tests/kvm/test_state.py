@@ -10,7 +10,7 @@ import vmm
 # The sandbox lets nobody make an accelerator once the machine runs.
 SWITCHABLE = () if vmm.IS_QEMU else ("-sandbox", "off")
 # What both accelerators have: no paravirtual leaves, no more than the translator's instructions.
-COMMON = "vireo64,kvm=off"
+COMMON = "vireo64,kvm=off,-vme"
 ROUND = re.compile(r"round ([0-9A-F]{8}) (good|BAD) (TSC )?([0-9A-F]{8}) ([0-9A-F]{8})\n")
 
 

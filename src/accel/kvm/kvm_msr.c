@@ -167,6 +167,14 @@ static uint64_t *field_of(struct x86_state *s, unsigned i)
     return (uint64_t *)((char *)s + fields[i].offset);
 }
 
+/* On AMD-V the kernel keeps 32 bits of SYSENTER_ESP and _EIP when we write them, and all when the guest does, who cannot use the upper
+ * ones (APM vol. 2, 6.1.2). */
+static uint64_t uncut(const struct kvm_vcpu *v, unsigned i, uint64_t value)
+{
+    bool sysenter = fields[i].index == 0x175 || fields[i].index == 0x176;
+    return sysenter && value == (uint32_t)v->msr_shadow[i] ? v->msr_shadow[i] : value;
+}
+
 bool kvm_msr_get(struct kvm_vcpu *v, struct x86_state *s)
 {
     struct kvm_machine *m = v->machine;
@@ -179,7 +187,7 @@ bool kvm_msr_get(struct kvm_vcpu *v, struct x86_state *s)
     memcpy(index + n, m->msrs.index, m->msrs.n * sizeof(uint32_t));
     read_list(v, index, n + m->msrs.n, values, NULL);
     for (unsigned i = 0; i < NFIELDS; i++)
-        *field_of(s, i) = has_field(m, i) ? values[at++] : v->msr_shadow[i];
+        *field_of(s, i) = has_field(m, i) ? uncut(v, i, values[at++]) : v->msr_shadow[i];
     for (unsigned i = 0; i < m->msrs.n && s->nmsrs < X86_MSRS_MAX; i++)
         if (values[n + i] != m->msr_defaults[i])
             s->msrs[s->nmsrs++] = (struct x86_msr){ .index = m->msrs.index[i], .value = values[n + i] };

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* PCI configuration, BARs and interrupts; virtqueues as a driver uses them, and as an attacker does. */
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/bus/pci.h"
 #include "vmm/bus/virtio.h"
+#include "vmm/bus/virtio_event.h"
+#include "vmm/core/fake_accel.h"
 #include "vmm/core/machine.h"
 
 #define RAM_SIZE (1u << 20)
@@ -136,11 +139,14 @@ static void set_up(struct fixture *f, gconstpointer data)
 static void tear_down(struct fixture *f, gconstpointer data)
 {
     device_destroy(f->pci);
-    device_destroy(f->mmio);
+    if (f->mmio)
+        device_destroy(f->mmio);
     pci_bus_destroy(f->m.pci);
     virtio_mmio_destroy_slots(&f->m);
     guest_memory_destroy(f->m.memory);
     g_ptr_array_free(f->m.devices, TRUE);
+    if (f->m.hooks)
+        g_array_free(f->m.hooks, TRUE);
 }
 
 /* ---- PCI ---- */
@@ -328,6 +334,146 @@ static void test_mmio(struct fixture *f, gconstpointer data)
     g_assert_false(f->wires[5]);
 }
 
+/* ---- events without a way through the process ---- */
+
+static struct { int kick, irqfd; uint64_t address, message; uint32_t data; bool masked; unsigned kicks, routes; } kernel;
+
+static bool fake_ioeventfd(struct accel *a, int fd, bool port, uint64_t address, unsigned size, bool match, uint64_t value, bool on, GError **error)
+{
+    g_assert_true(on == !kernel.kick);
+    kernel.kick = on ? fd : 0;
+    kernel.address = address;
+    kernel.kicks++;
+    return true;
+}
+static int fake_route_add(struct accel *a, uint64_t address, uint32_t data, GError **error)
+{
+    kernel.message = address;
+    kernel.data = data;
+    return 24 + (int)kernel.routes++;
+}
+static void fake_route_set(struct accel *a, unsigned route, uint64_t address, uint32_t data, bool masked)
+{
+    kernel.message = address;
+    kernel.data = data;
+}
+static void fake_route_remove(struct accel *a, unsigned route) { kernel.routes--; }
+static bool fake_irqfd(struct accel *a, int fd, int resample, unsigned route, bool on, GError **error)
+{
+    g_assert_true(on == !kernel.irqfd);
+    kernel.irqfd = on ? fd : 0;
+    return true;
+}
+
+static void run_main_loop(void)
+{
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
+}
+
+static void signal_it(int fd)
+{
+    uint64_t one = 1;
+    g_assert_cmpint(write(fd, &one, 8), ==, 8);
+}
+
+static void test_events(struct fixture *f, gconstpointer data)
+{
+    struct accel_ops ops = fake_accel;
+    struct virtio_device *v = (struct virtio_device *)f->pci;
+    unsigned cap = 0;
+    ops.ioeventfd = fake_ioeventfd;
+    ops.route_add = fake_route_add;
+    ops.route_set = fake_route_set;
+    ops.route_remove = fake_route_remove;
+    ops.irqfd = fake_irqfd;
+    f->m.accel_ops = &ops;
+    f->m.irqchip = ACCEL_IRQCHIP_ON;
+    f->m.state = MACHINE_RUNNING;
+    memset(&kernel, 0, sizeof(kernel));
+    for (unsigned at = rd(f, conf(f, PCI_REG_CAP_PTR), 1); at; at = rd(f, conf(f, at + 1), 1))
+        cap = rd(f, conf(f, at), 1) == PCI_CAP_MSIX ? at : cap;
+
+    start(f);
+    g_assert_cmpint(kernel.kick, >, 0);
+    g_assert_cmphex(kernel.address, ==, f->regs + NOTIFY);
+    memcpy(f->ram + DATA, "hello", 5);
+    desc(f, DESC, 3, DATA, 5, 1, 7);
+    desc(f, DESC, 7, DATA + 0x100, 16, 2, 0);
+    offer(f, 3);
+    signal_it(kernel.kick);
+    run_main_loop();
+    g_assert_cmpuint(*ring16(f, USED + 2), ==, 1);
+    /* A machine that stands still handles it when it runs again. */
+    f->m.state = MACHINE_PAUSED;
+    offer(f, 3);
+    signal_it(kernel.kick);
+    run_main_loop();
+    g_assert_cmpuint(*ring16(f, USED + 2), ==, 1);
+    f->m.state = MACHINE_RUNNING;
+    const struct { machine_hook_fn fn; void *opaque; } *hook = (void *)f->m.hooks->data;
+    hook[0].fn(hook[0].opaque, HOOK_RUN);
+    run_main_loop();
+    g_assert_cmpuint(*ring16(f, USED + 2), ==, 2);
+    /* The BAR is moved, and taken away. */
+    wr(f, conf(f, PCI_REG_BAR0 + 16), 4, f->regs + 0x8000);
+    g_assert_cmphex(kernel.address, ==, f->regs + 0x8000 + NOTIFY);
+    wr(f, conf(f, PCI_REG_COMMAND), 2, PCI_CMD_MASTER);
+    g_assert_cmpint(kernel.kick, ==, 0);
+    wr(f, conf(f, PCI_REG_BAR0 + 16), 4, f->regs);
+    wr(f, conf(f, PCI_REG_COMMAND), 2, PCI_CMD_MASTER | PCI_CMD_MEMORY);
+    g_assert_cmpint(kernel.kick, >, 0);
+
+    /* Calls: by the main loop while the vector is masked (pending), by the kernel afterwards. */
+    g_mutex_lock(&f->pci->lock);
+    int call = virtio_queue_call_fd(&v->queues[0]);
+    g_mutex_unlock(&f->pci->lock);
+    wr(f, conf(f, cap + 2), 2, 0x8000);
+    wr(f, f->msix + 16, 8, 0xfee01000);
+    wr(f, f->msix + 24, 4, 0x4041);
+    wr(f, f->regs + 0x1a, 2, 1);
+    g_assert_cmpint(kernel.irqfd, ==, 0);
+    signal_it(call);
+    run_main_loop();
+    g_assert_cmpuint(f->messages, ==, 0);
+    g_assert_cmpuint(rd(f, f->msix + 0x800, 4), ==, 2);
+    wr(f, f->msix + 28, 4, 0);
+    g_assert_cmpuint(f->messages, ==, 1);
+    g_assert_cmpint(kernel.irqfd, ==, call);
+    g_assert_cmphex(kernel.data, ==, 0x4041);
+    wr(f, f->msix + 24, 4, 0x4055);
+    g_assert_cmphex(kernel.data, ==, 0x4055);
+    wr(f, conf(f, cap + 2), 2, 0xc000); /* the function mask */
+    g_assert_cmpint(kernel.irqfd, ==, 0);
+    wr(f, conf(f, cap + 2), 2, 0x8000);
+    g_assert_cmpint(kernel.irqfd, ==, call);
+
+    /* Somebody else serves the queue; without the kernel a notification signals the same descriptor. */
+    g_mutex_lock(&f->pci->lock);
+    int kick_fd = virtio_queue_kick_fd(&v->queues[0]);
+    g_mutex_unlock(&f->pci->lock);
+    g_assert_cmpint(kernel.kick, ==, kick_fd);
+    unsigned seen = ((struct echo *)v)->seen;
+    offer(f, 3);
+    kick(f);
+    run_main_loop();
+    uint64_t n = 0;
+    g_assert_cmpuint(((struct echo *)v)->seen, ==, seen);
+    g_assert_cmpint(read(kick_fd, &n, 8), ==, 8);
+    /* Another accelerator. */
+    hook[0].fn(hook[0].opaque, HOOK_ACCEL_LEAVE);
+    g_assert_cmpint(kernel.kick | kernel.irqfd, ==, 0);
+    g_assert_cmpuint(kernel.routes, ==, 0);
+    hook[0].fn(hook[0].opaque, HOOK_ACCEL_ENTER);
+    g_assert_cmpint(kernel.kick, ==, kick_fd);
+    g_assert_cmpint(kernel.irqfd, ==, call);
+    wr(f, f->regs + 0x14, 1, 0); /* reset of the device */
+    g_assert_cmpint(kernel.kick | kernel.irqfd, ==, 0);
+    device_destroy(g_steal_pointer(&f->pci));
+    device_destroy(g_steal_pointer(&f->mmio));
+    f->m.accel_ops = NULL;
+}
+
 /* ---- an attacker ---- */
 
 static void expect_broken(struct fixture *f, const char *what)
@@ -417,6 +563,7 @@ int main(int argc, char **argv)
     ADD("/virtio/queue", test_queue);
     ADD("/virtio/msix", test_msix);
     ADD("/virtio/mmio", test_mmio);
+    ADD("/virtio/events", test_events);
     ADD("/virtio/hostile", test_hostile);
     ADD("/virtio/fuzz", test_fuzz);
     return g_test_run();

@@ -103,6 +103,9 @@ static void config_write_locked(struct pci_device *d, unsigned offset, unsigned 
     if (touches(offset, size, PCI_REG_COMMAND, 2) || touches(offset, size, PCI_REG_BAR0, 4 * PCI_NBARS))
         update_windows(d);
     pci_irq_config_written(d);
+    if (d->changed && (touches(offset, size, PCI_REG_COMMAND, 2) || touches(offset, size, PCI_REG_BAR0, 4 * PCI_NBARS) ||
+                       touches(offset, size, d->msix.cap + 2u, 2)))
+        d->changed(d);
     if (d->config_written)
         d->config_written(d, offset, size);
 }
@@ -275,6 +278,8 @@ static bool device_assign(struct pci_device *d, struct space *mem32, struct spac
     if (d->config[PCI_REG_INT_PIN])
         d->config[PCI_REG_INT_LINE] = gsi_base + pci_intx_line(PCI_SLOT(d->devfn), d->config[PCI_REG_INT_PIN]);
     update_windows(d);
+    if (d->changed)
+        d->changed(d);
     return true;
 }
 
@@ -416,5 +421,7 @@ void pci_device_reset(struct pci_device *d)
     memcpy(d->config, d->initial, sizeof(d->config));
     pci_irq_reset(d);
     update_windows(d);
+    if (d->changed)
+        d->changed(d);
     g_mutex_unlock(&d->bus->lock);
 }

@@ -108,6 +108,8 @@ struct pci_device {
     /* Optional, bus lock held. config_read runs before the bytes are read, config_written after they have changed. */
     void (*config_read)(struct pci_device *d, unsigned offset, unsigned size);
     void (*config_written)(struct pci_device *d, unsigned offset, unsigned size);
+    /* Optional: register windows have moved, or what MSI-X vectors send has changed. Bus lock held or none, irq_lock not. */
+    void (*changed)(struct pci_device *d);
 };
 
 /* Fills the header. Then BARs and capabilities, then pci_device_plug. */
@@ -134,6 +136,9 @@ bool pci_msi_enabled(struct pci_device *d);
 void pci_msi_send(struct pci_device *d);
 bool pci_msix_enabled(struct pci_device *d);
 void pci_msix_send(struct pci_device *d, unsigned vector); /* masked: pending; a vector that does not exist: nothing */
+
+/* What the vector sends now; false: nothing (MSI-X off, masked, no such vector, no bus mastering). */
+bool pci_msix_message(struct pci_device *d, unsigned vector, uint64_t *ret_address, uint32_t *ret_data);
 
 static inline void pci_set16(uint8_t *p, uint16_t v) { p[0] = v; p[1] = v >> 8; }
 static inline void pci_set32(uint8_t *p, uint32_t v) { pci_set16(p, v); pci_set16(p + 2, v >> 16); }

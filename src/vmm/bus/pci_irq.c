@@ -164,6 +164,23 @@ static void msix_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
     if (x->enabled && !x->masked && pending(x, vector))
         deliver_locked(d, vector);
     g_mutex_unlock(&d->irq_lock);
+    if (d->changed)
+        d->changed(d);
+}
+
+bool pci_msix_message(struct pci_device *d, unsigned vector, uint64_t *ret_address, uint32_t *ret_data)
+{
+    struct pci_msix *x = &d->msix;
+    g_mutex_lock(&d->irq_lock);
+    const uint8_t *entry = x->table + vector * (size_t)MSIX_ENTRY;
+    bool sends = x->enabled && !x->masked && vector < x->nvectors && !(entry[MSIX_CONTROL] & 1) && !pending(x, vector) &&
+                 (pci_get16(d->config + PCI_REG_COMMAND) & PCI_CMD_MASTER);
+    if (sends) {
+        *ret_address = pci_get32(entry) | (uint64_t)pci_get32(entry + 4) << 32;
+        *ret_data = pci_get32(entry + 8);
+    }
+    g_mutex_unlock(&d->irq_lock);
+    return sends;
 }
 
 static const struct io_ops msix_ops = { msix_read, msix_write, 4, 4 };

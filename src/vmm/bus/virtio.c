@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The device core: features, status, configuration space, life. Virtio 1.2, chapters 2 and 3. */
 #include "vmm/bus/virtio.h"
+#include "vmm/bus/virtio_event.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -53,6 +54,8 @@ static void reset_locked(struct virtio_device *v)
     v->config_vector = VIRTIO_NO_VECTOR;
     v->feature_select[0] = v->feature_select[1] = 0;
     v->queue_select = 0;
+    if (v->event)
+        virtio_event_update(v->event);
     v->stopping = v->broken = false;
 }
 
@@ -99,6 +102,8 @@ void virtio_set_status(struct virtio_device *v, uint8_t status)
                 v->vclass->queue_notify(v, i);
         }
     }
+    if (v->event)
+        virtio_event_update(v->event);
 }
 
 uint32_t virtio_device_features(struct virtio_device *v, uint32_t select)
@@ -133,6 +138,8 @@ void virtio_config_set(struct virtio_device *v, uint64_t offset, unsigned size, 
 
 void virtio_notify(struct virtio_device *v, uint32_t queue)
 {
+    if (queue < v->nqueues && v->event && !virtio_event_notify(v->event, queue))
+        return;
     if (queue < v->nqueues && virtio_running(v) && v->queues[queue].enabled)
         v->vclass->queue_notify(v, queue);
 }

@@ -83,6 +83,7 @@ struct virtio_device {
     const struct virtio_class *vclass;
     const struct virtio_transport_ops *transport;
     void *transport_data;
+    struct virtio_event *event;       /* virtio_event.h */
     uint64_t host_features, features; /* offered; agreed */
     uint8_t status;
     uint32_t config_generation;
@@ -100,7 +101,7 @@ struct virtio_device {
     char *pci_bus, *romfile;
     uint64_t pci_vectors, bootindex;
     int disable_legacy;
-    bool disable_modern, indirect_desc, event_idx, iommu_platform, packed, ats, rombar;
+    bool disable_modern, indirect_desc, event_idx, iommu_platform, packed, ats, rombar, ioeventfd;
 };
 
 /* A request: buffers the device reads (out) first, then those it writes (in), as host pointers into guest RAM. */
@@ -184,6 +185,7 @@ extern const char *const virtio_on_off_auto[];
 #define VIRTIO_COMMON_PROPS(type)                                                                                           \
     { "indirect_desc", PROP_BOOL, offsetof(type, v.indirect_desc), .def = "on", .help = "offer indirect descriptors" },      \
     { "event_idx", PROP_BOOL, offsetof(type, v.event_idx), .def = "on", .help = "offer the event index" },                   \
+    { "ioeventfd", PROP_BOOL, offsetof(type, v.ioeventfd), .def = "on", .help = "notifications by eventfd where the accelerator can" }, \
     { "iommu_platform", PROP_BOOL, offsetof(type, v.iommu_platform), .def = "off", .help = "only off: there is no IOMMU" },  \
     { "packed", PROP_BOOL, offsetof(type, v.packed), .def = "off", .help = "only off: packed queues are not offered" },      \
     { "bootindex", PROP_UINT, offsetof(type, v.bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "vmm/bus/virtio.h"
+#include "vmm/bus/virtio_event.h"
 #include "vmm/core/machine.h"
 
 /* 4.2.2 */
@@ -66,8 +67,10 @@ static void queue_write(struct virtio_device *v, unsigned offset, uint32_t value
         return;
     if (q->enabled) {
         /* Taking a single queue away while the device runs is allowed by 4.2.3.2 only for a reset; drivers do it on removal. */
-        if (offset == REG_QUEUE_READY && !value && !q->inflight)
+        if (offset == REG_QUEUE_READY && !value && !q->inflight) {
             virtqueue_disable(q);
+            virtio_event_update(v->event);
+        }
         return;
     }
     switch (offset) {
@@ -75,6 +78,7 @@ static void queue_write(struct virtio_device *v, unsigned offset, uint32_t value
     case REG_QUEUE_READY:
         if (value == 1)
             virtqueue_enable(q);
+        virtio_event_update(v->event);
         break;
     case REG_QUEUE_DESC: case REG_QUEUE_DESC + 4: set_half(&q->desc, offset & 4, value); break;
     case REG_QUEUE_DRIVER: case REG_QUEUE_DRIVER + 4: set_half(&q->avail, offset & 4, value); break;
@@ -134,10 +138,22 @@ static void transport_reset(struct virtio_device *v)
 static void transport_destroy(struct virtio_device *v)
 {
     struct slot *s = v->transport_data;
+    virtio_event_destroy(v->event);
     transport_reset(v);
     io_window_unmap(v->dev.machine->memory, &s->window);
     s->v = NULL;
 }
+
+static bool notify_at(struct virtio_device *v, unsigned queue, uint64_t *ret_address, unsigned *ret_size, bool *ret_match)
+{
+    const struct slot *s = v->transport_data;
+    *ret_address = s->window.base + REG_QUEUE_NOTIFY;
+    *ret_size = 4;
+    *ret_match = true; /* one register for all queues */
+    return s->window.mapped;
+}
+
+static const struct virtio_event_ops event_ops = { notify_at, NULL };
 
 static const struct virtio_transport_ops transport = { queue_interrupt, config_interrupt, transport_reset, transport_destroy };
 
@@ -181,6 +197,7 @@ bool virtio_mmio_plug(struct machine *m, struct virtio_device *v, GError **error
     v->transport = &transport;
     v->transport_data = s;
     io_window_map(m->memory, &s->window, all->base + all->stride * all->used);
+    virtio_event_create(v, &event_ops);
     all->used++;
     return true;
 }

@@ -7,6 +7,7 @@
 
 #include "vmm/bus/pci.h"
 #include "vmm/bus/virtio.h"
+#include "vmm/bus/virtio_event.h"
 #include "vmm/core/machine.h"
 
 enum { BAR_MSIX = 1, BAR_REGS = 4, REGION_SIZE = 0x1000 };
@@ -117,6 +118,7 @@ static void common_queue_write(struct virtio_pci *s, unsigned offset, uint64_t v
         return;
     if (offset == COMMON_Q_VECTOR) {
         q->vector = valid_vector(s, value);
+        virtio_event_update(s->v->event);
         return;
     }
     if (q->enabled)
@@ -126,6 +128,7 @@ static void common_queue_write(struct virtio_pci *s, unsigned offset, uint64_t v
     case COMMON_Q_ENABLE:
         if (value == 1)
             virtqueue_enable(q);
+        virtio_event_update(s->v->event);
         break;
     case COMMON_Q_DESC: case COMMON_Q_DESC + 4: set_half(&q->desc, offset & 4, value); break;
     case COMMON_Q_DRIVER: case COMMON_Q_DRIVER + 4: set_half(&q->avail, offset & 4, value); break;
@@ -225,6 +228,34 @@ static void window_written(struct pci_device *d, unsigned offset, unsigned size)
     g_mutex_unlock(&s->v->dev.lock);
 }
 
+/* ---- events without a way through the process ---- */
+
+static bool notify_at(struct virtio_device *v, unsigned queue, uint64_t *ret_address, unsigned *ret_size, bool *ret_match)
+{
+    const struct io_window *w = &of(v)->pci.bars[BAR_REGS].window;
+    *ret_address = w->base + REGION_NOTIFY * REGION_SIZE + queue * NOTIFY_MULTIPLIER;
+    *ret_size = 0;
+    *ret_match = false;
+    return w->mapped;
+}
+
+static bool message(struct virtio_device *v, unsigned queue, uint64_t *ret_address, uint32_t *ret_data)
+{
+    return pci_msix_message(&of(v)->pci, v->queues[queue].vector, ret_address, ret_data);
+}
+
+static const struct virtio_event_ops event_ops = { notify_at, message };
+
+/* Windows have moved, or MSI-X vectors changed. */
+static void changed(struct pci_device *d)
+{
+    struct virtio_device *v = ((struct virtio_pci *)d)->v;
+    g_mutex_lock(&v->dev.lock);
+    if (v->event)
+        virtio_event_update(v->event);
+    g_mutex_unlock(&v->dev.lock);
+}
+
 /* ---- life ---- */
 
 static void add_region(struct virtio_pci *s, uint8_t type, unsigned region, uint32_t size)
@@ -255,6 +286,7 @@ static void transport_reset(struct virtio_device *v)
 static void transport_destroy(struct virtio_device *v)
 {
     struct virtio_pci *s = of(v);
+    virtio_event_destroy(v->event);
     pci_device_unplug(&s->pci);
     g_free(s);
 }
@@ -281,6 +313,8 @@ bool virtio_pci_plug(struct machine *m, struct virtio_device *v, GError **error)
     add_region(s, CFG_PCI, 0, 0);
     s->pci.config_read = window_read;
     s->pci.config_written = window_written;
+    s->pci.changed = changed;
+    virtio_event_create(v, &event_ops);
     if (pci_device_plug(&s->pci, m, v->pci_addr, error))
         return true;
     transport_destroy(v);

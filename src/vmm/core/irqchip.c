@@ -179,8 +179,13 @@ bool irqchip_write(struct machine *m, const struct irqchip_state *s, GError **er
         }
     }
     if (machine_irqchip_inside(m)) {
-        atomic_store(&impl(m)->lines, lines_of(s->chip.ioapic.level));
-        return m->accel_ops->irqchip_set(m->accel, &s->chip, error);
+        /* The timer inside gives pulses, so its line is low between them; one here stays up until the next. An edge that was not seen
+         * as one would be the last: the kernel's 8254 waits for each interrupt to be acknowledged. */
+        struct x86_irqchip chip = s->chip;
+        chip.ioapic.level &= ~4u;
+        chip.pic[0].last_irr &= ~1u;
+        atomic_store(&impl(m)->lines, lines_of(chip.ioapic.level));
+        return m->accel_ops->irqchip_set(m->accel, &chip, error);
     }
     if (m->chips.irqchip_set)
         m->chips.irqchip_set(m, &s->chip);

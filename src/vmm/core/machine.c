@@ -78,7 +78,6 @@ struct machine *machine_create(struct machine_config *config)
     g_mutex_init(&i->lock);
     g_rw_lock_init(&i->gate);
     i->coalesced = g_array_new(FALSE, FALSE, sizeof(struct coalesced));
-    i->hooks = g_array_new(FALSE, FALSE, sizeof(struct machine_hook));
     i->requests.io_errors = g_ptr_array_new_with_free_func(io_error_free);
     m->config = config;
     m->memory = guest_memory_create();
@@ -154,7 +153,8 @@ void machine_destroy(struct machine *m)
     config_free(m->config);
     g_ptr_array_free(i->requests.io_errors, TRUE);
     g_array_free(i->coalesced, TRUE);
-    g_array_free(i->hooks, TRUE);
+    if (m->hooks)
+        g_array_free(m->hooks, TRUE);
     g_rw_lock_clear(&i->gate);
     g_mutex_clear(&i->lock);
     g_free(i);

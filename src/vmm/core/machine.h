@@ -136,6 +136,7 @@ struct machine {
     bool live;                     /* the board is finished: what is added now is hot-plugged, and the guest is told */
     uint64_t tsc_offset;           /* guest TSC = host TSC + this, in all vCPUs since the last reset; written with vCPUs stopped */
     GArray *listeners;             /* struct machine_listener */
+    GArray *hooks;                 /* machine_hook.c; NULL: none yet */
     int exit_status; bool exit_status_set; /* isa-debug-exit */
     GMainLoop *loop;
 };

@@ -2,21 +2,23 @@
 /* Who wants to know when the machine runs, stands still, or changes its accelerator. */
 #include "vmm/core/machine_private.h"
 
-static GArray *hooks_of(struct machine *m)
-{
-    return ((struct machine_impl *)m)->hooks;
-}
+struct machine_hook {
+    machine_hook_fn fn;
+    void *opaque;
+};
 
 void machine_add_hook(struct machine *m, machine_hook_fn fn, void *opaque)
 {
     struct machine_hook h = { fn, opaque };
-    g_array_append_val(hooks_of(m), h);
+    if (!m->hooks)
+        m->hooks = g_array_new(FALSE, FALSE, sizeof(h));
+    g_array_append_val(m->hooks, h);
 }
 
 void machine_remove_hook(struct machine *m, machine_hook_fn fn, void *opaque)
 {
-    GArray *a = hooks_of(m);
-    for (unsigned i = 0; i < a->len; i++) {
+    GArray *a = m->hooks;
+    for (unsigned i = 0; a && i < a->len; i++) {
         const struct machine_hook *h = &g_array_index(a, struct machine_hook, i);
         if (h->fn == fn && h->opaque == opaque) {
             g_array_remove_index(a, i);
@@ -32,8 +34,8 @@ bool machine_memory_is_plain(const struct machine *m)
 
 void machine_run_hooks(struct machine *m, enum machine_hook_event ev)
 {
-    for (unsigned i = 0; i < hooks_of(m)->len; i++) {
-        struct machine_hook h = g_array_index(hooks_of(m), struct machine_hook, i);
+    for (unsigned i = 0; m->hooks && i < m->hooks->len; i++) {
+        struct machine_hook h = g_array_index(m->hooks, struct machine_hook, i);
         h.fn(h.opaque, ev);
     }
 }

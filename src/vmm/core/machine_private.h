@@ -16,7 +16,6 @@ struct machine_requests {
 };
 
 struct coalesced { bool port; uint64_t address, size; };
-struct machine_hook { machine_hook_fn fn; void *opaque; };
 
 struct machine_impl {
     struct machine machine; /* first: a struct machine * is one of these */
@@ -31,7 +30,6 @@ struct machine_impl {
     GRWLock gate;           /* readers: whoever raises an interrupt; writer: whoever replaces the accelerator */
     _Atomic uint32_t lines; /* interrupt controllers inside: levels of lines 0-23 */
     GArray *coalesced;      /* struct coalesced */
-    GArray *hooks;          /* struct machine_hook */
 };
 
 /* machine.c. With what the options say. NULL with error. */

@@ -350,6 +350,7 @@ static void test_switch(void)
     g_assert_cmpuint(second->nmaps, ==, 1);
     g_assert_cmphex(other_lapic[1].regs[0x20], ==, 8);
     g_assert_cmphex(other_chip.ioapic.redirection[5], ==, 0x1234);
+    g_assert_cmphex(other_chip.ioapic.level, ==, 1u << 17); /* the timer's line is low between pulses */
     g_assert_true(machine_irqchip_inside(m));
     g_assert_cmpuint(chips_quiet, ==, 1);
     g_assert_cmpuint(hooks_seen[HOOK_ACCEL_LEAVE], ==, 1);

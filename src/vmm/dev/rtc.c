@@ -7,6 +7,7 @@
 
 #include <time.h>
 
+#include "vmm/core/irqchip.h"
 #include "vmm/core/machine.h"
 
 #define NSEC 1000000000ull
@@ -286,6 +287,7 @@ static bool rtc_realize(struct device *d, GError **error)
     r->cmos[R_B] = B_24H;
     r->window = (struct io_window){ .name = "rtc", .ops = &ops, .opaque = r, .lock = &d->lock, .size = 2, .port = true };
     io_window_map(d->machine->memory, &r->window, 0x70);
+    machine_coalesce(d->machine, true, 0x70, 1); /* the index does nothing by itself */
     return true;
 }
 

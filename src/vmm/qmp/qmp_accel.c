@@ -24,30 +24,25 @@ struct json_object *qmp_accel_switch(struct machine *m, struct json_object *args
 
 /* ---- vCPU state ---- */
 
-struct check {
-    struct json_object *list;
-    unsigned cpu;
-};
-
 static void differs(void *opaque, const char *name, uint64_t before, uint64_t after)
 {
-    struct check *c = opaque;
     g_autofree char *a = g_strdup_printf("%#" G_GINT64_MODIFIER "x", before), *b = g_strdup_printf("%#" G_GINT64_MODIFIER "x", after);
-    json_object_array_add(c->list, json_make("cpu-index", json_object_new_int((int)c->cpu), "field", json_object_new_string(name), "before",
-                                             json_object_new_string(a), "after", json_object_new_string(b), NULL));
+    json_object_array_add(opaque, json_make("field", json_object_new_string(name), "before", json_object_new_string(a), "after",
+                                            json_object_new_string(b), NULL));
 }
 
-static bool check_vcpu(struct machine *m, unsigned i, struct x86_state *a, struct x86_state *b, struct json_object *list, GError **error)
+static struct json_object *check_vcpu(struct machine *m, unsigned i, struct x86_state *a, struct x86_state *b, GError **error)
 {
-    struct check c = { list, i };
     vcpu_get_state(m->vcpus[i], a);
     if (!vcpu_set_state(m->vcpus[i], a, error))
-        return false;
+        return NULL;
     vcpu_get_state(m->vcpus[i], b);
-    x86_state_compare(a, b, differs, &c);
-    return true;
+    struct json_object *differences = json_object_new_array();
+    x86_state_compare(a, b, differs, differences);
+    return json_make("cpu-index", json_object_new_int((int)i), "differences", differences, NULL);
 }
 
+/* [{"cpu-index": 0, "differences": [{"field": "cs.base", "before": "0x0", "after": "0x10"}]}, ...] */
 struct json_object *qmp_vcpu_state_check(struct machine *m, struct json_object *args, GError **error)
 {
     static const size_t size = (sizeof(struct x86_state) + 63) & ~(size_t)63;
@@ -58,16 +53,15 @@ struct json_object *qmp_vcpu_state_check(struct machine *m, struct json_object *
     json_auto *list = json_object_new_array();
     struct x86_state *a = aligned_alloc(64, size), *b = aligned_alloc(64, size);
     bool ok = true;
-    unsigned n = 0;
     for (unsigned i = 0; ok && i < m->max_vcpus; i++) {
-        if (!m->vcpus[i])
-            continue;
-        ok = check_vcpu(m, i, a, b, list, error);
-        n++;
+        struct json_object *one = m->vcpus[i] ? check_vcpu(m, i, a, b, error) : NULL;
+        ok = one || !m->vcpus[i];
+        if (one)
+            json_object_array_add(list, one);
     }
     free(a);
     free(b);
-    return ok ? json_make("vcpus", json_object_new_int((int)n), "differences", json_object_get(list), NULL) : NULL;
+    return ok ? json_object_get(list) : NULL;
 }
 
 /* ---- the log ---- */
