@@ -116,6 +116,8 @@ struct kvm_machine {
     struct kvm_coalesced_mmio_ring *_Atomic ring;
     unsigned ring_room;
 
+    _Atomic uint32_t lines; /* gsi_set: up, as the kernel was last told */
+
     bool clock_running;
     uint64_t clock;
 };

@@ -219,7 +219,7 @@ bool kvm_cpuid_init(struct kvm_machine *m, GError **error)
         clear_feature(b.t, X86_FEAT_TSC_DEADLINE);
     if (m->irqchip == ACCEL_IRQCHIP_OFF && !m->caps.user_msr)
         clear_feature(b.t, X86_FEAT_X2APIC);
-    m->cpuid = b.t;
+    m->cpuid = g_realloc(b.t, sizeof(*b.t) + b.t->nent * sizeof(struct kvm_cpuid_entry2));
     g_free(host);
     return true;
 }

@@ -58,7 +58,12 @@ void kvm_gsi_set(struct accel *a, unsigned gsi, bool level)
 {
     struct kvm_machine *m = kvm_machine_of(a);
     struct kvm_irq_level l = { .irq = gsi, .level = level };
-    if (m->irqchip == ACCEL_IRQCHIP_ON && gsi < KVM_IOAPIC_GSIS)
+    uint32_t bit = 1u << (gsi & 31);
+    if (m->irqchip != ACCEL_IRQCHIP_ON || gsi >= KVM_IOAPIC_GSIS)
+        return;
+    /* Lowering a line that is low, as each device does at a reset, is no call. */
+    uint32_t before = level ? atomic_fetch_or(&m->lines, bit) : atomic_fetch_and(&m->lines, ~bit);
+    if (level || (before & bit))
         (void)kvm_ioctl(m->vm, KVM_IRQ_LINE, &l);
 }
 
@@ -99,11 +104,15 @@ static void ioapic_out(const struct kvm_ioapic_state *k, struct x86_ioapic *i)
         i->redirection[n] = k->redirtbl[n].bits;
 }
 
+/* Setting a request delivers it: not for an edge-triggered input, whose edge was seen when it came. */
 static void ioapic_in(const struct x86_ioapic *i, struct kvm_ioapic_state *k)
 {
     *k = (struct kvm_ioapic_state){ .base_address = IOAPIC_ADDRESS, .ioregsel = i->select, .id = i->id, .irr = i->level };
-    for (unsigned n = 0; n < X86_IOAPIC_PINS; n++)
+    for (unsigned n = 0; n < X86_IOAPIC_PINS; n++) {
         k->redirtbl[n].bits = i->redirection[n];
+        if (!(i->redirection[n] & 1u << 15))
+            k->irr &= ~(1u << n);
+    }
 }
 
 /* ---- 8254 (4.97 KVM_GET_PIT2); times are of the host's monotonic clock ---- */
@@ -177,9 +186,13 @@ bool kvm_irqchip_set(struct accel *a, const struct x86_irqchip *c, GError **erro
             ioapic_in(&c->ioapic, &chip.chip.ioapic);
         else
             pic_in(&c->pic[id], &chip.chip.pic);
+        if (id == KVM_IRQCHIP_PIC_MASTER)
+            chip.chip.pic.last_irr &= (uint8_t)~1u; /* the kernel's 8254 sends pulses: its line rests low, where the device's rests high */
         if (kvm_ioctl(m->vm, KVM_SET_IRQCHIP, &chip) < 0)
             return vireo_fail_errno(error, errno, "-accel kvm: cannot set the state of an interrupt controller");
     }
+    /* Lines that the controllers have seen high: lowering them is news to the kernel. */
+    atomic_store(&m->lines, ((c->pic[0].last_irr & ~1u) | (uint32_t)c->pic[1].last_irr << 8 | c->ioapic.level) & 0xffffffu);
     pit_in(c, &pit);
     if (kvm_ioctl(m->vm, KVM_SET_PIT2, &pit) < 0)
         return vireo_fail_errno(error, errno, "-accel kvm: cannot set the state of the 8254 timer");

@@ -323,6 +323,52 @@ static void test_long_mode(void)
     close_box(&b);
 }
 
+static bool on_software_svm(void)
+{
+    unsigned r[4] = { 0 };
+    __cpuid(0x40000000, r[0], r[1], r[2], r[3]);
+    return !memcmp(&r[1], "TCGTCGTCGTCG", 12);
+}
+
+/* The size of the save area that CPUID shows follows XCR0. */
+static void test_xsetbv(void)
+{
+    static const uint8_t code[] = {
+        0x31, 0xc9, 0x31, 0xd2,             /* xor ecx, ecx; xor edx, edx */
+        0xb8, 0x07, 0, 0, 0,                /* mov eax, 7 */
+        0x0f, 0x01, 0xd1,                   /* xsetbv */
+        0xb8, 0x0d, 0, 0, 0, 0x31, 0xc9,    /* mov eax, 0xd; xor ecx, ecx */
+        0x0f, 0xa2,                         /* cpuid */
+        0x89, 0x1c, 0x25, 0, 0x40, 0, 0,    /* mov [0x4000], ebx */
+        0xc5, 0xfd, 0x6f, 0x04, 0x25, 0, 0x50, 0, 0, /* vmovdqa ymm0, [0x5000] */
+        0xc5, 0xfd, 0x7f, 0x04, 0x25, 0x20, 0x50, 0, 0, /* vmovdqa [0x5020], ymm0 */
+        0xf4,
+    };
+    struct box b;
+    GError *error = NULL;
+    struct x86_state s;
+    if (!open_box(&b, ACCEL_IRQCHIP_OFF))
+        return;
+    if (!x86_model_has(b.model, X86_FEAT_AVX) || on_software_svm()) {
+        g_test_skip("this KVM has no AVX for guests, or QEMU's software AMD-V does not intercept XSETBV");
+        close_box(&b);
+        return;
+    }
+    long_mode_state(&b, &s, code, sizeof(code), 0);
+    s.cr4 |= X86_CR4_OSXSAVE;
+    accel_kvm.vcpu_set_state(b.v[0], &s, &error);
+    g_assert_no_error(error);
+    memset(b.ram + 0x5000, 0x3c, 32);
+    g_assert_cmpint(run(&b), ==, ACCEL_EXIT_HALT);
+    accel_kvm.vcpu_get_state(b.v[0], &s);
+    g_assert_cmphex(s.xcr0, ==, 7);
+    g_assert_cmpmem(b.ram + 0x5020, 32, b.ram + 0x5000, 32);
+    uint32_t size;
+    memcpy(&size, b.ram + DATA, 4);
+    g_assert_cmpuint(size, ==, 576 + 256);
+    close_box(&b);
+}
+
 /* A triple fault: an exception with no IDT. */
 static void test_shutdown(void)
 {
@@ -818,6 +864,10 @@ static void test_chip_state(void)
     g_assert_true(accel_kvm.irqchip_set(b.a, &c, &error));
     accel_kvm.irqchip_get(b.a, &d);
     g_assert_cmpmem(&d.pic, sizeof(d.pic), &c.pic, sizeof(c.pic));
+    c.pic[0].last_irr |= 1; /* the 8254's output rests high in our device */
+    g_assert_true(accel_kvm.irqchip_set(b.a, &c, &error));
+    accel_kvm.irqchip_get(b.a, &d);
+    g_assert_cmphex(d.pic[0].last_irr & 1, ==, 0);
     g_assert_cmpmem(&d.ioapic, sizeof(d.ioapic), &c.ioapic, sizeof(c.ioapic));
     g_assert_cmpuint(d.pit[0].count, ==, 0x4a9);
     g_assert_cmpuint(d.pit[0].mode, ==, 2);
@@ -979,13 +1029,6 @@ static void test_slots(void)
 
 /* ---- debugging, clock, errors ---- */
 
-static bool on_software_svm(void)
-{
-    unsigned r[4] = { 0 };
-    __cpuid(0x40000000, r[0], r[1], r[2], r[3]);
-    return !memcmp(&r[1], "TCGTCGTCGTCG", 12);
-}
-
 static void test_debug(void)
 {
     static const uint8_t code[] = { 0x90, 0x90, 0x90, 0x90, 0xf4 };
@@ -1108,6 +1151,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/real-mode", test_real_mode);
     g_test_add_func("/kvm/protected-mode", test_protected_mode);
     g_test_add_func("/kvm/long-mode", test_long_mode);
+    g_test_add_func("/kvm/xsetbv", test_xsetbv);
     g_test_add_func("/kvm/shutdown", test_shutdown);
     g_test_add_func("/kvm/msr", test_msr);
     g_test_add_func("/kvm/interrupt/off", test_interrupt_off);
