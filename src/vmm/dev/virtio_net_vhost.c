@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A network card whose rings the kernel serves (vhost=on). The guest's notifications are passed on to the kernel's eventfd, and
- * the kernel's interrupts to the guest, by this process; the control queue stays here. While the machine stands still, and where
+ * A network card whose rings the kernel serves (vhost=on). The guest's notifications are passed on to the kernel's eventfd by
+ * this process, which looks whether the kernel still knows all memory; interrupts go their own way (virtio_event.h). The control queue stays here. While the machine stands still, and where
  * the accelerator must be told of each write to guest memory, the rings are back in the process's own hands.
  */
-#include <glib-unix.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "vmm/bus/virtio_event.h"
 #include "vmm/core/machine.h"
 #include "vmm/dev/virtio_net.h"
 #include "vmm/net/vhost.h"
 
 struct net_vhost_ring {
     struct virtqueue *q;
-    int kick, call;
-    guint watch;
+    int kick, call; /* call: the transport's */
 };
 struct net_vhost_pair {
     struct vhost *kernel;
@@ -32,21 +31,6 @@ struct net_vhost {
 };
 
 #define NEEDED (VIRTIO_F_VERSION_1 | NET_F_MRG_RXBUF | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC)
-
-/* Main loop: the kernel has given buffers back to the driver. */
-static gboolean on_call(gint fd, GIOCondition condition, gpointer opaque)
-{
-    struct net_vhost_ring *r = opaque;
-    struct virtio_device *v = r->q->v;
-    uint64_t count;
-    if (read(fd, &count, sizeof(count)) < 0)
-        return G_SOURCE_CONTINUE;
-    g_mutex_lock(&v->dev.lock);
-    if (virtio_running(v))
-        v->transport->queue_interrupt(v, r->q->index);
-    g_mutex_unlock(&v->dev.lock);
-    return G_SOURCE_CONTINUE;
-}
 
 bool virtio_net_vhost_init(struct virtio_net *s, GError **error)
 {
@@ -68,8 +52,7 @@ bool virtio_net_vhost_init(struct virtio_net *s, GError **error)
         p->kernel = net_vhost(s->backend, i, &p->tap, &forced);
         for (unsigned k = 0; k < 2; k++) {
             struct net_vhost_ring *r = &p->ring[k];
-            *r = (struct net_vhost_ring){ &s->v.queues[2 * i + k], eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
-            r->watch = g_unix_fd_add(r->call, G_IO_IN, on_call, r);
+            *r = (struct net_vhost_ring){ &s->v.queues[2 * i + k], eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), -1 };
         }
     }
     return true;
@@ -79,9 +62,7 @@ void virtio_net_vhost_finish(struct virtio_net *s)
 {
     for (unsigned i = 0; s->vhost && i < 2 * s->npairs; i++) {
         struct net_vhost_ring *r = &s->vhost->pair[i / 2].ring[i & 1];
-        g_source_remove(r->watch);
         close(r->kick);
-        close(r->call);
     }
     g_clear_pointer(&s->vhost, g_free);
 }
@@ -97,6 +78,9 @@ static bool start_pair(struct virtio_net *s, unsigned i, GError **error)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "vhost: the kernel lacks features that the driver has chosen");
     for (unsigned k = 0; k < 2; k++) {
         struct virtqueue_rings own;
+        p->ring[k].call = virtio_queue_call_fd(p->ring[k].q);
+        if (p->ring[k].call < 0)
+            return vireo_fail(error, VIREO_ERROR_FAILED, "vhost: there are no more descriptors for queue %u", p->ring[k].q->index);
         if (!virtqueue_hand_over(p->ring[k].q, &own))
             return vireo_fail(error, VIREO_ERROR_FAILED, "vhost: queue %u is not ready", p->ring[k].q->index);
         rings[k] = (struct vhost_ring){ own.desc, own.avail, own.used, own.size, own.last_avail, p->ring[k].kick, p->ring[k].call };

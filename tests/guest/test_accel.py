@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A machine that is put onto another accelerator, or a new one of its own kind, while it stands still; the log of written pages."""
+import pytest
+
+import vmm
+
+
+def spinning(machine, flat, *args):
+    m = machine("-accel", "jit", "-m", "64", "-nodefaults", "-display", "none", "-serial", "stdio", "-kernel", flat("spin"), *args, qmp=True)
+    m.wait_text("spinning\n", 20)
+    return m
+
+
+def test_change_of_accelerator_under_debian(machine, kernels):
+    """Again and again from translator to translator, while the kernel starts: it reaches user space and powers off."""
+    m = machine("-accel", "jit", "-sandbox", "off", "-machine", "q35", "-smp", "2", "-m", "256", "-no-reboot", "-nodefaults", "-display", "none",
+                "-serial", "stdio", "-kernel", f"{kernels}/cloud/vmlinuz", "-append", "console=ttyS0 panic=-1", qmp=True)
+    m.wait_text("Linux version", 30)
+    for n in range(6):
+        m.qmp.command("stop")
+        for cpu in m.qmp.command("x-vcpu-state-check"):
+            assert not cpu["differences"], f"what was written back and read again differs: {cpu}"
+        m.qmp.command("x-accel-switch", accel="jit")
+        m.qmp.command("cont")
+    m.wait_text("Unable to mount root fs", 60, "the kernel does not come to its end after changes of accelerator")
+    m.wait(30, None)
+
+
+def test_change_of_accelerator_is_refused(machine, flat):
+    m = spinning(machine, flat, "-sandbox", "off")
+    assert "stop it first" in m.qmp.execute("x-accel-switch", accel="jit")["error"]["desc"]
+    m.qmp.command("stop")
+    assert "warp" in m.qmp.execute("x-accel-switch", accel="warp")["error"]["desc"]
+    m.qmp.command("x-dirty-log-start")
+    assert "x-dirty-log-stop" in m.qmp.execute("x-accel-switch", accel="jit")["error"]["desc"]
+    m.qmp.command("x-dirty-log-stop")
+    m.qmp.command("x-accel-switch", accel="jit")
+    m.qmp.command("cont")
+    assert m.qmp.command("query-status")["status"] == "running"
+    m.qmp.command("quit")
+    m.wait(20, 0)
+
+
+@pytest.mark.skipif(vmm.SLOW > 1, reason="a sanitized build has no sandbox")
+def test_the_sandbox_allows_no_new_accelerator(machine, flat):
+    m = spinning(machine, flat)
+    m.qmp.command("stop")
+    assert "-sandbox off" in m.qmp.execute("x-accel-switch", accel="jit")["error"]["desc"]
+    m.qmp.command("cont")
+    m.qmp.command("quit")
+    m.wait(20, 0)
+
+
+def test_dirty_rate(machine, flat):
+    import time
+    m = spinning(machine, flat)
+    assert m.qmp.command("query-dirty-rate")["status"] == "unstarted"
+    assert "dirty-bitmap" in m.qmp.execute("calc-dirty-rate", **{"calc-time": 1})["error"]["desc"]
+    assert "ring" in m.qmp.execute("calc-dirty-rate", **{"calc-time": 1, "mode": "dirty-ring"})["error"]["desc"]
+    m.qmp.command("calc-dirty-rate", **{"calc-time": 1, "mode": "dirty-bitmap"})
+    assert m.qmp.command("query-dirty-rate")["status"] == "measuring"
+    end = time.monotonic() + 20
+    while (answer := m.qmp.command("query-dirty-rate"))["status"] == "measuring" and time.monotonic() < end:
+        time.sleep(0.1)
+    assert answer["status"] == "measured" and answer["dirty-rate"] == 0, answer  # it spins in registers
+    m.qmp.command("quit")
+    m.wait(20, 0)
