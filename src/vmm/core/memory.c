@@ -73,6 +73,8 @@ struct owner {
     void *owner;
 };
 
+struct watcher { void (*fn)(void *opaque); void *opaque; };
+
 struct guest_memory {
     uint64_t id; /* tells it from an earlier one at the same address */
     GMutex lock; /* covers everything but `map`, `generation` and `readers`, which are read without it */
@@ -82,6 +84,7 @@ struct guest_memory {
     GArray *regions; /* struct region */
     GPtrArray *retired;
     GArray *blocks; /* struct block */
+    GArray *watchers; /* struct watcher; lock */
     GArray *owners; /* struct owner */
     GRWLock owner_lock; /* covers owners; held while one discards, so that it cannot go meanwhile */
     _Atomic(const struct target *) target;
@@ -114,6 +117,7 @@ struct guest_memory *guest_memory_create(void)
     m->retired = g_ptr_array_new();
     m->blocks = g_array_new(FALSE, FALSE, sizeof(struct block));
     m->owners = g_array_new(FALSE, FALSE, sizeof(struct owner));
+    m->watchers = g_array_new(FALSE, FALSE, sizeof(struct watcher));
     g_rw_lock_init(&m->owner_lock);
     struct map *map = g_new0(struct map, 1);
     /* Starts at the time, so that a map made later at the same address never meets an old thread cache. */
@@ -142,6 +146,7 @@ void guest_memory_destroy(struct guest_memory *m)
     }
     g_array_free(m->blocks, TRUE);
     g_array_free(m->owners, TRUE);
+    g_array_free(m->watchers, TRUE);
     g_rw_lock_clear(&m->owner_lock);
     g_array_free(m->regions, TRUE);
     g_mutex_clear(&m->lock);
@@ -315,6 +320,32 @@ static bool rebuild_locked(struct guest_memory *m, GError **error)
     return ok;
 }
 
+void guest_memory_watch_ram(struct guest_memory *m, void (*fn)(void *opaque), void *opaque)
+{
+    struct watcher w = { fn, opaque };
+    g_mutex_lock(&m->lock);
+    g_array_append_val(m->watchers, w);
+    g_mutex_unlock(&m->lock);
+}
+
+void guest_memory_unwatch_ram(struct guest_memory *m, void *opaque)
+{
+    g_mutex_lock(&m->lock);
+    for (unsigned i = 0; i < m->watchers->len; i++) {
+        if (g_array_index(m->watchers, struct watcher, i).opaque == opaque)
+            g_array_remove_index_fast(m->watchers, i--);
+    }
+    g_mutex_unlock(&m->lock);
+}
+
+static void tell_watchers_locked(struct guest_memory *m)
+{
+    for (unsigned i = 0; i < m->watchers->len; i++) {
+        struct watcher w = g_array_index(m->watchers, struct watcher, i);
+        w.fn(w.opaque);
+    }
+}
+
 bool guest_memory_add_ram(struct guest_memory *m, uint64_t gpa, uint64_t size, void *host, bool readonly, GError **error)
 {
     if (!size || (gpa | size) % PAGE_SIZE || gpa + size < gpa)
@@ -324,6 +355,7 @@ bool guest_memory_add_ram(struct guest_memory *m, uint64_t gpa, uint64_t size, v
     g_mutex_lock(&m->lock);
     g_array_append_val(m->regions, r);
     bool ok = rebuild_locked(m, error);
+    tell_watchers_locked(m);
     g_mutex_unlock(&m->lock);
     return ok;
 }
@@ -344,6 +376,7 @@ void guest_memory_remove_ram(struct guest_memory *m, uint64_t gpa, uint64_t size
     g_mutex_lock(&m->lock);
     remove_where(m, NULL, gpa, size);
     (void)rebuild_locked(m, NULL);
+    tell_watchers_locked(m);
     g_mutex_unlock(&m->lock);
 }
 
@@ -657,11 +690,6 @@ void *guest_memory_ptr(struct guest_memory *m, uint64_t gpa, uint64_t size, bool
     if (!usable(r, write) || r->end - gpa < size)
         return NULL;
     return r->host + (gpa - r->start);
-}
-
-uint64_t guest_memory_generation(const struct guest_memory *m)
-{
-    return atomic_load_explicit(&m->generation, memory_order_acquire);
 }
 
 void guest_memory_written(struct guest_memory *m, uint64_t gpa, uint64_t size)

@@ -37,6 +37,9 @@ void guest_memory_remove_owner(struct guest_memory *m, void *owner);
  * RAM is left alone. */
 void guest_memory_discard(struct guest_memory *m, uint64_t gpa, uint64_t size);
 void guest_memory_remove_ram(struct guest_memory *m, uint64_t gpa, uint64_t size);
+/* fn is called after RAM has come or gone, on the thread that did it, with whatever locks that holds: it only leaves a request. */
+void guest_memory_watch_ram(struct guest_memory *m, void (*fn)(void *opaque), void *opaque); /* main thread */
+void guest_memory_unwatch_ram(struct guest_memory *m, void *opaque);
 /* Everything mapped now and later is shown to the accelerator, once it is known. */
 bool guest_memory_set_accel(struct guest_memory *m, const struct accel_ops *ops, struct accel *a, GError **error);
 
@@ -72,7 +75,6 @@ const char *guest_io_owner(struct guest_memory *m, bool port, uint64_t addr);
 bool guest_memory_read(struct guest_memory *m, uint64_t gpa, void *ret, uint64_t size) G_GNUC_WARN_UNUSED_RESULT;
 bool guest_memory_write(struct guest_memory *m, uint64_t gpa, const void *data, uint64_t size) G_GNUC_WARN_UNUSED_RESULT;
 void *guest_memory_ptr(struct guest_memory *m, uint64_t gpa, uint64_t size, bool write);
-uint64_t guest_memory_generation(const struct guest_memory *m); /* changes with every change of the map */
 void guest_memory_written(struct guest_memory *m, uint64_t gpa, uint64_t size);
 /* RAM ranges in order (for the e820 table): returns false past the last one. */
 bool guest_memory_ram_range(struct guest_memory *m, unsigned index, uint64_t *ret_gpa, uint64_t *ret_size, bool *ret_readonly);

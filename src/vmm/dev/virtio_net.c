@@ -91,7 +91,7 @@ static void queue_notify(struct virtio_device *v, unsigned queue)
         virtio_net_control(s, &v->queues[queue]);
     else if (queue >= 2 * s->npairs)
         return;
-    else if (virtio_net_vhost_notify(s, queue))
+    else if (virtio_net_vhost_runs(s, queue / 2))
         return;
     else if (queue & 1)
         virtio_net_transmit(s, queue / 2);

@@ -118,4 +118,3 @@ bool virtio_net_vhost_init(struct virtio_net *s, GError **error) G_GNUC_WARN_UNU
 void virtio_net_vhost_finish(struct virtio_net *s);
 void virtio_net_vhost_update(struct virtio_net *s);                       /* starts and stops what should run now */
 bool virtio_net_vhost_runs(const struct virtio_net *s, unsigned pair);    /* the kernel has its rings */
-bool virtio_net_vhost_notify(struct virtio_net *s, unsigned queue);       /* false: not the kernel's */
