@@ -76,7 +76,7 @@ while [ ! -f /tmp/end ]; do
     n=$((n + 1))
 done &
 read line; touch /tmp/end; wait
-dmesg | grep -iE 'BUG|Oops|stall|soft lockup|unexpected' | sed 's/^/VT trouble /'
+dmesg | grep -E 'BUG:|Oops|stall|soft lockup|unexpected' | sed 's/^/VT trouble /'
 """
 
 

@@ -105,7 +105,7 @@ static gboolean measured(gpointer opaque)
     d->measuring = 0;
     d->done = runs != NULL;
     if (runs)
-        d->mib_per_s = (int64_t)((double)dirty_log_pages(runs) * 4096 / (1 << 20) * G_USEC_PER_SEC / (double)us);
+        d->mib_per_s = (int64_t)((dirty_log_pages(runs) * 4096 * G_USEC_PER_SEC / (uint64_t)us + (1 << 20) - 1) >> 20); /* rounded up */
     dirty_log_stop(m);
     return G_SOURCE_REMOVE;
 }
