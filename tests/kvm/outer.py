@@ -128,20 +128,34 @@ class Outer:
         with open(initrd, "wb") as f:
             f.write(initramfs.build(kernels, "generic", MODULES, SCRIPT, compress=False, extra=with_directories({**extra, **(files or {})})))
         self.console = os.path.join(work, "console")
-        self.uploaded = {}
+        self.restarts = 0
         self.stderr = os.path.join(work, "stderr")
         # Now and then the emulation hangs before the kernel's first line.
+        self.how = (kernels, initrd, memory, deadline)
         for last in (False, False, True):
             try:
-                return self.start(kernels, initrd, memory, deadline)
+                return self.start(*self.how)
             except OuterError:
                 if last:
                     raise
+
+    def alive(self):
+        """Does it answer?"""
+        try:
+            return self.process.poll() is None and self.run("/bin/true", check=False, timeout=20)[0] == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def restart(self):
+        self.restarts += 1
+        self.end()
+        self.start(*self.how)
 
     def start(self, kernels, initrd, memory, deadline):
         import vmm  # not above: the program below needs nothing but Python
         if os.path.exists(self.console):
             os.unlink(self.console)
+        self.uploaded = {}
         self.port = free_port()
         cmd = [QEMU, "-accel", "tcg,thread=multi", "-cpu", "max,+svm", "-machine", "q35", "-smp", "2", "-m", memory, "-nodefaults", "-display", "none",
                "-no-reboot", "-serial", f"file:{self.console}", "-kernel", f"{kernels}/generic/vmlinuz", "-initrd", initrd,

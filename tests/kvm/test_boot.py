@@ -26,11 +26,12 @@ echo "VT irqs $(grep -c . /proc/interrupts)"
 CASES = [("cloud", 1, "on"), ("cloud", 2, "split"), ("cloud", 2, "off"), ("generic", 2, "on"), ("generic", 1, "split"), ("generic", 1, "off")]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def server(outer):
     """(port, digest): in the outer guest, where the inner guest's 10.0.2.2 leads, a server that sends 1 MiB to whoever connects."""
-    outer.shell("head -c 1048576 /dev/urandom > /tmp/served")
-    outer.shell("setsid nc -ll -p 5555 -e cat /tmp/served > /dev/null 2>&1 < /dev/null & sleep 0.5")
+    if not outer.shell("ls /tmp/served 2>/dev/null", check=False):
+        outer.shell("head -c 1048576 /dev/urandom > /tmp/served")
+        outer.shell("setsid nc -ll -p 5555 -e cat /tmp/served > /dev/null 2>&1 < /dev/null & sleep 0.5")
     return 5555, outer.shell("sha256sum < /tmp/served").split()[0]
 
 
