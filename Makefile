@@ -34,6 +34,7 @@ bench:
 	@/usr/bin/python3 tests/bench/bench.py $(BUILD) $(ARGS)
 	@/usr/bin/python3 tests/bench/idle.py $(BUILD)
 	@/usr/bin/python3 tests/bench/network.py $(BUILD)
+	@/usr/bin/python3 tests/bench/exits.py $(BUILD)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan

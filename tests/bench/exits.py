@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The cost of leaving the guest for the process and going back: tests/guest/asm/exits.asm under both programs in turn, on the
-translators on this host, and on KVM in the outer guest of the nested KVM tests (tests/kvm/outer.py)."""
+translators on this host, and on KVM in the outer guest of the nested KVM tests (tests/kvm/outer.py).
+
+usage: exits.py BUILD
+"""
 import os
 import re
 import subprocess
@@ -80,3 +83,17 @@ def table(times, title, goal):
             ours, theirs = min(times[name, "vireo"]), min(times[name, "qemu"])
             lines.append(f"| {label} | {ours * 1e6:.2f} | {theirs * 1e6:.2f} | {ours / theirs:.2f}{'' if ours <= goal * theirs else f' (goal: {goal})'} |")
     return "\n".join(lines)
+
+
+def main():
+    build = os.path.abspath(sys.argv[1])
+    out = os.path.join(build, "bench")
+    os.makedirs(out, exist_ok=True)
+    programs = {"vireo": [os.path.join(build, "vireo-vmm")], "qemu": ["/usr/bin/qemu-system-x86_64"]}
+    jit = {"vireo": programs["vireo"] + ["-accel", "jit"], "qemu": programs["qemu"] + ["-accel", "tcg"]}
+    print("\n" + table(on_translators(jit, out, 5), "one exit to the process and back, translators", 0.5), flush=True)
+    print("\n" + table(nested(programs, out, os.path.join(build, "guest"), 5), "the same, KVM in the outer guest", 1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
