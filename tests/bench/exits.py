@@ -69,7 +69,7 @@ def nested(programs, out, guest, runs):
     with tempfile.TemporaryDirectory() as tmp:
         o = outer.Outer(initramfs, guest, tmp, {side: words[0] for side, words in programs.items()}, files)
         try:
-            kernel = o.put(assemble(out, 20000))
+            kernel = o.put(assemble(out, 4000))
             extra = {"vireo": [], "qemu": ["-L", "/usr/share/qemu"]}
             return in_turn({side: o.wrapper() + ["/" + side, *extra[side], "-accel", "kvm", "-cpu", "host"] + options(kernel) for side in programs}, runs)
         finally:
