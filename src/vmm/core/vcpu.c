@@ -45,6 +45,7 @@ struct vcpu {
     _Atomic bool attention; /* any of the above wants a look before the next run */
     _Atomic bool halted, wait_sipi;
     _Atomic bool sleeping;
+    unsigned poll_us; /* how long a halted vCPU looks for work before it sleeps; its own thread's */
 };
 
 static _Thread_local struct vcpu *current;
@@ -133,6 +134,38 @@ static void do_signals_locked(struct vcpu *v)
     }
 }
 
+/*
+ * Sleeping and waking costs some ten microseconds. Where the last sleeps were shorter than POLL_MAX_US (vCPUs that send each other
+ * messages, fast disks), the vCPU first looks for work that long; where they were longer, as in an idle guest, it does not.
+ */
+#define POLL_MIN_US 8
+#define POLL_MAX_US 50
+
+static bool work_comes_soon(struct vcpu *v)
+{
+    if (!v->poll_us)
+        return false;
+    int64_t end = g_get_monotonic_time() + v->poll_us;
+    do {
+        for (unsigned i = 0; i < 16; i++) {
+            if (ops_of(v)->vcpu_has_work(v->accel))
+                return true;
+            __builtin_ia32_pause();
+        }
+    } while (!atomic_load(&v->attention) && g_get_monotonic_time() < end);
+    return false;
+}
+
+static void sleep_locked(struct vcpu *v)
+{
+    int64_t begun = g_get_monotonic_time();
+    g_cond_wait(&v->wake, &v->lock);
+    if (!atomic_load(&v->halted))
+        return;
+    bool was_short = g_get_monotonic_time() - begun <= POLL_MAX_US;
+    v->poll_us = was_short ? MIN(MAX(v->poll_us * 2, POLL_MIN_US), POLL_MAX_US) : v->poll_us / 2 < POLL_MIN_US ? 0 : v->poll_us / 2;
+}
+
 /* Waits until there is guest code to run; false: the thread ends. */
 static bool get_ready(struct vcpu *v)
 {
@@ -168,7 +201,7 @@ static bool get_ready(struct vcpu *v)
             }
         }
         if (!run)
-            g_cond_wait(&v->wake, &v->lock);
+            sleep_locked(v);
         atomic_store(&v->sleeping, false);
     }
     run = !v->quit;
@@ -183,7 +216,8 @@ static void handle_exit(struct vcpu *v, enum accel_exit exit)
     case ACCEL_EXIT_KICKED:
         break;
     case ACCEL_EXIT_HALT:
-        atomic_store(&v->halted, true);
+        if (!work_comes_soon(v))
+            atomic_store(&v->halted, true);
         break;
     case ACCEL_EXIT_SHUTDOWN:
         log_at(LOG_RESET, "cpu %u: triple fault", v->index);
