@@ -42,7 +42,6 @@ def compare(logged, written, when):
 def test_each_written_page_is_reported(bare, kind, cpus, option):
     m = bare("dirty", "-smp", str(cpus), accel="kvm" + option, defines=("AP",) if cpus > 1 else (), qmp=True)
     m.wait_text("ready\n", 30)
-    m.needs("x-dirty-log-start")
     m.send("w")
     m.wait_text("wrote\n", 30)
     record(m)  # before the log: nobody asks for it
@@ -82,7 +81,6 @@ def test_each_written_page_is_reported(bare, kind, cpus, option):
 def test_dirty_rate(bare, mode, option):
     m = bare("dirty", accel="kvm" + option, qmp=True)
     m.wait_text("ready\n", 30)
-    m.needs("calc-dirty-rate")
     m.send("g")
     m.wait_text("going\n", 30)
     m.qmp.command("calc-dirty-rate", **{"calc-time": 1, "mode": mode})
@@ -103,7 +101,6 @@ def test_pages_that_the_disk_writes(linux, outer, work, option):
         m = linux("-drive", f"file={disk},format=raw,if=virtio", accel="kvm" + option, modules=("virtio_pci", "virtio_blk"),
                   script="/pages", extra={"pages": (0o100755, f.read())}, qmp=True)
     m.wait_text("VT waiting", 120)
-    m.needs("x-dirty-log-start")
     m.qmp.command("x-dirty-log-start")
     read_log(m)
     m.send("\n")

@@ -43,7 +43,6 @@ def rounds(m, at_least, what):
 def test_state_written_back_is_what_was_read(bare, irqchip, cpu):
     m = bare("rounds", "-machine", f"q35,kernel-irqchip={irqchip}", cpu=cpu, qmp=True)
     m.cpus = 1
-    m.needs("x-vcpu-state-check")
     rounds(m, 2, "before")
     for n in range(5):
         check_state(m)
@@ -53,7 +52,6 @@ def test_state_written_back_is_what_was_read(bare, irqchip, cpu):
 @pytest.mark.parametrize("irqchip", ["on", "split", "off"])
 def test_from_kvm_to_the_translator_and_back(bare, irqchip):
     m = bare("rounds", "-machine", f"q35,kernel-irqchip={irqchip}", *SWITCHABLE, cpu=COMMON, defines=("STEPS=500000",), qmp=True)
-    m.needs("x-accel-switch")
     rounds(m, 3, "on KVM")
     for accel in ("jit", "kvm", "jit", "kvm"):
         m.qmp.command("stop")
@@ -84,7 +82,6 @@ dmesg | grep -E 'BUG:|Oops' | grep -v lockup | sed 's/^/VT trouble /'
 def test_debian_goes_on_on_the_translator_and_back(linux, irqchip):
     m = linux("-machine", f"q35,kernel-irqchip={irqchip}", "-smp", "2", *SWITCHABLE, script=SUMS, cpu=COMMON, append="no_timer_check", qmp=True)
     m.cpus = 2
-    m.needs("x-accel-switch")
     m.wait_text("VT summing", 150)
     m.wait_text("good", 60)
     check_state(m)
