@@ -3,7 +3,7 @@
 BUILD ?= build
 PACKAGES := scripts/packages.sh
 
-.PHONY: all run check check-kvm bench install-packages clean
+.PHONY: all run check check-kvm fuzz bench install-packages clean
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
@@ -27,6 +27,12 @@ check-kvm:
 	@$(MAKE) --no-print-directory all
 	@/usr/bin/python3 tests/check.py $(BUILD) kvm
 
+# Seconds for each fuzzer; what is found stays in $(BUILD)-fuzz/corpus for the next time
+FUZZ_SECONDS ?= 600
+fuzz:
+	@$(PACKAGES) build check
+	@/usr/bin/python3 tests/check.py $(BUILD) fuzz $(FUZZ_SECONDS)
+
 bench:
 	@$(PACKAGES) build run check bench
 	@$(MAKE) --no-print-directory all
@@ -37,4 +43,4 @@ bench:
 	@/usr/bin/python3 tests/bench/exits.py $(BUILD)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz

@@ -2,10 +2,13 @@
 """`make check`: every suite in turn, the reasons of what was skipped, one closing line with the sum. The exit status is 0 only
 when something ran and nothing failed.
 
-usage: check.py BUILD_DIRECTORY [unit|diff|asan|guest|kvm]...
+usage: check.py BUILD_DIRECTORY [unit|diff|asan|fuzz|guest|kvm]...
+       check.py BUILD_DIRECTORY fuzz SECONDS   each fuzzer so long, from another place every time; what it learns is kept
 """
+import concurrent.futures
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -88,12 +91,70 @@ def sanitizers(total, build):
         meson_suite(total, asan, suite, env)
 
 
+FUZZERS = ("virtio", "nic", "qmp", "options")
+FUZZ_SECONDS = 15  # each, two at a time
+
+
+def fuzz(total, build, seconds=None):
+    """libFuzzer over what guests and clients send, from the checked-in corpus. The short run begins at a fixed seed."""
+    if not shutil.which("clang"):
+        total.skip("fuzz", "clang is not installed; scripts/packages.sh check installs it, and libFuzzer")
+        return
+    tree = build.rstrip("/") + "-fuzz"
+    try:
+        if not os.path.exists(os.path.join(tree, "build.ninja")):
+            subprocess.run(["meson", "setup", tree, ROOT, "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false",
+                            "-Dc_args=-fsanitize=fuzzer-no-link"], check=True, stdout=subprocess.DEVNULL, env=dict(os.environ, CC="clang"))
+        subprocess.run(["ninja", "-C", tree, "--quiet", "fuzzers"], check=True)
+    except subprocess.CalledProcessError as e:
+        total.broken(f"the build of the fuzzers: {e}")
+        return
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for name, status, log in pool.map(lambda name: fuzz_one(tree, name, seconds), FUZZERS):
+            with open(log, encoding="utf-8", errors="replace") as f:
+                lines = f.read().splitlines()
+            done = [line for line in lines if line.startswith("Done ")]
+            if status == 0 and done:
+                print(f"fuzz_{name}: {done[-1]}", flush=True)
+                total.passed += 1
+                continue
+            # what went wrong, where, and the input that does it
+            first = next((i for i, line in enumerate(lines) if "ERROR" in line or "runtime error" in line), max(len(lines) - 30, 0))
+            print("\n".join(lines[first:first + 30] + [line for line in lines[first + 30:] if "Test unit written" in line]))
+            total.broken(f"fuzz_{name}, status {status}; all it said: {log}")
+
+
+def fuzz_one(tree, name, seconds):
+    here = os.path.join(ROOT, "tests", "fuzz")
+    kept = os.path.join(os.path.abspath(tree), "corpus", name)
+    if seconds is None:
+        shutil.rmtree(kept, ignore_errors=True)  # the short run is not to depend on earlier ones
+    os.makedirs(kept, exist_ok=True)
+    log = os.path.join(os.path.abspath(tree), f"fuzz_{name}.log")
+    words = os.path.join(here, name + ".dict")
+    args = [os.path.join(tree, "tests", "fuzz", "fuzz_" + name), f"-max_total_time={seconds or FUZZ_SECONDS}", "-max_len=1024",
+            "-len_control=0", "-timeout=20", "-close_fd_mask=1", f"-artifact_prefix={os.path.abspath(tree)}/{name}-"]
+    args += ["-seed=1"] if seconds is None else []
+    args += [f"-dict={words}"] if os.path.exists(words) else []
+    env = dict(os.environ, G_DEBUG="fatal-criticals", ASAN_OPTIONS="abort_on_error=1",
+               UBSAN_OPTIONS="halt_on_error=1:abort_on_error=1:print_stacktrace=1")
+    with open(log, "wb") as f:
+        try:
+            status = subprocess.run(args + [kept, os.path.join(here, "corpus", name)], check=False, stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.DEVNULL, stderr=f, env=env, timeout=(seconds or FUZZ_SECONDS) + 120).returncode
+        except subprocess.TimeoutExpired:
+            status = "none: it did not end"
+    return name, status, log
+
+
 def main():
     build, only = sys.argv[1], sys.argv[2:]
+    seconds = int(only.pop()) if len(only) == 2 and only[0] == "fuzz" and only[1].isdigit() else None
     total = Sum()
     steps = (("unit", "unit tests", lambda: meson_suite(total, build, "unit")),
              ("diff", "differential tests", lambda: meson_suite(total, build, "diff")),
              ("asan", "unit and differential tests with sanitizers", lambda: sanitizers(total, build)),
+             ("fuzz", "fuzzers", lambda: fuzz(total, build, seconds)),
              ("guest", "whole guests", lambda: guests(total, build)),
              ("kvm", "KVM, in a guest with the real kvm.ko", lambda: guests(total, build, "kvm")))
     unknown = set(only) - {key for key, _, _ in steps}

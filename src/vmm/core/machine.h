@@ -103,6 +103,7 @@ struct machine {
     struct machine_chips chips;
     struct dirty_log *dirty_log;   /* vmm/core/dirty_log.h; NULL: off */
     struct dirty_rate *dirty_rate; /* the last calc-dirty-rate; NULL: none yet */
+    GSList *announcements;         /* of QMP announce-self, under way (vmm/qmp/qmp_net.c) */
     struct x86_cpu_model *cpu_model;
     uint64_t *cpu_supported;       /* features that the accelerator has on this host, as in x86_cpu_model.features; NULL: not asked */
     struct vcpu **vcpus;           /* max_vcpus entries; NULL: that vCPU is not plugged in. The main thread writes */

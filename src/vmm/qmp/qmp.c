@@ -455,6 +455,7 @@ void qmp_destroy(struct qmp *q)
     }
     if (q->host)
         chardev_detach(q->host);
+    qmp_announce_end(q->machine);
     qmp_limit_destroy(q->limit);
     json_tokener_free(q->tokener);
     g_string_free(q->backlog, TRUE);

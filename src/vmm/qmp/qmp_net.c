@@ -108,6 +108,7 @@ struct announcement {
     struct machine *machine;
     GStrv interfaces; /* NULL: all */
     int64_t rounds, delay, max, step; /* milliseconds */
+    guint timer;
 };
 
 /* A reverse ARP request (RFC 903) for the card's own address: switches on its way learn where it is. */
@@ -138,6 +139,9 @@ static void announce_once(const struct announcement *a)
 
 static void announcement_free(struct announcement *a)
 {
+    a->machine->announcements = g_slist_remove(a->machine->announcements, a);
+    if (a->timer)
+        g_source_remove(a->timer);
     g_strfreev(a->interfaces);
     g_free(a);
 }
@@ -145,12 +149,13 @@ static void announcement_free(struct announcement *a)
 static gboolean announce_round(gpointer opaque)
 {
     struct announcement *a = opaque;
+    a->timer = 0;
     announce_once(a);
     if (--a->rounds <= 0) {
         announcement_free(a);
         return G_SOURCE_REMOVE;
     }
-    g_timeout_add((guint)a->delay, announce_round, a);
+    a->timer = g_timeout_add((guint)a->delay, announce_round, a);
     a->delay = MIN(a->delay + a->step, a->max);
     return G_SOURCE_REMOVE;
 }
@@ -179,6 +184,13 @@ struct json_object *qmp_announce_self(struct machine *m, struct json_object *arg
     *a = (struct announcement){ .machine = m, .delay = MIN(v[0], v[1]), .max = v[1], .rounds = v[2], .step = v[3] };
     if (json_object_object_get_ex(args, "interfaces", &interfaces))
         a->interfaces = names_of(interfaces);
+    m->announcements = g_slist_prepend(m->announcements, a);
     (void)announce_round(a);
     return NULL;
+}
+
+void qmp_announce_end(struct machine *m)
+{
+    while (m->announcements)
+        announcement_free(m->announcements->data);
 }

@@ -211,7 +211,7 @@ static struct qmp *start(struct machine *m)
 {
     static struct machine_config config;
     *m = (struct machine){ .config = &config, .state = MACHINE_RUNNING, .chardevs = g_hash_table_new(g_str_hash, g_str_equal),
-                           .drives = g_hash_table_new(g_str_hash, g_str_equal), .devices = g_ptr_array_new(), .objects = g_ptr_array_new(),
+                           .drives = g_hash_table_new(g_str_hash, g_str_equal), .netdevs = g_hash_table_new(g_str_hash, g_str_equal), .devices = g_ptr_array_new(), .objects = g_ptr_array_new(),
                            .listeners = g_array_new(FALSE, FALSE, sizeof(struct machine_listener)) };
     memset(&asked, 0, sizeof(asked));
     line.out = g_string_new(NULL);
@@ -224,9 +224,14 @@ static struct qmp *start(struct machine *m)
 static void finish(struct qmp *q, struct machine *m)
 {
     qmp_destroy(q);
+    g_assert_null(m->announcements);
     g_assert_cmpuint(m->listeners->len, ==, 0);
+    if (m->dirty_rate && m->dirty_rate->measuring)
+        g_source_remove(m->dirty_rate->measuring);
+    g_free(m->dirty_rate);
     g_hash_table_destroy(m->chardevs);
     g_hash_table_destroy(m->drives);
+    g_hash_table_destroy(m->netdevs);
     g_ptr_array_free(m->devices, TRUE);
     g_ptr_array_free(m->objects, TRUE);
     g_array_free(m->listeners, TRUE);
@@ -526,6 +531,23 @@ static void test_limit(void)
     finish(q, &m);
 }
 
+/* Rounds still to come end with the machine. */
+static void test_announce(void)
+{
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    g_assert_cmpstr(talk("{\"execute\":\"announce-self\",\"arguments\":{\"initial\":0,\"max\":0,\"rounds\":3,\"step\":0}}"), ==, "{\"return\": {}}\r\n");
+    g_assert_nonnull(m.announcements);
+    while (m.announcements)
+        g_main_context_iteration(NULL, TRUE);
+    talk("{\"execute\":\"announce-self\",\"arguments\":{\"initial\":1,\"max\":1,\"rounds\":1000,\"step\":0}}");
+    finish(q, &m);
+    memset(&m, 0, sizeof(m)); /* whoever comes after that falls */
+    for (unsigned i = 0; i < 20; i++, g_usleep(1000))
+        g_main_context_iteration(NULL, FALSE);
+}
+
 /* Every command without arguments answers. */
 static void test_commands(void)
 {
@@ -554,6 +576,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/introspection", test_introspection);
     g_test_add_func("/qmp/qom", test_qom);
     g_test_add_func("/qmp/limit", test_limit);
+    g_test_add_func("/qmp/announce", test_announce);
     g_test_add_func("/qmp/commands", test_commands);
     return g_test_run();
 }
