@@ -2,7 +2,9 @@
 """The cost of leaving the guest for the process and going back: tests/guest/asm/exits.asm under both programs in turn, on the
 translators on this host, and on KVM in the outer guest of the nested KVM tests (tests/kvm/outer.py).
 
-usage: exits.py BUILD
+usage: exits.py BUILD [--write]
+
+The best of the runs counts. --write puts the tables into docs/benchmarks.md.
 """
 import os
 import re
@@ -86,13 +88,19 @@ def table(times, title, goal):
 
 
 def main():
-    build = os.path.abspath(sys.argv[1])
+    words = [w for w in sys.argv[1:] if w != "--write"]
+    build = os.path.abspath(words[0])
     out = os.path.join(build, "bench")
     os.makedirs(out, exist_ok=True)
     programs = {"vireo": [os.path.join(build, "vireo-vmm")], "qemu": ["/usr/bin/qemu-system-x86_64"]}
     jit = {"vireo": programs["vireo"] + ["-accel", "jit"], "qemu": programs["qemu"] + ["-accel", "tcg"]}
-    print("\n" + table(on_translators(jit, out, 5), "one exit to the process and back, translators", 0.5), flush=True)
-    print("\n" + table(nested(programs, out, os.path.join(build, "guest"), 5), "the same, KVM in the outer guest", 1), flush=True)
+    first = table(on_translators(jit, out, 5), "one exit to the process and back, translators", 0.5)
+    print("\n" + first, flush=True)
+    second = table(nested(programs, out, os.path.join(build, "guest"), 5), "the same, KVM in the outer guest", 1)
+    print("\n" + second, flush=True)
+    if "--write" in sys.argv:
+        import idle
+        idle.write(os.path.join(os.path.dirname(os.path.dirname(HERE)), "docs", "benchmarks.md"), "exits", first + "\n\n" + second)
 
 
 if __name__ == "__main__":

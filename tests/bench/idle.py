@@ -176,4 +176,5 @@ def main():
     Idle(args).run()
 
 
-main()
+if __name__ == "__main__":
+    main()
