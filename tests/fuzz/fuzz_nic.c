@@ -102,6 +102,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     fixture_finish(&f);
-    machine_destroy(f.m);
+    fixture_destroy(&f);
     return 0;
 }

@@ -2,7 +2,6 @@
 /* Virtio devices over PCI: registers, rings, requests as a driver makes them and as an attacker does, and what their back ends do. */
 #include "fuzz.h"
 
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -24,7 +23,7 @@ struct player {
     unsigned kind;
     struct block_device *disk;
     struct chardev *chardev;
-    uint16_t avail[QUEUES], next[QUEUES]; /* the driver's index; the next free descriptor */
+    uint16_t size[QUEUES], avail[QUEUES], next[QUEUES]; /* descriptors; the driver's index; the next free descriptor */
 };
 
 /* ---- one of each ---- */
@@ -106,7 +105,9 @@ static void start(struct player *p, uint32_t withheld, bool no_event_index)
     for (unsigned q = 0; q < QUEUES; q++) {
         common(p, 0x16, 2, q);
         memset(p->f.ram + ring(q, 0), 0, 0x3000);
-        common(p, 0x18, 2, SIZE);
+        unsigned most = (unsigned)rd(&p->f, BAR_REGS, COMMON + 0x18, 2); /* 0: there is no such queue */
+        p->size[q] = most ? MIN(most, SIZE) : SIZE;
+        common(p, 0x18, 2, p->size[q]);
         common(p, 0x1a, 2, 0xffff);
         for (unsigned i = 0; i < 3; i++) {
             common(p, 0x20 + 8 * i, 4, (uint32_t)ring(q, i));
@@ -130,7 +131,7 @@ static void put_desc(struct player *p, uint64_t table, unsigned index, uint64_t 
 static void offer(struct player *p, unsigned queue, unsigned head)
 {
     uint8_t *a = p->f.ram + ring(queue, 1);
-    memcpy(a + 4 + 2 * (p->avail[queue] % SIZE), &(uint16_t){ (uint16_t)head }, 2);
+    memcpy(a + 4 + 2 * (p->avail[queue] % MAX(p->size[queue], 1)), &(uint16_t){ (uint16_t)head }, 2);
     __atomic_store_n((uint16_t *)(a + 2), ++p->avail[queue], __ATOMIC_SEQ_CST);
 }
 
@@ -142,18 +143,18 @@ static void notify(struct player *p, unsigned queue)
 /* A chain in order: pieces that the device reads, with bytes of the input, then pieces it writes. */
 static void op_request(struct player *p, struct input *in)
 {
-    unsigned how = take8(in), queue = how % QUEUES, nout = how >> 3 & 3, nin = how >> 5 & 3, n = MAX(nout + nin, 1);
+    unsigned how = take8(in), queue = how % QUEUES, nout = how >> 3 & 3, nin = how >> 5 & 3, n = MAX(nout + nin, 1), size = MAX(p->size[queue], 1);
     uint64_t table = how & 0x80 ? 0x30000 + 0x400 * queue : ring(queue, 0);
-    unsigned head = p->next[queue] % SIZE, first = how & 0x80 ? 0 : head;
+    unsigned head = p->next[queue] % size, first = how & 0x80 ? 0 : head;
     for (unsigned i = 0; i < n; i++) {
-        unsigned len = take8(in), index = how & 0x80 ? i : (first + i) % SIZE;
+        unsigned len = take8(in), index = how & 0x80 ? i : (first + i) % size;
         uint64_t at = DATA + queue * 0x8000ull + index * 0x800;
         if (i < nout)
             take(in, p->f.ram + at, len & 63);
         unsigned bytes = i < nout ? len & 63 : (len & 0x0f) * 128 + (len >> 4);
         if (i < nout && len & 0x80)
             bytes = 512; /* whole sectors */
-        put_desc(p, table, index, at, bytes, (i + 1 < n ? DESC_NEXT : 0) | (i >= nout ? DESC_WRITE : 0), how & 0x80 ? i + 1 : (first + i + 1) % SIZE);
+        put_desc(p, table, index, at, bytes, (i + 1 < n ? DESC_NEXT : 0) | (i >= nout ? DESC_WRITE : 0), how & 0x80 ? i + 1 : (first + i + 1) % size);
     }
     if (how & 0x80)
         put_desc(p, ring(queue, 0), head, table, 16 * n, DESC_INDIRECT, 0);
@@ -170,7 +171,7 @@ static void op_raw_desc(struct player *p, struct input *in)
         addr = DATA + (addr & 0xffff);
     if (how & 0x80)
         addr = addr << 32 | addr;
-    put_desc(p, ring(queue, 0), index, addr, how & 0x20 ? take32(in) : take16(in), flags, flags >> 3);
+    put_desc(p, ring(queue, 0), index, addr, how & 0x20 ? take32(in) : take16(in), flags, flags & 0x80 ? take16(in) : flags >> 3);
     if (how & 0x10)
         offer(p, queue, index);
     if (how & 8)
@@ -276,6 +277,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         block_close(p.disk);
     if (p.chardev)
         chardev_close(p.chardev);
-    machine_destroy(p.f.m);
+    fixture_destroy(&p.f);
     return 0;
 }
