@@ -14,7 +14,7 @@
 extern const struct device_class virtio_mem_pci_class;
 
 enum { BLK, NET, CONSOLE, RNG, BALLOON, MEM, NKINDS };
-enum { BAR_REGS = 4, COMMON = 0, ISR = 0x1000, CONFIG = 0x2000, NOTIFY = 0x3000 }; /* virtio_pci.c */
+enum { BAR_MSIX = 1, BAR_REGS = 4, COMMON = 0, ISR = 0x1000, CONFIG = 0x2000, NOTIFY = 0x3000 }; /* virtio_pci.c */
 enum { SIZE = 16, QUEUES = 8, DATA = 0x40000 };
 enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };
 
@@ -23,6 +23,7 @@ struct player {
     unsigned kind;
     struct block_device *disk;
     struct chardev *chardev;
+    bool messages; /* MSI-X is on */
     uint16_t size[QUEUES], avail[QUEUES], next[QUEUES]; /* descriptors; the driver's index; the next free descriptor */
 };
 
@@ -69,7 +70,9 @@ static void add_device(struct player *p, unsigned how)
     switch (p->kind) {
     case BLK: add_disk(p); break;
     case NET:
-        fixture_add(&p->f, &virtio_net_pci_class, (const char *const[]){ "netdev", "n", "mac", "52:54:00:00:00:01", NULL });
+        p->f.net->b.has_header = how & 1;
+        p->f.net->b.queues = how & 4 ? 2 : 1;
+        fixture_add(&p->f, &virtio_net_pci_class, (const char *const[]){ "netdev", "n", "mac", "52:54:00:00:00:01", "mq", how & 4 ? "on" : "off", NULL });
         break;
     case CONSOLE: add_console(p); break;
     case RNG: fixture_add(&p->f, &virtio_rng_pci_class, NULL); break;
@@ -79,6 +82,22 @@ static void add_device(struct player *p, unsigned how)
 }
 
 /* ---- the driver ---- */
+
+/* PCI 3.0, 6.8.2: finds the capability, switches it on, and unmasks what the table has. */
+static void use_messages(struct player *p)
+{
+    struct guest_memory *m = p->f.m->memory;
+    unsigned at = (unsigned)guest_io_read(m, false, conf(PCI_REG_CAP_PTR), 1);
+    while (at && guest_io_read(m, false, conf(at), 1) != PCI_CAP_MSIX)
+        at = (unsigned)guest_io_read(m, false, conf(at + 1), 1);
+    if (!at)
+        return;
+    unsigned n = (guest_io_read(m, false, conf(at + 2), 2) & 0x7ff) + 1;
+    guest_io_write(m, false, conf(at + 2), 2, 0x8000);
+    for (unsigned i = 0; i < MIN(n, QUEUES); i++)
+        wr(&p->f, BAR_MSIX, 16 * i + 12, 4, 0);
+    p->messages = true;
+}
 
 static uint64_t ring(unsigned queue, unsigned part)
 {
@@ -108,7 +127,7 @@ static void start(struct player *p, uint32_t withheld, bool no_event_index)
         unsigned most = (unsigned)rd(&p->f, BAR_REGS, COMMON + 0x18, 2); /* 0: there is no such queue */
         p->size[q] = most ? MIN(most, SIZE) : SIZE;
         common(p, 0x18, 2, p->size[q]);
-        common(p, 0x1a, 2, 0xffff);
+        common(p, 0x1a, 2, p->messages ? q & 1 : 0xffff);
         for (unsigned i = 0; i < 3; i++) {
             common(p, 0x20 + 8 * i, 4, (uint32_t)ring(q, i));
             common(p, 0x24 + 8 * i, 4, 0);
@@ -268,6 +287,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fixture_init(&p.f);
     add_device(&p, first / NKINDS);
     fixture_start(&p.f);
+    if (first / NKINDS & 2)
+        use_messages(&p);
     while (in.left)
         play(&p, &in);
     fixture_finish(&p.f);
