@@ -217,6 +217,19 @@ void kvm_pit_output(struct accel *a, bool connected)
 /* ---- one local APIC (4.57 KVM_GET_LAPIC) ---- */
 
 /* seccomp(main, vcpu-kvm): ioctl(KVM_GET_LAPIC KVM_SET_LAPIC) */
+/* A one-shot timer that expired when its vCPU was outside already is in no register: the kernel raises the interrupt at the next
+ * entry. From the registers alone that cannot be told from one whose interrupt the guest has had; so both expire once more, at
+ * once: an interrupt too many does no harm where one too few leaves a guest asleep. (Of a TSC deadline the kernel keeps the
+ * value until the interrupt is raised.) SDM vol. 3, 10.5.4 and figure 10-8. */
+static void keep_expired_timer(struct x86_lapic *l)
+{
+    enum { ISR = 0x10, IRR = 0x20, LVT_TIMER = 0x32, INITIAL = 0x38, CURRENT = 0x39 };
+    uint32_t lvt = l->regs[LVT_TIMER], vector = lvt & 0xff, bit = 1u << (vector % 32);
+    bool armed = !(lvt & 0x70000) && l->regs[INITIAL] && !l->regs[CURRENT]; /* one-shot, not masked, at its end */
+    if (armed && !((l->regs[ISR + vector / 32] | l->regs[IRR + vector / 32]) & bit))
+        l->regs[CURRENT] = 1;
+}
+
 void kvm_lapic_get(struct accel_vcpu *av, struct x86_lapic *ret)
 {
     struct kvm_vcpu *v = kvm_vcpu_of(av);
@@ -228,6 +241,7 @@ void kvm_lapic_get(struct accel_vcpu *av, struct x86_lapic *ret)
     if (kvm_ioctl(v->fd, KVM_GET_LAPIC, &k) == 0)
         for (unsigned i = 0; i < G_N_ELEMENTS(ret->regs); i++)
             memcpy(&ret->regs[i], k.regs + 16 * i, 4);
+    keep_expired_timer(ret);
     (void)kvm_msr_read_one(v, IA32_TSC_DEADLINE, &ret->tsc_deadline);
     /* Without the 32-bit format the kernel shows the id where xAPIC mode has it. */
     if ((ret->base & IA32_APIC_BASE_X2) && !v->machine->caps.x2apic_api)
