@@ -64,7 +64,7 @@ void pci_bar_init(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, ui
     g_assert(bar + bar_is_64(kind) < PCI_NBARS && size && !(size & (size - 1)));
     d->bars[bar] = (struct pci_bar){
         .kind = kind,
-        .window = { .name = d->name, .ops = ops, .opaque = opaque, .lock = lock, .size = size, .port = kind == PCI_BAR_IO },
+        .window = { .name = d->name, .ops = ops, .opaque = opaque, .lock = lock, .size = size, .port = kind == PCI_BAR_IO, .behind = true },
     };
     pci_set32(reg, type_bits[kind]);
     pci_set32(mask, (uint32_t)~(size - 1) & (kind == PCI_BAR_IO ? ~3u : ~15u));

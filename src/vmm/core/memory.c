@@ -24,7 +24,7 @@ enum kind { KIND_NONE /* a gap */, KIND_RAM, KIND_ROM, KIND_WINDOW };
 struct region {
     uint64_t start, size;
     enum kind kind;
-    unsigned priority;
+    int priority;
     uint8_t *host;
     struct io_window *window;
     bool port;
@@ -421,7 +421,7 @@ void io_window_map(struct guest_memory *m, struct io_window *w, uint64_t base)
     w->base = base;
     w->mapped = w->size && base + w->size - 1 >= base && (!w->port || base + w->size <= 0x10000);
     if (w->mapped) {
-        struct region r = { .start = base, .size = w->size, .kind = KIND_WINDOW, .priority = 1, .window = w, .port = w->port };
+        struct region r = { .start = base, .size = w->size, .kind = KIND_WINDOW, .priority = w->behind ? -1 : 1, .window = w, .port = w->port };
         /* The last byte of the address space stays empty: range ends are exclusive. */
         if (base + w->size == 0)
             r.size--;

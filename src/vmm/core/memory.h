@@ -2,7 +2,8 @@
 /*
  * What guest physical addresses and I/O ports mean. Readers (vCPU threads, I/O threads) take no lock: the map is
  * an immutable sorted array, replaced whole by a writer and freed after all readers have left it (see memory.c).
- * Later registrations win over earlier ones where they overlap only if their priority is higher (RAM 0, devices 1).
+ * Later registrations win over earlier ones where they overlap only if their priority is higher (RAM 0, devices 1,
+ * windows that a guest may put anywhere -1).
  */
 #pragma once
 
@@ -57,6 +58,7 @@ struct io_window {
     GMutex *lock;   /* held around ops; NULL: the device locks by itself */
     uint64_t base, size;
     bool port;      /* I/O port space */
+    bool behind;    /* where RAM or another window lies it is hidden, as a chipset decodes its own addresses first */
     bool mapped;
 };
 void io_window_map(struct guest_memory *m, struct io_window *w, uint64_t base); /* moves it when mapped already */

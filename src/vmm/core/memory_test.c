@@ -102,6 +102,10 @@ static void test_accel(void)
     io_window_unmap(m, &w);
     g_assert_cmpuint(a->nmaps, ==, 1);
     g_assert_cmpuint(a->maps[0].size, ==, 0x10000);
+    w.behind = true; /* a base address register that the guest has put over RAM: RAM answers */
+    io_window_map(m, &w, 0x4000);
+    g_assert_cmpuint(a->nmaps, ==, 1);
+    io_window_unmap(m, &w);
     uint32_t v = 5;
     g_assert_true(guest_memory_write(m, 0x100, &v, 4));
     g_assert_cmpuint(atomic_load(&a->written), ==, 4);
