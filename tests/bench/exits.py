@@ -96,7 +96,7 @@ def main():
     jit = {"vireo": programs["vireo"] + ["-accel", "jit"], "qemu": programs["qemu"] + ["-accel", "tcg"]}
     first = table(on_translators(jit, out, 5), "one exit to the process and back, translators", 0.5)
     print("\n" + first, flush=True)
-    second = table(nested(programs, out, os.path.join(build, "guest"), 5), "the same, KVM in the outer guest", 1)
+    second = table(nested(programs, out, os.path.join(build, "guest"), 12), "the same, KVM in the outer guest", 1)
     print("\n" + second, flush=True)
     if "--write" in sys.argv:
         import idle
