@@ -24,12 +24,13 @@ struct player {
     struct block_device *disk;
     struct chardev *chardev;
     bool messages; /* MSI-X is on */
+    bool packed, wrap[QUEUES]; /* the rings that were agreed; of a packed one, which lap the driver is in */
     uint16_t size[QUEUES], avail[QUEUES], next[QUEUES]; /* descriptors; the driver's index; the next free descriptor */
 };
 
 /* ---- one of each ---- */
 
-static void add_disk(struct player *p)
+static void add_disk(struct player *p, const char *packed)
 {
     GError *error = NULL;
     int fd = memfd_create("disk", MFD_CLOEXEC);
@@ -40,16 +41,16 @@ static void add_disk(struct player *p)
     g_assert_no_error(error);
     close(fd);
     g_hash_table_insert(p->f.m->drives, (void *)"d", p->disk);
-    fixture_add(&p->f, &virtio_blk_pci_class, (const char *const[]){ "drive", "d", NULL });
+    fixture_add(&p->f, &virtio_blk_pci_class, (const char *const[]){ "drive", "d", "packed", packed, NULL });
 }
 
-static void add_console(struct player *p)
+static void add_console(struct player *p, const char *packed)
 {
     GError *error = NULL;
     p->chardev = chardev_open("c", "null", &error);
     g_assert_no_error(error);
     g_hash_table_insert(p->f.m->chardevs, (void *)"c", p->chardev);
-    fixture_add(&p->f, &virtio_serial_pci_class, NULL);
+    fixture_add(&p->f, &virtio_serial_pci_class, (const char *const[]){ "packed", packed, NULL });
     fixture_add(&p->f, &virtconsole_class, NULL);
     fixture_add(&p->f, &virtserialport_class, (const char *const[]){ "chardev", "c", "name", "p", NULL });
 }
@@ -67,15 +68,17 @@ static void add_mem(struct player *p)
 
 static void add_device(struct player *p, unsigned how)
 {
+    const char *packed = how & 8 ? "on" : "off";
     switch (p->kind) {
-    case BLK: add_disk(p); break;
+    case BLK: add_disk(p, packed); break;
     case NET:
         p->f.net->b.has_header = how & 1;
         p->f.net->b.queues = how & 4 ? 2 : 1;
-        fixture_add(&p->f, &virtio_net_pci_class, (const char *const[]){ "netdev", "n", "mac", "52:54:00:00:00:01", "mq", how & 4 ? "on" : "off", NULL });
+        fixture_add(&p->f, &virtio_net_pci_class, (const char *const[]){ "netdev", "n", "mac", "52:54:00:00:00:01", "mq", how & 4 ? "on" : "off",
+                                                                            "packed", packed, NULL });
         break;
-    case CONSOLE: add_console(p); break;
-    case RNG: fixture_add(&p->f, &virtio_rng_pci_class, NULL); break;
+    case CONSOLE: add_console(p, packed); break;
+    case RNG: fixture_add(&p->f, &virtio_rng_pci_class, (const char *const[]){ "packed", packed, NULL }); break;
     case BALLOON: fixture_add(&p->f, &virtio_balloon_pci_class, NULL); break;
     case MEM: add_mem(p); break;
     }
@@ -118,6 +121,8 @@ static void start(struct player *p, uint32_t withheld, bool no_event_index)
         common(p, 0, 4, i);
         uint32_t offered = (uint32_t)rd(&p->f, BAR_REGS, COMMON + 4, 4);
         common(p, 8, 4, i);
+        if (i)
+            p->packed = offered & 4;
         common(p, 0xc, 4, i ? offered : offered & ~(withheld | (uint32_t)no_event_index << 29));
     }
     common(p, 0x14, 1, 11);
@@ -134,6 +139,7 @@ static void start(struct player *p, uint32_t withheld, bool no_event_index)
         }
         common(p, 0x1c, 2, 1);
         p->avail[q] = p->next[q] = 0;
+        p->wrap[q] = true;
     }
     common(p, 0x14, 1, 15);
 }
@@ -147,8 +153,23 @@ static void put_desc(struct player *p, uint64_t table, unsigned index, uint64_t 
     memcpy(d + 14, &(uint16_t){ (uint16_t)next }, 2);
 }
 
+/* The next place of a packed ring (virtio 1.2, 2.8.13): the id stands where a split one has its flags, these where that has `next`. */
+static void put_packed(struct player *p, unsigned queue, uint64_t addr, uint32_t len, unsigned flags)
+{
+    put_desc(p, ring(queue, 0), p->next[queue], addr, len, p->avail[queue]++, (flags & 0x7f7f) | (p->wrap[queue] ? 0x80 : 0x8000));
+    if (++p->next[queue] >= p->size[queue]) {
+        p->next[queue] = 0;
+        p->wrap[queue] = !p->wrap[queue];
+    }
+}
+
 static void offer(struct player *p, unsigned queue, unsigned head)
 {
+    if (p->packed) {
+        uint8_t *d = p->f.ram + ring(queue, 0) + 16 * (head % SIZE);
+        d[14 + (head >> 4 & 1)] ^= 0x80;
+        return;
+    }
     uint8_t *a = p->f.ram + ring(queue, 1);
     memcpy(a + 4 + 2 * (p->avail[queue] % MAX(p->size[queue], 1)), &(uint16_t){ (uint16_t)head }, 2);
     __atomic_store_n((uint16_t *)(a + 2), ++p->avail[queue], __ATOMIC_SEQ_CST);
@@ -165,7 +186,7 @@ static void op_request(struct player *p, struct input *in)
     unsigned how = take8(in), queue = how % QUEUES, nout = how >> 3 & 3, nin = how >> 5 & 3, n = MAX(nout + nin, 1), size = MAX(p->size[queue], 1);
     uint64_t table = how & 0x80 ? 0x30000 + 0x400 * queue : ring(queue, 0);
     unsigned head = p->next[queue] % size, first = how & 0x80 ? 0 : head;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) { /* the table of an indirect one has the same form in packed rings */
         unsigned len = take8(in), index = how & 0x80 ? i : (first + i) % size;
         uint64_t at = DATA + queue * 0x8000ull + index * 0x800;
         if (i < nout)
@@ -173,7 +194,21 @@ static void op_request(struct player *p, struct input *in)
         unsigned bytes = i < nout ? len & 63 : (len & 0x0f) * 128 + (len >> 4);
         if (i < nout && len & 0x80)
             bytes = 512; /* whole sectors */
+        if (p->packed && !(how & 0x80)) {
+            put_packed(p, queue, at, bytes, (i + 1 < n ? DESC_NEXT : 0) | (i >= nout ? DESC_WRITE : 0));
+            continue;
+        }
+        if (p->packed) {
+            put_desc(p, table, index, at, bytes, 0, i >= nout ? DESC_WRITE : 0);
+            continue;
+        }
         put_desc(p, table, index, at, bytes, (i + 1 < n ? DESC_NEXT : 0) | (i >= nout ? DESC_WRITE : 0), how & 0x80 ? i + 1 : (first + i + 1) % size);
+    }
+    if (p->packed) {
+        if (how & 0x80)
+            put_packed(p, queue, table, 16 * n, DESC_INDIRECT);
+        notify(p, queue);
+        return;
     }
     if (how & 0x80)
         put_desc(p, ring(queue, 0), head, table, 16 * n, DESC_INDIRECT, 0);

@@ -46,18 +46,22 @@ cp -r /mnt/tree /mnt/copy; rm /mnt/tree/f3; mv /mnt/copy/f1 /mnt/moved
 umount /mnt; mount -t ext4 /dev/vda /mnt
 (cd /mnt; find . -type f | sort | xargs sha256sum) | sed 's/^/VT sum /'
 umount /mnt
+echo "VT features $(cat /sys/block/vda/device/features)"
 """
 
 
-@pytest.mark.parametrize("setup", ["pci", "mmio", "blockdev", "direct"])
+@pytest.mark.parametrize("setup", ["pci", "mmio", "blockdev", "direct", "packed", "packed mmio", "plain rings"])
 def test_written_file_system_is_whole(linux, image, setup):
     path = image(ext4=True)
     modules, extra = MODULES, drive(path)
-    if setup == "mmio":
+    if "mmio" in setup:
         if vmm.IS_QEMU:
             pytest.skip("QEMU's microvm does not start a kernel beside a disk with this firmware")
         modules = ("virtio_mmio",) + MODULES[1:]
-        extra = ("-machine", "microvm", "-drive", f"file={path},format=raw,if=none,id=d", "-device", "virtio-blk-device,drive=d")
+        extra = ("-machine", "microvm", "-drive", f"file={path},format=raw,if=none,id=d", "-device", f"virtio-blk-device,drive=d,packed={'on' if 'packed' in setup else 'off'}")
+    elif setup in ("packed", "plain rings"):
+        rings = "packed=on" if setup == "packed" else "event_idx=off,indirect_desc=off"
+        extra = ("-drive", f"file={path},format=raw,if=none,id=d", "-device", f"virtio-blk-pci,drive=d,{rings}")
     elif setup == "blockdev":
         extra = ("-blockdev", f"driver=file,node-name=f,filename={path}", "-blockdev", "driver=raw,node-name=r,file=f",
                  "-device", "virtio-blk-pci,drive=r,serial=abc")
@@ -66,6 +70,8 @@ def test_written_file_system_is_whole(linux, image, setup):
     m = linux(*extra, "-smp", "2", script=WRITE, modules=modules)
     sums = re.findall(r"VT sum (\w{64})  \./(\S+)", m.wait_text("VT done", BOOT + 60, "the guest could not write its disk"))
     m.wait(30)
+    features = re.search(r"VT features (\d+)", m.text()).group(1)
+    assert (features[34] == "1") == ("packed" in setup), f"the guest has other rings than asked for: {features}"
     assert len(sums) == 15, f"the guest sees {len(sums)} files of 15" + m.tail()
     fsck(path)
     for digest, name in sums:

@@ -114,7 +114,7 @@ static void assign(struct fixture *f)
     f->msix = rd(f, conf(f, PCI_REG_BAR0 + 4), 4) & ~15ull;
 }
 
-static void set_up(struct fixture *f, gconstpointer data)
+static void set_up(struct fixture *f, gconstpointer packed)
 {
     g_autoptr(GError) error = NULL;
     struct irq_line lines[24];
@@ -130,6 +130,7 @@ static void set_up(struct fixture *f, gconstpointer data)
     pci_bus_map_ecam(bus, ECAM);
     virtio_mmio_define_slots(&f->m, 0xfeb00000, 0x200, 2, lines + 5);
     f->pci = device_create(&f->m, &echo_pci);
+    g_assert_true(device_set_prop(f->pci, "packed", packed ? "on" : "off", &error));
     g_assert_true(device_realize(f->pci, &error));
     f->mmio = device_create(&f->m, &echo_mmio);
     g_assert_true(device_realize(f->mmio, &error));
@@ -554,6 +555,243 @@ static void test_fuzz(struct fixture *f, gconstpointer data)
     echo_once(f);
 }
 
+/* ---- packed rings ---- */
+
+enum { EVENT_DRIVER = AVAIL, EVENT_DEVICE = USED, P_AVAIL = 0x80, P_USED = 0x8000 };
+
+struct packed { /* the driver's side */
+    unsigned size, next, used;
+    bool wrap, used_wrap;
+};
+
+static void packed_start(struct fixture *f, struct packed *p, unsigned size, bool event_index)
+{
+    memset(f->ram, 0, RAM_SIZE);
+    *p = (struct packed){ .size = size, .wrap = true, .used_wrap = true };
+    wr(f, f->regs + 0x14, 1, 0);
+    wr(f, f->regs + 0x14, 1, 3);
+    wr(f, f->regs + 0x08, 4, 0);
+    wr(f, f->regs + 0x0c, 4, 1u << 28 | (event_index ? 1u << 29 : 0));
+    wr(f, f->regs + 0x08, 4, 1);
+    wr(f, f->regs + 0x0c, 4, 1 | 1u << 2);
+    wr(f, f->regs + 0x14, 1, 11);
+    g_assert_cmphex(rd(f, f->regs + 0x14, 1), ==, 11);
+    wr(f, f->regs + 0x16, 2, 0);
+    wr(f, f->regs + 0x18, 2, size);
+    wr(f, f->regs + 0x20, 8, DESC);
+    wr(f, f->regs + 0x28, 8, EVENT_DRIVER);
+    wr(f, f->regs + 0x30, 8, EVENT_DEVICE);
+    wr(f, f->regs + 0x1c, 2, 1);
+    wr(f, f->regs + 0x14, 1, 15);
+}
+
+/* The next place of the ring, available at once. */
+static void packed_put(struct fixture *f, struct packed *p, uint64_t addr, uint32_t len, uint16_t id, unsigned flags)
+{
+    desc(f, DESC, p->next, addr, len, id, flags | (p->wrap ? P_AVAIL : P_USED)); /* id where a split one has its flags */
+    if (++p->next == p->size) {
+        p->next = 0;
+        p->wrap = !p->wrap;
+    }
+}
+
+static bool packed_used(struct fixture *f, struct packed *p, unsigned places, uint16_t *ret_id, uint32_t *ret_len)
+{
+    const uint8_t *d = f->ram + DESC + 16 * p->used;
+    uint16_t flags = *(uint16_t *)(d + 14);
+    if (!!(flags & P_USED) != p->used_wrap || !!(flags & P_AVAIL) != p->used_wrap)
+        return false;
+    *ret_id = *(uint16_t *)(d + 12);
+    *ret_len = *(uint32_t *)(d + 8);
+    p->used += places;
+    if (p->used >= p->size) {
+        p->used -= p->size;
+        p->used_wrap = !p->used_wrap;
+    }
+    return true;
+}
+
+static void packed_echo(struct fixture *f, struct packed *p, uint16_t id)
+{
+    uint16_t got = 0;
+    uint32_t len = 0;
+    memcpy(f->ram + DATA, "hello", 5);
+    memset(f->ram + DATA + 0x100, 0, 16);
+    packed_put(f, p, DATA, 2, 0xdead, 1);
+    packed_put(f, p, DATA + 2, 3, 0xbeef, 1);
+    packed_put(f, p, DATA + 0x100, 16, id, 2);
+    kick(f);
+    g_assert_true(packed_used(f, p, 3, &got, &len));
+    g_assert_cmpuint(got, ==, id);
+    g_assert_cmpuint(len, ==, 5);
+    g_assert_cmpmem(f->ram + DATA + 0x100, 5, "hello", 5);
+}
+
+static void test_packed(struct fixture *f, gconstpointer data)
+{
+    struct packed p;
+    uint16_t id;
+    uint32_t len;
+    for (unsigned size = 3; size <= SIZE; size++) { /* any size is allowed */
+        packed_start(f, &p, size, size & 1);
+        for (unsigned i = 0; i < 5000; i++)
+            packed_echo(f, &p, i);
+    }
+    /* Two at once, the second with an indirect table, whose flags but for WRITE mean nothing. */
+    packed_start(f, &p, SIZE, false);
+    rd(f, f->regs + ISR, 1);
+    desc(f, INDIRECT, 0, DATA, 5, 0xffff, 0xfffd);
+    desc(f, INDIRECT, 1, DATA + 0x200, 16, 0xffff, 0xffff);
+    memcpy(f->ram + DATA, "hello", 5);
+    packed_put(f, &p, DATA, 5, 7, 0);
+    packed_put(f, &p, INDIRECT, 32, 8, 4);
+    kick(f);
+    g_assert_true(packed_used(f, &p, 1, &id, &len));
+    g_assert_cmpuint(id, ==, 7);
+    g_assert_true(packed_used(f, &p, 1, &id, &len));
+    g_assert_cmpuint(id, ==, 8);
+    g_assert_cmpmem(f->ram + DATA + 0x200, 5, "hello", 5);
+    g_assert_false(packed_used(f, &p, 1, &id, &len));
+    g_assert_cmpuint(rd(f, f->regs + ISR, 1), ==, 1);
+    *ring16(f, EVENT_DRIVER + 2) = 1; /* no interrupts */
+    packed_echo(f, &p, 1);
+    g_assert_cmpuint(rd(f, f->regs + ISR, 1), ==, 0);
+    *ring16(f, EVENT_DRIVER + 2) = 0;
+    packed_echo(f, &p, 1);
+    g_assert_cmpuint(rd(f, f->regs + ISR, 1), ==, 1);
+}
+
+static void test_packed_events(struct fixture *f, gconstpointer data)
+{
+    struct packed p;
+    packed_start(f, &p, 5, true);
+    *ring16(f, EVENT_DRIVER + 2) = 2;
+    for (unsigned i = 0; i < 200; i++) {
+        /* Wanted when the third descriptor from here is used up: after the first request, or not before the second. */
+        unsigned at = p.used + (i & 1 ? 5 : 2);
+        bool wrap = p.used_wrap;
+        while (at >= 5) {
+            at -= 5;
+            wrap = !wrap;
+        }
+        *ring16(f, EVENT_DRIVER) = at | wrap << 15;
+        packed_echo(f, &p, i);
+        g_assert_cmpuint(rd(f, f->regs + ISR, 1), ==, !(i & 1));
+        if (i & 1) {
+            packed_echo(f, &p, i);
+            g_assert_cmpuint(rd(f, f->regs + ISR, 1), ==, 1);
+        }
+        /* The device asks to be notified of the next descriptor. */
+        g_assert_cmpuint(*ring16(f, EVENT_DEVICE + 2), ==, 2);
+        g_assert_cmphex(*ring16(f, EVENT_DEVICE), ==, p.next | p.wrap << 15);
+    }
+    g_mutex_lock(&f->pci->lock);
+    struct virtqueue *q = &((struct virtio_device *)f->pci)->queues[0];
+    struct virtqueue_rings rings;
+    g_assert_false(virtqueue_want_notify(q, false));
+    g_assert_cmpuint(*ring16(f, EVENT_DEVICE + 2), ==, 1);
+    packed_put(f, &p, DATA, 5, 7, 0);
+    g_assert_true(virtqueue_want_notify(q, true));
+    g_assert_false(virtqueue_hand_over(q, &rings));
+    /* What is put back comes again. */
+    for (unsigned i = 0; i < 3; i++) {
+        struct virtio_chain *c = virtqueue_pop(q);
+        g_assert_cmpuint(c->head, ==, 7);
+        virtqueue_unpop(q, c);
+    }
+    g_mutex_unlock(&f->pci->lock);
+}
+
+static void expect_packed_broken(struct fixture *f, struct packed *p, const char *what)
+{
+    uint16_t id;
+    uint32_t len;
+    kick(f);
+    g_test_message("%s", what);
+    g_assert_cmphex(rd(f, f->regs + 0x14, 1) & 0x40, ==, 0x40);
+    g_assert_false(packed_used(f, p, 1, &id, &len));
+    packed_start(f, p, SIZE, true);
+    packed_echo(f, p, 1);
+    packed_start(f, p, SIZE, true);
+}
+
+static void packed_bad_place(struct fixture *f, struct packed *p, unsigned size, uint64_t ring, uint64_t driver, uint64_t device, const char *what)
+{
+    wr(f, f->regs + 0x14, 1, 0);
+    wr(f, f->regs + 0x14, 1, 3);
+    wr(f, f->regs + 0x08, 4, 1);
+    wr(f, f->regs + 0x0c, 4, 1 | 1u << 2);
+    wr(f, f->regs + 0x14, 1, 11);
+    wr(f, f->regs + 0x16, 2, 0);
+    wr(f, f->regs + 0x18, 2, size);
+    wr(f, f->regs + 0x20, 8, ring);
+    wr(f, f->regs + 0x28, 8, driver);
+    wr(f, f->regs + 0x30, 8, device);
+    wr(f, f->regs + 0x1c, 2, 1);
+    wr(f, f->regs + 0x14, 1, 15);
+    expect_packed_broken(f, p, what);
+}
+
+static void test_packed_hostile(struct fixture *f, gconstpointer data)
+{
+    struct packed p;
+    packed_start(f, &p, SIZE, true);
+    for (unsigned i = 0; i < SIZE; i++)
+        packed_put(f, &p, DATA, 1, 0, 1);
+    expect_packed_broken(f, &p, "a chain without end");
+    packed_put(f, &p, RAM_SIZE - 4, 8, 0, 0);
+    expect_packed_broken(f, &p, "a buffer over the end of RAM");
+    packed_put(f, &p, ~0ull - 3, 8, 0, 2);
+    expect_packed_broken(f, &p, "a buffer that wraps");
+    packed_put(f, &p, f->regs, 8, 0, 2);
+    expect_packed_broken(f, &p, "a buffer in device registers");
+    packed_put(f, &p, 0, 0xffffffff, 0, 2);
+    expect_packed_broken(f, &p, "a buffer larger than RAM");
+    packed_put(f, &p, DATA, 8, 0, 3);
+    packed_put(f, &p, DATA, 8, 0, 0);
+    expect_packed_broken(f, &p, "reading after writing");
+    packed_put(f, &p, INDIRECT, 17, 0, 4);
+    expect_packed_broken(f, &p, "an indirect table of an odd length");
+    packed_put(f, &p, INDIRECT, 16, 0, 5);
+    expect_packed_broken(f, &p, "an indirect table that goes on");
+    packed_put(f, &p, DATA, 8, 0, 1);
+    packed_put(f, &p, INDIRECT, 16, 0, 4);
+    expect_packed_broken(f, &p, "an indirect table in a chain");
+    packed_put(f, &p, 0, 16 * 2048, 0, 4);
+    expect_packed_broken(f, &p, "an indirect table that is too long");
+    packed_put(f, &p, RAM_SIZE, 16, 0, 4);
+    expect_packed_broken(f, &p, "an indirect table outside RAM");
+    packed_bad_place(f, &p, 0, DESC, EVENT_DRIVER, EVENT_DEVICE, "a size of 0");
+    packed_bad_place(f, &p, SIZE + 1, DESC, EVENT_DRIVER, EVENT_DEVICE, "a size beyond the device's");
+    packed_bad_place(f, &p, SIZE, RAM_SIZE - 16, EVENT_DRIVER, EVENT_DEVICE, "a ring over the end of RAM");
+    packed_bad_place(f, &p, SIZE, DESC + 8, EVENT_DRIVER, EVENT_DEVICE, "a ring that is not aligned");
+    packed_bad_place(f, &p, SIZE, DESC, EVENT_DRIVER + 2, EVENT_DEVICE, "an event structure that is not aligned");
+    packed_bad_place(f, &p, SIZE, DESC, EVENT_DRIVER, ~3ull, "an event structure nowhere");
+    packed_bad_place(f, &p, SIZE, f->regs & ~15ull, EVENT_DRIVER, EVENT_DEVICE, "a ring in device registers");
+}
+
+static void test_packed_fuzz(struct fixture *f, gconstpointer data)
+{
+    struct packed p;
+    for (unsigned round = 0; round < 3000; round++) {
+        packed_start(f, &p, g_test_rand_int_range(1, SIZE + 1), round & 1);
+        for (unsigned i = 0; i < 64; i++) {
+            packed_put(f, &p, g_test_rand_int_range(0, 4) ? (uint64_t)g_test_rand_int_range(0, RAM_SIZE) : (uint64_t)g_test_rand_int(),
+                       g_test_rand_int_range(0, 3) ? g_test_rand_int_range(0, 64) * 16 : g_test_rand_int(), g_test_rand_int(),
+                       g_test_rand_int_range(0, 10) ? g_test_rand_int_range(0, 8) : g_test_rand_int_range(0, 0x10000));
+            if (!g_test_rand_int_range(0, 4))
+                kick(f);
+        }
+        *(uint32_t *)(f->ram + EVENT_DRIVER) = g_test_rand_int();
+        for (unsigned i = 0; i < 8; i++) {
+            wr(f, f->regs + g_test_rand_int_range(0, 0x40), 1 << g_test_rand_int_range(0, 3), g_test_rand_int());
+            kick(f);
+        }
+    }
+    packed_start(f, &p, SIZE, false);
+    packed_echo(f, &p, 1);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -566,5 +804,11 @@ int main(int argc, char **argv)
     ADD("/virtio/events", test_events);
     ADD("/virtio/hostile", test_hostile);
     ADD("/virtio/fuzz", test_fuzz);
+#undef ADD
+#define ADD(name, fn) g_test_add(name, struct fixture, "packed", set_up, fn, tear_down)
+    ADD("/virtio/packed", test_packed);
+    ADD("/virtio/packed/events", test_packed_events);
+    ADD("/virtio/packed/hostile", test_packed_hostile);
+    ADD("/virtio/packed/fuzz", test_packed_fuzz);
     return g_test_run();
 }

@@ -148,7 +148,6 @@ static bool check_props(const struct virtio_device *v, GError **error)
 {
     const char *name = v->dev.class->name;
     const struct { bool bad; const char *text; } rules[] = {
-        { v->packed, "packed=on is not possible: only split virtqueues are offered" },
         { v->iommu_platform, "iommu_platform=on is not possible: there is no IOMMU" },
         { v->ats, "ats=on is not possible: there is no IOMMU" },
         { v->disable_modern, "disable-modern=on is not possible: there is no legacy interface" },
@@ -179,7 +178,7 @@ bool virtio_realize(struct virtio_device *v, unsigned nqueues, const uint16_t *s
     }
     v->config_vector = VIRTIO_NO_VECTOR;
     v->host_features = v->vclass->features(v) | VIRTIO_F_VERSION_1 | (v->indirect_desc ? VIRTIO_F_INDIRECT_DESC : 0) |
-                       (v->event_idx ? VIRTIO_F_EVENT_IDX : 0);
+                       (v->event_idx ? VIRTIO_F_EVENT_IDX : 0) | (v->packed ? VIRTIO_F_RING_PACKED : 0);
     return v->dev.class->bus == DEV_BUS_PCI ? virtio_pci_plug(v->dev.machine, v, error) : virtio_mmio_plug(v->dev.machine, v, error);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Virtio 1.2 devices, independent of their transport (virtio_pci.c, virtio_mmio.c): feature negotiation, status, split
- * virtqueues with indirect descriptors and event index, interrupt suppression. Packed queues are not offered.
+ * Virtio 1.2 devices, independent of their transport (virtio_pci.c, virtio_mmio.c): feature negotiation, status, split and packed
+ * virtqueues with indirect descriptors and event index, interrupt suppression.
  *
  * A device struct starts with struct virtio_device, which starts with struct device; its class's bus (DEV_BUS_PCI or
  * DEV_BUS_VIRTIO) says which transport virtio_realize gives it, and class->bus_class is its struct virtio_class.
@@ -32,6 +32,7 @@ enum { VIRTIO_STATUS_ACKNOWLEDGE = 1, VIRTIO_STATUS_DRIVER = 2, VIRTIO_STATUS_DR
 #define VIRTIO_F_INDIRECT_DESC (1ull << 28)
 #define VIRTIO_F_EVENT_IDX (1ull << 29)
 #define VIRTIO_F_VERSION_1 (1ull << 32)
+#define VIRTIO_F_RING_PACKED (1ull << 34)
 
 #define VIRTIO_MAX_QUEUES 64
 #define VIRTIO_MAX_CHAIN 1024       /* descriptors of one request, indirect ones included */
@@ -69,13 +70,15 @@ struct virtqueue {
     /* the driver's registers */
     uint16_t size, vector;
     bool enabled;
-    uint64_t desc, avail, used;   /* guest physical addresses */
-    /* running state */
+    uint64_t desc, avail, used;   /* guest physical addresses; packed: of the ring, the driver's and the device's event suppression */
+    /* running state; packed: places in the ring, and how often each has wrapped */
+    bool packed, avail_wrap, used_wrap;
     uint16_t last_avail, used_idx, signalled_used;
+    unsigned since_signal;        /* packed: places given back since the last interrupt */
     bool signalled_valid;
     bool no_avail_events;         /* the device does not want notifications now */
     uint8_t *desc_host, *avail_host, *used_host; /* set while enabled */
-    unsigned inflight;
+    unsigned inflight;            /* requests; packed: their places */
 };
 
 struct virtio_device {
@@ -107,7 +110,7 @@ struct virtio_device {
 /* A request: buffers the device reads (out) first, then those it writes (in), as host pointers into guest RAM. */
 struct virtio_chain {
     struct virtqueue *queue;
-    uint16_t head;
+    uint16_t head, places;        /* what names it to the driver; packed: its places in the ring */
     uint32_t epoch;
     unsigned nout, nin;
     uint64_t out_len, in_len;     /* bytes */
@@ -147,7 +150,7 @@ void virtqueue_interrupt(struct virtqueue *q);
 /* Asks for (or not) notifications. True: requests came in meanwhile, look again. */
 bool virtqueue_want_notify(struct virtqueue *q, bool on);
 /* The rings for somebody else (the kernel): nothing is popped or pushed until virtqueue_take_back, with the place in the available
- * ring where that other has stopped; what it had taken, it has given back. False: the queue is not enabled, or broken. */
+ * ring where that other has stopped; what it had taken, it has given back. False: the queue is not enabled, packed, or broken. */
 struct virtqueue_rings { void *desc, *avail, *used; unsigned size; uint16_t last_avail; };
 bool virtqueue_hand_over(struct virtqueue *q, struct virtqueue_rings *ret) G_GNUC_WARN_UNUSED_RESULT;
 void virtqueue_take_back(struct virtqueue *q, uint16_t last_avail);
@@ -187,7 +190,7 @@ extern const char *const virtio_on_off_auto[];
     { "event_idx", PROP_BOOL, offsetof(type, v.event_idx), .def = "on", .help = "offer the event index" },                   \
     { "ioeventfd", PROP_BOOL, offsetof(type, v.ioeventfd), .def = "on", .help = "notifications by eventfd where the accelerator can" }, \
     { "iommu_platform", PROP_BOOL, offsetof(type, v.iommu_platform), .def = "off", .help = "only off: there is no IOMMU" },  \
-    { "packed", PROP_BOOL, offsetof(type, v.packed), .def = "off", .help = "only off: packed queues are not offered" },      \
+    { "packed", PROP_BOOL, offsetof(type, v.packed), .def = "off", .help = "offer packed queues" },      \
     { "bootindex", PROP_UINT, offsetof(type, v.bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" }
 /* State rows of every virtio device. */
 #define VIRTIO_FIELDS(type)                                                                                                 \

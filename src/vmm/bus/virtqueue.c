@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Split virtqueues (virtio 1.2, 2.7). The rings are read and written through host pointers that were checked when the queue
+ * Virtqueues: what both forms have, and the split ones (virtio 1.2, 2.7). The rings are read and written through host pointers that were checked when the queue
  * was enabled; whatever is read from them is copied once and checked. Device lock held throughout.
  */
-#include <stdarg.h>
-#include <stdatomic.h>
 #include <string.h>
 
-#include "base/log.h"
-#include "vmm/bus/virtio.h"
-#include "vmm/core/machine.h"
+#include "vmm/bus/virtqueue_private.h"
 
-enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };   /* 2.7.5 */
 enum { AVAIL_NO_INTERRUPT = 1, USED_NO_NOTIFY = 1 };         /* 2.7.6, 2.7.8 */
 
 struct desc { /* 2.7.5, little endian as the host is */
@@ -19,17 +14,6 @@ struct desc { /* 2.7.5, little endian as the host is */
     uint32_t len;
     uint16_t flags, next;
 };
-
-static uint16_t load16(const uint8_t *p)
-{
-    return atomic_load_explicit((const _Atomic uint16_t *)p, memory_order_acquire);
-}
-
-static void store16(struct virtqueue *q, uint64_t ring, uint8_t *host, unsigned offset, uint16_t value)
-{
-    atomic_store_explicit((_Atomic uint16_t *)(host + offset), value, memory_order_release);
-    guest_memory_written(q->v->dev.machine->memory, ring + offset, 2);
-}
 
 static bool usable(const struct virtqueue *q)
 {
@@ -43,6 +27,11 @@ void virtqueue_enable(struct virtqueue *q)
     if (q->enabled)
         return;
     q->enabled = true;
+    q->packed = virtio_has(q->v, VIRTIO_F_RING_PACKED);
+    if (q->packed) {
+        virtqueue_packed_enable(q);
+        return;
+    }
     if (!n || n > q->max_size || (n & (n - 1))) {
         virtio_broken(q->v, "queue %u: a size of %u is not possible", q->index, n);
         return;
@@ -66,20 +55,13 @@ void virtqueue_disable(struct virtqueue *q)
     q->desc_host = q->avail_host = q->used_host = NULL;
     q->last_avail = q->used_idx = q->signalled_used = 0;
     q->desc = q->avail = q->used = 0;
-    q->inflight = 0;
+    q->inflight = q->since_signal = 0;
+    q->packed = false;
     q->size = q->max_size;
     q->vector = VIRTIO_NO_VECTOR;
 }
 
 /* ---- taking requests ---- */
-
-struct walk {
-    struct virtqueue *q;
-    struct iovec iov[VIRTIO_MAX_CHAIN];
-    uint64_t gpa[VIRTIO_MAX_CHAIN];
-    unsigned nout, nin, ndesc;
-    uint64_t out_len, in_len;
-};
 
 static bool add_piece(struct walk *w, uint64_t gpa, uint64_t len, bool write)
 {
@@ -97,20 +79,19 @@ static bool add_piece(struct walk *w, uint64_t gpa, uint64_t len, bool write)
 }
 
 /* A buffer that is not one piece of RAM may still be RAM, page by page (across the hole below 4 GiB it never is). */
-static bool add_buffer(struct walk *w, const struct desc *d)
+bool virtqueue_walk_buffer(struct walk *w, uint64_t addr, uint32_t len, bool write)
 {
-    bool write = d->flags & DESC_WRITE;
     if (!write && w->nin) {
         virtio_broken(w->q->v, "queue %u: a buffer to read after one to write", w->q->index);
         return false;
     }
     if (write)
-        w->in_len += d->len;
+        w->in_len += len;
     else
-        w->out_len += d->len;
-    if (!d->len || (d->addr + d->len >= d->addr && add_piece(w, d->addr, d->len, write)))
+        w->out_len += len;
+    if (!len || (addr + len >= addr && add_piece(w, addr, len, write)))
         return true;
-    uint64_t at = d->addr, left = d->addr + d->len >= d->addr ? d->len : 0;
+    uint64_t at = addr, left = addr + len >= addr ? len : 0;
     while (left) {
         uint64_t n = MIN(left, 4096 - at % 4096);
         if (!add_piece(w, at, n, write))
@@ -118,31 +99,26 @@ static bool add_buffer(struct walk *w, const struct desc *d)
         at += n;
         left -= n;
     }
-    if (left || d->addr + d->len < d->addr) {
+    if (left || addr + len < addr) {
         virtio_broken(w->q->v, "queue %u: a buffer at 0x%" G_GINT64_MODIFIER "x of %u bytes is not RAM, or in too many pieces",
-                      w->q->index, d->addr, d->len);
+                      w->q->index, addr, len);
         return false;
     }
     return true;
 }
 
-/* One table: the queue's, or an indirect one (`host` is then its copy's place). */
-static bool walk_table(struct walk *w, const uint8_t *host, unsigned n, unsigned index, bool indirect);
-
-static bool walk_indirect(struct walk *w, const struct desc *d)
+const uint8_t *virtqueue_walk_table(struct walk *w, uint64_t addr, uint32_t len, bool next)
 {
     struct virtio_device *v = w->q->v;
     const uint8_t *host = NULL;
-    if (virtio_has(v, VIRTIO_F_INDIRECT_DESC) && d->len && d->len % 16 == 0 && !(d->flags & DESC_NEXT))
-        host = guest_memory_ptr(v->dev.machine->memory, d->addr, d->len, false);
-    if (!host) {
-        virtio_broken(v, "queue %u: an indirect table at 0x%" G_GINT64_MODIFIER "x of %u bytes is not allowed", w->q->index,
-                      d->addr, d->len);
-        return false;
-    }
-    return walk_table(w, host, d->len / 16, 0, true);
+    if (virtio_has(v, VIRTIO_F_INDIRECT_DESC) && len && len % 16 == 0 && !next)
+        host = guest_memory_ptr(v->dev.machine->memory, addr, len, false);
+    if (!host)
+        virtio_broken(v, "queue %u: an indirect table at 0x%" G_GINT64_MODIFIER "x of %u bytes is not allowed", w->q->index, addr, len);
+    return host;
 }
 
+/* One table: the queue's, or an indirect one. */
 static bool walk_table(struct walk *w, const uint8_t *host, unsigned n, unsigned index, bool indirect)
 {
     for (unsigned steps = 0;; steps++) {
@@ -158,9 +134,10 @@ static bool walk_table(struct walk *w, const uint8_t *host, unsigned n, unsigned
                 virtio_broken(w->q->v, "queue %u: an indirect table within one", w->q->index);
                 return false;
             }
-            return walk_indirect(w, &d);
+            host = virtqueue_walk_table(w, d.addr, d.len, d.flags & DESC_NEXT);
+            return host && walk_table(w, host, d.len / 16, 0, true);
         }
-        if (!add_buffer(w, &d))
+        if (!virtqueue_walk_buffer(w, d.addr, d.len, d.flags & DESC_WRITE))
             return false;
         if (!(d.flags & DESC_NEXT))
             return true;
@@ -168,11 +145,11 @@ static bool walk_table(struct walk *w, const uint8_t *host, unsigned n, unsigned
     }
 }
 
-static struct virtio_chain *chain_new(const struct walk *w, uint16_t head)
+static struct virtio_chain *chain_new(const struct walk *w, uint16_t head, uint16_t places)
 {
     unsigned n = w->nout + w->nin;
     struct virtio_chain *c = g_malloc(sizeof(*c) + n * (sizeof(struct iovec) + sizeof(uint64_t)));
-    *c = (struct virtio_chain){ .queue = w->q, .head = head, .epoch = w->q->v->epoch, .nout = w->nout, .nin = w->nin,
+    *c = (struct virtio_chain){ .queue = w->q, .head = head, .places = places, .epoch = w->q->v->epoch, .nout = w->nout, .nin = w->nin,
                                 .out_len = w->out_len, .in_len = w->in_len, .iov = (struct iovec *)(c + 1) };
     c->gpa = (uint64_t *)(c->iov + n);
     memcpy(c->iov, w->iov, n * sizeof(w->iov[0]));
@@ -197,41 +174,55 @@ static uint16_t waiting(struct virtqueue *q)
 
 bool virtqueue_ready(struct virtqueue *q)
 {
-    return usable(q) && virtio_running(q->v) && waiting(q);
+    return usable(q) && virtio_running(q->v) && (q->packed ? virtqueue_packed_waiting(q) : waiting(q) != 0);
 }
 
 static void publish_avail_event(struct virtqueue *q)
 {
+    if (q->packed) {
+        virtqueue_packed_publish(q, true);
+        return;
+    }
     if (virtio_has(q->v, VIRTIO_F_EVENT_IDX))
         store16(q, q->used, q->used_host, 4 + 8 * q->size, q->last_avail);
     atomic_thread_fence(memory_order_seq_cst);
 }
 
+static bool split_take(struct virtqueue *q, struct walk *w, uint16_t *ret_head)
+{
+    *ret_head = load16(q->avail_host + 4 + 2 * (q->last_avail % q->size));
+    if (q->inflight >= q->size) {
+        virtio_broken(q->v, "queue %u: more requests in flight than its size", q->index);
+        return false;
+    }
+    if (!walk_table(w, q->desc_host, q->size, *ret_head, false))
+        return false;
+    q->last_avail++;
+    q->inflight++;
+    return true;
+}
+
 struct virtio_chain *virtqueue_pop(struct virtqueue *q)
 {
+    uint16_t head, places = 1;
+    struct walk w;
     if (!virtqueue_ready(q))
         return NULL;
-    uint16_t head = load16(q->avail_host + 4 + 2 * (q->last_avail % q->size));
-    struct walk w;
     w.q = q;
     w.nout = w.nin = w.ndesc = 0;
     w.out_len = w.in_len = 0;
-    if (q->inflight >= q->size) {
-        virtio_broken(q->v, "queue %u: more requests in flight than its size", q->index);
+    if (!(q->packed ? virtqueue_packed_take(q, &w, &head, &places) : split_take(q, &w, &head)))
         return NULL;
-    }
-    if (!walk_table(&w, q->desc_host, q->size, head, false))
-        return NULL;
-    q->last_avail++;
-    q->inflight++;
-    if (!q->no_avail_events)
+    if (!q->no_avail_events && virtio_has(q->v, VIRTIO_F_EVENT_IDX))
         publish_avail_event(q);
-    return chain_new(&w, head);
+    return chain_new(&w, head, places);
 }
 
 void virtqueue_unpop(struct virtqueue *q, struct virtio_chain *c)
 {
-    if (c->epoch == q->v->epoch) {
+    if (c->epoch == q->v->epoch && q->packed) {
+        virtqueue_packed_untake(q, c->places);
+    } else if (c->epoch == q->v->epoch) {
         q->last_avail--;
         q->inflight--;
     }
@@ -243,7 +234,9 @@ bool virtqueue_want_notify(struct virtqueue *q, bool on)
     if (!usable(q))
         return false;
     q->no_avail_events = !on;
-    if (!virtio_has(q->v, VIRTIO_F_EVENT_IDX))
+    if (q->packed && !on)
+        virtqueue_packed_publish(q, false);
+    else if (!q->packed && !virtio_has(q->v, VIRTIO_F_EVENT_IDX))
         store16(q, q->used, q->used_host, 0, on ? 0 : USED_NO_NOTIFY);
     if (!on)
         return false;
@@ -255,7 +248,7 @@ bool virtqueue_want_notify(struct virtqueue *q, bool on)
 
 bool virtqueue_hand_over(struct virtqueue *q, struct virtqueue_rings *ret)
 {
-    if (!usable(q) || q->inflight)
+    if (!usable(q) || q->inflight || q->packed)
         return false;
     *ret = (struct virtqueue_rings){ q->desc_host, q->avail_host, q->used_host, q->size, q->last_avail };
     return true;
@@ -283,25 +276,29 @@ void virtio_chain_written(const struct virtio_chain *c, uint64_t n)
     }
 }
 
+static void split_give(struct virtqueue *q, struct virtio_chain *const *c, const uint32_t *written, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        unsigned at = 4 + 8 * ((uint16_t)(q->used_idx + i) % q->size);
+        uint32_t elem[2] = { c[i]->head, written[i] };
+        memcpy(q->used_host + at, elem, sizeof(elem));
+        guest_memory_written(q->v->dev.machine->memory, q->used + at, sizeof(elem));
+    }
+    q->used_idx += n;
+    q->inflight -= MIN(q->inflight, n);
+    store16(q, q->used, q->used_host, 2, q->used_idx);
+}
+
 void virtqueue_push_batch(struct virtio_chain **c, const uint32_t *written, unsigned n)
 {
     struct virtqueue *q = n ? c[0]->queue : NULL;
     bool live = q && c[0]->epoch == q->v->epoch && usable(q);
-    for (unsigned i = 0; i < n; i++) {
-        if (live) {
-            unsigned at = 4 + 8 * ((uint16_t)(q->used_idx + i) % q->size);
-            uint32_t elem[2] = { c[i]->head, written[i] };
-            virtio_chain_written(c[i], written[i]);
-            memcpy(q->used_host + at, elem, sizeof(elem));
-            guest_memory_written(q->v->dev.machine->memory, q->used + at, sizeof(elem));
-        }
+    for (unsigned i = 0; live && i < n; i++)
+        virtio_chain_written(c[i], written[i]);
+    if (live)
+        (q->packed ? virtqueue_packed_give : split_give)(q, c, written, n);
+    for (unsigned i = 0; i < n; i++)
         virtio_chain_free(c[i]);
-    }
-    if (!live)
-        return;
-    q->used_idx += n;
-    q->inflight -= MIN(q->inflight, n);
-    store16(q, q->used, q->used_host, 2, q->used_idx);
 }
 
 void virtqueue_push(struct virtio_chain *c, uint32_t written)
@@ -312,6 +309,8 @@ void virtqueue_push(struct virtio_chain *c, uint32_t written)
 /* 2.7.7.1, 2.7.10: whether used_event lies between what was signalled last and now. */
 static bool wants_interrupt(struct virtqueue *q)
 {
+    if (q->packed)
+        return virtqueue_packed_wants_interrupt(q);
     atomic_thread_fence(memory_order_seq_cst);
     if (!virtio_has(q->v, VIRTIO_F_EVENT_IDX))
         return !(load16(q->avail_host) & AVAIL_NO_INTERRUPT);

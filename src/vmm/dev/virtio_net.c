@@ -349,6 +349,7 @@ static bool plug(struct virtio_net *s, GError **error)
     /* As many vectors as there are queues, and one for the configuration, unless the user asked for another number. */
     if (s->npairs > 1 && s->v.pci_vectors == DEFAULT_VECTORS)
         s->v.pci_vectors = n + 1;
+    s->v.packed = s->v.packed && !s->vhost; /* the kernel's has split rings only */
     return virtio_realize(&s->v, n, sizes, error);
 }
 
