@@ -1,28 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Between the files of src/block; nobody else includes it. */
+/* Between the generic files of src/block; drivers and users do not include it. */
 #pragma once
 
+#include "base/error.h"
 #include "block/block.h"
+#include "block/file.h"
+#include "block/driver.h"
 
-struct block_device {
-    struct block_options options; /* texts owned */
-    char *claimed_by;
-    int fd;
-    bool direct, host_device, can_punch, can_zero_range;
-    uint32_t align;               /* of O_DIRECT: offset, length and memory */
-    uint64_t size;
-    GRWLock rmw_lock;             /* writer: read, modify, write of a part of an aligned unit; reader: other writes */
-    GMutex lock;                  /* covers everything below, claimed_by */
-    GCond idle;                   /* nothing is in flight */
-    unsigned inflight;
-    GQueue pending;               /* struct block_request *: nobody has begun */
-    GCond work;                   /* one more is pending, or quit */
-    unsigned nworkers, nwaiting;
-    GSList *ended;                /* GThread * of workers that have nothing more to do */
-    bool quit;
+struct block_resume {
+    void (*fn)(void *opaque);
+    void *opaque;
 };
 
-/* raw.c: executes one request; 0 or an errno value. */
-int raw_execute(struct block_device *b, const struct block_request *r);
+struct block_graph {
+    GMutex lock;             /* covers quiescer, quiesced, resume, event */
+    GCond changed;
+    GThread *quiescer;
+    unsigned quiesced;
+    gint inside;             /* the gate, see graph.c */
+    GArray *resume;          /* struct block_resume */
+    block_event_fn *event;
+    void *event_opaque;
+    GRecMutex tree;          /* covers nodes, names, parents, reference counts that reach zero */
+    GPtrArray *nodes;        /* struct block_node * */
+    unsigned counter;
+};
+
+/* graph.c: gives a node without a name one. */
+bool block_graph_add(struct block_graph *g, struct block_node *n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void block_graph_remove(struct block_graph *g, struct block_node *n);
 /* image_lock.c: what QEMU's programs look at before they open an image. */
 bool image_lock(int fd, const char *path, bool write, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void image_unlock(int fd);
+/* node.c: the child that options name in this role, NULL without error when they say nothing. */
+struct block_node *block_open_child(struct block_node *n, struct keyval *kv, int role, unsigned flags, GError **error);
+/* `filename` as it stands in the metadata of an image that is called `base`. The caller frees. */
+char *block_resolve(const char *base, const char *filename);
+char *block_backing_resolved(const struct block_node *n); /* NULL: none */
+/* device.c: requests that waited outside the graph. */
+void block_device_let_in(void *device);

@@ -65,11 +65,30 @@ static int run(struct block_device *b, enum block_op op, uint64_t offset, void *
     return w.err;
 }
 
-static struct block_device *open_raw(struct fixture *f, enum block_cache cache, bool read_only)
+enum { WRITE_THROUGH = 1u << 31 }; /* beside enum block_open_flags */
+
+static struct block_device *open_flags(const char *path, const char *format, unsigned flags, GError **error)
+{
+    struct block_graph *g = block_graph_create();
+    const struct block_device_options o = { .write_through = flags & WRITE_THROUGH };
+    block_node_auto *n = block_open_filename(g, path, format, NULL, flags & ~WRITE_THROUGH, error);
+    if (n)
+        return block_device_create(g, n, &o);
+    block_graph_destroy(g);
+    return NULL;
+}
+
+static void close_disk(struct block_device *b)
+{
+    struct block_graph *g = block_device_graph(b);
+    block_device_destroy(b);
+    block_graph_destroy(g);
+}
+
+static struct block_device *open_raw(struct fixture *f, unsigned flags)
 {
     g_autoptr(GError) error = NULL;
-    const struct block_options o = { .path = f->path, .format = "raw", .cache = cache, .read_only = read_only, .discard = true };
-    struct block_device *b = block_open(&o, &error);
+    struct block_device *b = open_flags(f->path, "raw", flags | BLOCK_UNMAP, &error);
     g_assert_no_error(error);
     return b;
 }
@@ -93,8 +112,7 @@ static int peer(const char *const *argv, char **ret_output)
 
 static void test_contents(struct fixture *f, gconstpointer data)
 {
-    enum block_cache cache = GPOINTER_TO_INT(data);
-    struct block_device *b = open_raw(f, cache, false);
+    struct block_device *b = open_raw(f, BLOCK_RDWR | GPOINTER_TO_UINT(data));
     static uint8_t a[70000], z[70000];
     memset(a, 0x5a, sizeof(a));
     g_assert_cmpuint(block_size(b), ==, 8 << 20);
@@ -111,7 +129,7 @@ static void test_contents(struct fixture *f, gconstpointer data)
     g_assert_cmpint(run(b, BLOCK_FLUSH, 0, NULL, 0), ==, 0);
     g_assert_cmpint(run(b, BLOCK_READ, (8 << 20) - 512, z, 1024), !=, 0); /* past the end */
     g_assert_cmpint(run(b, BLOCK_WRITE, ~0ull - 511, z, 1024), !=, 0);
-    block_close(b);
+    close_disk(b);
     const char *argv[] = { "qemu-io", "-f", "raw", "-c", "read -P 0x5a 512 512", "-c", "read -P 0 1024 1024", "-c", "read -P 0x5a 2048 512",
                            "-c", "read -P 0 67584 512", f->path, NULL };
     g_autofree char *out = NULL;
@@ -129,10 +147,10 @@ static void test_locks(struct fixture *f, gconstpointer data)
     const char *argv[] = { "qemu-io", "-f", "raw", "-c", "write -P 1 0 512", f->path, NULL };
     const char *argv_ro[] = { "qemu-io", "-r", "-f", "raw", "-c", "read 0 512", f->path, NULL };
     g_autofree char *out = NULL, *out2 = NULL, *out3 = NULL;
-    struct block_device *b = open_raw(f, BLOCK_CACHE_WRITEBACK, false);
+    struct block_device *b = open_raw(f, BLOCK_RDWR);
     int rc = peer(argv, &out);
     if (rc < 0) {
-        block_close(b);
+        close_disk(b);
         g_test_skip("qemu-io is not installed: locks were not judged by it");
         return;
     }
@@ -141,12 +159,12 @@ static void test_locks(struct fixture *f, gconstpointer data)
     const char *info[] = { "qemu-img", "resize", "-f", "raw", f->path, "9M", NULL };
     g_assert_cmpint(peer(info, &out3), !=, 0);
     g_assert_nonnull(strstr(out3, "lock"));
-    block_close(b);
-    b = open_raw(f, BLOCK_CACHE_WRITEBACK, true); /* two readers get along, a writer is kept out */
+    close_disk(b);
+    b = open_raw(f, 0); /* two readers get along, a writer is kept out */
     g_assert_cmpint(peer(argv_ro, &out2), ==, 0);
     g_clear_pointer(&out, g_free);
     g_assert_cmpint(peer(argv, &out), !=, 0);
-    block_close(b);
+    close_disk(b);
     g_clear_pointer(&out, g_free);
     g_assert_cmpint(peer(argv, &out), ==, 0);
 }
@@ -166,8 +184,7 @@ static void test_refused(struct fixture *f, gconstpointer data)
     }
     g_assert_true(g_spawn_async_with_pipes(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &pid, &in, &out, NULL, NULL));
     g_assert_cmpint(read(out, prompt, sizeof(prompt)), >, 0); /* it has opened the image when it prompts */
-    const struct block_options o = { .path = f->path, .format = "raw" };
-    g_assert_null(block_open(&o, &error));
+    g_assert_null(open_flags(f->path, "raw", BLOCK_RDWR, &error));
     g_assert_error(error, VIREO_ERROR, VIREO_ERROR_BUSY);
     g_test_message("%s", error->message);
     close(in);
@@ -177,54 +194,47 @@ static void test_refused(struct fixture *f, gconstpointer data)
 static void test_two_here(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
-    const struct block_options o = { .path = f->path, .format = "raw" };
-    struct block_device *b = open_raw(f, BLOCK_CACHE_WRITEBACK, false);
-    g_assert_null(block_open(&o, &error));
+    struct block_device *b = open_raw(f, BLOCK_RDWR);
+    g_assert_null(open_flags(f->path, "raw", BLOCK_RDWR, &error));
     g_assert_error(error, VIREO_ERROR, VIREO_ERROR_BUSY);
-    block_close(b);
+    close_disk(b);
 }
 
-static void test_formats(struct fixture *f, gconstpointer data)
+static void test_missing(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL, error2 = NULL;
-    const struct block_options o = { .path = f->path };
-    int fd = open(f->path, O_RDWR);
-    g_assert_cmpint(pwrite(fd, "QFI\xfb\0\0\0\3", 8, 0), ==, 8);
-    close(fd);
-    g_assert_null(block_open(&o, &error));
-    g_assert_error(error, VIREO_ERROR, VIREO_ERROR_UNSUPPORTED);
-    g_assert_nonnull(strstr(error->message, "qemu-img convert"));
-    const struct block_options missing = { .path = "/nonexistent/disk", .format = "raw" };
-    g_assert_null(block_open(&missing, &error2));
-    g_assert_error(error2, VIREO_ERROR, VIREO_ERROR_NOT_FOUND);
+    g_assert_null(open_flags("/nonexistent/disk", "raw", BLOCK_RDWR, &error));
+    g_assert_error(error, VIREO_ERROR, VIREO_ERROR_NOT_FOUND);
+    g_assert_null(open_flags(f->path, "nothing", BLOCK_RDWR, &error2));
+    g_assert_nonnull(strstr(error2->message, "nothing"));
 }
 
 static void test_odd_size(struct fixture *f, gconstpointer data)
 {
     uint8_t z[512];
     g_assert_cmpint(truncate(f->path, 1000), ==, 0);
-    struct block_device *b = open_raw(f, BLOCK_CACHE_NONE, true);
+    struct block_device *b = open_raw(f, BLOCK_DIRECT);
     memset(z, 1, sizeof(z));
     g_assert_cmpuint(block_size(b), ==, 1024);
     g_assert_cmpint(run(b, BLOCK_READ, 512, z, 512), ==, 0);
     g_assert_cmpint(z[511], ==, 0); /* past the end of the file */
     g_assert_cmpint(run(b, BLOCK_WRITE, 0, z, 512), ==, EROFS);
-    block_close(b);
+    close_disk(b);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 #define ADD(name, data, fn) g_test_add("/block/" name, struct fixture, data, set_up, fn, tear_down)
-    ADD("writeback", GINT_TO_POINTER(BLOCK_CACHE_WRITEBACK), test_contents);
-    ADD("none", GINT_TO_POINTER(BLOCK_CACHE_NONE), test_contents);
-    ADD("writethrough", GINT_TO_POINTER(BLOCK_CACHE_WRITETHROUGH), test_contents);
-    ADD("directsync", GINT_TO_POINTER(BLOCK_CACHE_DIRECTSYNC), test_contents);
-    ADD("unsafe", GINT_TO_POINTER(BLOCK_CACHE_UNSAFE), test_contents);
+    ADD("writeback", GUINT_TO_POINTER(0), test_contents);
+    ADD("none", GUINT_TO_POINTER(BLOCK_DIRECT), test_contents);
+    ADD("writethrough", GUINT_TO_POINTER(WRITE_THROUGH), test_contents);
+    ADD("directsync", GUINT_TO_POINTER(BLOCK_DIRECT | WRITE_THROUGH), test_contents);
+    ADD("unsafe", GUINT_TO_POINTER(BLOCK_NO_FLUSH), test_contents);
     ADD("locks", NULL, test_locks);
     ADD("refused", NULL, test_refused);
     ADD("two", NULL, test_two_here);
-    ADD("formats", NULL, test_formats);
+    ADD("missing", NULL, test_missing);
     ADD("odd-size", NULL, test_odd_size);
     return g_test_run();
 }

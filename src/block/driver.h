@@ -26,6 +26,7 @@ struct block_driver {
     size_t state_size;            /* of struct pointed to by node->state, zeroed */
     bool supports_backing;        /* has a "backing" child */
     bool no_file;                 /* a format or filter without a "file" child */
+    bool growable;                /* writing past the end makes it larger, reading there gives zeroes: files under formats */
     const struct keyval_key *keys;/* options of -blockdev beside the general ones: offsets in *state; NULL: none. Strings are freed by the driver's close */
     const char *const *prefixes;  /* of file names: "nbd:", "nbd://"; NULL */
     /* Turns a file name (prefix included) into options. */
@@ -117,7 +118,7 @@ struct block_node {
     GQueue watches;              /* struct block_watch */
     GPtrArray *blockers;         /* char * */
     void *bitmaps;               /* bitmap.c's */
-    void *serial;                /* range locks of node_io.c */
+    GRWLock rmw;                 /* node_io.c: writer: read, modify, write of a part of an aligned unit; reader: other writes */
     uint64_t write_highest;      /* end of the last byte ever written: QMP wr_highest_offset */
 };
 

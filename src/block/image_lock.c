@@ -59,3 +59,9 @@ bool image_lock(int fd, const char *path, bool write, GError **error)
     }
     return true;
 }
+
+void image_unlock(int fd)
+{
+    struct flock l = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = USED_BASE, .l_len = UNSHARED_BASE + NPERMS - USED_BASE };
+    (void)fcntl(fd, F_OFD_SETLK, &l);
+}

@@ -62,7 +62,7 @@ enum block_open_flags {
     BLOCK_AUTO_READ_ONLY = 1 << 5, /* opens read-only when writing is not permitted */
     BLOCK_DIRECT = 1 << 6,       /* past the host's page cache */
     BLOCK_NO_FLUSH = 1 << 7,     /* flushes do nothing */
-    BLOCK_DISCARD = 1 << 8,      /* discards free space of the host (discard=unmap) */
+    BLOCK_UNMAP = 1 << 8,      /* discards free space of the host (discard=unmap) */
     BLOCK_TEMPORARY = 1 << 9,    /* the file is removed once it is open */
     BLOCK_AIO_NATIVE = 1 << 10,  /* aio=native or io_uring: engine's choice, see engine.h */
     BLOCK_AIO_IO_URING = 1 << 11,
@@ -135,6 +135,7 @@ enum block_status_flags {
     BLOCK_STATUS_MAPPED = 1 << 3,    /* `map` and `file` say where */
     BLOCK_STATUS_EOF = 1 << 4,       /* it reaches the end of the node */
     BLOCK_STATUS_COMPRESSED = 1 << 5,
+    BLOCK_STATUS_RECURSE = 1 << 6,   /* from drivers: `file` may know better whether it is zero */
 };
 struct block_status {
     unsigned flags;

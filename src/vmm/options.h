@@ -21,10 +21,19 @@ struct option_item {
     struct keyval *kv;   /* parsed; NULL for options of plain text */
 };
 
+enum option_cache { CACHE_WRITEBACK, CACHE_NONE, CACHE_WRITETHROUGH, CACHE_DIRECTSYNC, CACHE_UNSAFE };
+struct option_disk {
+    const char *path, *node_name, *id;
+    const char *format;   /* NULL: probed with a warning as QEMU does */
+    bool read_only, discard;
+    enum option_cache cache;
+    enum block_on_error rerror, werror;
+};
+
 /* A disk from -drive or -blockdev. */
 struct option_drive {
     struct option_item *item;   /* not owned; for messages */
-    struct block_options block; /* strings owned */
+    struct option_disk block;   /* strings owned */
     bool attach;                /* -drive if=virtio: a virtio-blk device comes with it */
 };
 

@@ -45,8 +45,8 @@ static struct option_item *add_with_id(struct options *o, GPtrArray *list, const
 static const char *const if_values[] = { "virtio", "none", NULL };
 static const char *const other_if_values[] = { "ide", "scsi", "sd", "mtd", "floppy", "pflash", "xen", NULL };
 static const char *const cache_values[] = {
-    [BLOCK_CACHE_WRITEBACK] = "writeback", [BLOCK_CACHE_NONE] = "none", [BLOCK_CACHE_WRITETHROUGH] = "writethrough",
-    [BLOCK_CACHE_DIRECTSYNC] = "directsync", [BLOCK_CACHE_UNSAFE] = "unsafe", NULL
+    [CACHE_WRITEBACK] = "writeback", [CACHE_NONE] = "none", [CACHE_WRITETHROUGH] = "writethrough",
+    [CACHE_DIRECTSYNC] = "directsync", [CACHE_UNSAFE] = "unsafe", NULL
 };
 static const char *const error_values[] = {
     [BLOCK_ON_ERROR_REPORT] = "report", [BLOCK_ON_ERROR_IGNORE] = "ignore", [BLOCK_ON_ERROR_STOP] = "stop", [BLOCK_ON_ERROR_ENOSPC] = "enospc", NULL
@@ -128,15 +128,15 @@ void option_drive_free(void *p)
     g_free(d);
 }
 
-static enum block_cache cache_mode(const struct disk_opts *d)
+static enum option_cache cache_mode(const struct disk_opts *d)
 {
     if (d->cache >= 0)
-        return (enum block_cache)d->cache;
+        return (enum option_cache)d->cache;
     if (d->no_flush)
-        return BLOCK_CACHE_UNSAFE;
+        return CACHE_UNSAFE;
     if (d->direct)
-        return d->writeback ? BLOCK_CACHE_NONE : BLOCK_CACHE_DIRECTSYNC;
-    return d->writeback ? BLOCK_CACHE_WRITEBACK : BLOCK_CACHE_WRITETHROUGH;
+        return d->writeback ? CACHE_NONE : CACHE_DIRECTSYNC;
+    return d->writeback ? CACHE_WRITEBACK : CACHE_WRITETHROUGH;
 }
 
 static bool add_drive(struct options *o, struct option_item *item, struct disk_opts *d, GError **error)
@@ -150,7 +150,7 @@ static bool add_drive(struct options *o, struct option_item *item, struct disk_o
     struct option_drive *drive = g_new0(struct option_drive, 1);
     drive->item = item;
     drive->attach = d->interface == 0;
-    drive->block = (struct block_options){
+    drive->block = (struct option_disk){
         .path = g_steal_pointer(&d->file), .node_name = g_steal_pointer(&d->node_name), .id = g_steal_pointer(&d->id),
         .format = g_steal_pointer(&d->format), .read_only = d->read_only, .discard = d->discard >= 2, .cache = cache_mode(d),
         .rerror = d->rerror >= 0 ? (enum block_on_error)d->rerror : BLOCK_ON_ERROR_REPORT,

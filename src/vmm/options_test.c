@@ -145,13 +145,13 @@ static void test_disks(void)
     const struct option_drive *d = o.drives->pdata[0];
     g_assert_cmpstr(d->block.path, ==, "a,1");
     g_assert_cmpstr(d->block.id, ==, "virtio0");
-    g_assert(d->attach && d->block.read_only && d->block.cache == BLOCK_CACHE_NONE && d->block.werror == BLOCK_ON_ERROR_STOP);
+    g_assert(d->attach && d->block.read_only && d->block.cache == CACHE_NONE && d->block.werror == BLOCK_ON_ERROR_STOP);
     d = o.drives->pdata[1];
-    g_assert(!d->attach && !d->block.format && d->block.werror == BLOCK_ON_ERROR_ENOSPC && d->block.cache == BLOCK_CACHE_WRITEBACK);
+    g_assert(!d->attach && !d->block.format && d->block.werror == BLOCK_ON_ERROR_ENOSPC && d->block.cache == CACHE_WRITEBACK);
     d = o.drives->pdata[2];
     g_assert_cmpstr(d->block.path, ==, "img");
     g_assert_cmpstr(d->block.node_name, ==, "r");
-    g_assert(d->block.read_only && d->block.cache == BLOCK_CACHE_NONE);
+    g_assert(d->block.read_only && d->block.cache == CACHE_NONE);
     d = o.drives->pdata[3];
     g_assert_cmpstr(d->block.path, ==, "j.img");
     options_clear(&o);

@@ -10,6 +10,7 @@
 
 #include "vmm/options.h"
 
+struct block_graph;
 struct board;
 struct leftover;
 struct machine;
@@ -20,6 +21,7 @@ struct vm {
     struct machine *machine;
     const struct board *board;
     GPtrArray *chardevs, *blocks, *qmps; /* what was opened, in order */
+    struct block_graph *graph;  /* what the disks stand on */
     int cancel_fd;              /* eventfd: readable once a signal has asked for the end */
     GSource *signal_source;
     int daemon_fd, null_fd;     /* -1: none */

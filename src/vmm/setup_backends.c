@@ -118,11 +118,37 @@ bool setup_find_chardev(struct vm *vm, const char *id, const char *spec, struct 
 
 /* ---- disks ---- */
 
+static unsigned disk_flags(const struct option_disk *d)
+{
+    unsigned flags = (d->read_only ? 0 : BLOCK_RDWR) | (d->discard ? BLOCK_UNMAP : 0);
+    if (d->cache == CACHE_NONE || d->cache == CACHE_DIRECTSYNC)
+        flags |= BLOCK_DIRECT;
+    return flags | (d->cache == CACHE_UNSAFE ? BLOCK_NO_FLUSH : 0);
+}
+
+static struct block_device *open_disk(struct vm *vm, const struct option_disk *d, GError **error)
+{
+    keyval_auto *kv = keyval_new();
+    if (d->node_name)
+        keyval_add(kv, "node-name", d->node_name);
+    block_node_auto *node = block_open_filename(vm->graph, d->path, d->format, kv, disk_flags(d), error);
+    const struct block_device_options o = { .id = d->id, .write_through = d->cache == CACHE_WRITETHROUGH || d->cache == CACHE_DIRECTSYNC,
+                                            .rerror = d->rerror, .werror = d->werror };
+    if (!node)
+        return NULL;
+    if (!block_node_size(node)) {
+        vireo_fail(error, VIREO_ERROR_INVALID, "disk '%s' is empty; give it a size: vireo-img resize '%s' 10G", d->path, d->path);
+        return NULL;
+    }
+    return block_device_create(vm->graph, node, &o);
+}
+
 bool setup_drives(struct vm *vm, GError **error)
 {
+    vm->graph = block_graph_create();
     for (guint i = 0; i < vm->options.drives->len; i++) {
         const struct option_drive *d = vm->options.drives->pdata[i];
-        struct block_device *b = block_open(&d->block, error);
+        struct block_device *b = open_disk(vm, &d->block, error);
         if (!b)
             return failed_item(d->item, error);
         add(&vm->blocks, b);
@@ -189,7 +215,7 @@ static void end_all(GPtrArray **list, void (*end)(void *what))
 
 static void end_block(void *b)
 {
-    block_close(b);
+    block_device_destroy(b);
 }
 
 static void end_chardev(void *c)
@@ -201,5 +227,6 @@ void setup_tear_down_backends(struct vm *vm)
 {
     g_clear_pointer(&vm->qmps, g_ptr_array_unref);
     end_all(&vm->blocks, end_block);
+    block_graph_destroy(g_steal_pointer(&vm->graph));
     end_all(&vm->chardevs, end_chardev);
 }

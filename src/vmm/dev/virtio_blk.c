@@ -55,7 +55,7 @@ static enum block_on_error policy(const struct virtio_blk *s, bool read)
     int own = read ? s->rerror : s->werror; /* "auto", then as enum block_on_error */
     if (own)
         return own - 1;
-    return read ? block_options_of(s->block)->rerror : block_options_of(s->block)->werror;
+    return read ? block_device_options(s->block)->rerror : block_device_options(s->block)->werror;
 }
 
 /* True: the request stays and is tried again. */
@@ -64,8 +64,9 @@ static bool handle_error(struct virtio_blk *s, struct request *r, int err, uint8
     bool read = r->r.op == BLOCK_READ;
     enum block_on_error p = policy(s, read);
     bool stop = p == BLOCK_ON_ERROR_STOP || (p == BLOCK_ON_ERROR_ENOSPC && err == ENOSPC && !read);
-    const struct block_options *o = block_options_of(s->block);
-    struct block_io_error e = { .device = o->id ? o->id : "", .node = o->node_name ? o->node_name : "", .operation = read ? "read" : "write",
+    const struct block_device_options *o = block_device_options(s->block);
+    const struct block_node *node = block_device_node(s->block);
+    struct block_io_error e = { .device = o->id ? o->id : "", .node = node ? block_node_name(node) : "", .operation = read ? "read" : "write",
                                 .action = stop ? "stop" : p == BLOCK_ON_ERROR_IGNORE ? "ignore" : "report", .reason = g_strerror(err),
                                 .nospace = err == ENOSPC };
     *ret_status = p == BLOCK_ON_ERROR_IGNORE ? S_OK : S_IOERR;
@@ -93,6 +94,12 @@ static void done(struct block_request *br, int err)
 
 static void submit(struct virtio_blk *s, struct request *r)
 {
+    int err;
+    if (block_try_now(s->block, &r->r, &err)) {
+        finish(s, r->c, S_OK, r->r.length);
+        g_free(r);
+        return;
+    }
     s->inflight++;
     block_submit(s->block, &r->r);
 }

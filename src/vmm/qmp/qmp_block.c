@@ -25,33 +25,22 @@ static const struct device *find_user(struct machine *m, const char *id, char **
     return NULL;
 }
 
-static struct json_object *image_info(const struct block_device *b)
+static struct json_object *cache_info(const struct block_device *b)
 {
-    const struct block_options *o = block_options_of(b);
-    int64_t used = (int64_t)block_allocated(b);
-    return json_make("virtual-size", json_object_new_int64((int64_t)block_size(b)), "filename", json_object_new_string(o->path), "format",
-                     json_object_new_string(o->format ? o->format : "raw"), "actual-size", json_object_new_int64(used), "dirty-flag",
-                     json_object_new_boolean(false), NULL);
-}
-
-static struct json_object *cache_info(enum block_cache cache)
-{
-    bool direct = cache == BLOCK_CACHE_NONE || cache == BLOCK_CACHE_DIRECTSYNC;
-    bool through = cache == BLOCK_CACHE_WRITETHROUGH || cache == BLOCK_CACHE_DIRECTSYNC;
-    return json_make("no-flush", json_object_new_boolean(cache == BLOCK_CACHE_UNSAFE), "direct", json_object_new_boolean(direct), "writeback",
-                     json_object_new_boolean(!through), NULL);
+    unsigned flags = block_node_flags(block_device_node(b));
+    return json_make("no-flush", json_object_new_boolean((flags & BLOCK_NO_FLUSH) != 0), "direct", json_object_new_boolean((flags & BLOCK_DIRECT) != 0), "writeback",
+                     json_object_new_boolean(!block_device_options(b)->write_through), NULL);
 }
 
 /* BlockDeviceInfo. */
 static struct json_object *node_info(const struct block_device *b, const char *id)
 {
     static const char *const zeroes[] = { "iops_rd", "iops_wr", "iops", "bps_rd", "bps_wr", "bps", "write_threshold", "backing_file_depth" };
-    const struct block_options *o = block_options_of(b);
-    g_autofree char *made_up = g_strdup_printf("#%s", id);
-    struct json_object *info = json_make("file", json_object_new_string(o->path), "node-name", json_object_new_string(o->node_name ? o->node_name : made_up),
-                                         "ro", json_object_new_boolean(block_read_only(b)), "drv", json_object_new_string(o->format ? o->format : "raw"),
+    struct block_node *n = block_device_node(b);
+    struct json_object *info = json_make("file", json_object_new_string(block_node_filename(n)), "node-name", json_object_new_string(block_node_name(n)),
+                                         "ro", json_object_new_boolean(block_read_only(b)), "drv", json_object_new_string(block_node_driver(n)),
                                          "encrypted", json_object_new_boolean(false), "detect_zeroes", json_object_new_string("off"), "image",
-                                         image_info(b), "cache", cache_info(o->cache), NULL);
+                                         block_image_info(n, true), "cache", cache_info(b), NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(zeroes); i++)
         json_object_object_add(info, zeroes[i], json_object_new_int(0));
     return info;
@@ -65,7 +54,7 @@ static const char *io_status(const struct machine *m)
 /* BlockInfo: -drive has a name as `device`; a -blockdev node shows when a device uses it, by that device. */
 static struct json_object *block_info(struct machine *m, const struct block_device *b, const char *id)
 {
-    const struct block_options *o = block_options_of(b);
+    const struct block_device_options *o = block_device_options(b);
     g_autofree char *path = NULL;
     const struct device *user = find_user(m, id, &path);
     if (!o->id && !user)

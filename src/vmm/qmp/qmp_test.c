@@ -90,16 +90,12 @@ bool virtio_balloon_actual(struct machine *m, uint64_t *ret, GError **error)
 {
     return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "No balloon device has been activated");
 }
-uint64_t block_allocated(const struct block_device *b) { return 512; }
 bool net_open(struct machine *m, const struct keyval *kv, const char *id, GError **error) { return true; }
 bool net_close(struct machine *m, const char *id, GError **error) { return true; }
 void net_send(struct net_backend *b, const uint8_t *frame, size_t n) { }
 void net_set_link(struct net_backend *b, bool up) { }
 struct json_object *virtio_net_rx_filter(struct device *d) { return NULL; }
 bool virtio_net_announce(struct device *d) { return false; }
-uint64_t block_size(const struct block_device *b) { return 512; }
-bool block_read_only(const struct block_device *b) { return false; }
-const struct block_options *block_options_of(const struct block_device *b) { return (const struct block_options *)b; }
 const struct accel_ops *const *accel_list(void)
 {
     static const struct accel_ops *const none[] = { NULL };

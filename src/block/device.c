@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Disks as their users see them, and the engine that executes their requests: what lies in the host's cache is read at once by
+ * whoever asks (block_try_now); the rest is done by worker threads, which call the nodes.
+ */
+#include "block/block.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "base/error.h"
+#include "base/sandbox.h"
+#include "block/block_private.h"
+
+#define WORKERS 16 /* at most, per device */
+#define IDLE_US (10 * G_USEC_PER_SEC) /* after which a worker ends, but for the last */
+
+struct block_device {
+    struct block_graph *graph;
+    struct block_parent parent;   /* parent.node of the node */
+    struct block_node *node;      /* referenced; changes only while the graph is quiet */
+    struct block_device_options options; /* id owned */
+    GMutex lock;                  /* covers everything below */
+    GCond idle;                   /* nothing is in flight */
+    char *claimed_by;
+    void (*changed)(void *opaque, bool resized);
+    void *changed_opaque;
+    unsigned inflight;            /* requests that are inside the graph */
+    GQueue pending;               /* struct block_request *: inside, nobody has begun */
+    GQueue outside;               /* waiting for the graph to let them in */
+    GCond work;                   /* one more is pending, or quit */
+    unsigned nworkers, nwaiting;
+    GSList *ended;                /* GThread * of workers that have nothing more to do */
+    bool quit;
+    struct block_stats stats;     /* atomics */
+};
+
+/* ---- one request ---- */
+
+static void count(struct block_device *b, enum block_op op, uint64_t bytes, gint64 began, int err)
+{
+    struct block_stats *s = &b->stats;
+    gint64 now = g_get_monotonic_time();
+    if (err) {
+        __atomic_add_fetch(&s->failed[op], 1, __ATOMIC_RELAXED);
+    } else {
+        __atomic_add_fetch(&s->bytes[op], bytes, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&s->operations[op], 1, __ATOMIC_RELAXED);
+    }
+    __atomic_add_fetch(&s->nanoseconds[op], (uint64_t)(now - began) * 1000, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->last_access_us, now, __ATOMIC_RELAXED);
+}
+
+/* A disk's last sector may be more than its node has. */
+static int execute(struct block_device *b, enum block_op op, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags)
+{
+    struct block_node *n = b->node;
+    if (!n)
+        return ENOMEDIUM;
+    if (b->options.write_through && op != BLOCK_READ && op != BLOCK_FLUSH && op != BLOCK_DISCARD)
+        flags |= BLOCK_FUA;
+    switch (op) {
+    case BLOCK_READ: return block_preadv(n, offset, bytes, iov, niov);
+    case BLOCK_WRITE: return block_pwritev(n, offset, bytes, iov, niov, flags);
+    case BLOCK_FLUSH: return block_flush(n);
+    case BLOCK_DISCARD: return block_discard(n, offset, bytes);
+    case BLOCK_WRITE_ZEROES: return block_write_zeroes(n, offset, bytes, flags);
+    default: return EINVAL;
+    }
+}
+
+int block_do(struct block_device *b, enum block_op op, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags)
+{
+    gint64 began = g_get_monotonic_time();
+    block_enter(b->graph);
+    int err = execute(b, op, offset, bytes, iov, niov, flags);
+    block_leave(b->graph);
+    count(b, op, bytes, began, err);
+    return err;
+}
+
+/* ---- the fast way ---- */
+
+#define MAPS 16 /* nodes that hold a piece on the way down */
+struct path {
+    struct block_map held[MAPS];
+    int n;
+    int fd;
+    uint64_t offset;
+};
+
+static void path_release(struct path *p)
+{
+    while (p->n) {
+        struct block_map *m = &p->held[--p->n];
+        m->owner->driver->unmap(m->owner, m);
+    }
+}
+
+/* Down to a file of the host, without waiting. */
+static bool path_find(struct block_node *n, uint64_t offset, uint64_t bytes, struct path *p)
+{
+    p->n = 0;
+    for (;;) {
+        struct block_map m = { .offset = offset };
+        if (!n->driver->map_now || offset > block_node_size(n) || bytes > block_node_size(n) - offset ||
+            !n->driver->map_now(n, false, offset, bytes, &m))
+            break;
+        if (n->driver->unmap) {
+            m.owner = n;
+            p->held[p->n++] = m;
+        }
+        p->offset = m.offset;
+        if (m.node == n) {
+            p->fd = block_node_fd(n);
+            return true;
+        }
+        n = m.node;
+        offset = m.offset;
+        if (p->n == MAPS)
+            break;
+    }
+    path_release(p);
+    return false;
+}
+
+/* seccomp(any): preadv2
+ * From the host's cache, when all of it is there. */
+static bool read_cached(struct block_node *n, struct block_request *r)
+{
+    struct path p;
+    if (r->niov > IOV_MAX || !path_find(n, r->offset, r->length, &p))
+        return false;
+    bool ok = preadv2(p.fd, r->iov, r->niov, p.offset, RWF_NOWAIT) == (ssize_t)r->length;
+    path_release(&p);
+    return ok;
+}
+
+bool block_try_now(struct block_device *b, struct block_request *r, int *ret_err)
+{
+    gint64 began = g_get_monotonic_time();
+    if (r->op != BLOCK_READ || !block_try_enter(b->graph))
+        return false;
+    bool ok = b->node && !(b->node->flags & BLOCK_DIRECT) && read_cached(b->node, r);
+    block_leave(b->graph);
+    if (ok) {
+        *ret_err = 0;
+        count(b, r->op, r->length, began, 0);
+    }
+    return ok;
+}
+
+/* ---- workers ---- */
+
+static void *worker(void *opaque);
+
+/* One more worker, when requests wait and nobody is free for them. A worker starts the next one, so that no vCPU has to be
+ * allowed to make threads; the first is there from the beginning. */
+static void start_worker_locked(struct block_device *b)
+{
+    b->nworkers++;
+    (void)!sandbox_thread_new(SANDBOX_BLOCK, "block", worker, b); /* it leaves itself in b->ended */
+}
+
+static void join_ended_locked(struct block_device *b)
+{
+    while (b->ended) {
+        GThread *t = b->ended->data;
+        b->ended = g_slist_delete_link(b->ended, b->ended);
+        g_thread_join(t); /* it has given the lock back, or is about to end without it */
+    }
+}
+
+/* The next request, or NULL: the worker ends. One worker waits for ever, the others for a while. */
+static struct block_request *next_request_locked(struct block_device *b)
+{
+    gint64 until = g_get_monotonic_time() + IDLE_US;
+    while (g_queue_is_empty(&b->pending) && !b->quit) {
+        bool in_time = true;
+        b->nwaiting++;
+        if (b->nworkers == 1)
+            g_cond_wait(&b->work, &b->lock);
+        else
+            in_time = g_cond_wait_until(&b->work, &b->lock, until);
+        b->nwaiting--;
+        if (!in_time && g_queue_is_empty(&b->pending) && b->nworkers > 1)
+            return NULL;
+    }
+    GList *link = g_queue_pop_head_link(&b->pending);
+    return link ? link->data : NULL;
+}
+
+static void serve(struct block_device *b, struct block_request *r)
+{
+    g_mutex_unlock(&b->lock);
+    int err = execute(b, r->op, r->offset, r->length, r->iov, r->niov, r->flags);
+    count(b, r->op, r->length, r->began, err);
+    block_leave(b->graph);
+    r->done(r, err); /* r may be gone now */
+    g_mutex_lock(&b->lock);
+    if (!--b->inflight)
+        g_cond_broadcast(&b->idle);
+}
+
+static void *worker(void *opaque)
+{
+    struct block_device *b = opaque;
+    struct block_request *r;
+    g_mutex_lock(&b->lock);
+    while ((r = next_request_locked(b))) {
+        join_ended_locked(b);
+        if (!g_queue_is_empty(&b->pending) && !b->nwaiting && b->nworkers < WORKERS)
+            start_worker_locked(b);
+        serve(b, r);
+    }
+    b->nworkers--;
+    b->ended = g_slist_prepend(b->ended, g_thread_self());
+    g_cond_broadcast(&b->idle);
+    g_mutex_unlock(&b->lock);
+    return NULL;
+}
+
+static void end_workers(struct block_device *b)
+{
+    g_mutex_lock(&b->lock);
+    b->quit = true;
+    g_cond_broadcast(&b->work);
+    while (b->nworkers)
+        g_cond_wait(&b->idle, &b->lock);
+    g_mutex_unlock(&b->lock);
+    join_ended_locked(b); /* nobody else is left */
+}
+
+/* ---- requests ---- */
+
+void block_submit(struct block_device *b, struct block_request *r)
+{
+    bool inside = block_try_enter(b->graph);
+    r->began = g_get_monotonic_time();
+    r->link = (GList){ .data = r };
+    g_mutex_lock(&b->lock);
+    if (inside) {
+        b->inflight++;
+        g_queue_push_tail_link(&b->pending, &r->link);
+        g_cond_signal(&b->work);
+    } else {
+        g_queue_push_tail_link(&b->outside, &r->link);
+    }
+    g_mutex_unlock(&b->lock);
+    /* The graph may have been resumed in between: then nobody else lets it in. */
+    if (!inside && block_try_enter(b->graph)) {
+        block_leave(b->graph);
+        block_device_let_in(b);
+    }
+}
+
+void block_device_let_in(void *opaque)
+{
+    struct block_device *b = opaque;
+    g_mutex_lock(&b->lock);
+    while (!g_queue_is_empty(&b->outside) && block_try_enter(b->graph)) {
+        b->inflight++;
+        g_queue_push_tail_link(&b->pending, g_queue_pop_head_link(&b->outside));
+        g_cond_signal(&b->work);
+    }
+    g_mutex_unlock(&b->lock);
+}
+
+void block_drain(struct block_device *b)
+{
+    g_mutex_lock(&b->lock);
+    while (b->inflight)
+        g_cond_wait(&b->idle, &b->lock);
+    g_mutex_unlock(&b->lock);
+}
+
+/* ---- coming and going ---- */
+
+static void replaced(struct block_parent *p, struct block_node *to)
+{
+    struct block_device *b = p->opaque;
+    struct block_node *old = b->node;
+    b->node = to;
+    block_node_unref(old);
+}
+
+struct block_device *block_device_create(struct block_graph *g, struct block_node *node, const struct block_device_options *o)
+{
+    struct block_device *b = g_new0(struct block_device, 1);
+    b->graph = g;
+    b->options = *o;
+    b->options.id = g_strdup(o->id);
+    b->parent = (struct block_parent){ .opaque = b, .replaced = replaced, .what = b->options.id ? b->options.id : "a device" };
+    g_mutex_init(&b->lock);
+    g_cond_init(&b->idle);
+    g_cond_init(&b->work);
+    g_queue_init(&b->pending);
+    g_queue_init(&b->outside);
+    if (node) {
+        b->node = block_node_ref(node);
+        block_parent_add(node, &b->parent);
+    }
+    block_graph_on_resume(g, block_device_let_in, b);
+    g_mutex_lock(&b->lock);
+    start_worker_locked(b);
+    g_mutex_unlock(&b->lock);
+    return b;
+}
+
+void block_device_destroy(struct block_device *b)
+{
+    if (!b)
+        return;
+    block_drain(b);
+    if (b->node && !block_node_read_only(b->node))
+        (void)block_flush(b->node);
+    end_workers(b);
+    block_graph_on_resume(b->graph, NULL, b);
+    if (b->node) {
+        block_parent_remove(b->node, &b->parent);
+        block_node_unref(b->node);
+    }
+    g_free((char *)b->options.id);
+    g_free(b->claimed_by);
+    g_mutex_clear(&b->lock);
+    g_cond_clear(&b->idle);
+    g_cond_clear(&b->work);
+    g_free(b);
+}
+
+void block_device_set_node(struct block_device *b, struct block_node *node)
+{
+    block_quiesce(b->graph);
+    struct block_node *old = b->node;
+    if (old) {
+        (void)block_flush(old);
+        block_parent_remove(old, &b->parent);
+    }
+    b->node = node ? block_node_ref(node) : NULL;
+    if (node)
+        block_parent_add(node, &b->parent);
+    block_node_unref(old);
+    block_resume(b->graph);
+    block_device_tell(b, false);
+}
+
+/* ---- what a disk is ---- */
+
+struct block_graph *block_device_graph(const struct block_device *b)
+{
+    return b->graph;
+}
+
+struct block_node *block_device_node(const struct block_device *b)
+{
+    return b->node;
+}
+
+uint64_t block_size(const struct block_device *b)
+{
+    return b->node ? (block_node_size(b->node) + 511) & ~511ull : 0;
+}
+
+bool block_read_only(const struct block_device *b)
+{
+    return b->node && block_node_read_only(b->node);
+}
+
+const struct block_device_options *block_device_options(const struct block_device *b)
+{
+    return &b->options;
+}
+
+void block_device_set_write_through(struct block_device *b, bool on)
+{
+    b->options.write_through = on;
+}
+
+void block_device_stats(const struct block_device *b, struct block_stats *ret)
+{
+    *ret = b->stats;
+}
+
+void block_device_on_change(struct block_device *b, void (*fn)(void *opaque, bool resized), void *opaque)
+{
+    g_mutex_lock(&b->lock);
+    b->changed = fn;
+    b->changed_opaque = opaque;
+    g_mutex_unlock(&b->lock);
+}
+
+void block_device_tell(struct block_device *b, bool resized)
+{
+    g_mutex_lock(&b->lock);
+    void (*fn)(void *opaque, bool resized) = b->changed;
+    void *opaque = b->changed_opaque;
+    g_mutex_unlock(&b->lock);
+    if (fn)
+        fn(opaque, resized);
+}
+
+bool block_claim(struct block_device *b, const char *who, GError **error)
+{
+    g_mutex_lock(&b->lock);
+    bool ok = !b->claimed_by;
+    if (ok)
+        b->claimed_by = g_strdup(who);
+    else
+        vireo_fail(error, VIREO_ERROR_BUSY, "drive '%s' is already used by %s", b->options.id ? b->options.id : b->node ? b->node->name : "", b->claimed_by);
+    g_mutex_unlock(&b->lock);
+    return ok;
+}
+
+void block_unclaim(struct block_device *b)
+{
+    g_mutex_lock(&b->lock);
+    g_clear_pointer(&b->claimed_by, g_free);
+    g_mutex_unlock(&b->lock);
+}
+
+const char *block_claimed_by(const struct block_device *b)
+{
+    return b->claimed_by;
+}

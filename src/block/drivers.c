@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* All block drivers. */
+#include "block/drivers.h"
+
+#include <string.h>
+
+const struct block_driver *const block_drivers[] = {
+    /* protocols */
+    &block_file,
+    &block_host_device,
+    /* formats */
+    &block_raw,
+    NULL
+};
+
+const struct block_driver *block_driver_find(const char *name)
+{
+    for (const struct block_driver *const *d = block_drivers; *d; d++) {
+        if (!strcmp((*d)->name, name))
+            return *d;
+    }
+    return NULL;
+}
+
+const struct block_driver *block_probe(const uint8_t *head, size_t n, const char *filename)
+{
+    const struct block_driver *best = &block_raw;
+    int most = 0;
+    for (const struct block_driver *const *d = block_drivers; *d; d++) {
+        int score = (*d)->probe ? (*d)->probe(head, n, filename) : 0;
+        if (score > most) {
+            most = score;
+            best = *d;
+        }
+    }
+    return best;
+}

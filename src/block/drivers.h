@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The drivers, as drivers.c lists them. */
+#pragma once
+
+#include "block/driver.h"
+
+extern const struct block_driver block_file, block_host_device, block_raw;
