@@ -39,3 +39,7 @@ char *block_resolve(const char *base, const char *filename);
 char *block_backing_resolved(const struct block_node *n); /* NULL: none */
 /* device.c: requests that waited outside the graph. */
 void block_device_let_in(void *device);
+/* device.c: what a request of the fast way leaves behind in the counters. began: monotonic, microseconds. */
+void block_device_count(struct block_device *b, enum block_op op, uint64_t bytes, gint64 began, int err);
+/* node_io.c: bytes have been written by the fast way. */
+void block_node_written(struct block_node *n, uint64_t offset, uint64_t bytes);

@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "block/block.h"
+#include "block/queue.h"
 
 struct fixture {
     char *dir, *path;
@@ -222,6 +224,73 @@ static void test_odd_size(struct fixture *f, gconstpointer data)
     close_disk(b);
 }
 
+/* ---- queues ---- */
+
+enum { Q_SIZE = 1 << 20, Q_UNIT = 4096, Q_DEPTH = 16 };
+struct many {
+    struct block_request r;
+    struct iovec iov;
+    uint8_t *buffer;
+    unsigned unit;
+    bool busy;
+    unsigned *completed;
+};
+
+static void many_done(struct block_request *r, int err)
+{
+    struct many *m = r->opaque;
+    g_assert_cmpint(err, ==, 0);
+    m->busy = false;
+    ++*m->completed;
+}
+
+/* Random reads and writes of units, no two of one unit at a time, against a model in memory. */
+static void test_queue(struct fixture *f, gconstpointer data)
+{
+    struct block_device *b = open_raw(f, BLOCK_RDWR | GPOINTER_TO_UINT(data));
+    struct block_queue *q = block_queue_create(block_device_graph(b), Q_DEPTH);
+    struct many m[Q_DEPTH] = { 0 };
+    bool taken[Q_SIZE / Q_UNIT] = { false };
+    uint8_t model[Q_SIZE / Q_UNIT] = { 0 };
+    unsigned completed = 0, rounds = 4000;
+    g_autoptr(GRand) rand = g_rand_new_with_seed(7);
+    for (unsigned i = 0; i < rounds; i++) {
+        struct many *x = &m[i % Q_DEPTH];
+        while (x->busy)
+            block_queue_reap(q, true);
+        if (x->buffer && x->r.op == BLOCK_READ) {
+            g_assert_cmpint(x->buffer[0], ==, model[x->unit]);
+            g_assert_cmpint(x->buffer[Q_UNIT - 1], ==, model[x->unit]);
+        }
+        if (!x->buffer)
+            g_assert_cmpint(posix_memalign((void **)&x->buffer, 4096, Q_UNIT), ==, 0);
+        else
+            taken[x->unit] = false;
+        do
+            x->unit = (unsigned)g_rand_int_range(rand, 0, Q_SIZE / Q_UNIT);
+        while (taken[x->unit]);
+        taken[x->unit] = true;
+        x->iov = (struct iovec){ x->buffer, Q_UNIT };
+        x->completed = &completed;
+        x->busy = true;
+        x->r = (struct block_request){ .op = g_rand_boolean(rand) ? BLOCK_WRITE : BLOCK_READ, .offset = (uint64_t)x->unit * Q_UNIT, .length = Q_UNIT,
+                                       .iov = &x->iov, .niov = 1, .done = many_done, .opaque = x };
+        if (x->r.op == BLOCK_WRITE)
+            memset(x->buffer, model[x->unit] = (uint8_t)g_rand_int_range(rand, 1, 256), Q_UNIT);
+        block_queue_add(q, b, &x->r);
+    }
+    while (block_queue_inflight(q))
+        block_queue_reap(q, true);
+    g_assert_cmpuint(completed, ==, rounds);
+    for (unsigned i = 0; i < Q_DEPTH; i++)
+        free(m[i].buffer);
+    block_queue_destroy(q);
+    struct block_stats stats;
+    block_device_stats(b, &stats);
+    g_assert_cmpuint(stats.operations[BLOCK_READ] + stats.operations[BLOCK_WRITE], ==, rounds);
+    close_disk(b);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -235,6 +304,9 @@ int main(int argc, char **argv)
     ADD("refused", NULL, test_refused);
     ADD("two", NULL, test_two_here);
     ADD("missing", NULL, test_missing);
+    ADD("queue/writeback", GUINT_TO_POINTER(0), test_queue);
+    ADD("queue/none", GUINT_TO_POINTER(BLOCK_DIRECT), test_queue);
+    ADD("queue/directsync", GUINT_TO_POINTER(BLOCK_DIRECT | WRITE_THROUGH), test_queue);
     ADD("odd-size", NULL, test_odd_size);
     return g_test_run();
 }

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/sandbox.h"
 #include "block/block_private.h"
+#include "block/path.h"
 
 #define WORKERS 16 /* at most, per device */
 #define IDLE_US (10 * G_USEC_PER_SEC) /* after which a worker ends, but for the last */
@@ -38,7 +39,7 @@ struct block_device {
 
 /* ---- one request ---- */
 
-static void count(struct block_device *b, enum block_op op, uint64_t bytes, gint64 began, int err)
+void block_device_count(struct block_device *b, enum block_op op, uint64_t bytes, gint64 began, int err)
 {
     struct block_stats *s = &b->stats;
     gint64 now = g_get_monotonic_time();
@@ -76,64 +77,21 @@ int block_do(struct block_device *b, enum block_op op, uint64_t offset, uint64_t
     block_enter(b->graph);
     int err = execute(b, op, offset, bytes, iov, niov, flags);
     block_leave(b->graph);
-    count(b, op, bytes, began, err);
+    block_device_count(b, op, bytes, began, err);
     return err;
 }
 
 /* ---- the fast way ---- */
 
-#define MAPS 16 /* nodes that hold a piece on the way down */
-struct path {
-    struct block_map held[MAPS];
-    int n;
-    int fd;
-    uint64_t offset;
-};
-
-static void path_release(struct path *p)
-{
-    while (p->n) {
-        struct block_map *m = &p->held[--p->n];
-        m->owner->driver->unmap(m->owner, m);
-    }
-}
-
-/* Down to a file of the host, without waiting. */
-static bool path_find(struct block_node *n, uint64_t offset, uint64_t bytes, struct path *p)
-{
-    p->n = 0;
-    for (;;) {
-        struct block_map m = { .offset = offset };
-        if (!n->driver->map_now || offset > block_node_size(n) || bytes > block_node_size(n) - offset ||
-            !n->driver->map_now(n, false, offset, bytes, &m))
-            break;
-        if (n->driver->unmap) {
-            m.owner = n;
-            p->held[p->n++] = m;
-        }
-        p->offset = m.offset;
-        if (m.node == n) {
-            p->fd = block_node_fd(n);
-            return true;
-        }
-        n = m.node;
-        offset = m.offset;
-        if (p->n == MAPS)
-            break;
-    }
-    path_release(p);
-    return false;
-}
-
 /* seccomp(any): preadv2
  * From the host's cache, when all of it is there. */
 static bool read_cached(struct block_node *n, struct block_request *r)
 {
-    struct path p;
-    if (r->niov > IOV_MAX || !path_find(n, r->offset, r->length, &p))
+    struct block_path p;
+    if (r->niov > IOV_MAX || !block_path_find(n, false, r->offset, r->length, &p))
         return false;
     bool ok = preadv2(p.fd, r->iov, r->niov, p.offset, RWF_NOWAIT) == (ssize_t)r->length;
-    path_release(&p);
+    block_path_end(&p);
     return ok;
 }
 
@@ -146,7 +104,7 @@ bool block_try_now(struct block_device *b, struct block_request *r, int *ret_err
     block_leave(b->graph);
     if (ok) {
         *ret_err = 0;
-        count(b, r->op, r->length, began, 0);
+        block_device_count(b, r->op, r->length, began, 0);
     }
     return ok;
 }
@@ -195,7 +153,7 @@ static void serve(struct block_device *b, struct block_request *r)
 {
     g_mutex_unlock(&b->lock);
     int err = execute(b, r->op, r->offset, r->length, r->iov, r->niov, r->flags);
-    count(b, r->op, r->length, r->began, err);
+    block_device_count(b, r->op, r->length, r->began, err);
     block_leave(b->graph);
     r->done(r, err); /* r may be gone now */
     g_mutex_lock(&b->lock);

@@ -96,17 +96,20 @@ static int tell_before(struct block_node *n, uint64_t offset, uint64_t bytes)
     return 0;
 }
 
-/* A write that failed may have changed something: bitmaps have it too. */
-static void tell_after(struct block_node *n, uint64_t offset, uint64_t bytes, int err)
+void block_node_written(struct block_node *n, uint64_t offset, uint64_t bytes)
 {
     uint64_t end = offset + bytes, old = __atomic_load_n(&n->write_highest, __ATOMIC_RELAXED);
     while (old < end && !__atomic_compare_exchange_n(&n->write_highest, &old, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
     if (n->bitmaps)
         block_bitmaps_mark(n, offset, bytes);
-    if (err)
-        return;
-    for (GList *l = n->watches.head; l; l = l->next) {
+}
+
+/* A write that failed may have changed something: bitmaps have it too. */
+static void tell_after(struct block_node *n, uint64_t offset, uint64_t bytes, int err)
+{
+    block_node_written(n, offset, bytes);
+    for (GList *l = err ? NULL : n->watches.head; l; l = l->next) {
         struct block_watch *w = l->data;
         if (w->after)
             w->after(w, offset, bytes);
