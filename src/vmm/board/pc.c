@@ -69,7 +69,7 @@ static bool pc_finish(struct machine *m, GError **error)
     struct pci_windows w = windows_of(cs);
     cs->acpi.pci = cs->acpi.i8042 = true;
     cs->acpi.ecam_base = ECAM_BASE;
-    cs->acpi.ecam_buses = PCI_ECAM_SIZE >> 20;
+    cs->acpi.ecam_buses = PCI_ECAM_BUSES;
     cs->acpi.mem32_base = (uint32_t)w.mem32_base;
     cs->acpi.mem32_size = (uint32_t)w.mem32_size;
     cs->acpi.mem64_base = w.mem64_base;
@@ -78,6 +78,8 @@ static bool pc_finish(struct machine *m, GError **error)
     cs->acpi.io_size = w.io_size;
     cs->acpi.intx_line = pci_intx_line;
     chipset_reserve(cs, ECAM_BASE, PCI_ECAM_SIZE);
+    if (!pci_bus_assign(m->pci, &w, error)) /* as each reset does it: what does not fit is found now */
+        return false;
     return chipset_finish(cs, NULL, error);
 }
 

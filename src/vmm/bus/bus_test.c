@@ -64,6 +64,14 @@ static const struct device_class echo_pci = { .name = "echo-pci", .bus = DEV_BUS
 static const struct device_class echo_mmio = { .name = "echo-device", .bus = DEV_BUS_VIRTIO, .size = sizeof(struct echo), .props = mmio_props,
                                                .realize = echo_realize, .reset = virtio_device_reset, .unrealize = echo_unrealize, .bus_class = &echo };
 
+const struct device_class *device_class_find(const char *name) { return NULL; }
+bool device_class_missing(const char *name) { return false; }
+const struct device_class *const *device_class_list(void)
+{
+    static const struct device_class *const none[] = { NULL };
+    return none;
+}
+
 /* ---- a machine of RAM, bus and wires ---- */
 
 struct fixture {
@@ -166,7 +174,7 @@ static void test_config(struct fixture *f, gconstpointer data)
     unsigned at = rd(f, conf(f, PCI_REG_CAP_PTR), 1), n = 0, msix = 0;
     for (; at && n < 32; n++, at = rd(f, conf(f, at + 1), 1))
         msix = rd(f, conf(f, at), 1) == PCI_CAP_MSIX ? at : msix;
-    g_assert_cmpuint(n, ==, 6);
+    g_assert_cmpuint(n, ==, 7);
     g_assert_cmpuint(rd(f, conf(f, msix + 2), 2), ==, 2);
     g_assert_cmpuint(rd(f, conf(f, PCI_REG_INT_LINE), 1), ==, 16 + pci_intx_line(1, 1));
 }

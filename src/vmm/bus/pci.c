@@ -13,11 +13,39 @@ unsigned pci_intx_line(unsigned slot, unsigned pin)
     return (slot + pin - 1) % PCI_INTX_LINES;
 }
 
+/* Each bridge turns the pins by the slot (PCI-to-PCI Bridge 1.2, 9.1). */
+unsigned pci_intx_route(const struct pci_device *d)
+{
+    unsigned pin = d->config[PCI_REG_INT_PIN];
+    for (; d->bus->bridge; d = d->bus->bridge)
+        pin = (PCI_SLOT(d->devfn) + pin - 1) % 4 + 1;
+    return pci_intx_line(PCI_SLOT(d->devfn), pin);
+}
+
+void pci_lock(struct pci_bus *bus)
+{
+    g_mutex_lock(&bus->host->lock);
+}
+
+void pci_unlock(struct pci_bus *bus)
+{
+    g_mutex_unlock(&bus->host->lock);
+}
+
 /* ---- windows of base address registers ---- */
 
 static bool bar_is_64(enum pci_bar_kind kind)
 {
     return kind == PCI_BAR_MEM64 || kind == PCI_BAR_MEM64_PREFETCH;
+}
+
+static bool reaches(const struct pci_device *d, const struct pci_bar *b, uint64_t base)
+{
+    for (const struct pci_device *bridge = d->bus->bridge; bridge; bridge = bridge->bus->bridge) {
+        if (!pci_bridge_forwards(bridge, b->kind, base, b->window.size))
+            return false;
+    }
+    return true;
 }
 
 /* Where the guest has put a BAR; 0: nowhere. An address at the very top of its space is what sizing leaves behind. */
@@ -28,7 +56,7 @@ static uint64_t bar_address(const struct pci_device *d, unsigned n)
     uint16_t command = pci_get16(d->config + PCI_REG_COMMAND);
     if (b->kind == PCI_BAR_IO) {
         uint64_t base = pci_get32(reg) & ~3u;
-        return (command & PCI_CMD_IO) && base + b->window.size <= 0x10000 ? base : 0;
+        return (command & PCI_CMD_IO) && base + b->window.size <= 0x10000 && reaches(d, b, base) ? base : 0;
     }
     if (!(command & PCI_CMD_MEMORY))
         return 0;
@@ -38,10 +66,19 @@ static uint64_t bar_address(const struct pci_device *d, unsigned n)
         if (base >= limit)
             limit = 1ull << 52;
     }
-    return base < limit && base + b->window.size < limit ? base : 0;
+    return base < limit && base + b->window.size < limit && reaches(d, b, base) ? base : 0;
 }
 
-static void update_windows(struct pci_device *d)
+void pci_update_windows_behind(struct pci_bus *bus)
+{
+    for (struct pci_device *d = NULL; (d = pci_bus_next(bus, d));) {
+        pci_update_windows(d);
+        if (d->changed)
+            d->changed(d);
+    }
+}
+
+void pci_update_windows(struct pci_device *d)
 {
     struct guest_memory *memory = d->owner->machine->memory;
     for (unsigned i = 0; i < PCI_NBARS; i++) {
@@ -54,6 +91,8 @@ static void update_windows(struct pci_device *d)
         else if (!w->mapped || w->base != base)
             io_window_map(memory, w, base);
     }
+    if (d->secondary)
+        pci_update_windows_behind(d->secondary);
 }
 
 void pci_bar_init(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, const struct io_ops *ops,
@@ -101,7 +140,9 @@ static void config_write_locked(struct pci_device *d, unsigned offset, unsigned 
         *c &= ~(v & d->w1c[offset + i]);
     }
     if (touches(offset, size, PCI_REG_COMMAND, 2) || touches(offset, size, PCI_REG_BAR0, 4 * PCI_NBARS))
-        update_windows(d);
+        pci_update_windows(d);
+    if (d->secondary)
+        pci_bridge_written(d, offset, size);
     pci_irq_config_written(d);
     if (d->changed && (touches(offset, size, PCI_REG_COMMAND, 2) || touches(offset, size, PCI_REG_BAR0, 4 * PCI_NBARS) ||
                        touches(offset, size, d->msix.cap + 2u, 2)))
@@ -110,21 +151,49 @@ static void config_write_locked(struct pci_device *d, unsigned offset, unsigned 
         d->config_written(d, offset, size);
 }
 
-static uint64_t function_read(struct pci_bus *bus, unsigned devfn, unsigned offset, unsigned size)
+unsigned pci_bus_number(const struct pci_bus *bus)
 {
-    return bus->devices[devfn] ? config_read_locked(bus->devices[devfn], offset, size) : ~0u;
+    return bus->bridge ? bus->bridge->config[PCI_REG_SECONDARY] : 0;
+}
+
+/* The way of a configuration request down the tree: each bridge takes what lies between its secondary and subordinate numbers
+ * (PCI-to-PCI Bridge 1.2, 3.1.2). */
+static struct pci_bus *find_number_locked(struct pci_bus *bus, unsigned number)
+{
+    while (bus && pci_bus_number(bus) != number) {
+        struct pci_bus *next = NULL;
+        for (struct pci_device *d = NULL; !next && (d = pci_bus_next(bus, d));) {
+            const uint8_t *c = d->config;
+            if (d->secondary && c[PCI_REG_SECONDARY] && c[PCI_REG_SECONDARY] <= number && number <= c[PCI_REG_SUBORDINATE])
+                next = d->secondary;
+        }
+        bus = next;
+    }
+    return bus;
+}
+
+/* at: bus number, device and function as in an ECAM offset. */
+static struct pci_device *function_at_locked(struct pci_host *host, uint64_t at)
+{
+    struct pci_bus *bus = find_number_locked(host->machine->pci, at >> 8 & 0xff);
+    return bus ? bus->devices[at & 0xff] : NULL;
+}
+
+static uint64_t function_read(struct pci_device *d, unsigned offset, unsigned size)
+{
+    return d ? config_read_locked(d, offset, size) : ~0u;
 }
 
 static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
 {
-    return function_read(opaque, offset >> 12 & 0xff, offset & 0xfff, size);
+    return function_read(function_at_locked(opaque, offset >> 12), offset & 0xfff, size);
 }
 
 static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
-    struct pci_bus *bus = opaque;
-    if (bus->devices[offset >> 12 & 0xff])
-        config_write_locked(bus->devices[offset >> 12 & 0xff], offset & 0xfff, size, value);
+    struct pci_device *d = function_at_locked(opaque, offset >> 12);
+    if (d)
+        config_write_locked(d, offset & 0xfff, size, value);
 }
 
 static const struct io_ops ecam_ops = { ecam_read, ecam_write, 1, 4 };
@@ -132,48 +201,49 @@ static const struct io_ops ecam_ops = { ecam_read, ecam_write, 1, 4 };
 /* CONFIG_ADDRESS is a doubleword register: narrower accesses are not for it (PCI 3.0, 3.2.2.3.2). */
 static uint64_t address_read(void *opaque, uint64_t offset, unsigned size)
 {
-    return size == 4 ? ((struct pci_bus *)opaque)->address : ~0u;
+    return size == 4 ? ((struct pci_host *)opaque)->address : ~0u;
 }
 
 static void address_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
     if (size == 4)
-        ((struct pci_bus *)opaque)->address = value & 0x80fffffc;
+        ((struct pci_host *)opaque)->address = value & 0x80fffffc;
 }
 
 static const struct io_ops address_ops = { address_read, address_write, 1, 4 };
 
-/* Enabled, and bus 0. */
-static bool address_valid(const struct pci_bus *bus)
+static struct pci_device *addressed(struct pci_host *host)
 {
-    return (bus->address & 0x80ff0000) == 0x80000000;
+    return host->address >> 31 ? function_at_locked(host, host->address >> 8) : NULL;
 }
 
 static uint64_t data_read(void *opaque, uint64_t offset, unsigned size)
 {
-    struct pci_bus *bus = opaque;
-    return address_valid(bus) ? function_read(bus, bus->address >> 8 & 0xff, (bus->address & 0xfc) + offset, size) : ~0u;
+    struct pci_host *host = opaque;
+    return function_read(addressed(host), (host->address & 0xfc) + offset, size);
 }
 
 static void data_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
-    struct pci_bus *bus = opaque;
-    struct pci_device *d = address_valid(bus) ? bus->devices[bus->address >> 8 & 0xff] : NULL;
+    struct pci_host *host = opaque;
+    struct pci_device *d = addressed(host);
     if (d)
-        config_write_locked(d, (bus->address & 0xfc) + offset, size, value);
+        config_write_locked(d, (host->address & 0xfc) + offset, size, value);
 }
 
 static const struct io_ops data_ops = { data_read, data_write, 1, 4 };
 
-/* ---- the bus ---- */
+/* ---- the buses ---- */
 
 struct pci_bus *pci_bus_create(struct machine *m, const struct irq_line *intx)
 {
+    struct pci_host *host = g_new0(struct pci_host, 1);
     struct pci_bus *bus = g_new0(struct pci_bus, 1);
-    bus->machine = m;
-    g_mutex_init(&bus->lock);
-    g_mutex_init(&bus->intx_lock);
-    memcpy(bus->intx, intx, sizeof(bus->intx));
+    host->machine = m;
+    g_mutex_init(&host->lock);
+    g_mutex_init(&host->intx_lock);
+    memcpy(host->intx, intx, sizeof(host->intx));
+    *bus = (struct pci_bus){ .host = host, .name = g_strdup("pcie.0"), .express = true, .first_slot = 1, .nslots = 31 };
     m->pci = bus;
     return bus;
 }
@@ -182,28 +252,33 @@ void pci_bus_destroy(struct pci_bus *bus)
 {
     if (!bus)
         return;
-    struct guest_memory *memory = bus->machine->memory;
-    io_window_unmap(memory, &bus->address_window);
-    io_window_unmap(memory, &bus->data_window);
-    io_window_unmap(memory, &bus->ecam_window);
-    bus->machine->pci = NULL;
-    g_mutex_clear(&bus->lock);
-    g_mutex_clear(&bus->intx_lock);
+    struct pci_host *host = bus->host;
+    struct guest_memory *memory = host->machine->memory;
+    io_window_unmap(memory, &host->address_window);
+    io_window_unmap(memory, &host->data_window);
+    io_window_unmap(memory, &host->ecam_window);
+    host->machine->pci = NULL;
+    g_mutex_clear(&host->lock);
+    g_mutex_clear(&host->intx_lock);
+    g_free(host);
+    g_free(bus->name);
     g_free(bus);
 }
 
 void pci_bus_map_ports(struct pci_bus *bus)
 {
-    bus->address_window = (struct io_window){ .name = "pci-address", .ops = &address_ops, .opaque = bus, .lock = &bus->lock, .size = 4, .port = true };
-    bus->data_window = (struct io_window){ .name = "pci-data", .ops = &data_ops, .opaque = bus, .lock = &bus->lock, .size = 4, .port = true };
-    io_window_map(bus->machine->memory, &bus->address_window, 0xcf8);
-    io_window_map(bus->machine->memory, &bus->data_window, 0xcfc);
+    struct pci_host *h = bus->host;
+    h->address_window = (struct io_window){ .name = "pci-address", .ops = &address_ops, .opaque = h, .lock = &h->lock, .size = 4, .port = true };
+    h->data_window = (struct io_window){ .name = "pci-data", .ops = &data_ops, .opaque = h, .lock = &h->lock, .size = 4, .port = true };
+    io_window_map(h->machine->memory, &h->address_window, 0xcf8);
+    io_window_map(h->machine->memory, &h->data_window, 0xcfc);
 }
 
 void pci_bus_map_ecam(struct pci_bus *bus, uint64_t base)
 {
-    bus->ecam_window = (struct io_window){ .name = "pci-ecam", .ops = &ecam_ops, .opaque = bus, .lock = &bus->lock, .size = PCI_ECAM_SIZE };
-    io_window_map(bus->machine->memory, &bus->ecam_window, base);
+    struct pci_host *h = bus->host;
+    h->ecam_window = (struct io_window){ .name = "pci-ecam", .ops = &ecam_ops, .opaque = h, .lock = &h->lock, .size = PCI_ECAM_SIZE };
+    io_window_map(h->machine->memory, &h->ecam_window, base);
 }
 
 struct pci_device *pci_bus_next(struct pci_bus *bus, struct pci_device *prev)
@@ -215,84 +290,35 @@ struct pci_device *pci_bus_next(struct pci_bus *bus, struct pci_device *prev)
     return NULL;
 }
 
+const char *pci_bus_name(const struct pci_bus *bus)
+{
+    return bus->name;
+}
+
+struct pci_device *pci_bus_bridge(const struct pci_bus *bus)
+{
+    return bus->bridge;
+}
+
+struct pci_bus *pci_bus_find(struct pci_bus *bus, const char *name)
+{
+    struct pci_bus *found = strcmp(bus->name, name) ? NULL : bus;
+    for (struct pci_device *d = NULL; !found && (d = pci_bus_next(bus, d));) {
+        if (d->secondary)
+            found = pci_bus_find(d->secondary, name);
+    }
+    return found;
+}
+
 void pci_bus_reset(struct pci_bus *bus)
 {
     for (struct pci_device *d = NULL; (d = pci_bus_next(bus, d));)
         pci_device_reset(d);
-    g_mutex_lock(&bus->lock);
-    bus->address = 0;
-    g_mutex_unlock(&bus->lock);
-}
-
-/* ---- addresses, as firmware gives them ---- */
-
-struct space {
-    uint64_t next, end;
-};
-
-static bool space_take(struct space *s, uint64_t size, uint64_t *ret)
-{
-    uint64_t base = (s->next + size - 1) & ~(size - 1);
-    if (base < s->next || base >= s->end || s->end - base < size)
-        return false;
-    s->next = base + size;
-    *ret = base;
-    return true;
-}
-
-#define SMALL_BAR (16u << 20) /* a 64-bit BAR up to this goes below 4 GiB while there is room */
-
-static bool bar_place(struct pci_device *d, unsigned n, struct space *mem32, struct space *mem64, struct space *io)
-{
-    const struct pci_bar *b = &d->bars[n];
-    uint8_t *reg = d->config + PCI_REG_BAR0 + 4 * n;
-    uint64_t size = b->window.size, base, align = MAX(size, b->kind == PCI_BAR_IO ? 4u : 4096u);
-    bool ok;
-    if (b->kind == PCI_BAR_IO)
-        ok = space_take(io, align, &base);
-    else if (bar_is_64(b->kind) && size > SMALL_BAR)
-        ok = space_take(mem64, align, &base) || space_take(mem32, align, &base);
-    else
-        ok = space_take(mem32, align, &base) || (bar_is_64(b->kind) && space_take(mem64, align, &base));
-    if (!ok)
-        return false;
-    pci_set32(reg, (uint32_t)base | (reg[0] & (b->kind == PCI_BAR_IO ? 3 : 15)));
-    if (bar_is_64(b->kind))
-        pci_set32(reg + 4, base >> 32);
-    return true;
-}
-
-static bool device_assign(struct pci_device *d, struct space *mem32, struct space *mem64, struct space *io, uint8_t gsi_base,
-                          GError **error)
-{
-    uint16_t command = PCI_CMD_MASTER;
-    for (unsigned i = 0; i < PCI_NBARS; i++) {
-        if (d->bars[i].kind == PCI_BAR_NONE)
-            continue;
-        if (!bar_place(d, i, mem32, mem64, io))
-            return vireo_fail(error, VIREO_ERROR_FAILED, "PCI device '%s' at 00:%02x.%u: no room for a register window of %" G_GUINT64_FORMAT
-                              " bytes; use fewer devices", d->name, PCI_SLOT(d->devfn), PCI_FUNC(d->devfn), d->bars[i].window.size);
-        command |= d->bars[i].kind == PCI_BAR_IO ? PCI_CMD_IO : PCI_CMD_MEMORY;
-    }
-    pci_set16(d->config + PCI_REG_COMMAND, command & pci_get16(d->wmask + PCI_REG_COMMAND));
-    if (d->config[PCI_REG_INT_PIN])
-        d->config[PCI_REG_INT_LINE] = gsi_base + pci_intx_line(PCI_SLOT(d->devfn), d->config[PCI_REG_INT_PIN]);
-    update_windows(d);
-    if (d->changed)
-        d->changed(d);
-    return true;
-}
-
-bool pci_bus_assign(struct pci_bus *bus, const struct pci_windows *w, GError **error)
-{
-    struct space mem32 = { w->mem32_base, w->mem32_base + w->mem32_size }, mem64 = { w->mem64_base, w->mem64_base + w->mem64_size },
-                 io = { w->io_base, (uint64_t)w->io_base + w->io_size };
-    bool ok = true;
-    g_mutex_lock(&bus->lock);
-    for (struct pci_device *d = NULL; ok && (d = pci_bus_next(bus, d));)
-        ok = device_assign(d, &mem32, &mem64, &io, w->gsi_base, error);
-    g_mutex_unlock(&bus->lock);
-    return ok;
+    if (bus->bridge)
+        return;
+    g_mutex_lock(&bus->host->lock);
+    bus->host->address = 0;
+    g_mutex_unlock(&bus->host->lock);
 }
 
 /* ---- functions ---- */
@@ -340,14 +366,42 @@ void pci_express_init(struct pci_device *d)
     uint8_t at = pci_cap_add(d, PCI_CAP_EXPRESS, 0x3c);
     if (!at)
         return;
+    d->express_cap = at;
     pci_set16(d->config + at + 2, 2 | 9 << 4);           /* version 2, root complex integrated endpoint */
     pci_set32(d->config + at + 4, 1 << 15);              /* role-based error reporting */
     pci_set16(d->wmask + at + 8, 0x7fff & ~0x0700);      /* device control, without extended tags, phantom functions, aux power */
 }
 
+/* Takes a capability out of the list. */
+static void drop_cap(struct pci_device *d, uint8_t cap)
+{
+    uint8_t *at = &d->config[PCI_REG_CAP_PTR];
+    while (*at && *at != cap)
+        at = &d->config[*at + 1];
+    if (*at)
+        *at = d->config[cap + 1];
+}
+
+/* What the function says of itself depends on the bus (7.8.2, 7.8.6, 7.8.8): behind a port it has a link. */
+static void settle_express(struct pci_device *d)
+{
+    uint8_t *cap = d->config + d->express_cap;
+    if (!d->express_cap || !d->bus->bridge || (cap[2] >> 4 & 15) != 9)
+        return;
+    if (!d->bus->express) {
+        drop_cap(d, d->express_cap);
+        return;
+    }
+    pci_set16(cap + 2, 2); /* endpoint */
+    pci_set32(cap + 0x0c, 1 << 4 | 1); /* one lane of 2.5 GT/s */
+    pci_set16(cap + 0x12, 1 << 4 | 1);
+    pci_set32(cap + 0x2c, 1 << 1);
+    pci_set16(cap + 0x30, 1);
+}
+
 static bool take_slot(struct pci_bus *bus, struct pci_device *d, int devfn, GError **error)
 {
-    for (unsigned slot = 1; devfn < 0 && slot < 31; slot++) {
+    for (unsigned slot = bus->first_slot; devfn < 0 && slot < bus->nslots; slot++) {
         bool used = false;
         for (unsigned fn = 0; fn < 8; fn++)
             used |= bus->devices[PCI_DEVFN(slot, fn)] != NULL;
@@ -355,13 +409,19 @@ static bool take_slot(struct pci_bus *bus, struct pci_device *d, int devfn, GErr
             devfn = PCI_DEVFN(slot, 0);
     }
     if (devfn < 0)
-        return vireo_fail(error, VIREO_ERROR_FAILED, "device %s: all slots of the PCI bus are taken", d->name);
+        return vireo_fail(error, VIREO_ERROR_FAILED, "device %s: all slots of the PCI bus '%s' are taken", d->name, bus->name);
     if (devfn > 255)
         return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: a PCI address goes up to 1f.7", d->name);
+    if (PCI_SLOT(devfn) >= 1 && bus->nslots == 1)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: PCI: slot %u is not valid for %s, parent device only allows plugging into slot 0",
+                          d->name, PCI_SLOT(devfn), d->name);
     struct pci_device *other = bus->devices[devfn];
     if (other)
-        return vireo_fail(error, VIREO_ERROR_BUSY, "device %s: PCI address %02x.%u is taken by '%s'", d->name, PCI_SLOT(devfn),
-                          PCI_FUNC(devfn), other->owner->id ? other->owner->id : other->name);
+        return vireo_fail(error, VIREO_ERROR_BUSY, "device %s: PCI address %02x.%u of bus '%s' is taken by '%s'", d->name, PCI_SLOT(devfn),
+                          PCI_FUNC(devfn), bus->name, other->owner->id ? other->owner->id : other->name);
+    if (d->owner->hotplugged && PCI_FUNC(devfn) && bus->devices[devfn & ~7])
+        return vireo_fail(error, VIREO_ERROR_BUSY, "device %s: PCI: slot %u function 0 is there already, the guest would not see function %u: plug "
+                          "function 0 last", d->name, PCI_SLOT(devfn), PCI_FUNC(devfn));
     d->devfn = devfn;
     return true;
 }
@@ -381,22 +441,59 @@ static void mark_multifunction(struct pci_bus *bus, unsigned slot)
     }
 }
 
+static void plugged(struct device *owner)
+{
+    struct pci_device *d = owner->bus_data;
+    if (d->bus->ops && d->bus->ops->plugged)
+        d->bus->ops->plugged(d->bus, d);
+}
+
+static bool unplug(struct device *owner, GError **error)
+{
+    struct pci_device *d = owner->bus_data;
+    if (d->bus->ops && d->bus->ops->unplug)
+        return d->bus->ops->unplug(d->bus, d, error);
+    return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Bus '%s' does not support hotplugging", d->bus->name);
+}
+
+static const struct device_bus_ops bus_ops = { plugged, unplug };
+
+static bool may_plug(struct pci_bus *bus, struct pci_device *d, GError **error)
+{
+    if (!d->owner->hotplugged)
+        return true;
+    if (bus->ops && bus->ops->may_plug)
+        return bus->ops->may_plug(bus, d, error);
+    return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Bus '%s' does not support hotplugging; name the bus of a pcie-root-port with bus=ID", bus->name);
+}
+
 bool pci_device_plug(struct pci_device *d, struct machine *m, int devfn, GError **error)
 {
-    struct pci_bus *bus = m->pci;
-    if (!bus)
+    const char *name = d->owner->bus;
+    if (!m->pci)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "device %s needs a PCI bus, and this machine has none; use a -device form "
                           "that ends in '-device' here, or -M q35", d->name);
-    g_mutex_lock(&bus->lock);
+    struct pci_bus *bus = name ? pci_bus_find(m->pci, name) : m->pci;
+    if (!bus)
+        return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Bus '%s' not found; a bus has the id of its bridge (-device pcie-root-port,id=...), which "
+                          "comes first", name);
+    if (!may_plug(bus, d, error))
+        return false;
+    pci_lock(bus);
     bool ok = take_slot(bus, d, devfn, error);
     if (ok) {
         d->bus = bus;
         d->plugged = true;
+        d->owner->bus_data = d;
+        d->owner->bus_ops = &bus_ops;
+        if (d->owner->multifunction)
+            d->config[PCI_REG_HEADER_TYPE] |= 0x80;
+        settle_express(d);
         memcpy(d->initial, d->config, sizeof(d->initial));
         bus->devices[d->devfn] = d;
         mark_multifunction(bus, PCI_SLOT(d->devfn));
     }
-    g_mutex_unlock(&bus->lock);
+    pci_unlock(bus);
     return ok;
 }
 
@@ -404,10 +501,10 @@ void pci_device_unplug(struct pci_device *d)
 {
     if (d->plugged) {
         pci_device_reset(d);
-        g_mutex_lock(&d->bus->lock);
+        pci_lock(d->bus);
         d->bus->devices[d->devfn] = NULL;
         d->plugged = false;
-        g_mutex_unlock(&d->bus->lock);
+        pci_unlock(d->bus);
     }
     pci_irq_finish(d);
     g_mutex_clear(&d->irq_lock);
@@ -417,11 +514,11 @@ void pci_device_reset(struct pci_device *d)
 {
     if (!d->plugged)
         return;
-    g_mutex_lock(&d->bus->lock);
+    pci_lock(d->bus);
     memcpy(d->config, d->initial, sizeof(d->config));
     pci_irq_reset(d);
-    update_windows(d);
+    pci_update_windows(d);
     if (d->changed)
         d->changed(d);
-    g_mutex_unlock(&d->bus->lock);
+    pci_unlock(d->bus);
 }

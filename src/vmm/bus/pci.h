@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The root bus of a PCI Express machine: configuration space by ports CF8/CFC and by the memory window (ECAM), base address
- * registers that map register windows, INTx, MSI and MSI-X. One bus (number 0), 32 slots of 8 functions, no bridges.
- * PCI Local Bus 3.0, chapter 6; PCI Express Base 3.0, 7.2.
+ * The buses of a PCI Express machine: configuration space by ports CF8/CFC and by the memory window (ECAM), base address
+ * registers that map register windows, INTx, MSI and MSI-X. The root bus (number 0) has 32 slots of 8 functions; further buses lie
+ * behind bridges (pci_bridge.h), which decode as their registers say.
+ * PCI Local Bus 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2; PCI Express Base 3.0, 7.2.
  *
- * Locks: the bus's lock covers configuration space and where windows are; it comes before a device's lock. A device's irq_lock
+ * Locks: one lock (pci_lock) covers all buses: who is on them, configuration space and where windows are; it comes before a device's lock. A device's irq_lock
  * covers its interrupt state (INTx level, MSI, MSI-X table); it comes after the device's lock and before the interrupt
  * controllers'. pci_intx, pci_msi_send and pci_msix_send may be called on any thread with or without the device's lock.
  */
@@ -28,7 +29,8 @@ struct pci_device;
 #define PCI_CONFIG_SIZE 256
 #define PCIE_CONFIG_SIZE 4096
 #define PCI_NBARS 6
-#define PCI_ECAM_SIZE (1u << 20) /* of one bus */
+#define PCI_ECAM_BUSES 256u
+#define PCI_ECAM_SIZE (PCI_ECAM_BUSES << 20)
 #define PCI_INTX_LINES 8         /* lines A-H; on the I/O APIC inputs 16-23 */
 
 /* Configuration header (PCI 3.0, 6.1), the registers that are named in our code. */
@@ -36,18 +38,22 @@ enum {
     PCI_REG_VENDOR = 0x00, PCI_REG_DEVICE = 0x02, PCI_REG_COMMAND = 0x04, PCI_REG_STATUS = 0x06, PCI_REG_REVISION = 0x08,
     PCI_REG_CLASS = 0x09, PCI_REG_HEADER_TYPE = 0x0e, PCI_REG_BAR0 = 0x10, PCI_REG_SUBSYS_VENDOR = 0x2c,
     PCI_REG_SUBSYS = 0x2e, PCI_REG_CAP_PTR = 0x34, PCI_REG_INT_LINE = 0x3c, PCI_REG_INT_PIN = 0x3d,
+    /* of bridges (PCI-to-PCI Bridge 1.2, 3.2) */
+    PCI_REG_PRIMARY = 0x18, PCI_REG_SECONDARY = 0x19, PCI_REG_SUBORDINATE = 0x1a, PCI_REG_IO_BASE = 0x1c, PCI_REG_IO_LIMIT = 0x1d,
+    PCI_REG_SECONDARY_STATUS = 0x1e, PCI_REG_MEM_BASE = 0x20, PCI_REG_MEM_LIMIT = 0x22, PCI_REG_PREF_BASE = 0x24,
+    PCI_REG_PREF_LIMIT = 0x26, PCI_REG_PREF_BASE_HIGH = 0x28, PCI_REG_PREF_LIMIT_HIGH = 0x2c, PCI_REG_BRIDGE_CONTROL = 0x3e,
 };
 enum { PCI_CMD_IO = 1, PCI_CMD_MEMORY = 2, PCI_CMD_MASTER = 4, PCI_CMD_SERR = 0x100, PCI_CMD_INTX_OFF = 0x400 };
 enum { PCI_CAP_MSI = 0x05, PCI_CAP_VENDOR = 0x09, PCI_CAP_EXPRESS = 0x10, PCI_CAP_MSIX = 0x11 };
 
 /* ---- for the board ---- */
 
-/* Creates the bus and sets machine->pci. intx: PCI_INTX_LINES wires, copied; slot and pin choose one by pci_intx_line. */
+/* Creates the root bus, "pcie.0", and sets machine->pci. intx: PCI_INTX_LINES wires, copied; slot and pin choose one by pci_intx_line. */
 struct pci_bus *pci_bus_create(struct machine *m, const struct irq_line *intx);
 void pci_bus_destroy(struct pci_bus *bus); /* NULL allowed; devices are gone already */
 /* Ports CF8-CFF. After the device that owns the reset control register CF9, which lies inside. */
 void pci_bus_map_ports(struct pci_bus *bus);
-/* The memory window of bus 0: PCI_ECAM_SIZE bytes at `base`. */
+/* The memory window of all buses: PCI_ECAM_SIZE bytes at `base`. */
 void pci_bus_map_ecam(struct pci_bus *bus, uint64_t base);
 /* Which of the lines 0-7 pin 1-4 (A-D) of a slot is wired to: for _PRT, GSI = 16 + this. */
 unsigned pci_intx_line(unsigned slot, unsigned pin);
@@ -59,14 +65,22 @@ struct pci_windows {
     uint32_t io_base, io_size;
     uint8_t gsi_base;                /* Interrupt Line register = gsi_base + pci_intx_line */
 };
-/* What firmware does at power-on: gives every BAR an address, enables decoding and bus mastering, fills Interrupt Line. Machine
+/* What firmware does at power-on: numbers the buses, gives every BAR and every bridge's windows an address, enables decoding and bus mastering, fills Interrupt Line. Machine
  * stopped; after each pci_bus_reset (that is: from board_reset, which comes after the devices' reset). */
 bool pci_bus_assign(struct pci_bus *bus, const struct pci_windows *w, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Every function's configuration space back to power-on values, windows unmapped. Functions do it from their own reset
  * too (pci_device_reset); the board need not call it. */
 void pci_bus_reset(struct pci_bus *bus);
-/* Each function, in devfn order; NULL past the end. */
+/* Each function of this bus, in devfn order; NULL past the end. */
 struct pci_device *pci_bus_next(struct pci_bus *bus, struct pci_device *prev);
+/* The bus of that name, here or behind a bridge; NULL: there is none. Main thread. */
+struct pci_bus *pci_bus_find(struct pci_bus *bus, const char *name);
+const char *pci_bus_name(const struct pci_bus *bus);
+unsigned pci_bus_number(const struct pci_bus *bus); /* as the guest, or the board, has numbered it */
+struct pci_device *pci_bus_bridge(const struct pci_bus *bus); /* NULL: it is the root bus */
+/* The lock of all buses, for who looks at several registers at once. */
+void pci_lock(struct pci_bus *bus);
+void pci_unlock(struct pci_bus *bus);
 
 /* ---- for devices ---- */
 
@@ -99,7 +113,8 @@ struct pci_device {
     uint8_t config[PCIE_CONFIG_SIZE], wmask[PCIE_CONFIG_SIZE] /* bits the guest may change */,
         w1c[PCIE_CONFIG_SIZE] /* bits a written 1 clears */, initial[PCIE_CONFIG_SIZE];
     struct pci_bar bars[PCI_NBARS];
-    uint8_t cap_last, cap_end;
+    uint8_t cap_last, cap_end, express_cap;
+    struct pci_bus *secondary; /* a bridge: the bus behind it */
     bool plugged;
     GMutex irq_lock;
     bool intx_level, intx_driven;
@@ -114,8 +129,8 @@ struct pci_device {
 
 /* Fills the header. Then BARs and capabilities, then pci_device_plug. */
 void pci_device_init(struct pci_device *d, struct device *owner, const char *name, const struct pci_id *id);
-/* devfn: the place, or -1: the first free slot from 1 on. Error when taken. The state of configuration space now is what a
- * reset gives back. */
+/* Onto the bus that d->owner->bus names (NULL: the root bus). devfn: the place, or -1: the first free slot. Error when taken, or when
+ * the machine is live and the bus takes nothing then. The state of configuration space now is what a reset gives back. */
 bool pci_device_plug(struct pci_device *d, struct machine *m, int devfn, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void pci_device_unplug(struct pci_device *d); /* also of one never plugged: frees what init took */
 void pci_device_reset(struct pci_device *d);
@@ -124,7 +139,8 @@ void pci_bar_init(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, ui
                   void *opaque, GMutex *lock);
 /* Appends a capability of `size` bytes (its two header bytes included) and returns its offset; 0 when there is no room. */
 uint8_t pci_cap_add(struct pci_device *d, uint8_t id, uint8_t size);
-/* PCI Express capability of a root complex integrated endpoint (PCIe 3.0, 7.8). */
+/* PCI Express capability (PCIe 3.0, 7.8): of a root complex integrated endpoint on the root bus, of an endpoint behind a port, none on a
+ * conventional bus, which pci_device_plug settles. */
 void pci_express_init(struct pci_device *d);
 /* One-vector 64-bit maskless MSI (PCI 3.0, 6.8.1). */
 void pci_msi_init(struct pci_device *d);

@@ -23,14 +23,14 @@ static void drive_intx_locked(struct pci_device *d)
     if (drive == d->intx_driven || !d->plugged)
         return;
     d->intx_driven = drive;
-    struct pci_bus *bus = d->bus;
-    unsigned line = pci_intx_line(PCI_SLOT(d->devfn), pin);
-    g_mutex_lock(&bus->intx_lock);
-    unsigned before = bus->intx_count[line];
-    bus->intx_count[line] += drive ? 1 : -1;
-    if (!before != !bus->intx_count[line])
-        irq_set(&bus->intx[line], drive);
-    g_mutex_unlock(&bus->intx_lock);
+    struct pci_host *host = d->bus->host;
+    unsigned line = pci_intx_route(d);
+    g_mutex_lock(&host->intx_lock);
+    unsigned before = host->intx_count[line];
+    host->intx_count[line] += drive ? 1 : -1;
+    if (!before != !host->intx_count[line])
+        irq_set(&host->intx[line], drive);
+    g_mutex_unlock(&host->intx_lock);
 }
 
 void pci_intx(struct pci_device *d, bool level)

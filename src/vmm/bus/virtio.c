@@ -152,7 +152,6 @@ static bool check_props(const struct virtio_device *v, GError **error)
         { v->ats, "ats=on is not possible: there is no IOMMU" },
         { v->disable_modern, "disable-modern=on is not possible: there is no legacy interface" },
         { v->romfile && *v->romfile, "romfile: there are no option ROMs; leave it out" },
-        { v->pci_bus && strcmp(v->pci_bus, "pcie.0") && strcmp(v->pci_bus, "pci.0"), "bus: pcie.0 is the only PCI bus" },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(rules); i++) {
         if (rules[i].bad)

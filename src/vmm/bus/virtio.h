@@ -101,7 +101,7 @@ struct virtio_device {
     uint64_t driver_features;         /* as written so far */
     /* properties of the PCI form; see VIRTIO_PCI_PROPS */
     int pci_addr;
-    char *pci_bus, *romfile;
+    char *romfile;
     uint64_t pci_vectors, bootindex;
     int disable_legacy;
     bool disable_modern, indirect_desc, event_idx, iommu_platform, packed, ats, rombar, ioeventfd;
@@ -199,7 +199,6 @@ extern const char *const virtio_on_off_auto[];
     DEVICE_FIELD(type, v.config_vector), DEVICE_ARRAY(type, v.feature_select), DEVICE_FIELD(type, v.queue_select)
 #define VIRTIO_PCI_PROPS(type, nvectors)                                                                                    \
     { "addr", PROP_PCI_ADDR, offsetof(type, v.pci_addr), .def = "-1", .help = "slot[.function]" },                           \
-    { "bus", PROP_STRING, offsetof(type, v.pci_bus), .help = "pcie.0, the only PCI bus" },                                   \
     { "vectors", PROP_UINT, offsetof(type, v.pci_vectors), 0, 2048, .def = nvectors, .help = "MSI-X vectors; 0: INTx" },     \
     { "disable-legacy", PROP_ENUM, offsetof(type, v.disable_legacy), .values = virtio_on_off_auto, .def = "on",              \
       .help = "the legacy interface is never there" },                                                                      \

@@ -311,6 +311,7 @@ bool virtio_pci_plug(struct machine *m, struct virtio_device *v, GError **error)
         add_region(s, CFG_DEVICE, REGION_DEVICE, v->vclass->config_size);
     add_region(s, CFG_NOTIFY, REGION_NOTIFY, v->nqueues * NOTIFY_MULTIPLIER);
     add_region(s, CFG_PCI, 0, 0);
+    pci_express_init(&s->pci);
     s->pci.config_read = window_read;
     s->pci.config_written = window_written;
     s->pci.changed = changed;

@@ -150,6 +150,27 @@ struct device *device_create(struct machine *m, const struct device_class *c)
     return d;
 }
 
+const struct device_prop *device_bus_props(const struct device_class *c)
+{
+    static const struct device_prop pci[] = {
+        { "multifunction", PROP_BOOL, offsetof(struct device, multifunction), .def = "off", .help = "more functions follow in this slot" },
+        { NULL }
+    };
+    return c->bus == DEV_BUS_PCI ? pci : NULL;
+}
+
+static const struct device_prop *find_prop(const struct device_class *c, const char *name)
+{
+    const struct device_prop *tables[] = { c->props, device_bus_props(c) };
+    for (unsigned i = 0; i < G_N_ELEMENTS(tables); i++) {
+        for (const struct device_prop *p = tables[i]; p && p->name; p++) {
+            if (!strcmp(p->name, name))
+                return p;
+        }
+    }
+    return NULL;
+}
+
 bool device_set_prop(struct device *d, const char *name, const char *value, GError **error)
 {
     if (!strcmp(name, "id")) {
@@ -157,15 +178,13 @@ bool device_set_prop(struct device *d, const char *name, const char *value, GErr
         d->id = g_strdup(value);
         return true;
     }
-    for (const struct device_prop *p = d->class->props; p && p->name; p++) {
-        if (strcmp(p->name, name))
-            continue;
-        if (store(d, p, value))
-            return true;
-        g_autofree char *expects = prop_expects(p);
-        return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: %s=%s is not possible; it takes %s", d->class->name, name, value, expects);
-    }
-    return vireo_fail(error, VIREO_ERROR_INVALID, "device %s has no property '%s'; see -device %s,help", d->class->name, name, d->class->name);
+    const struct device_prop *p = find_prop(d->class, name);
+    if (!p)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "device %s has no property '%s'; see -device %s,help", d->class->name, name, d->class->name);
+    if (store(d, p, value))
+        return true;
+    g_autofree char *expects = prop_expects(p);
+    return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: %s=%s is not possible; it takes %s", d->class->name, name, value, expects);
 }
 
 bool device_realize(struct device *d, GError **error)
@@ -192,6 +211,7 @@ void device_destroy(struct device *d)
     }
     g_free(d->id);
     g_free(d->driver);
+    g_free(d->bus);
     g_mutex_clear(&d->lock);
     g_free(d);
 }
@@ -216,16 +236,22 @@ void device_default_mac(const struct machine *m, uint8_t mac[6])
     memcpy(mac, (const uint8_t[]){ 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 + n }, 6);
 }
 
-char *device_class_help(const struct device_class *c)
+static void help_rows(GString *s, const struct device_prop *p)
 {
-    GString *s = g_string_new(NULL);
-    g_string_append_printf(s, "%s: %s\n", c->name, c->help);
-    for (const struct device_prop *p = c->props; p && p->name; p++) {
+    for (; p && p->name; p++) {
         g_autofree char *expects = prop_expects(p);
         g_string_append_printf(s, "  %s=<%s>  %s", p->name, expects, p->help ? p->help : "");
         if (p->def)
             g_string_append_printf(s, " (default: %s)", p->def);
         g_string_append_c(s, '\n');
     }
+}
+
+char *device_class_help(const struct device_class *c)
+{
+    GString *s = g_string_new(NULL);
+    g_string_append_printf(s, "%s: %s\n", c->name, c->help);
+    help_rows(s, c->props);
+    help_rows(s, device_bus_props(c));
     return g_string_free(s, FALSE);
 }

@@ -72,6 +72,12 @@ struct device_class {
     const void *bus_class;    /* what the bus needs more: struct pci_class *, struct virtio_class * */
 };
 
+/* What the bus that a device sits on does for one that comes and goes while the machine is live. Main thread. */
+struct device_bus_ops {
+    void (*plugged)(struct device *d);                 /* realized and reset: the guest may be told */
+    bool (*unplug)(struct device *d, GError **error);  /* as device_class.unplug */
+};
+
 struct device {
     const struct device_class *class;
     struct machine *machine;
@@ -80,6 +86,11 @@ struct device {
     GMutex lock;       /* covers the device's state; held by the dispatcher around its windows */
     bool realized;
     bool hotplugged;   /* added to a live machine */
+    char *bus;         /* bus= as the user gave it, where the class has no property of that name; NULL: the default */
+    bool multifunction;/* on PCI: function 0 says that there are more */
+    const struct device_bus_ops *bus_ops; /* NULL: the bus knows nothing of coming and going */
+    void *bus_data;    /* the bus's */
+    struct device *parent; /* the device that it sits on and goes with; NULL: none */
 };
 
 /* vmm/dev/devices.c and devices_known.c. device_class_missing: QEMU has a device of this name, this program does not have it
@@ -103,7 +114,9 @@ struct device *device_find(const struct machine *m, const char *id_or_path);
 char *device_path(const struct device *d);
 /* QMP device_del: asks the guest. VIREO_ERROR_NOT_FOUND: no such device. */
 bool device_del(struct machine *m, const char *id_or_path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* The guest has let it go: destroys it and sends DEVICE_DELETED. Main thread, from no method of the device. */
+/* The properties that come with the class's bus: rows beside its own. NULL: none. */
+const struct device_prop *device_bus_props(const struct device_class *c);
+/* The guest has let it go: destroys it, after those that sit on it, and sends DEVICE_DELETED. Main thread, from no method of the device. */
 void device_gone(struct device *d);
 /* Gives `mac`, when it is all zero, a locally administered address that stays the same for the card's place among the cards. */
 void device_default_mac(const struct machine *m, uint8_t mac[6]);

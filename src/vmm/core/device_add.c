@@ -59,13 +59,14 @@ static bool has_prop(const struct device_class *c, const char *name)
     return false;
 }
 
-/* bus= of a device whose bus there is only one of. */
-static bool check_bus(const struct device_class *c, const char *bus, GError **error)
+/* bus= where the class has no property of that name: the bus itself looks for it, but for those that there is only one of. */
+static bool set_bus(struct device *d, const char *bus, GError **error)
 {
-    const char *only = c->bus == DEV_BUS_PCI ? "pcie.0" : c->bus == DEV_BUS_ISA ? "isa.0" : "";
-    if (!strcmp(bus, only))
-        return true;
-    return vireo_fail(error, VIREO_ERROR_INVALID, "Bus '%s' not found; there is only '%s'", bus, only);
+    if (d->class->bus == DEV_BUS_ISA ? strcmp(bus, "isa.0") != 0 : d->class->bus != DEV_BUS_PCI)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "Bus '%s' not found%s", bus, d->class->bus == DEV_BUS_ISA ? "; there is only 'isa.0'" : "");
+    g_free(d->bus);
+    d->bus = g_strdup(bus);
+    return true;
 }
 
 static bool set_props(struct device *d, const struct keyval *kv, GError **error)
@@ -76,7 +77,7 @@ static bool set_props(struct device *d, const struct keyval *kv, GError **error)
         if (!strcmp(p->key, "driver"))
             continue;
         if (!strcmp(p->key, "bus") && !has_prop(d->class, "bus")) {
-            if (!check_bus(d->class, value, error))
+            if (!set_bus(d, value, error))
                 return false;
         } else if (!device_set_prop(d, p->key, value, error)) {
             return false;
@@ -110,11 +111,8 @@ static bool check_id(const struct machine *m, const char *id, GError **error)
 
 static bool check_live(const struct device_class *c, const char *driver, GError **error)
 {
-    if (c->hotplug)
+    if (c->hotplug || c->bus == DEV_BUS_PCI) /* on PCI the bus decides */
         return true;
-    if (c->bus == DEV_BUS_PCI)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Bus 'pcie.0' does not support hotplugging; there are no PCI Express root ports yet: give "
-                          "'%s' on the command line", driver);
     return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Device '%s' cannot be added to a machine that is there already; give it on the command line",
                       driver);
 }
@@ -127,10 +125,17 @@ struct device *device_add(struct machine *m, const struct device_class *c, const
     struct device *d = device_create(m, c);
     d->driver = g_strdup(driver);
     d->hotplugged = m->live;
-    if (set_props(d, kv, error) && device_realize(d, error))
-        return d;
-    device_destroy(d);
-    return NULL;
+    if (!set_props(d, kv, error) || !device_realize(d, error)) {
+        device_destroy(d);
+        return NULL;
+    }
+    if (m->live && d->bus_ops) {
+        if (c->reset)
+            c->reset(d);
+        if (d->bus_ops->plugged)
+            d->bus_ops->plugged(d);
+    }
+    return d;
 }
 
 /* Devices without an id are counted in the order in which they came. */
@@ -165,14 +170,19 @@ bool device_del(struct machine *m, const char *id_or_path, GError **error)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Device '%s' not found", id_or_path);
     if (d->class->unplug)
         return d->class->unplug(d, error);
-    if (d->class->bus == DEV_BUS_PCI)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Bus 'pcie.0' does not support hotplugging; there are no PCI Express root ports yet");
+    if (d->bus_ops && d->bus_ops->unplug)
+        return d->bus_ops->unplug(d, error);
     return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Device '%s' (%s) cannot be removed before the machine ends", id_or_path, d->class->name);
 }
 
 void device_gone(struct device *d)
 {
     struct machine *m = d->machine;
+    for (guint i = m->devices->len; i-- > 0; i = MIN(i, m->devices->len)) {
+        struct device *other = m->devices->pdata[i];
+        if (other->parent == d)
+            device_gone(other);
+    }
     g_autofree char *path = device_path(d);
     struct json_object *data = json_make("path", json_object_new_string(path), NULL);
     if (d->id)

@@ -333,6 +333,14 @@ void machine_add_listener(struct machine *m, struct machine_listener l)
     g_array_append_val(m->listeners, l);
 }
 
+void machine_remove_listener(struct machine *m, void *opaque)
+{
+    for (unsigned i = m->listeners ? m->listeners->len : 0; i-- > 0;) {
+        if (g_array_index(m->listeners, struct machine_listener, i).opaque == opaque)
+            g_array_remove_index(m->listeners, i);
+    }
+}
+
 static void emit(struct machine *m, enum machine_event ev, enum machine_cause cause, const struct block_io_error *io)
 {
     for (unsigned i = 0; i < m->listeners->len; i++) {
@@ -407,7 +415,7 @@ void machine_call_later(struct machine *m, void (*fn)(void *opaque), void *opaqu
     put_later(m, (struct later){ .fn = fn, .opaque = opaque });
 }
 
-static void pause_vcpus(struct machine *m)
+static void vcpus_outside(struct machine *m)
 {
     for (unsigned i = 0; i < m->max_vcpus; i++) {
         if (m->vcpus[i])
@@ -417,6 +425,25 @@ static void pause_vcpus(struct machine *m)
         if (m->vcpus[i])
             vcpu_wait_paused(m->vcpus[i]);
     }
+}
+
+void machine_hold_vcpus(struct machine *m)
+{
+    if (m->state == MACHINE_RUNNING)
+        vcpus_outside(m);
+}
+
+void machine_let_vcpus(struct machine *m)
+{
+    for (unsigned i = 0; m->state == MACHINE_RUNNING && i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_resume(m->vcpus[i]);
+    }
+}
+
+static void pause_vcpus(struct machine *m)
+{
+    vcpus_outside(m);
     vclock_pause(m->clock);
     impl(m)->paused_tsc = __rdtsc();
     if (m->accel_ops->run_state)

@@ -167,6 +167,11 @@ uint64_t machine_tsc_hz(const struct machine *m); /* of the guest's time stamp c
 /* Whether others (the kernel) may write guest memory without guest_memory_written: not where code is translated from it. */
 bool machine_memory_is_plain(const struct machine *m);
 void machine_add_listener(struct machine *m, struct machine_listener l);
+void machine_remove_listener(struct machine *m, void *opaque); /* all with this opaque; not from a listener */
+/* Main thread. Between them no vCPU is in guest code or in a device's method, whether the machine runs or not; no events, and the clock
+ * goes on. What a device gives back that a guest can reach is given back here. Not nested. */
+void machine_hold_vcpus(struct machine *m);
+void machine_let_vcpus(struct machine *m);
 
 /* An event of this name (QEMU's QMP reference) to all listeners; takes data over, which may be NULL. Main thread. */
 void machine_event(struct machine *m, const char *name, struct json_object *data);

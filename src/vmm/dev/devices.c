@@ -29,7 +29,13 @@
     X(cpu_device_class)        \
     X(e1000e_class)            \
     X(e1000_class)             \
-    X(rtl8139_class)
+    X(rtl8139_class)           \
+    X(pcie_root_port_class)    \
+    X(ioh3420_class)           \
+    X(x3130_upstream_class)    \
+    X(xio3130_downstream_class) \
+    X(pcie_pci_bridge_class)   \
+    X(pci_pci_bridge_class)
 
 #define X(class) extern const struct device_class class;
 DEVICE_CLASSES(X)

@@ -278,6 +278,7 @@ static bool realize(struct device *d, GError **error)
     g_cond_init(&s->idle);
     g_queue_init(&s->retry);
     if (!virtio_realize(&s->v, s->num_queues, sizes, error)) {
+        block_unclaim(s->block);
         g_cond_clear(&s->idle);
         return false;
     }
@@ -288,9 +289,11 @@ static bool realize(struct device *d, GError **error)
 static void unrealize(struct device *d)
 {
     struct virtio_blk *s = (struct virtio_blk *)d;
+    machine_remove_listener(d->machine, s);
     virtio_unrealize(&s->v);
     /* The last completion may still hold the lock on its way out. */
     block_drain(s->block);
+    block_unclaim(s->block);
     g_cond_clear(&s->idle);
 }
 

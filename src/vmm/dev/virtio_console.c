@@ -364,6 +364,7 @@ static bool port_realize(struct device *d, GError **error)
     }
     g_mutex_lock(&s->v.dev.lock);
     p->serial = s;
+    d->parent = &s->v.dev;
     s->ports[p->nr] = p;
     g_mutex_unlock(&s->v.dev.lock);
     if (p->chardev && !p->is_console)

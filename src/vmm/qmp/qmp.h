@@ -97,6 +97,7 @@ struct json_object *qmp_netdev_add(struct machine *m, struct json_object *args, 
 struct json_object *qmp_netdev_del(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_set_link(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_query_rx_filter(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_pci(struct machine *m, struct json_object *args, GError **error); /* qmp_pci.c */
 struct json_object *qmp_announce_self(struct machine *m, struct json_object *args, GError **error);
 void qmp_announce_end(struct machine *m); /* the rounds still to come do not: the machine is about to go */
 extern const struct qmp_arg qmp_netdev_add_args[], qmp_netdev_del_args[], qmp_set_link_args[], qmp_query_rx_filter_args[],

@@ -200,6 +200,7 @@ const struct qmp_command qmp_commands[] = {
     { "object-del", qmp_object_del, qmp_object_del_args },
     { "query-iothreads", cmd_query_iothreads },
     { "query-chardev", cmd_query_chardev },
+    { "query-pci", qmp_query_pci },
     { "query-block", qmp_query_block },
     { "query-named-block-nodes", qmp_query_named_block_nodes },
     { "device_add", qmp_device_add, qmp_device_add_args, .open = true },

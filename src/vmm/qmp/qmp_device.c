@@ -49,6 +49,19 @@ static struct json_object *prop_default(const struct device_prop *p)
     return json_object_new_string(p->def);
 }
 
+static void prop_rows(struct json_object *list, const struct device_prop *p)
+{
+    for (; p && p->name; p++) {
+        struct json_object *row = json_make("name", json_object_new_string(p->name), "type", json_object_new_string(prop_type_name(p->type)), NULL);
+        struct json_object *def = prop_default(p);
+        if (p->help)
+            json_object_object_add(row, "description", json_object_new_string(p->help));
+        if (def)
+            json_object_object_add(row, "default-value", def);
+        json_object_array_add(list, row);
+    }
+}
+
 struct json_object *qmp_device_list_properties(struct machine *m, struct json_object *args, GError **error)
 {
     const char *name = json_object_get_string(json_object_object_get(args, "typename"));
@@ -58,15 +71,8 @@ struct json_object *qmp_device_list_properties(struct machine *m, struct json_ob
         return NULL;
     }
     struct json_object *list = json_object_new_array();
-    for (const struct device_prop *p = c->props; p && p->name; p++) {
-        struct json_object *row = json_make("name", json_object_new_string(p->name), "type", json_object_new_string(prop_type_name(p->type)), NULL);
-        struct json_object *def = prop_default(p);
-        if (p->help)
-            json_object_object_add(row, "description", json_object_new_string(p->help));
-        if (def)
-            json_object_object_add(row, "default-value", def);
-        json_object_array_add(list, row);
-    }
+    prop_rows(list, c->props);
+    prop_rows(list, device_bus_props(c));
     return list;
 }
 

@@ -50,15 +50,6 @@ static void on_machine_event(void *opaque, enum machine_event ev, enum machine_c
     g_mutex_unlock(&n->dev.lock);
 }
 
-static void stop_listening(struct nic *n)
-{
-    GArray *all = n->dev.machine->listeners;
-    for (guint i = 0; all && i < all->len; i++) {
-        if (g_array_index(all, struct machine_listener, i).opaque == n)
-            g_array_remove_index(all, i--);
-    }
-}
-
 bool nic_check(struct nic *n, const struct nic_ops *ops, GError **error)
 {
     struct machine *m = n->dev.machine;
@@ -97,7 +88,7 @@ bool nic_plug(struct nic *n, GError **error)
 void nic_unplug(struct nic *n)
 {
     struct net_backend *b = n->backend;
-    stop_listening(n);
+    machine_remove_listener(n->dev.machine, n);
     if (b)
         net_backend_detach(b);
     pci_device_unplug(&n->pci);
