@@ -2,7 +2,7 @@
 """`make check`: every suite in turn, the reasons of what was skipped, one closing line with the sum. The exit status is 0 only
 when something ran and nothing failed.
 
-usage: check.py BUILD_DIRECTORY [unit|diff|asan|fuzz|guest|kvm]...
+usage: check.py BUILD_DIRECTORY [unit|diff|asan|fuzz|block|guest|kvm]...
        check.py BUILD_DIRECTORY fuzz SECONDS   each fuzzer so long, from another place every time; what it learns is kept
 """
 import concurrent.futures
@@ -155,6 +155,7 @@ def main():
              ("diff", "differential tests", lambda: meson_suite(total, build, "diff")),
              ("asan", "unit and differential tests with sanitizers", lambda: sanitizers(total, build)),
              ("fuzz", "fuzzers", lambda: fuzz(total, build, seconds)),
+             ("block", "disk images", lambda: guests(total, build, "block")),
              ("guest", "whole guests", lambda: guests(total, build)),
              ("kvm", "KVM, in a guest with the real kvm.ko", lambda: guests(total, build, "kvm")))
     unknown = set(only) - {key for key, _, _ in steps}

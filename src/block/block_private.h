@@ -32,8 +32,6 @@ void block_graph_remove(struct block_graph *g, struct block_node *n);
 /* image_lock.c: what QEMU's programs look at before they open an image. */
 bool image_lock(int fd, const char *path, bool write, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void image_unlock(int fd);
-/* node.c: the child that options name in this role, NULL without error when they say nothing. */
-struct block_node *block_open_child(struct block_node *n, struct keyval *kv, int role, unsigned flags, GError **error);
 /* `filename` as it stands in the metadata of an image that is called `base`. The caller frees. */
 char *block_resolve(const char *base, const char *filename);
 char *block_backing_resolved(const struct block_node *n); /* NULL: none */

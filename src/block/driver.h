@@ -26,6 +26,7 @@ struct block_driver {
     size_t state_size;            /* of struct pointed to by node->state, zeroed */
     bool supports_backing;        /* has a "backing" child */
     bool no_file;                 /* a format or filter without a "file" child */
+    const char *second_child;     /* option of a child beside "file" ("data-file", "log"), open before `open` when options name it: child[BLOCK_ROLE_DATA_FILE] */
     bool growable;                /* writing past the end makes it larger, reading there gives zeroes: files under formats */
     const struct keyval_key *keys;/* options of -blockdev beside the general ones: offsets in *state; NULL: none. Strings are freed by the driver's close */
     const char *const *prefixes;  /* of file names: "nbd:", "nbd://"; NULL */

@@ -8,6 +8,8 @@ const struct block_driver *const block_drivers[] = {
     /* protocols */
     &block_file,
     &block_host_device,
+    /* filters */
+    &block_logwrites,
     /* formats */
     &block_raw,
     NULL

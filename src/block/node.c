@@ -117,12 +117,6 @@ static struct block_node *child_from_options(struct block_graph *g, struct keyva
     return open_keyval(g, nested, flags, NULL, above, error);
 }
 
-struct block_node *block_open_child(struct block_node *n, struct keyval *kv, int role, unsigned flags, GError **error)
-{
-    bool none;
-    return child_from_options(n->graph, kv, role_names[role], child_flags(flags, role == BLOCK_ROLE_BACKING), NULL, &none, error);
-}
-
 static bool has_prefix(const char *filename)
 {
     const char *colon = strchr(filename, ':'), *slash = strchr(filename, '/');
@@ -253,6 +247,13 @@ static bool open_children(struct block_node *n, struct keyval *kv, unsigned flag
         }
         if (!n->child[BLOCK_ROLE_FILE])
             return vireo_fail(error, VIREO_ERROR_INVALID, "A block device must be specified for \"file\"");
+    }
+    if (d->second_child) {
+        n->child[BLOCK_ROLE_DATA_FILE] = child_from_options(n->graph, kv, d->second_child, child_flags(flags, false), above, &none, &e);
+        if (e) {
+            g_propagate_error(error, e);
+            return false;
+        }
     }
     if (!d->supports_backing)
         return true;
