@@ -90,6 +90,7 @@ struct device {
     bool multifunction;/* on PCI: function 0 says that there are more */
     const struct device_bus_ops *bus_ops; /* NULL: the bus knows nothing of coming and going */
     void *bus_data;    /* the bus's */
+    struct removable *removable; /* its medium can be changed (removable.h); NULL: it has none */
     struct device *parent; /* the device that it sits on and goes with; NULL: none */
 };
 
