@@ -226,6 +226,8 @@ static void keep_expired_timer(struct x86_lapic *l)
     enum { ISR = 0x10, IRR = 0x20, LVT_TIMER = 0x32, INITIAL = 0x38, CURRENT = 0x39 };
     uint32_t lvt = l->regs[LVT_TIMER], vector = lvt & 0xff, bit = 1u << (vector % 32);
     bool armed = !(lvt & 0x70000) && l->regs[INITIAL] && !l->regs[CURRENT]; /* one-shot, not masked, at its end */
+    if ((lvt & 0x60000) == 0x20000 && l->regs[INITIAL] && !l->regs[CURRENT])
+        l->regs[CURRENT] = 1; /* periodic, seen between its end and the next beginning: it goes on */
     if (armed && !((l->regs[ISR + vector / 32] | l->regs[IRR + vector / 32]) & bit))
         l->regs[CURRENT] = 1;
 }

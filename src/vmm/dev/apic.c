@@ -782,6 +782,8 @@ static void timer_in_locked(struct apic *a, const struct x86_lapic *s)
 {
     uint64_t divider = timer_divider(a), now = vclock_now(a->group->machine->clock), period = a->timer_initial * divider;
     uint64_t left = MIN(s->regs[REG_TIMER_CURRENT], a->timer_initial) * divider;
+    if (timer_mode(a) == TIMER_PERIODIC && !left && period)
+        left = 1; /* seen at its end, where it begins again: it expires now */
     vtimer_cancel(a->timer);
     a->timer_deadline = a->tsc_deadline = 0;
     a->timer_start = now + left - period; /* may lie before the clock's beginning: differences are what is used */

@@ -360,6 +360,29 @@ static void test_lapic_deadline_state(void)
     done(m);
 }
 
+/* A periodic timer that was looked at just as it reached its end goes on. */
+static void test_lapic_periodic_state(void)
+{
+    struct machine *m = make(1);
+    struct x86_lapic s;
+    vclock_resume(m->clock);
+    enable_x2(m, 0);
+    g_assert_true(m->msr_write(m, 0, 0x83e, 0xb));
+    g_assert_true(m->msr_write(m, 0, 0x832, 0x20000 | 0x99));
+    g_assert_true(m->msr_write(m, 0, 0x838, 2000000));
+    m->chips.lapic_get(m, 0, &s);
+    apic_quiet(m);
+    s.regs[0x39] = 0;
+    m->chips.lapic_set(m, 0, &s);
+    for (unsigned n = 0; n < 3; n++) {
+        for (unsigned i = 0; i < 20000 && !intr(m, 0); i++)
+            g_usleep(500);
+        g_assert_cmpint(m->ack_interrupt(m, 0), ==, 0x99);
+        g_assert_true(m->msr_write(m, 0, 0x80b, 0));
+    }
+    done(m);
+}
+
 static void sunk(void *opaque, uint64_t address, uint32_t data) { *(unsigned *)opaque += 1; }
 
 static void test_ioapic_state(void)
@@ -480,6 +503,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pm", test_pm);
     g_test_add_func("/lapic/canonical", test_lapic_state);
     g_test_add_func("/lapic/canonical-deadline", test_lapic_deadline_state);
+    g_test_add_func("/lapic/canonical-periodic", test_lapic_periodic_state);
     g_test_add_func("/ioapic/canonical", test_ioapic_state);
     g_test_add_func("/i8259/canonical", test_i8259_state);
     g_test_add_func("/i8254/canonical", test_i8254_state);
