@@ -144,7 +144,7 @@ const struct option_row option_rows[] = {
     { "netdev", "user|tap|bridge|socket|stream|dgram,id=ID[,KEY=VALUE]...", "a network back end", opt_netdev },
     { "nic", "TYPE[,model=virtio-net-pci or e1000e, e1000, rtl8139][,mac=ADDRESS][,KEY=VALUE]... or none", "a network card with its back end; none: no default card", opt_nic },
     { "net", "none", "no default network card", opt_net },
-    { "object", "TYPE,id=ID[,PROPERTY=VALUE]... or JSON", "makes a back end: memory, random numbers; 'help' lists the types, 'TYPE,help' their properties",
+    { "object", "TYPE,id=ID[,PROPERTY=VALUE]... or JSON", "makes a back end: memory, random numbers, I/O threads; 'help' lists the types, 'TYPE,help' their properties",
       opt_object },
     REFUSE("global", "...", "set the property at the -device instead"),
     REFUSE("set", "...", "set the property at the -device instead"),

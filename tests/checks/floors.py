@@ -19,7 +19,8 @@ ROOMS = {
     "vmm": ["base", "cpu", "block", "vmm", "accel/accel.h"],
     "vmm/core": ["base", "cpu", "accel/accel.h"],
     "vmm/bus": ["base", "vmm/core"],
-    "vmm/dev": ["base", "vmm/core", "vmm/bus", "block", "vmm/net", "vmm/display"],
+    "vmm/dev": ["base", "vmm/core", "vmm/bus", "block", "vmm/net", "vmm/display", "vmm/dev/disk"],
+    "vmm/dev/disk": ["base", "vmm/core", "block"], # what the disks of all buses have in common
     "vmm/net": ["base", "vmm/core"],
     "vmm/display": ["base", "vmm/core"],
     "vmm/board": ["base", "cpu", "vmm", "block", "accel/accel.h"],

@@ -50,7 +50,7 @@ echo "VT features $(cat /sys/block/vda/device/features)"
 """
 
 
-@pytest.mark.parametrize("setup", ["pci", "mmio", "blockdev", "direct", "packed", "packed mmio", "plain rings"])
+@pytest.mark.parametrize("setup", ["pci", "mmio", "blockdev", "direct", "packed", "packed mmio", "plain rings", "iothread", "iothread mmio"])
 def test_written_file_system_is_whole(linux, image, setup):
     path = image(ext4=True)
     modules, extra = MODULES, drive(path)
@@ -58,7 +58,12 @@ def test_written_file_system_is_whole(linux, image, setup):
         if vmm.IS_QEMU:
             pytest.skip("QEMU's microvm does not start a kernel beside a disk with this firmware")
         modules = ("virtio_mmio",) + MODULES[1:]
-        extra = ("-machine", "microvm", "-drive", f"file={path},format=raw,if=none,id=d", "-device", f"virtio-blk-device,drive=d,packed={'on' if 'packed' in setup else 'off'}")
+        more = ",packed=on" if "packed" in setup else ",iothread=io" if "iothread" in setup else ""
+        extra = ("-machine", "microvm", "-object", "iothread,id=io", "-drive", f"file={path},format=raw,if=none,id=d", "-device",
+                 "virtio-blk-device,drive=d" + more)
+    elif setup == "iothread":
+        extra = ("-object", "iothread,id=io", "-drive", f"file={path},format=raw,if=none,id=d", "-device",
+                 "virtio-blk-pci,drive=d,iothread=io,num-queues=4,queue-size=16,packed=on,event_idx=off")
     elif setup in ("packed", "plain rings"):
         rings = "packed=on" if setup == "packed" else "event_idx=off,indirect_desc=off"
         extra = ("-drive", f"file={path},format=raw,if=none,id=d", "-device", f"virtio-blk-pci,drive=d,{rings}")
@@ -71,12 +76,67 @@ def test_written_file_system_is_whole(linux, image, setup):
     sums = re.findall(r"VT sum (\w{64})  \./(\S+)", m.wait_text("VT done", BOOT + 60, "the guest could not write its disk"))
     m.wait(30)
     features = re.search(r"VT features (\d+)", m.text()).group(1)
-    assert (features[34] == "1") == ("packed" in setup), f"the guest has other rings than asked for: {features}"
+    assert (features[34] == "1") == ("packed" in setup or setup == "iothread"), f"the guest has other rings than asked for: {features}"
     assert len(sums) == 15, f"the guest sees {len(sums)} files of 15" + m.tail()
     fsck(path)
     for digest, name in sums:
         data = subprocess.run(["debugfs", "-R", f"cat /{name}", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
         assert hashlib.sha256(data).hexdigest() == digest, f"the file {name} on the image is not what the guest wrote"
+
+
+def test_properties_reach_the_guest(linux, image):
+    """Queues as vCPUs, block sizes, topology, discard and its granularity, the cache mode, and a new binding of the driver while I/O runs."""
+    path = image(16)
+    m = linux("-smp", "3", "-drive", f"file={path},format=raw,if=none,id=d,discard=unmap", "-device",
+              "virtio-blk-pci,drive=d,logical_block_size=1024,physical_block_size=4096,min_io_size=8192,opt_io_size=65536,discard_granularity=32768",
+              modules=MODULES[:2], script="""
+q=/sys/block/vda/queue
+echo "VT queues $(ls /sys/block/vda/mq | wc -l) $(cat $q/logical_block_size $q/physical_block_size $q/minimum_io_size $q/optimal_io_size | xargs)"
+echo "VT discard $(cat $q/discard_granularity) cache $(cat $q/write_cache)"
+echo "write through" > /sys/block/vda/cache_type; echo "VT cache now $(cat $q/write_cache)"
+echo "write back" > /sys/block/vda/cache_type; echo "VT cache then $(cat $q/write_cache)"
+tr '\\0' 'x' < /dev/zero | dd of=/dev/vda bs=1M count=16 iflag=fullblock conv=fsync 2>/dev/null
+blkdiscard -o 1048576 -l 2097152 /dev/vda; sync
+d=$(basename $(readlink -f /sys/block/vda/device))
+for i in 1 2 3; do
+    dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2>/dev/null &
+    echo $d > /sys/bus/virtio/drivers/virtio_blk/unbind; wait; echo $d > /sys/bus/virtio/drivers/virtio_blk/bind
+done
+echo "VT again $(dd if=/dev/vda bs=1M count=1 2>/dev/null | md5sum | cut -c 1-32)"
+""")
+    m.wait_text("VT queues 3 1024 4096 8192 65536", BOOT)
+    m.wait_text("VT discard 32768 cache write back", 30)
+    m.wait_text("VT cache now write through", 30)
+    m.wait_text("VT cache then write back", 30)
+    m.wait_text("VT again " + hashlib.md5(b"x" * (1 << 20)).hexdigest(), 60, "after new bindings of its driver the disk does not work")
+    m.wait(60)
+    with open(path, "rb") as f:
+        data = f.read()
+    assert data == b"x" * (1 << 20) + b"\0" * (2 << 20) + b"x" * (13 << 20)
+    assert os.stat(path).st_blocks * 512 <= (14 << 20) + 65536, "what the guest discarded still takes room"
+
+
+def test_iothread_objects(linux, image):
+    """Made at the start and later, shown, changed, busy while a device uses one."""
+    m = linux("-object", "iothread,id=io0,poll-max-ns=0", "-drive", f"file={image(8)},format=raw,if=none,id=d", "-device",
+              "virtio-blk-pci,drive=d,iothread=io0,id=disk0", modules=MODULES[:2], qmp=True, script="""
+dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null && echo "VT read"; read line
+""")
+    m.wait_text("VT read", BOOT)
+    m.qmp.command("object-add", **{"qom-type": "iothread", "id": "io1"})
+    threads = {t["id"]: t for t in m.qmp.command("query-iothreads")}
+    assert sorted(threads) == ["io0", "io1"] and threads["io0"]["poll-max-ns"] == 0 and threads["io1"]["poll-max-ns"] == 32768
+    for t in threads.values():
+        with open(f"/proc/{m.process.pid}/task/{t['thread-id']}/comm", encoding="ascii") as f:
+            assert f.read().startswith("IO ")
+    m.qmp.command("qom-set", path="/objects/io1", property="poll-max-ns", value=1000)
+    assert m.qmp.command("qom-get", path="/objects/io1", property="poll-max-ns") == 1000
+    m.qmp.command("object-del", id="io1")
+    assert "in use" in m.qmp.execute("object-del", id="io0")["error"]["desc"]
+    m.qmp.command("stop")
+    m.qmp.command("cont")
+    m.qmp.command("quit")
+    m.wait(20, 0)
 
 
 def test_read_only_drive(linux, image):

@@ -138,8 +138,12 @@ void virtio_config_set(struct virtio_device *v, uint64_t offset, unsigned size, 
 
 void virtio_notify(struct virtio_device *v, uint32_t queue)
 {
-    if (queue < v->nqueues && v->event && !virtio_event_notify(v->event, queue))
-        return;
+    if (queue >= v->nqueues || !v->event || virtio_event_notify(v->event, queue))
+        virtio_serve(v, queue);
+}
+
+void virtio_serve(struct virtio_device *v, uint32_t queue)
+{
     if (queue < v->nqueues && virtio_running(v) && v->queues[queue].enabled)
         v->vclass->queue_notify(v, queue);
 }

@@ -22,6 +22,7 @@
 #include "vmm/core/device.h"
 #include "vmm/core/irq.h"
 
+struct iothread;
 struct machine;
 struct virtio_device;
 struct virtqueue;
@@ -87,6 +88,7 @@ struct virtio_device {
     const struct virtio_transport_ops *transport;
     void *transport_data;
     struct virtio_event *event;       /* virtio_event.h */
+    struct iothread *iothread;        /* serves the queues (vmm/core/iothread.h); NULL: vCPUs and the main loop do. Set before realize */
     uint64_t host_features, features; /* offered; agreed */
     uint8_t status;
     uint32_t config_generation;
@@ -170,6 +172,7 @@ void virtio_config_set(struct virtio_device *v, uint64_t offset, unsigned size, 
 void virtqueue_enable(struct virtqueue *q); /* checks the rings' places */
 void virtqueue_disable(struct virtqueue *q);
 void virtio_notify(struct virtio_device *v, uint32_t queue);
+void virtio_serve(struct virtio_device *v, uint32_t queue); /* the same, now and on this thread */
 
 bool virtio_pci_plug(struct machine *m, struct virtio_device *v, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vmm/core/iothread.h"
 #include "vmm/core/irqchip.h"
 #include "vmm/core/machine.h"
 
@@ -65,13 +66,13 @@ static void drop_source(GSource **s)
     }
 }
 
-static void watch(GSource **s, int fd, GUnixFDSourceFunc fn, void *opaque)
+static void watch(const struct virtio_event *e, GSource **s, int fd, GUnixFDSourceFunc fn, void *opaque)
 {
     if (*s)
         return;
     *s = g_unix_fd_source_new(fd, G_IO_IN);
     g_source_set_callback(*s, G_SOURCE_FUNC(fn), opaque, NULL);
-    g_source_attach(*s, NULL);
+    g_source_attach(*s, e->v->iothread ? e->v->iothread->context : NULL);
 }
 
 /* ---- kicks ---- */
@@ -83,8 +84,8 @@ static gboolean on_kick(gint fd, GIOCondition condition, gpointer opaque)
     g_mutex_lock(&v->dev.lock);
     if (q->kick >= 0 && !q->external && drain(q->kick)) {
         /* Nothing of guest memory may change while the machine stands still. */
-        if (machine_of(q->e)->state == MACHINE_RUNNING)
-            virtio_notify(v, q->index);
+        if (__atomic_load_n(&machine_of(q->e)->state, __ATOMIC_ACQUIRE) == MACHINE_RUNNING)
+            virtio_serve(v, q->index);
         else
             q->missed = true;
     }
@@ -110,22 +111,23 @@ static void bind(struct queue_event *q)
     if (q->bound && (!want || address != q->address))
         unbind(q);
     const struct accel_ops *ops = machine_of(q->e)->accel_ops;
-    if (!want || q->bound || !ops || !ops->ioeventfd)
+    bool can = ops && ops->ioeventfd;
+    if (!want || q->bound || !(can || v->iothread))
         return;
     if (q->kick < 0 && (q->kick = make_fd()) < 0)
         return;
     q->address = address;
     q->size = size;
     q->match = match;
-    q->bound = machine_ioeventfd(machine_of(q->e), q->kick, address, size, match, q->index, true);
-    if (q->bound && !q->external)
-        watch(&q->kick_source, q->kick, on_kick, q);
+    q->bound = can && machine_ioeventfd(machine_of(q->e), q->kick, address, size, match, q->index, true);
+    if ((q->bound || v->iothread) && !q->external)
+        watch(q->e, &q->kick_source, q->kick, on_kick, q);
 }
 
 bool virtio_event_notify(struct virtio_event *e, unsigned queue)
 {
     struct queue_event *q = queue < VIRTIO_MAX_QUEUES ? &e->queues[queue] : NULL;
-    if (!q || !q->external)
+    if (!q || !(q->external || (q->kick_source && e->v->iothread)))
         return true;
     signal_fd(q->kick);
     return false;
@@ -178,7 +180,7 @@ static void update_call(struct queue_event *q)
     if (q->irqfd)
         drop_source(&q->call_source);
     else
-        watch(&q->call_source, q->call, on_call, q);
+        watch(q->e, &q->call_source, q->call, on_call, q);
 }
 
 void virtio_event_update(struct virtio_event *e)
@@ -216,9 +218,19 @@ void virtio_queue_kick_release(struct virtqueue *q)
     if (!q->v->ioeventfd)
         unbind(e);
     if (e->bound)
-        watch(&e->kick_source, e->kick, on_kick, e);
+        watch(e->e, &e->kick_source, e->kick, on_kick, e);
     else
         (void)drain(e->kick);
+}
+
+void virtio_queue_again(struct virtqueue *q)
+{
+    struct queue_event *e = of(q);
+    if (!e || (e->kick < 0 && (e->kick = make_fd()) < 0))
+        return;
+    if (!e->external)
+        watch(e->e, &e->kick_source, e->kick, on_kick, e);
+    signal_fd(e->kick);
 }
 
 int virtio_queue_call_fd(struct virtqueue *q)
@@ -271,14 +283,20 @@ void virtio_event_destroy(struct virtio_event *e)
         return;
     machine_remove_hook(machine_of(e), on_hook, e);
     g_mutex_lock(&e->v->dev.lock);
+    for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++) {
+        drop_source(&e->queues[i].kick_source);
+        drop_source(&e->queues[i].call_source);
+    }
+    g_mutex_unlock(&e->v->dev.lock);
+    if (e->v->iothread)
+        iothread_sync(e->v->iothread); /* none of them is at work any more */
+    g_mutex_lock(&e->v->dev.lock);
     e->v->event = NULL;
     for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++) {
         struct queue_event *q = &e->queues[i];
         unbind(q);
         if (q->call >= 0)
             call_leave(q);
-        drop_source(&q->kick_source);
-        drop_source(&q->call_source);
         if (q->kick >= 0)
             close(q->kick);
         if (q->call >= 0)

@@ -5,7 +5,8 @@
  * (an interrupt that is masked), the same descriptors work by way of the process.
  *
  * Kicks of all queues of a device go through eventfds once the driver is ready, if the accelerator can and ioeventfd=on; the main loop
- * serves them. Who asks for a queue's kick descriptor serves it instead.
+ * serves them, or the device's iothread, which does so also where the accelerator cannot. Who asks for a queue's kick descriptor serves
+ * it instead.
  *
  * Lock: the device's covers everything; machine hooks take it.
  */
@@ -35,6 +36,8 @@ void virtio_event_update(struct virtio_event *e);
 /* A notification that came through the process. False: the kick descriptor has been signalled, its owner goes on. Lock held. */
 bool virtio_event_notify(struct virtio_event *e, unsigned queue);
 
+/* The queue is notified once more, by the thread that serves it or the main loop, soon: more waits than should be done at once. */
+void virtio_queue_again(struct virtqueue *q);
 /* For devices; lock held. The descriptor to wait at for notifications of the queue; from now on queue_notify is not called. -1: the host
  * has no more. It stays the transport's, until virtio_queue_kick_release or the end of the device. */
 int virtio_queue_kick_fd(struct virtqueue *q);

@@ -22,6 +22,7 @@ struct object_class {
     void (*init)(struct object *o);  /* defaults, before the properties are set; may be NULL */
     bool (*complete)(struct object *o, GError **error); /* the properties are set: check and open */
     void (*finish)(struct object *o); /* gives back what complete took, also after it failed halfway; may be NULL */
+    bool numbers_change;             /* qom-set may change its KV_UINT properties */
 };
 
 struct object {
@@ -44,4 +45,4 @@ void object_destroy_all(struct machine *m); /* after devices and the guest's mem
 char *object_help(const char *name);
 
 /* The classes; see their files. */
-extern const struct object_class hostmem_ram_class, hostmem_memfd_class, hostmem_file_class, rng_random_class, rng_builtin_class;
+extern const struct object_class hostmem_ram_class, hostmem_memfd_class, hostmem_file_class, rng_random_class, rng_builtin_class, iothread_class;

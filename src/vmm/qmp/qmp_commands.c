@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
+#include "vmm/core/iothread.h"
 #include "vmm/core/machine.h"
 #include "vmm/dev/virtio_devices.h"
 #include "vmm/qmp/qmp.h"
@@ -115,7 +116,17 @@ static struct json_object *cmd_query_current_machine(struct machine *m, struct j
 
 static struct json_object *cmd_query_iothreads(struct machine *m, struct json_object *args, GError **error)
 {
-    return json_object_new_array();
+    struct json_object *list = json_object_new_array();
+    for (guint i = 0; i < m->objects->len; i++) {
+        const struct object *o = m->objects->pdata[i];
+        const struct iothread *t = m->objects->pdata[i];
+        if (!strcmp(o->class->name, "iothread"))
+            json_object_array_add(list, json_make("id", json_object_new_string(o->id), "thread-id", json_object_new_int(t->thread_id), "poll-max-ns",
+                                                  json_object_new_uint64(t->poll_max_ns), "poll-grow", json_object_new_uint64(t->poll_grow),
+                                                  "poll-shrink", json_object_new_uint64(t->poll_shrink), "aio-max-batch",
+                                                  json_object_new_uint64(t->aio_max_batch), NULL));
+    }
+    return list;
 }
 
 static struct json_object *cmd_query_chardev(struct machine *m, struct json_object *args, GError **error)

@@ -208,6 +208,23 @@ struct json_object *qmp_qom_get(struct machine *m, struct json_object *args, GEr
     return strcmp(name, "type") ? no_property(type, name, error) : json_object_new_string(type);
 }
 
+static const struct keyval_key *find_key(const struct object *o, const char *name)
+{
+    for (const struct keyval_key *k = o->class->keys; k && k->name; k++) {
+        if (!strcmp(k->name, name) && k->type == KV_UINT)
+            return k;
+    }
+    return NULL;
+}
+
+static void set_number(struct object *o, const struct keyval_key *k, struct json_object *value, GError **error)
+{
+    if (json_object_get_type(value) != json_type_int)
+        vireo_fail(error, VIREO_ERROR_INVALID, "Invalid parameter type for '%s', expected: integer", k->name);
+    else
+        (void)!keyval_uint(k->name, json_object_get_string(value), k->min, k->max, (uint64_t *)((char *)o + k->offset), error);
+}
+
 struct json_object *qmp_qom_set(struct machine *m, struct json_object *args, GError **error)
 {
     const char *path = json_object_get_string(json_object_object_get(args, "path")), *name = json_object_get_string(json_object_object_get(args, "property"));
@@ -216,7 +233,10 @@ struct json_object *qmp_qom_set(struct machine *m, struct json_object *args, GEr
         return NULL;
     const struct device_attr *a = n.device ? find_attr(n.device, name) : NULL;
     const char *type = n.device ? n.device->class->name : n.object ? n.object->class->name : "container";
-    if (a && a->set)
+    const struct keyval_key *k = n.object && n.object->class->numbers_change ? find_key(n.object, name) : NULL;
+    if (k)
+        set_number(n.object, k, json_object_object_get(args, "value"), error);
+    else if (a && a->set)
         (void)!a->set(n.device, json_object_object_get(args, "value"), error);
     else if (a || (n.device && find_prop(n.device, name)))
         vireo_fail(error, VIREO_ERROR_INVALID, "Attempt to set property '%s' on device '%s' (type '%s') after it was realized", name, path, type);
