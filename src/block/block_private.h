@@ -21,6 +21,8 @@ struct block_graph {
     GArray *resume;          /* struct block_resume */
     block_event_fn *event;
     void *event_opaque;
+    secret_find_fn *secrets; /* set before it is used */
+    void *secrets_opaque;
     GRecMutex tree;          /* covers nodes, names, parents, reference counts that reach zero */
     GPtrArray *nodes;        /* struct block_node * */
     unsigned counter;

@@ -12,6 +12,8 @@ const struct block_driver *const block_drivers[] = {
     &block_logwrites,
     /* formats */
     &block_raw,
+    &block_luks,
+    &block_vdi,
     NULL
 };
 

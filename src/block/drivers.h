@@ -5,3 +5,4 @@
 #include "block/driver.h"
 
 extern const struct block_driver block_file, block_host_device, block_raw, block_logwrites;
+extern const struct block_driver block_luks, block_vdi;

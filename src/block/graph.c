@@ -113,6 +113,28 @@ void block_graph_on_resume(struct block_graph *g, void (*fn)(void *opaque), void
     g_mutex_unlock(&g->lock);
 }
 
+/* ---- secrets ---- */
+
+void block_graph_set_secrets(struct block_graph *g, secret_find_fn *find, void *opaque)
+{
+    g_mutex_lock(&g->lock);
+    g->secrets = find;
+    g->secrets_opaque = opaque;
+    g_mutex_unlock(&g->lock);
+}
+
+GBytes *block_graph_secret(struct block_graph *g, const char *id, GError **error)
+{
+    g_mutex_lock(&g->lock);
+    secret_find_fn *find = g->secrets;
+    void *opaque = g->secrets_opaque;
+    g_mutex_unlock(&g->lock);
+    if (find)
+        return find(opaque, id, error);
+    vireo_fail(error, VIREO_ERROR_NOT_FOUND, "No secret with id '%s'", id);
+    return NULL;
+}
+
 /* ---- events ---- */
 
 void block_graph_set_events(struct block_graph *g, block_event_fn *fn, void *opaque)

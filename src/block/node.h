@@ -21,6 +21,7 @@
 
 #include "base/json.h"
 #include "base/keyval.h"
+#include "base/secret.h"
 
 struct block_driver;
 struct block_graph;
@@ -46,6 +47,10 @@ void block_graph_on_resume(struct block_graph *g, void (*fn)(void *opaque), void
 typedef void block_event_fn(void *opaque, const char *event, struct json_object *data);
 void block_graph_set_events(struct block_graph *g, block_event_fn *fn, void *opaque);
 void block_graph_event(struct block_graph *g, const char *event, struct json_object *data /* taken over */);
+/* Where secrets (passphrases of encrypted images) are looked up by id; NULL: there are none. */
+void block_graph_set_secrets(struct block_graph *g, secret_find_fn *find, void *opaque);
+/* A new reference, or NULL with error. */
+GBytes *block_graph_secret(struct block_graph *g, const char *id, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The node of that name, not referenced, or NULL. */
 struct block_node *block_find(struct block_graph *g, const char *node_name);
 /* All nodes in order of creation, referenced; g_ptr_array_unref releases them. */

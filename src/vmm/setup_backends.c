@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/sandbox.h"
+#include "base/secret.h"
 #include "block/block.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
@@ -146,6 +147,7 @@ static struct block_device *open_disk(struct vm *vm, const struct option_disk *d
 bool setup_drives(struct vm *vm, GError **error)
 {
     vm->graph = block_graph_create();
+    block_graph_set_secrets(vm->graph, secrets_find, vm->machine->secrets);
     for (guint i = 0; i < vm->options.drives->len; i++) {
         const struct option_drive *d = vm->options.drives->pdata[i];
         struct block_device *b = open_disk(vm, &d->block, error);

@@ -21,6 +21,7 @@ struct device;
 struct numa;
 struct machine;
 struct json_object;
+struct secrets;
 struct vcpu;
 struct pci_bus;
 struct x86_cpu_model;
@@ -89,6 +90,7 @@ struct machine {
     struct machine_config *config;
     struct guest_memory *memory;
     GPtrArray *objects;            /* struct object *, in order (vmm/core/object.h) */
+    struct secrets *secrets;       /* what objects of the class secret hold; any thread */
     GArray *ram;                   /* struct ram_piece: the RAM at start (vmm/core/numa.h) */
     struct numa *numa;
     uint64_t plug_base, plug_size; /* guest addresses for memory that is plugged; size 0: none (vmm/core/memory_device.h) */
