@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "block/driver.h"
+#include "block/drivers.h"
 #include "block/nbd_address.h"
 #include "block/nbd_link.h"
 
@@ -338,7 +338,7 @@ static uint64_t nbd_allocated(struct block_node *n)
 
 static const char *const prefixes[] = { "nbd:", "nbd://", "nbd+tcp://", "nbd+unix://", "nbds://", "nbds+unix://", NULL };
 
-const struct block_driver block_driver_nbd = {
+const struct block_driver block_nbd = {
     .name = "nbd",
     .help = "an export of an NBD server",
     .kind = BLOCK_PROTOCOL,

@@ -182,6 +182,8 @@ int nbd_address_connect(const struct nbd_address *a, int timeout_ms, GError **er
 {
     if (a->fd_name)
         return fdset_take(a->fd_name, error);
+    if (!sandbox_may_make_sockets("NBD", error))
+        return -1;
     int err = ENOENT;
     for (guint i = 0; i < a->resolved->len; i++) {
         int fd = connect_one(&g_array_index(a->resolved, struct nbd_sockaddr, i), timeout_ms, &err);
@@ -241,6 +243,8 @@ int nbd_address_listen(const struct nbd_address *a, bool *ret_made_path, GError 
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
         return fd;
     }
+    if (!sandbox_may_make_sockets("NBD server", error))
+        return -1;
     int err = ENOENT;
     for (guint i = 0; i < a->resolved->len; i++) {
         int fd = listen_one(a, &g_array_index(a->resolved, struct nbd_sockaddr, i), &err);

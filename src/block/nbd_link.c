@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <libnbd.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +13,7 @@
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "block/nbd_address.h"
+#include "block/nbd_lib.h"
 
 enum {
     CONNECT_MS = 10000,     /* for a socket, and as much again for the handshake */
@@ -24,6 +24,7 @@ enum {
 
 /* One connection. */
 struct nbd_conn {
+    const struct nbd_lib *lib;
     struct nbd_handle *handle;
     int wake_fd;            /* makes the polling thread look again */
     gint refs;              /* the link's and one of each call */
@@ -34,6 +35,7 @@ struct nbd_conn {
 };
 
 struct nbd_link {
+    const struct nbd_lib *lib;
     struct nbd_address addr;
     char *export_name, *context;
     bool want_context, want_write;
@@ -55,7 +57,7 @@ static void conn_unref(struct nbd_conn *c)
 {
     if (!c || !g_atomic_int_dec_and_test(&c->refs))
         return;
-    nbd_close(c->handle);
+    c->lib->close(c->handle);
     close(c->wake_fd);
     g_mutex_clear(&c->lock);
     g_free(c);
@@ -63,16 +65,16 @@ static void conn_unref(struct nbd_conn *c)
 
 static bool conn_dead(const struct nbd_conn *c)
 {
-    return nbd_aio_is_dead(c->handle) == 1 || nbd_aio_is_closed(c->handle) == 1;
+    return c->lib->aio_is_dead(c->handle) == 1 || c->lib->aio_is_closed(c->handle) == 1;
 }
 
 /* Waits for the socket at most timeout_ms and lets libnbd act on it. False: nothing came. Errors show as a dead handle.
- * seccomp(block, main, nbd): recvfrom sendto recvmsg sendmsg eventfd2 shutdown */
+ * seccomp(block, main, nbd): recvfrom sendto eventfd2 shutdown */
 static bool conn_turn(struct nbd_conn *c, int timeout_ms)
 {
-    unsigned dir = nbd_aio_get_direction(c->handle);
+    unsigned dir = c->lib->aio_get_direction(c->handle);
     short events = (short)((dir & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) | (dir & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
-    struct pollfd p[2] = { { nbd_aio_get_fd(c->handle), events, 0 }, { c->wake_fd, POLLIN, 0 } };
+    struct pollfd p[2] = { { c->lib->aio_get_fd(c->handle), events, 0 }, { c->wake_fd, POLLIN, 0 } };
     int got = poll(p, 2, timeout_ms);
     if (got <= 0)
         return got < 0 && errno == EINTR;
@@ -80,37 +82,40 @@ static bool conn_turn(struct nbd_conn *c, int timeout_ms)
     if (p[1].revents && read(c->wake_fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
         return false;
     if ((dir & LIBNBD_AIO_DIRECTION_READ) && (p[0].revents & (POLLIN | POLLHUP | POLLERR)))
-        nbd_aio_notify_read(c->handle);
+        c->lib->aio_notify_read(c->handle);
     else if (p[0].revents)
-        nbd_aio_notify_write(c->handle);
+        c->lib->aio_notify_write(c->handle);
     return true;
 }
 
-static bool fail_nbd(GError **error, const struct nbd_address *a)
+static bool fail_nbd(const struct nbd_link *l, GError **error)
 {
-    const char *what = nbd_get_error();
-    return vireo_fail(error, VIREO_ERROR_IO, "the NBD server at '%s': %s", a->text, what ? what : "it closed the connection");
+    const char *what = l->lib->get_error(), *call = "nbd_aio_notify_read: "; /* which of its functions found it, nobody needs to know */
+    if (what && g_str_has_prefix(what, call))
+        what += strlen(call);
+    return vireo_fail(error, VIREO_ERROR_IO, "the NBD server at '%s': %s", l->addr.text, what ? what : "it closed the connection");
 }
 
-static bool set_up_tls(struct nbd_handle *h, const struct nbd_tls *tls)
+static bool set_up_tls(const struct nbd_conn *c, const struct nbd_tls *tls)
 {
+    struct nbd_handle *h = c->handle;
     if (!tls)
-        return !nbd_set_tls(h, LIBNBD_TLS_DISABLE);
+        return !c->lib->set_tls(h, LIBNBD_TLS_DISABLE);
     g_autofree char *psk = tls->psk ? g_build_filename(tls->dir, "keys.psk", NULL) : NULL;
-    return !nbd_set_tls(h, LIBNBD_TLS_REQUIRE) && !nbd_set_tls_verify_peer(h, tls->verify) &&
-           (psk ? !nbd_set_tls_psk_file(h, psk) : !tls->dir || !nbd_set_tls_certificates(h, tls->dir)) &&
-           (!tls->username || !nbd_set_tls_username(h, tls->username));
+    return !c->lib->set_tls(h, LIBNBD_TLS_REQUIRE) && !c->lib->set_tls_verify_peer(h, tls->verify) &&
+           (psk ? !c->lib->set_tls_psk_file(h, psk) : !tls->dir || !c->lib->set_tls_certificates(h, tls->dir)) &&
+           (!tls->username || !c->lib->set_tls_username(h, tls->username));
 }
 
 static bool handshake(struct nbd_link *l, struct nbd_conn *c, GError **error)
 {
     gint64 deadline = g_get_monotonic_time() + CONNECT_MS * 1000;
-    while (nbd_aio_is_connecting(c->handle) == 1) {
+    while (c->lib->aio_is_connecting(c->handle) == 1) {
         gint64 left = (deadline - g_get_monotonic_time()) / 1000;
         if (left <= 0 || !conn_turn(c, (int)left))
             return vireo_fail(error, VIREO_ERROR_IO, "the NBD server at '%s' does not answer", l->addr.text);
     }
-    return nbd_aio_is_ready(c->handle) == 1 || fail_nbd(error, &l->addr);
+    return c->lib->aio_is_ready(c->handle) == 1 || fail_nbd(l, error);
 }
 
 /* A connected handle with its handshake done, or NULL. */
@@ -120,16 +125,17 @@ static struct nbd_conn *conn_open(struct nbd_link *l, GError **error)
     if (fd < 0)
         return NULL;
     struct nbd_conn *c = g_new0(struct nbd_conn, 1);
+    c->lib = l->lib;
     c->refs = 1;
     g_mutex_init(&c->lock);
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    c->handle = nbd_create();
+    c->handle = c->lib->create();
     struct nbd_handle *h = c->handle;
-    bool ok = h && !nbd_set_export_name(h, l->export_name) && !nbd_add_meta_context(h, l->context) && set_up_tls(h, l->tls) &&
+    bool ok = h && !c->lib->set_export_name(h, l->export_name) && !c->lib->add_meta_context(h, l->context) && set_up_tls(c, l->tls) &&
               /* What the server leaves out of an answer would show old memory: read() zeroes its own buffers. */
-              !nbd_set_pread_initialize(h, false);
-    if (!ok || nbd_aio_connect_socket(h, fd) < 0) {
-        fail_nbd(error, &l->addr);
+              !c->lib->set_pread_initialize(h, false);
+    if (!ok || c->lib->aio_connect_socket(h, fd) < 0) {
+        fail_nbd(l, error);
         close(fd);
         ok = false;
     }
@@ -139,31 +145,31 @@ static struct nbd_conn *conn_open(struct nbd_link *l, GError **error)
     return NULL;
 }
 
-static uint32_t block_size_of(struct nbd_handle *h, int which, uint32_t none)
+static uint32_t block_size_of(const struct nbd_conn *c, int which, uint32_t none)
 {
-    int64_t n = nbd_get_block_size(h, which);
+    int64_t n = c->lib->get_block_size(c->handle, which);
     return n > 0 && n <= UINT32_MAX ? (uint32_t)n : none;
 }
 
 static bool conn_info(struct nbd_link *l, struct nbd_conn *c, struct nbd_export_info *ret, GError **error)
 {
     struct nbd_handle *h = c->handle;
-    int64_t size = nbd_get_size(h);
+    int64_t size = c->lib->get_size(h);
     if (size < 0)
-        return fail_nbd(error, &l->addr);
+        return fail_nbd(l, error);
     *ret = (struct nbd_export_info) {
         .size = (uint64_t)size,
-        .min_block = block_size_of(h, LIBNBD_SIZE_MINIMUM, 1),
-        .preferred_block = block_size_of(h, LIBNBD_SIZE_PREFERRED, 4096),
-        .max_block = MIN(block_size_of(h, LIBNBD_SIZE_MAXIMUM, 32 << 20), 32 << 20), /* protocol, "Block size constraints" */
-        .read_only = nbd_is_read_only(h) == 1,
-        .flush = nbd_can_flush(h) == 1,
-        .fua = nbd_can_fua(h) == 1,
-        .trim = nbd_can_trim(h) == 1,
-        .zero = nbd_can_zero(h) == 1,
-        .fast_zero = nbd_can_fast_zero(h) == 1,
-        .multi_conn = nbd_can_multi_conn(h) == 1,
-        .status = nbd_can_meta_context(h, l->context) == 1,
+        .min_block = block_size_of(c, LIBNBD_SIZE_MINIMUM, 1),
+        .preferred_block = block_size_of(c, LIBNBD_SIZE_PREFERRED, 4096),
+        .max_block = MIN(block_size_of(c, LIBNBD_SIZE_MAXIMUM, 32 << 20), 32 << 20), /* protocol, "Block size constraints" */
+        .read_only = c->lib->is_read_only(h) == 1,
+        .flush = c->lib->can_flush(h) == 1,
+        .fua = c->lib->can_fua(h) == 1,
+        .trim = c->lib->can_trim(h) == 1,
+        .zero = c->lib->can_zero(h) == 1,
+        .fast_zero = c->lib->can_fast_zero(h) == 1,
+        .multi_conn = c->lib->can_multi_conn(h) == 1,
+        .status = c->lib->can_meta_context(h, l->context) == 1,
     };
     if (ret->min_block & (ret->min_block - 1) || ret->min_block > 1 << 20 || ret->size % ret->min_block || ret->max_block < ret->min_block)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the NBD server at '%s' names a minimum block size of %u bytes, which does not go with its size of %"
@@ -289,7 +295,13 @@ static struct nbd_conn *pick(struct nbd_link *l)
 
 struct nbd_link *nbd_link_open(struct nbd_address *addr, const struct nbd_link_options *o, struct nbd_export_info *ret, GError **error)
 {
+    const struct nbd_lib *lib = nbd_lib_load(error);
+    if (!lib) {
+        nbd_address_clear(addr);
+        return NULL;
+    }
     struct nbd_link *l = g_new0(struct nbd_link, 1);
+    l->lib = lib;
     l->addr = *addr;
     *addr = (struct nbd_address) { 0 };
     l->export_name = g_strdup(o->export_name ? o->export_name : "");
@@ -319,7 +331,9 @@ struct nbd_link *nbd_link_open(struct nbd_address *addr, const struct nbd_link_o
     }
     *ret = l->info;
     l->nconns = 1;
-    if (!l->addr.fd_name)
+    if (!sandbox_closed())
+        sandbox_need(SANDBOX_SOCKETS); /* to come back */
+    if (!l->addr.fd_name && sandbox_has(SANDBOX_SOCKETS))
         l->thread = sandbox_thread_new(SANDBOX_NBD, "nbd", link_thread, l);
     return l;
 }
@@ -335,8 +349,8 @@ void nbd_link_close(struct nbd_link *l)
     if (l->thread)
         g_thread_join(l->thread);
     for (unsigned i = 0; i < MAX_CONNS; i++) {
-        if (l->conn[i] && nbd_aio_is_ready(l->conn[i]->handle) == 1)
-            nbd_aio_disconnect(l->conn[i]->handle, 0); /* the server need not wonder */
+        if (l->conn[i] && l->lib->aio_is_ready(l->conn[i]->handle) == 1)
+            l->lib->aio_disconnect(l->conn[i]->handle, 0); /* the server need not wonder */
         conn_unref(l->conn[i]);
     }
     g_mutex_clear(&l->lock);
@@ -376,22 +390,23 @@ static int on_extent(void *opaque, const char *context, uint64_t offset, uint32_
 
 static bool issue(struct nbd_call *call)
 {
-    struct nbd_handle *h = call->conn->handle;
+    const struct nbd_conn *c = call->conn;
+    struct nbd_handle *h = c->handle;
     nbd_completion_callback done = { .callback = on_done, .user_data = call };
     nbd_extent_callback extent = { .callback = on_extent, .user_data = call };
     switch (call->op) {
     case NBD_CALL_READ:
-        return nbd_aio_pread(h, call->buffer, call->bytes, call->offset, done, call->flags) >= 0;
+        return c->lib->aio_pread(h, call->buffer, call->bytes, call->offset, done, call->flags) >= 0;
     case NBD_CALL_WRITE:
-        return nbd_aio_pwrite(h, call->buffer, call->bytes, call->offset, done, call->flags) >= 0;
+        return c->lib->aio_pwrite(h, call->buffer, call->bytes, call->offset, done, call->flags) >= 0;
     case NBD_CALL_FLUSH:
-        return nbd_aio_flush(h, done, 0) >= 0;
+        return c->lib->aio_flush(h, done, 0) >= 0;
     case NBD_CALL_TRIM:
-        return nbd_aio_trim(h, call->bytes, call->offset, done, call->flags) >= 0;
+        return c->lib->aio_trim(h, call->bytes, call->offset, done, call->flags) >= 0;
     case NBD_CALL_ZERO:
-        return nbd_aio_zero(h, call->bytes, call->offset, done, call->flags) >= 0;
+        return c->lib->aio_zero(h, call->bytes, call->offset, done, call->flags) >= 0;
     case NBD_CALL_STATUS:
-        return nbd_aio_block_status(h, call->bytes, call->offset, extent, done, call->flags) >= 0;
+        return c->lib->aio_block_status(h, call->bytes, call->offset, extent, done, call->flags) >= 0;
     }
     return false;
 }
@@ -399,7 +414,7 @@ static bool issue(struct nbd_call *call)
 /* The thread that polls may have to look for room to send now. */
 static void wake_poller(struct nbd_conn *c)
 {
-    if (!(nbd_aio_get_direction(c->handle) & LIBNBD_AIO_DIRECTION_WRITE))
+    if (!(c->lib->aio_get_direction(c->handle) & LIBNBD_AIO_DIRECTION_WRITE))
         return;
     uint64_t one = 1;
     g_mutex_lock(&c->lock);
@@ -422,7 +437,7 @@ static void wait_for(struct nbd_call *call)
         c->polling = true;
         g_mutex_unlock(&c->lock);
         if (!conn_turn(c, SILENCE_MS) && !conn_dead(c))
-            shutdown(nbd_aio_get_fd(c->handle), SHUT_RDWR); /* the next turn finds it closed */
+            shutdown(c->lib->aio_get_fd(c->handle), SHUT_RDWR); /* the next turn finds it closed */
         g_mutex_lock(&c->lock);
         c->polling = false;
     }
@@ -444,7 +459,7 @@ static int call_on(struct nbd_conn *c, struct nbd_call *call)
         wake_poller(c);
         wait_for(call);
     } else {
-        call->err = conn_dead(c) ? ENOTCONN : nbd_get_errno() ? nbd_get_errno() : EIO;
+        call->err = conn_dead(c) ? ENOTCONN : c->lib->get_errno() ? c->lib->get_errno() : EIO;
     }
     g_cond_clear(&call->cond);
     return call->err;
