@@ -25,6 +25,7 @@ struct block_driver {
     enum block_driver_kind kind;
     size_t state_size;            /* of struct pointed to by node->state, zeroed */
     bool supports_backing;        /* has a "backing" child */
+    bool supports_data_file;      /* may have a "data-file" child: opened when options name it, else by the driver */
     bool no_file;                 /* a format or filter without a "file" child */
     const char *second_child;     /* option of a child beside "file" ("data-file", "log"), open before `open` when options name it: child[BLOCK_ROLE_DATA_FILE] */
     bool growable;                /* writing past the end makes it larger, reading there gives zeroes: files under formats */

@@ -8,13 +8,13 @@ const struct block_driver *const block_drivers[] = {
     /* protocols */
     &block_file,
     &block_host_device,
-    &block_nbd,
     /* filters */
     &block_logwrites,
     /* formats */
     &block_raw,
     &block_luks,
     &block_vdi,
+    &qcow2_driver,
     NULL
 };
 

@@ -255,6 +255,13 @@ static bool open_children(struct block_node *n, struct keyval *kv, unsigned flag
             return false;
         }
     }
+    if (d->supports_data_file) {
+        n->child[BLOCK_ROLE_DATA_FILE] = child_from_options(n->graph, kv, "data-file", child_flags(flags, false), above, &none, &e);
+        if (e) {
+            g_propagate_error(error, e);
+            return false;
+        }
+    }
     if (!d->supports_backing)
         return true;
     /* backing.NAME without driver or filename are options for the image that the metadata names. */

@@ -7,8 +7,11 @@
  *   w OFF LEN B  write bytes B          z OFF LEN    write zeroes         zu OFF LEN   the same, may deallocate
  *   d OFF LEN    discard                f            flush                r OFF LEN B  read, all must be B
  *   c OFF LEN B  write compressed       t SIZE       truncate             s            size
+ *   t SIZE PREALLOC, b FILE FORMAT (what the metadata names as backing file; - for none)
  *   load SEED N THREADS UNIT FLUSH   N random writes, zeroes, discards of up to 8 units on so many threads, a flush after each
  *                FLUSH of them. Each write is said before it begins ("begin ...") and when it is done ("done ..."), and so are flushes.
+ *
+ * blockio create FORMAT FILE SIZE [OPTION=VALUE,... [BACKING BACKING_FORMAT]] makes an image.
  *
  * Answers: "ok", "error NAME", "differs AT".
  */
@@ -168,13 +171,36 @@ static void command(struct session *s, const char *line)
         fflush(stdout);
     } else if (!strcmp(verb, "t")) {
         block_quiesce(s->g);
-        bool ok = block_truncate(s->n, offset, true, "off", &error);
+        char prealloc[16] = "off";
+        (void)sscanf(line, "%*s %*i %15s", prealloc);
+        bool ok = block_truncate(s->n, offset, true, prealloc, &error);
+        block_resume(s->g);
+        puts(ok ? "ok" : error->message);
+        fflush(stdout);
+    } else if (!strcmp(verb, "b")) {
+        char file[128] = "", format[16] = "";
+        (void)sscanf(line, "%*s %127s %15s", file, format);
+        block_quiesce(s->g);
+        bool ok = block_change_backing_file(s->n, strcmp(file, "-") ? file : NULL, *format ? format : NULL, &error);
         block_resume(s->g);
         puts(ok ? "ok" : error->message);
         fflush(stdout);
     } else {
         answer(err, differs);
     }
+}
+
+static int create(char **argv, int argc)
+{
+    g_autoptr(GError) error = NULL;
+    keyval_auto *options = argc > 3 && *argv[3] ? keyval_parse(argv[3], NULL, &error) : keyval_new();
+    struct block_create c = { .size = strtoull(argv[2], NULL, 0), .options = options, .backing_file = argc > 4 ? argv[4] : NULL, .backing_format = argc > 5 ? argv[5] : NULL };
+    struct block_graph *g = block_graph_create();
+    bool ok = options && block_create_image(g, argv[1], argv[0], &c, &error);
+    if (!ok)
+        fprintf(stderr, "%s\n", error->message);
+    block_graph_destroy(g);
+    return !ok;
 }
 
 int main(int argc, char **argv)
@@ -184,6 +210,8 @@ int main(int argc, char **argv)
     char line[256];
     if (argc < 2)
         return 2;
+    if (argc >= 5 && !strcmp(argv[1], "create"))
+        return create(argv + 2, argc - 2);
     for (int i = 2; i < argc; i++) {
         flags = !strcmp(argv[i], "ro") ? flags & ~(unsigned)BLOCK_RDWR : flags;
         flags |= !strcmp(argv[i], "direct") ? BLOCK_DIRECT : !strcmp(argv[i], "unmap") ? BLOCK_UNMAP : !strcmp(argv[i], "unsafe") ? BLOCK_NO_FLUSH : 0;

@@ -118,6 +118,7 @@ struct qcow2_inflight {
 struct qcow2_free { /* loses a reference once what pointed there is gone from the disk */
     uint64_t offset, bytes;
     enum qcow2_discard_type { QCOW2_DISCARD_NEVER, QCOW2_DISCARD_REQUEST, QCOW2_DISCARD_SNAPSHOT, QCOW2_DISCARD_OTHER } type;
+    bool data; /* in the external data file, where nothing is counted: only discarded */
 };
 
 struct qcow2_snapshot { /* qcow2_snapshot.c; an entry of the snapshot table */
@@ -131,20 +132,21 @@ struct qcow2_snapshot { /* qcow2_snapshot.c; an entry of the snapshot table */
 };
 
 struct qcow2_options { /* runtime options; names as QEMU's */
-    bool has_lazy, lazy_refcounts;
-    int overlap_template;
-    bool overlap_bits[9];
-    uint64_t cache_size, l2_cache_size, l2_cache_entry_size, refcount_cache_size, cache_clean_interval;
-    int discard_request, discard_snapshot, discard_other; /* 0 not given, 1 off, 2 on */
+    int lazy_refcounts, discard_request, discard_snapshot, discard_other; /* 0 not given, odd off, even on */
+    int overlap, overlap_template; /* 0 not given, 1 none, more: checked */
+    uint64_t cache_size, l2_cache_size, l2_cache_entry_size, refcount_cache_size;
     bool discard_no_unref;
-    char *key_secret, *encrypt_format;
-    char *data_file;
+    char *key_secret;
+    int encrypt_format;            /* 0 not given, 1 aes, 2 luks */
 };
+static inline bool qcow2_on(int tristate, bool by_default)
+{
+    return tristate ? !(tristate & 1) : by_default;
+}
 
 struct qcow2 { /* node->state */
     struct qcow2_options o; /* first: offsets of the key table */
     struct block_node *n;   /* itself */
-    struct block_node *file, *data; /* where metadata is; where guest data is (the same without an external data file) */
 
     struct qcow2_header h;  /* what the image's header holds, or will after the next qcow2_header_write */
     uint8_t *header_rest;   /* of the header past what is known here: header_length - QCOW2_HEADER_COMPRESSION bytes */
@@ -168,6 +170,7 @@ struct qcow2 { /* node->state */
     GCond cond;             /* a slice was loaded, an in-flight mapping ended, a flush ended */
     bool read_only;
     int failed;             /* errno of a metadata error after which memory and disk no longer agree: nothing is written any more */
+    bool metadata_preallocated; /* at opening the file took much less space than its clusters: data may be holes */
     bool corrupt;           /* found so while running; or marked so */
 
     uint64_t *l1;           /* host byte order, l1_size entries of h */
@@ -181,13 +184,18 @@ struct qcow2 { /* node->state */
     uint64_t *rt;           /* refcount table, host byte order */
     uint64_t rt_entries;    /* in memory; the disk's until rt_moved is flushed */
     GArray *rt_dirty;       /* uint64_t: indices to write */
-    bool rt_moved;          /* to h.refcount_table_offset: the whole of it, then the header, have to be written */
+    bool rt_moved;          /* the whole of it, then the header, have to be written: it will lie at */
+    uint64_t rt_new_offset;
+    uint32_t rt_new_clusters;
+    GArray *homeless;       /* uint64_t: blocks made in memory that have no place in the file yet (within an allocation only) */
     GPtrArray *block_list;  /* struct qcow2_block */
     struct qcow2_block **blocks; /* by index; rt_entries */
     unsigned max_blocks, block_hand;
     uint64_t free_from;     /* no cluster below is free */
     uint64_t fresh_from;    /* bytes: from here on nobody ever wrote to the file: it reads as zeroes */
     uint64_t compressed_next; /* bytes: the next compressed cluster may begin here; 0: in a new cluster */
+    bool lazy;              /* lazy refcounts are on */
+    bool closing;           /* the flush writes everything, lazy or not */
     bool dirty_marked;      /* the dirty bit is on the disk (lazy refcounts) */
 
     GArray *frees;          /* struct qcow2_free: since the last flush began */
@@ -195,6 +203,7 @@ struct qcow2 { /* node->state */
     unsigned epoch;         /* 0 or 1: of I/O that begins now */
     gint users[2];          /* I/O under way on host clusters, by epoch */
     uint64_t frees_clusters;/* in `frees` */
+    unsigned reclaiming;    /* threads inside qcow2_reclaim's part without the lock */
 
     struct qcow2_inflight *inflight;
     bool waiters;           /* somebody waits for inflight */
@@ -207,6 +216,9 @@ struct qcow2 { /* node->state */
 
     GArray *snapshots;      /* struct qcow2_snapshot; qcow2_snapshot.c */
     void *bitmaps;          /* qcow2_bitmap.c's */
+    GMutex unpacked_lock;   /* covers the next two; a leaf */
+    uint8_t *unpacked;      /* the compressed cluster read last */
+    uint64_t unpacked_entry;
     void *codec;            /* qcow2_compress.c's */
     void *crypt;            /* qcow2_crypt.c's; NULL: not encrypted */
 };
@@ -214,6 +226,15 @@ struct qcow2 { /* node->state */
 static inline struct qcow2 *qcow2_of(struct block_node *n)
 {
     return n->state;
+}
+/* Where metadata is; where guest data is (the same without an external data file). */
+static inline struct block_node *qcow2_file(const struct qcow2 *q)
+{
+    return q->n->child[BLOCK_ROLE_FILE];
+}
+static inline struct block_node *qcow2_data(const struct qcow2 *q)
+{
+    return q->n->child[q->external ? BLOCK_ROLE_DATA_FILE : BLOCK_ROLE_FILE];
 }
 static inline uint64_t qcow2_clusters(const struct qcow2 *q, uint64_t bytes) /* rounded up */
 {
@@ -232,6 +253,11 @@ int qcow2_file_write(struct qcow2 *q, uint64_t offset, uint64_t bytes, const voi
 int qcow2_table_read(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t *ret);
 int qcow2_table_write(struct qcow2 *q, uint64_t offset, uint64_t entries, const uint64_t *table);
 
+/* The extensions and the backing file's name out of the first cluster (n bytes) into q. */
+bool qcow2_extensions_parse(struct qcow2 *q, const uint8_t *head, size_t n, char **ret_backing, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void qcow2_extensions_free(struct qcow2 *q);
+/* Sizes and shifts out of q->h. */
+void qcow2_geometry(struct qcow2 *q);
 /* Writes the first cluster from q->h and the extensions' fields, unknown ones and unknown fields kept. E2BIG (ENOSPC): the names do not fit.
  * Writes at once and does not flush. */
 int qcow2_header_write(struct qcow2 *q);
@@ -284,7 +310,41 @@ void qcow2_l1_set(struct qcow2 *q, uint32_t index, uint64_t value); /* in memory
 /* The active L1 table is from now on that one (written and flushed here with its place in the header; the cache is emptied; the old table is
  * not freed). Its clusters have been allocated. Everything has been flushed before. */
 int qcow2_l1_switch(struct qcow2 *q, uint64_t offset, uint32_t size, const uint64_t *table);
+/* At least so many entries. May drop; quiet. */
 int qcow2_l1_grow(struct qcow2 *q, uint32_t size);
+/* L1 entry and slices of a table that has been freed. Quiet: no flush is running. */
+void qcow2_table_forget(struct qcow2 *q, uint32_t index);
+/* Forgets all slices, which are not dirty, and the directory. */
+void qcow2_cache_empty(struct qcow2 *q);
+
+/* The L2 table of that index exists, is not shared, and may be written. *ret_dropped: the lock was let go. */
+int qcow2_table_for_write(struct qcow2 *q, uint32_t index, bool *ret_dropped);
+
+/* ---- qcow2_map.c: what lies at a guest offset; with q->lock held ---- */
+
+enum qcow2_kind {
+    QCOW2_UNALLOCATED, /* the backing image, or zeroes */
+    QCOW2_ZERO,
+    QCOW2_ZERO_HOST,   /* zeroes, with a host cluster kept for later */
+    QCOW2_DATA,
+    QCOW2_COMPRESSED
+};
+struct qcow2_extent {
+    enum qcow2_kind kind;
+    bool copied;       /* the host cluster is nobody else's */
+    uint64_t bytes;    /* from the offset asked for: how far it is so; DATA and ZERO_HOST: in one piece of the host file */
+    uint64_t host;     /* of the first byte: DATA, ZERO_HOST */
+    uint64_t entry;    /* L2 entry of the first cluster */
+};
+/* May drop, before it has looked. */
+int qcow2_lookup(struct qcow2 *q, uint64_t offset, uint64_t bytes, struct qcow2_extent *ret);
+/* The same in a slice that holds the offset; never beyond that slice. */
+int qcow2_classify(struct qcow2 *q, const struct qcow2_slice *s, uint64_t offset, uint64_t bytes, struct qcow2_extent *ret);
+/* Whether unallocated bytes there read as zeroes because no backing image has them. */
+bool qcow2_no_backing(const struct qcow2 *q, uint64_t offset);
+/* The slice of `cluster`, its table writable, with nobody making mappings of clusters first..last. May drop before. */
+struct qcow2_slice *qcow2_slice_alone(struct qcow2 *q, uint64_t cluster, uint64_t last, int *ret_err);
+void qcow2_slice_dirty(struct qcow2 *q, struct qcow2_slice *s);
 
 /* ---- the whole: without q->lock ---- */
 
@@ -293,7 +353,7 @@ int qcow2_flush(struct qcow2 *q);
 /* The same twice over, so that frees are on the disk as well and nothing in memory differs from it. */
 int qcow2_flush_all(struct qcow2 *q);
 /* Forgets all metadata in memory and reads it again (after check and snapshots wrote to the file by offset). Quiet; flush before. */
-int qcow2_reload(struct qcow2 *q, GError **error);
+bool qcow2_reload(struct qcow2 *q, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Guest data, also beyond the end of the disk (VM state): what preadv and pwritev do. */
 int qcow2_data_read(struct qcow2 *q, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov);
 int qcow2_data_write(struct qcow2 *q, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov);
@@ -301,6 +361,9 @@ int qcow2_data_write(struct qcow2 *q, uint64_t offset, uint64_t bytes, const str
 int qcow2_unmap_clusters(struct qcow2 *q, uint64_t offset, uint64_t bytes, enum qcow2_discard_type type, bool full);
 /* Whole subclusters read as zeroes. */
 int qcow2_zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t bytes, bool may_unmap);
+enum qcow2_prealloc { QCOW2_PREALLOC_OFF, QCOW2_PREALLOC_METADATA, QCOW2_PREALLOC_FALLOC, QCOW2_PREALLOC_FULL };
+/* Places for all guest clusters from byte `from` to `to` that have none. */
+int qcow2_preallocate(struct qcow2 *q, uint64_t from, uint64_t to, enum qcow2_prealloc mode);
 uint64_t qcow2_vm_state_offset(const struct qcow2 *q);
 
 /* ---- qcow2_compress.c ---- */
@@ -315,6 +378,7 @@ void qcow2_codec_free(struct qcow2 *q);
 
 bool qcow2_crypt_open(struct qcow2 *q, unsigned flags, GError **error);
 void qcow2_crypt_close(struct qcow2 *q);
+struct json_object *qcow2_crypt_info(const struct qcow2 *q);
 int qcow2_encrypt(struct qcow2 *q, uint64_t host_offset, uint64_t guest_offset, void *buffer, size_t bytes);
 int qcow2_decrypt(struct qcow2 *q, uint64_t host_offset, uint64_t guest_offset, void *buffer, size_t bytes);
 
@@ -346,6 +410,8 @@ bool qcow2_measure(struct block_create *c, uint64_t data, uint64_t *ret_required
 bool qcow2_bitmaps_open(struct qcow2 *q, GError **error);
 bool qcow2_bitmaps_store(struct qcow2 *q, GError **error);
 void qcow2_bitmaps_free(struct qcow2 *q);
+/* Adds "bitmaps" to the format's own information when there are any. */
+void qcow2_bitmaps_info(const struct qcow2 *q, struct json_object *data);
 extern const struct block_bitmap_driver qcow2_bitmap_driver;
 extern const struct block_driver qcow2_driver;
 extern const struct keyval_key qcow2_create_keys[];
