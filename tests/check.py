@@ -155,7 +155,7 @@ def main():
              ("diff", "differential tests", lambda: meson_suite(total, build, "diff")),
              ("asan", "unit and differential tests with sanitizers", lambda: sanitizers(total, build)),
              ("fuzz", "fuzzers", lambda: fuzz(total, build, seconds)),
-             ("block", "disk images", lambda: guests(total, build, "block")),
+             ("block", "disk images and NBD", lambda: guests(total, build, "block")),
              ("guest", "whole guests", lambda: guests(total, build)),
              ("kvm", "KVM, in a guest with the real kvm.ko", lambda: guests(total, build, "kvm")))
     unknown = set(only) - {key for key, _, _ in steps}

@@ -304,6 +304,17 @@ bool sandbox_may_open(const char *what, GError **error)
                                            "open descriptor (QMP getfd or add-fd), or start with -sandbox off", what);
 }
 
+bool sandbox_has(enum sandbox_feature feature)
+{
+    return !sandbox_closed() || (box.features & feature);
+}
+
+bool sandbox_may_make_sockets(const char *what, GError **error)
+{
+    return sandbox_has(SANDBOX_SOCKETS) || vireo_fail(error, VIREO_ERROR_PERMISSION, "%s: the sandbox of this machine makes no sockets of the host; pass a socket "
+                                                      "(QMP getfd, address of type fd), or start with -sandbox off", what);
+}
+
 bool sandbox_drop_privileges(GError **error)
 {
     for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {

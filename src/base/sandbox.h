@@ -31,6 +31,7 @@
     X(VCPU_KVM, "vcpu-kvm", "vCPU on KVM") \
     X(CLOCK, "clock", "timers") \
     X(BLOCK, "block", "disk worker") \
+    X(NBD, "nbd", "NBD connections") \
     X(NET, "net", "network I/O")
 
 enum sandbox_kind {
@@ -72,3 +73,7 @@ bool sandbox_closed(void);
 
 /* For what would open files of the host: true while that is possible; afterwards an error that says why not and what to do. */
 bool sandbox_may_open(const char *what, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The same for what would make sockets of the host. */
+bool sandbox_may_make_sockets(const char *what, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Whether this process may do what the feature is about: the sandbox is open, or was closed with it. */
+bool sandbox_has(enum sandbox_feature feature);

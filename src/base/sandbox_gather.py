@@ -16,7 +16,7 @@ THREAD_FLAGS = "CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD
 ALWAYS = {"mmap": (2, "PROT_EXEC", "0"), "mprotect": (2, "PROT_EXEC", "0"), "tgkill": (0, "0xffffffff", "SELF"),
           "clone": (0, "0xffffffffffffffff", THREAD_FLAGS)}
 FAMILIES = {"KVM_*": ("0xff00", "KVMIO << 8"), "VHOST_*": ("0xff00", "VHOST_VIRTIO << 8")}
-KINDS = ["main", "vcpu-jit", "vcpu-kvm", "clock", "block", "net"]
+KINDS = ["main", "vcpu-jit", "vcpu-kvm", "clock", "block", "nbd", "net"]
 GROUPS = {"vcpu": ["vcpu-jit", "vcpu-kvm"], "device": KINDS, "any": KINDS}
 FEATURES = {"sockets": "SANDBOX_SOCKETS", "unlink": "SANDBOX_UNLINK"}
 
@@ -33,8 +33,8 @@ def kinds_of(text):
     out = []
     for word in filter(None, re.split(r"[\s,]+", text)):
         kind, _, feature = word.partition("+")
-        if feature and (feature not in FEATURES or kind != "main"):
-            raise Bad(f"'{word}': only main+sockets and main+unlink depend on a feature")
+        if feature and (feature not in FEATURES or kind not in ("main", "nbd")):
+            raise Bad(f"'{word}': only main+sockets, main+unlink and nbd+sockets depend on a feature")
         if kind not in KINDS and kind not in GROUPS:
             raise Bad(f"no kind of thread '{kind}'; there are: {', '.join(KINDS + list(GROUPS))}")
         out += [(k, FEATURES.get(feature)) for k in GROUPS.get(kind, [kind])]

@@ -8,6 +8,7 @@ const struct block_driver *const block_drivers[] = {
     /* protocols */
     &block_file,
     &block_host_device,
+    &block_nbd,
     /* filters */
     &block_logwrites,
     /* formats */

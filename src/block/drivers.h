@@ -6,4 +6,5 @@
 
 extern const struct block_driver block_file, block_host_device, block_raw, block_logwrites;
 extern const struct block_driver block_luks, block_vdi;
+extern const struct block_driver block_nbd;
 extern const struct block_driver qcow2_driver;
