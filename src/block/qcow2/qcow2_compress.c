@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The codecs of compressed clusters: deflate without a header (RFC 1951) in a window of 4 KiB, as readers of the format set theirs
+ * up with that window; and Zstandard frames (RFC 8878). Any number of threads at once: each takes a context out of a pool.
+ */
+#include "block/qcow2/qcow2.h"
+
+#include <errno.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+#include <zstd_errors.h>
+
+enum { DEFLATE_WINDOW = -12 /* log2 of bytes; negative: raw */, DEFLATE_MEMORY = 9 };
+
+struct codec { /* q->codec */
+    GMutex lock;
+    GPtrArray *idle[4]; /* enum kind: contexts nobody uses */
+};
+enum kind { DEFLATE, INFLATE, ZSTD_IN, ZSTD_OUT };
+
+static struct codec *codec_of(struct qcow2 *q)
+{
+    struct codec *c = __atomic_load_n((struct codec **)&q->codec, __ATOMIC_ACQUIRE), *none = NULL;
+    if (c)
+        return c;
+    c = g_new0(struct codec, 1);
+    g_mutex_init(&c->lock);
+    for (int i = 0; i < 4; i++)
+        c->idle[i] = g_ptr_array_new();
+    if (__atomic_compare_exchange_n((struct codec **)&q->codec, &none, c, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return c;
+    for (int i = 0; i < 4; i++)
+        g_ptr_array_unref(c->idle[i]);
+    g_mutex_clear(&c->lock);
+    g_free(c);
+    return none;
+}
+
+static void *context_new(enum kind kind)
+{
+    z_stream *z;
+    switch (kind) {
+    case ZSTD_IN:
+        return ZSTD_createCCtx();
+    case ZSTD_OUT:
+        return ZSTD_createDCtx();
+    default:
+        z = g_new0(z_stream, 1);
+        if (kind == DEFLATE ? deflateInit2(z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, DEFLATE_WINDOW, DEFLATE_MEMORY, Z_DEFAULT_STRATEGY) == Z_OK
+                            : inflateInit2(z, DEFLATE_WINDOW) == Z_OK)
+            return z;
+        g_free(z);
+        return NULL;
+    }
+}
+
+static void context_free(enum kind kind, void *context)
+{
+    switch (kind) {
+    case ZSTD_IN:
+        ZSTD_freeCCtx(context);
+        return;
+    case ZSTD_OUT:
+        ZSTD_freeDCtx(context);
+        return;
+    case DEFLATE:
+        deflateEnd(context);
+        break;
+    case INFLATE:
+        inflateEnd(context);
+        break;
+    }
+    g_free(context);
+}
+
+static void *context_take(struct qcow2 *q, enum kind kind)
+{
+    struct codec *c = codec_of(q);
+    void *context = NULL;
+    g_mutex_lock(&c->lock);
+    if (c->idle[kind]->len)
+        context = g_ptr_array_remove_index_fast(c->idle[kind], c->idle[kind]->len - 1);
+    g_mutex_unlock(&c->lock);
+    return context ? context : context_new(kind);
+}
+
+static void context_give(struct qcow2 *q, enum kind kind, void *context)
+{
+    struct codec *c = codec_of(q);
+    g_mutex_lock(&c->lock);
+    g_ptr_array_add(c->idle[kind], context);
+    g_mutex_unlock(&c->lock);
+}
+
+void qcow2_codec_free(struct qcow2 *q)
+{
+    struct codec *c = q->codec;
+    if (!c)
+        return;
+    for (int kind = 0; kind < 4; kind++) {
+        for (guint i = 0; i < c->idle[kind]->len; i++)
+            context_free(kind, g_ptr_array_index(c->idle[kind], i));
+        g_ptr_array_unref(c->idle[kind]);
+    }
+    g_mutex_clear(&c->lock);
+    g_free(c);
+    q->codec = NULL;
+}
+
+static int deflate_cluster(z_stream *z, const void *from, size_t bytes, void *to, size_t max, size_t *ret_bytes)
+{
+    deflateReset(z);
+    z->next_in = (Bytef *)from;
+    z->avail_in = bytes;
+    z->next_out = to;
+    z->avail_out = max;
+    int r = deflate(z, Z_FINISH);
+    if (r != Z_STREAM_END)
+        return r == Z_OK || r == Z_BUF_ERROR ? ENOSPC : EIO;
+    *ret_bytes = max - z->avail_out;
+    return 0;
+}
+
+/* What follows the data in the last sector is not ours: a full output is the end, whether or not the stream says so. */
+static int inflate_cluster(z_stream *z, const void *from, size_t from_bytes, void *to, size_t bytes)
+{
+    inflateReset(z);
+    z->next_in = (Bytef *)from;
+    z->avail_in = from_bytes;
+    z->next_out = to;
+    z->avail_out = bytes;
+    int r = inflate(z, Z_FINISH);
+    return (r == Z_STREAM_END || r == Z_BUF_ERROR) && !z->avail_out ? 0 : EIO;
+}
+
+static int zstd_cluster(ZSTD_CCtx *z, const void *from, size_t bytes, void *to, size_t max, size_t *ret_bytes)
+{
+    size_t r = ZSTD_compressCCtx(z, to, max, from, bytes, ZSTD_CLEVEL_DEFAULT);
+    if (ZSTD_isError(r))
+        return ZSTD_getErrorCode(r) == ZSTD_error_dstSize_tooSmall ? ENOSPC : EIO;
+    *ret_bytes = r;
+    return 0;
+}
+
+static int unzstd_cluster(ZSTD_DCtx *z, const void *from, size_t from_bytes, void *to, size_t bytes)
+{
+    ZSTD_inBuffer in = { from, from_bytes, 0 };
+    ZSTD_outBuffer out = { to, bytes, 0 };
+    ZSTD_DCtx_reset(z, ZSTD_reset_session_only);
+    while (out.pos < out.size) {
+        size_t was_in = in.pos, was_out = out.pos, r = ZSTD_decompressStream(z, &out, &in);
+        if (ZSTD_isError(r) || (in.pos == was_in && out.pos == was_out))
+            return EIO;
+    }
+    return 0;
+}
+
+int qcow2_compress(struct qcow2 *q, const void *from, size_t bytes, void *to, size_t max, size_t *ret_bytes)
+{
+    enum kind kind = q->h.compression_type == QCOW2_COMPRESSION_ZSTD ? ZSTD_IN : DEFLATE;
+    void *context = context_take(q, kind);
+    if (!context)
+        return ENOMEM;
+    int err = kind == ZSTD_IN ? zstd_cluster(context, from, bytes, to, max, ret_bytes) : deflate_cluster(context, from, bytes, to, max, ret_bytes);
+    context_give(q, kind, context);
+    return err;
+}
+
+int qcow2_decompress(struct qcow2 *q, const void *from, size_t from_bytes, void *to, size_t bytes)
+{
+    enum kind kind = q->h.compression_type == QCOW2_COMPRESSION_ZSTD ? ZSTD_OUT : INFLATE;
+    void *context = context_take(q, kind);
+    if (!context)
+        return ENOMEM;
+    int err = kind == ZSTD_OUT ? unzstd_cluster(context, from, from_bytes, to, bytes) : inflate_cluster(context, from, from_bytes, to, bytes);
+    context_give(q, kind, context);
+    return err;
+}
