@@ -110,6 +110,8 @@ static int log_pwritev(struct block_node *n, uint64_t offset, uint64_t bytes, co
     int err = append_locked(n, offset, bytes, iov, niov, flags & BLOCK_FUA ? LOG_FUA : 0);
     if (!err)
         err = block_pwritev(n->child[BLOCK_ROLE_FILE], offset, bytes, iov, niov, flags);
+    if (!err && offset + bytes > n->size)
+        __atomic_store_n(&n->size, offset + bytes, __ATOMIC_RELAXED);
     g_mutex_unlock(&s->lock);
     return err;
 }
