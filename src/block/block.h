@@ -60,6 +60,14 @@ void block_device_on_change(struct block_device *b, void (*fn)(void *opaque, boo
 /* Calls that: whoever has changed the node's size does. */
 void block_device_tell(struct block_device *b, bool resized);
 
+struct throttle_config;
+struct throttle_group;
+/* Limits (throttle.h): the device becomes a member of the group, which gets these limits; without any it leaves what it was in. */
+void block_device_set_limits(struct block_device *b, const char *group, const struct throttle_config *c);
+/* The same with a group that has limits already; false: there is none of this name. */
+bool block_device_join_limits(struct block_device *b, const char *group);
+struct throttle_group *block_device_limits(const struct block_device *b); /* NULL: none */
+
 struct block_stats { /* since the creation, by enum block_op */
     uint64_t bytes[BLOCK_NOPS], operations[BLOCK_NOPS], failed[BLOCK_NOPS], nanoseconds[BLOCK_NOPS];
     gint64 last_access_us; /* monotonic; 0: never */

@@ -19,6 +19,7 @@ struct block_graph {
     unsigned quiesced;
     gint inside;             /* the gate, see graph.c */
     GArray *resume;          /* struct block_resume */
+    struct throttle_groups *throttle, *own_throttle; /* the one in use; the graph's own */
     block_event_fn *event;
     void *event_opaque;
     secret_find_fn *secrets; /* set before it is used */

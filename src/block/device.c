@@ -13,6 +13,7 @@
 #include "base/sandbox.h"
 #include "block/block_private.h"
 #include "block/path.h"
+#include "block/throttle.h"
 
 #define WORKERS 16 /* at most, per device */
 #define IDLE_US (10 * G_USEC_PER_SEC) /* after which a worker ends, but for the last */
@@ -34,6 +35,8 @@ struct block_device {
     unsigned nworkers, nwaiting;
     GSList *ended;                /* GThread * of workers that have nothing more to do */
     bool quit;
+    struct throttle_member *throttle; /* limits; NULL: none. Changes only while the graph is quiet */
+    gint draining;                /* atomic: limits do not hold back now */
     struct block_stats stats;     /* atomics */
 };
 
@@ -59,6 +62,8 @@ static int execute(struct block_device *b, enum block_op op, uint64_t offset, ui
     struct block_node *n = b->node;
     if (!n)
         return ENOMEDIUM;
+    if (b->throttle && op != BLOCK_FLUSH)
+        throttle_wait(b->throttle, b->graph, &b->draining, op != BLOCK_READ, bytes);
     if (b->options.write_through && op != BLOCK_READ && op != BLOCK_FLUSH && op != BLOCK_DISCARD)
         flags |= BLOCK_FUA;
     switch (op) {
@@ -100,7 +105,7 @@ bool block_try_now(struct block_device *b, struct block_request *r, int *ret_err
     gint64 began = g_get_monotonic_time();
     if (r->op != BLOCK_READ || !block_try_enter(b->graph))
         return false;
-    bool ok = b->node && !(b->node->flags & BLOCK_DIRECT) && read_cached(b->node, r);
+    bool ok = b->node && !b->throttle && !(b->node->flags & BLOCK_DIRECT) && read_cached(b->node, r);
     block_leave(b->graph);
     if (ok) {
         *ret_err = 0;
@@ -227,10 +232,12 @@ void block_device_let_in(void *opaque)
 
 void block_drain(struct block_device *b)
 {
+    g_atomic_int_inc(&b->draining);
     g_mutex_lock(&b->lock);
     while (b->inflight)
         g_cond_wait(&b->idle, &b->lock);
     g_mutex_unlock(&b->lock);
+    g_atomic_int_add(&b->draining, -1);
 }
 
 /* ---- coming and going ---- */
@@ -279,6 +286,7 @@ void block_device_destroy(struct block_device *b)
         block_parent_remove(b->node, &b->parent);
         block_node_unref(b->node);
     }
+    throttle_leave(b->throttle);
     g_free((char *)b->options.id);
     g_free(b->claimed_by);
     g_mutex_clear(&b->lock);
@@ -333,6 +341,40 @@ const struct block_device_options *block_device_options(const struct block_devic
 void block_device_set_write_through(struct block_device *b, bool on)
 {
     b->options.write_through = on;
+}
+
+void block_device_set_limits(struct block_device *b, const char *group, const struct throttle_config *c)
+{
+    struct throttle_groups *set = block_graph_throttle(b->graph);
+    struct throttle_member *old = b->throttle, *now = NULL;
+    if (c && throttle_config_on(c)) {
+        struct throttle_group *g = throttle_group_get(set, group);
+        throttle_group_set_config(g, c);
+        now = throttle_join(g);
+        throttle_group_unref(g);
+    }
+    block_quiesce(b->graph);
+    b->throttle = now;
+    block_resume(b->graph);
+    throttle_leave(old);
+}
+
+bool block_device_join_limits(struct block_device *b, const char *group)
+{
+    struct throttle_group *g = throttle_group_find(block_graph_throttle(b->graph), group);
+    struct throttle_member *old = b->throttle;
+    if (!g)
+        return false;
+    block_quiesce(b->graph);
+    b->throttle = throttle_join(g);
+    block_resume(b->graph);
+    throttle_leave(old);
+    return true;
+}
+
+struct throttle_group *block_device_limits(const struct block_device *b)
+{
+    return b->throttle ? throttle_member_group(b->throttle) : NULL;
 }
 
 void block_device_stats(const struct block_device *b, struct block_stats *ret)

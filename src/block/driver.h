@@ -27,9 +27,12 @@ struct block_driver {
     bool supports_backing;        /* has a "backing" child */
     bool supports_data_file;      /* may have a "data-file" child: opened when options name it, else by the driver */
     bool no_file;                 /* a format or filter without a "file" child */
+    const char *first_child;      /* option of the "file" child when it is not called so ("image") */
     const char *second_child;     /* option of a child beside "file" ("data-file", "log"), open before `open` when options name it: child[BLOCK_ROLE_DATA_FILE] */
     bool growable;                /* writing past the end makes it larger, reading there gives zeroes: files under formats */
     const struct keyval_key *keys;/* options of -blockdev beside the general ones: offsets in *state; NULL: none. Strings are freed by the driver's close */
+    /* Takes options out of kv that no row of keys can be (lists); *state has only zeroes. NULL: none. */
+    bool (*take_options)(struct block_node *n, struct keyval *kv, GError **error);
     const char *const *prefixes;  /* of file names: "nbd:", "nbd://"; NULL */
     /* Turns a file name (prefix included) into options. */
     bool (*parse_filename)(const char *filename, struct keyval *options, GError **error);
@@ -135,6 +138,9 @@ void block_parent_add(struct block_node *child, struct block_parent *p);
 void block_parent_remove(struct block_node *child, struct block_parent *p);
 
 /* ---- for drivers ---- */
+
+/* Somebody waits in block_quiesce for all to come out: what would wait on purpose does not. */
+bool block_graph_wanted(struct block_graph *g);
 
 /* As fcntl's idea of an open description, for nodes that are one file of the host; -1: none. */
 int block_node_fd(struct block_node *n);

@@ -9,8 +9,13 @@ const struct block_driver *const block_drivers[] = {
     &block_file,
     &block_host_device,
     &block_nbd,
+    &block_null_co,
+    &block_null_aio,
     /* filters */
     &block_logwrites,
+    &block_throttle,
+    &block_copy_on_read,
+    &block_blkdebug,
     /* formats */
     &block_raw,
     &block_luks,

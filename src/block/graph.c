@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "block/block_private.h"
+#include "block/throttle.h"
 
 struct block_graph *block_graph_create(void)
 {
@@ -23,6 +24,7 @@ void block_graph_destroy(struct block_graph *g)
     if (!g)
         return;
     g_assert(!g->nodes->len);
+    throttle_groups_destroy(g->own_throttle);
     g_ptr_array_unref(g->nodes);
     g_array_unref(g->resume);
     g_mutex_clear(&g->lock);
@@ -111,6 +113,30 @@ void block_graph_on_resume(struct block_graph *g, void (*fn)(void *opaque), void
         g_array_append_val(g->resume, r);
     }
     g_mutex_unlock(&g->lock);
+}
+
+bool block_graph_wanted(struct block_graph *g)
+{
+    return g_atomic_int_get(&g->inside) & CLOSED;
+}
+
+/* ---- groups of limits ---- */
+
+void block_graph_set_throttle(struct block_graph *g, struct throttle_groups *set)
+{
+    g_mutex_lock(&g->lock);
+    g->throttle = set;
+    g_mutex_unlock(&g->lock);
+}
+
+struct throttle_groups *block_graph_throttle(struct block_graph *g)
+{
+    g_mutex_lock(&g->lock);
+    if (!g->throttle)
+        g->throttle = g->own_throttle = throttle_groups_create();
+    struct throttle_groups *set = g->throttle;
+    g_mutex_unlock(&g->lock);
+    return set;
 }
 
 /* ---- secrets ---- */

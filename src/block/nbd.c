@@ -300,7 +300,7 @@ static int nbd_flush_node(struct block_node *n)
 static int nbd_status(struct block_node *n, uint64_t offset, uint64_t bytes, struct block_status *ret)
 {
     struct nbd_state *s = n->state;
-    ret->flags = BLOCK_STATUS_DATA | BLOCK_STATUS_MAPPED;
+    ret->flags = BLOCK_STATUS_DATA | BLOCK_STATUS_ALLOCATED | BLOCK_STATUS_MAPPED;
     ret->bytes = bytes;
     ret->map = offset;
     ret->file = n;
@@ -315,7 +315,7 @@ static int nbd_status(struct block_node *n, uint64_t offset, uint64_t bytes, str
     if (call.extent <= offset - start) /* an answer without the extent, or one of no use */
         return EIO;
     ret->bytes = MIN(call.extent - (offset - start), n->size - offset);
-    ret->flags = BLOCK_STATUS_MAPPED | (call.extent_flags & 1 ? 0 : BLOCK_STATUS_DATA) | (call.extent_flags & 2 ? BLOCK_STATUS_ZERO : 0);
+    ret->flags = BLOCK_STATUS_ALLOCATED | BLOCK_STATUS_MAPPED | (call.extent_flags & 1 ? 0 : BLOCK_STATUS_DATA) | (call.extent_flags & 2 ? BLOCK_STATUS_ZERO : 0);
     return 0;
 }
 

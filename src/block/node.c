@@ -217,6 +217,8 @@ static bool load_driver_options(struct block_node *n, struct keyval *kv, GError 
 {
     static const struct keyval_key none[] = { { NULL } };
     GError *e = NULL;
+    if (n->driver->take_options && !n->driver->take_options(n, kv, error))
+        return false;
     if (keyval_load(kv, n->driver->keys ? n->driver->keys : none, n->state, &e))
         return true;
     g_propagate_prefixed_error(error, e, "driver '%s': ", n->driver->name);
@@ -240,13 +242,13 @@ static bool open_children(struct block_node *n, struct keyval *kv, unsigned flag
     bool none;
     n->child[BLOCK_ROLE_FILE] = file;
     if (d->kind != BLOCK_PROTOCOL && !d->no_file && !file) {
-        n->child[BLOCK_ROLE_FILE] = child_from_options(n->graph, kv, "file", child_flags(flags, false), above, &none, &e);
+        n->child[BLOCK_ROLE_FILE] = child_from_options(n->graph, kv, d->first_child ? d->first_child : "file", child_flags(flags, false), above, &none, &e);
         if (e) {
             g_propagate_error(error, e);
             return false;
         }
         if (!n->child[BLOCK_ROLE_FILE])
-            return vireo_fail(error, VIREO_ERROR_INVALID, "A block device must be specified for \"file\"");
+            return vireo_fail(error, VIREO_ERROR_INVALID, "A block device must be specified for \"%s\"", d->first_child ? d->first_child : "file");
     }
     if (d->second_child) {
         n->child[BLOCK_ROLE_DATA_FILE] = child_from_options(n->graph, kv, d->second_child, child_flags(flags, false), above, &none, &e);

@@ -209,7 +209,7 @@ static bool go_fast(struct block_queue *q, struct flight *f)
 static bool may_go_fast(const struct block_device *b, const struct block_request *r)
 {
     return (r->op == BLOCK_READ || (r->op == BLOCK_WRITE && !r->flags && !block_device_options(b)->write_through)) && r->length && r->niov <= IOV_MAX &&
-           r->length <= INT_MAX;
+           r->length <= INT_MAX && !block_device_limits(b);
 }
 
 void block_queue_add(struct block_queue *q, struct block_device *b, struct block_request *r)
