@@ -20,6 +20,9 @@ const struct block_driver *const block_drivers[] = {
     &block_raw,
     &block_luks,
     &block_vdi,
+    &block_vmdk,
+    &block_vhdx,
+    &block_vpc,
     &qcow2_driver,
     NULL
 };
