@@ -315,6 +315,13 @@ bool sandbox_may_make_sockets(const char *what, GError **error)
                                                       "(QMP getfd, address of type fd), or start with -sandbox off", what);
 }
 
+bool sandbox_may_open_image(const char *path, GError **error)
+{
+    return !sandbox_closed() || (box.features & SANDBOX_FILES) ||
+           vireo_fail(error, VIREO_ERROR_PERMISSION, "%s: the sandbox of this process opens no file by name once the machine is set up; pass a descriptor (QMP add-fd, "
+                      "file name /dev/fdset/N), or start with -sandbox on,files=on", path);
+}
+
 bool sandbox_drop_privileges(GError **error)
 {
     for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {

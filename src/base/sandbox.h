@@ -45,7 +45,8 @@ enum sandbox_kind {
 enum sandbox_feature {
     SANDBOX_SOCKETS = 1, /* makes sockets of the host: user-mode network, a client that reconnects */
     SANDBOX_UNLINK = 2,  /* removes files at the end: PID file, UNIX sockets */
-    SANDBOX_NVARIANTS = 4
+    SANDBOX_FILES = 4,   /* opens, makes and removes disk images of the host, when a QMP client says so */
+    SANDBOX_NVARIANTS = 8
 };
 
 /* As g_thread_new, for a thread of this kind: the only way to start one. Before the sandbox is closed it gets its filter when
@@ -77,3 +78,5 @@ bool sandbox_may_open(const char *what, GError **error) G_GNUC_WARN_UNUSED_RESUL
 bool sandbox_may_make_sockets(const char *what, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Whether this process may do what the feature is about: the sandbox is open, or was closed with it. */
 bool sandbox_has(enum sandbox_feature feature);
+/* The same for a disk image that is opened or made by its name; the main thread alone may, with SANDBOX_FILES. */
+bool sandbox_may_open_image(const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -163,7 +163,8 @@ int main(void)
         }
     }
     printf("#define FILTER(k, f) { G_N_ELEMENTS(filter_##k##_##f), (struct sock_filter *)filter_##k##_##f }\n"
-           "static const struct sock_fprog main_filters[] = { FILTER(0, 0), FILTER(0, 1), FILTER(0, 2), FILTER(0, 3) };\n"
+           "static const struct sock_fprog main_filters[] = { FILTER(0, 0), FILTER(0, 1), FILTER(0, 2), FILTER(0, 3), FILTER(0, 4), FILTER(0, 5),"
+           " FILTER(0, 6), FILTER(0, 7) };\n"
            "static const struct sock_fprog filters[SANDBOX_NKINDS] = {\n");
     for (int kind = 1; kind < SANDBOX_NKINDS; kind++)
         printf("    [%d] = FILTER(%d, 0),\n", kind, kind);

@@ -8,7 +8,7 @@ import re
 import sys
 
 # Which argument a list of constants speaks about.
-ARGUMENT = {"ioctl": 1, "fcntl": 1, "socket": 0, "prctl": 0, "madvise": 2, "rt_sigaction": 0, "seccomp": 0, "newfstatat": 3, "mbind": 2,
+ARGUMENT = {"ioctl": 1, "fcntl": 1, "socket": 0, "prctl": 0, "madvise": 2, "rt_sigaction": 0, "seccomp": 0, "newfstatat": 3, "statx": 2, "mbind": 2,
             "fallocate": 1}
 # Always restricted: (argument, mask, value). SELF: the id of the process, put in when the filter is installed.
 # New threads only, with the flags of pthread_create (clone(2)); no memory that can be executed.
@@ -18,7 +18,7 @@ ALWAYS = {"mmap": (2, "PROT_EXEC", "0"), "mprotect": (2, "PROT_EXEC", "0"), "tgk
 FAMILIES = {"KVM_*": ("0xff00", "KVMIO << 8"), "VHOST_*": ("0xff00", "VHOST_VIRTIO << 8")}
 KINDS = ["main", "vcpu-jit", "vcpu-kvm", "clock", "block", "nbd", "net"]
 GROUPS = {"vcpu": ["vcpu-jit", "vcpu-kvm"], "device": KINDS, "any": KINDS}
-FEATURES = {"sockets": "SANDBOX_SOCKETS", "unlink": "SANDBOX_UNLINK"}
+FEATURES = {"sockets": "SANDBOX_SOCKETS", "unlink": "SANDBOX_UNLINK", "files": "SANDBOX_FILES"}
 
 COMMENT = re.compile(r"(?:/\*|^[ \t]*\*)[ \t]*seccomp\(([^)]*)\):([^\n]*?)(?:\*/|$)", re.M)
 TOKEN = re.compile(r"\s*([a-z0-9_]+)(\([^)]*\))?(![A-Z]+)?")
@@ -34,7 +34,7 @@ def kinds_of(text):
     for word in filter(None, re.split(r"[\s,]+", text)):
         kind, _, feature = word.partition("+")
         if feature and (feature not in FEATURES or kind not in ("main", "nbd")):
-            raise Bad(f"'{word}': only main+sockets, main+unlink and nbd+sockets depend on a feature")
+            raise Bad(f"'{word}': only main+sockets, main+unlink, main+files and nbd+sockets depend on a feature")
         if kind not in KINDS and kind not in GROUPS:
             raise Bad(f"no kind of thread '{kind}'; there are: {', '.join(KINDS + list(GROUPS))}")
         out += [(k, FEATURES.get(feature)) for k in GROUPS.get(kind, [kind])]

@@ -70,7 +70,7 @@ static const struct attempt attempts[] = {
     { "make memory executable with a key", "pkey_mprotect", SYS_pkey_mprotect, { 4096, 4096, PROT_READ | PROT_EXEC } },
     { "load a BPF program", "bpf", SYS_bpf },
     { "open a performance counter", "perf_event_open", SYS_perf_event_open },
-    { "io_uring", "io_uring_setup", SYS_io_uring_setup },
+    { "make a ring of io_uring", "io_uring_setup", SYS_io_uring_setup, { 0 }, NARROW },
     { "user faults", "userfaultfd", SYS_userfaultfd },
     { "keys", "keyctl", SYS_keyctl },
     { "a kernel module", "finit_module", SYS_finit_module, { -1 } },

@@ -124,7 +124,8 @@ struct block_node {
     GPtrArray *blockers;         /* char * */
     void *bitmaps;               /* bitmap.c's */
     GRWLock rmw;                 /* node_io.c: writer: read, modify, write of a part of an aligned unit; reader: other writes */
-    uint64_t write_highest;      /* end of the last byte ever written: QMP wr_highest_offset */
+    uint64_t write_highest;      /* end of the last byte ever written: QMP wr_highest_offset; atomic */
+    uint64_t write_threshold;    /* atomic; 0: none */
 };
 
 /* Somebody who holds a node and follows block_replace_node. */

@@ -14,6 +14,7 @@
 
 #include "base/fdset.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "block/block_private.h"
 #include "block/drivers.h"
 #include "block/file.h"
@@ -325,11 +326,21 @@ static void set_direct(struct block_node *n, bool on)
     }
 }
 
+/* seccomp(main+files): open openat newfstatat stat statx access faccessat faccessat2 readlink readlinkat getcwd unlink unlinkat
+ * seccomp(main): fcntl(F_OFD_SETLK F_OFD_GETLK F_SETFL F_GETFL F_DUPFD_CLOEXEC) ioctl(BLKGETSIZE64 BLKSSZGET) dup3 statx(AT_EMPTY_PATH)
+ * What -blockdev and QMP open by name while the machine runs. */
+static bool may_open(const char *path, GError **error)
+{
+    return fdset_path(path) || sandbox_may_open_image(path, error);
+}
+
 /* Another descriptor of the same file, locked; -1 with *error. */
 static int open_locked(struct block_node *n, unsigned *flags, GError **error)
 {
     struct file *f = n->state;
     bool write = *flags & BLOCK_RDWR;
+    if (!may_open(f->path, error))
+        return -1;
     int fd = fdset_open(f->path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
     if (fd < 0 && write && *flags & BLOCK_AUTO_READ_ONLY && (errno == EACCES || errno == EROFS || errno == EPERM)) {
         write = false;
@@ -470,6 +481,8 @@ static bool file_create(struct block_graph *g, const char *filename, struct bloc
     if (prealloc && !keyval_enum("preallocation", prealloc, prealloc_values, &how, error))
         return false;
     *ret_made = false;
+    if (!may_open(path, error))
+        return false;
     int fd = fdset_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd >= 0)
         *ret_made = true;

@@ -548,6 +548,9 @@ const char *block_node_name(const struct block_node *n) { return n->name; }
 const char *block_node_driver(const struct block_node *n) { return n->driver->name; }
 const char *block_node_filename(const struct block_node *n) { return n->filename; }
 uint64_t block_node_size(const struct block_node *n) { return __atomic_load_n(&n->size, __ATOMIC_RELAXED); }
+enum block_detect_zeroes block_node_detect_zeroes(const struct block_node *n) { return n->detect_zeroes; }
+unsigned block_node_refs(const struct block_node *n) { return (unsigned)g_atomic_int_get(&n->refs); }
+bool block_node_has_file(const struct block_node *n) { return n->driver->kind != BLOCK_PROTOCOL; }
 unsigned block_node_flags(const struct block_node *n) { return n->flags; }
 bool block_node_read_only(const struct block_node *n) { return !(n->flags & BLOCK_RDWR); }
 struct block_graph *block_node_graph(const struct block_node *n) { return n->graph; }

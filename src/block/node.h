@@ -99,6 +99,14 @@ const char *block_node_name(const struct block_node *n);
 const char *block_node_driver(const struct block_node *n);      /* "qcow2" */
 const char *block_node_filename(const struct block_node *n);    /* as a user would name it again: a path, or "json:{...}" */
 uint64_t block_node_size(const struct block_node *n);
+unsigned block_node_refs(const struct block_node *n);           /* how many hold it */
+bool block_node_has_file(const struct block_node *n);           /* stands on others: no file of the host by itself */
+enum block_detect_zeroes block_node_detect_zeroes(const struct block_node *n);
+/* The end of the last byte ever written. */
+uint64_t block_write_highest(const struct block_node *n);
+/* A write that reaches beyond this offset is told once, by the event BLOCK_WRITE_THRESHOLD, and the threshold is gone. 0: none. */
+void block_set_write_threshold(struct block_node *n, uint64_t threshold);
+uint64_t block_write_threshold(const struct block_node *n);
 unsigned block_node_flags(const struct block_node *n);          /* as it was opened, after the options */
 bool block_node_read_only(const struct block_node *n);
 struct block_graph *block_node_graph(const struct block_node *n);
@@ -216,10 +224,12 @@ const char *block_node_blocked(const struct block_node *n); /* NULL: free */
 /* ---- watching writes (jobs) ---- */
 
 /* before: called in the writing thread before a write, write_zeroes or discard of a node's bytes takes effect; an error keeps the
- * write from happening. after: once it has succeeded. Either may be NULL. Add and remove with the graph quiet. */
+ * write from happening. after: once it has succeeded. end: after that, or when it has failed, for each `before` that returned 0. Any
+ * may be NULL. Add and remove with the graph quiet. */
 struct block_watch {
     int (*before)(struct block_watch *w, uint64_t offset, uint64_t bytes);
     void (*after)(struct block_watch *w, uint64_t offset, uint64_t bytes);
+    void (*end)(struct block_watch *w, uint64_t offset, uint64_t bytes);
     GList link;
 };
 void block_watch_add(struct block_node *n, struct block_watch *w);

@@ -85,15 +85,52 @@ int block_pread(struct block_node *n, uint64_t offset, uint64_t bytes, void *buf
 
 /* ---- writing ---- */
 
+/* Those before `until` (NULL: all) hear that the write is over. */
+static void tell_end(struct block_node *n, uint64_t offset, uint64_t bytes, const GList *until)
+{
+    for (GList *l = n->watches.head; l != until; l = l->next) {
+        struct block_watch *w = l->data;
+        if (w->end)
+            w->end(w, offset, bytes);
+    }
+}
+
 static int tell_before(struct block_node *n, uint64_t offset, uint64_t bytes)
 {
     for (GList *l = n->watches.head; l; l = l->next) {
         struct block_watch *w = l->data;
         int err = w->before ? w->before(w, offset, bytes) : 0;
-        if (err)
+        if (err) {
+            tell_end(n, offset, bytes, l);
             return err;
+        }
     }
     return 0;
+}
+
+static void tell_threshold(struct block_node *n, uint64_t end)
+{
+    uint64_t threshold = __atomic_load_n(&n->write_threshold, __ATOMIC_RELAXED);
+    if (!threshold || end <= threshold || !__atomic_compare_exchange_n(&n->write_threshold, &threshold, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return;
+    block_graph_event(n->graph, "BLOCK_WRITE_THRESHOLD",
+                      json_make("node-name", json_object_new_string(n->name), "amount-exceeded", json_object_new_int64((int64_t)(end - threshold)),
+                                "write-threshold", json_object_new_int64((int64_t)threshold), NULL));
+}
+
+void block_set_write_threshold(struct block_node *n, uint64_t threshold)
+{
+    __atomic_store_n(&n->write_threshold, threshold, __ATOMIC_RELAXED);
+}
+
+uint64_t block_write_threshold(const struct block_node *n)
+{
+    return __atomic_load_n(&n->write_threshold, __ATOMIC_RELAXED);
+}
+
+uint64_t block_write_highest(const struct block_node *n)
+{
+    return __atomic_load_n(&n->write_highest, __ATOMIC_RELAXED);
 }
 
 void block_node_written(struct block_node *n, uint64_t offset, uint64_t bytes)
@@ -101,6 +138,8 @@ void block_node_written(struct block_node *n, uint64_t offset, uint64_t bytes)
     uint64_t end = offset + bytes, old = __atomic_load_n(&n->write_highest, __ATOMIC_RELAXED);
     while (old < end && !__atomic_compare_exchange_n(&n->write_highest, &old, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
+    if (n->write_threshold)
+        tell_threshold(n, end);
     if (n->bitmaps)
         block_bitmaps_mark(n, offset, bytes);
 }
@@ -241,6 +280,8 @@ static int change(struct block_node *n, enum kind kind, uint64_t offset, uint64_
     case DISCARD: err = discard_data(n, offset, bytes); break;
     }
     tell_after(n, offset, bytes, err);
+    if (n->watches.length)
+        tell_end(n, offset, bytes, NULL);
     return err || !(flags & BLOCK_FUA) || n->driver->supports_fua ? err : block_flush(n);
 }
 

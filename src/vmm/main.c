@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "vmm/blockdev/blockdev.h"
 #include "vmm/board/board.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
@@ -79,6 +80,7 @@ static void tear_down(struct vm *vm)
 {
     for (guint i = 0; vm->qmps && i < vm->qmps->len; i++)
         qmp_destroy(vm->qmps->pdata[i]);
+    blockdev_stop(vm->blockdev);
     machine_destroy(vm->machine);
     setup_tear_down_backends(vm);
     process_tear_down(vm);

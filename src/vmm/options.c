@@ -115,7 +115,7 @@ static bool check(struct options *o, GError **error)
     if (!c->nodefaults && !o->nographic && !o->display_none && !o->serials->len && !o->qmps->len)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no graphical display yet; use -nographic for a serial console in this "
                           "terminal, or -display none");
-    return options_resolve_blockdevs(o, error);
+    return true;
 }
 
 static void init(struct options *o)

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "base/keyval.h"
-#include "block/block.h"
+#include "vmm/blockdev/blockdev.h"
 
 struct machine_config;
 
@@ -21,22 +21,13 @@ struct option_item {
     struct keyval *kv;   /* parsed; NULL for options of plain text */
 };
 
-enum option_cache { CACHE_WRITEBACK, CACHE_NONE, CACHE_WRITETHROUGH, CACHE_DIRECTSYNC, CACHE_UNSAFE };
-struct option_disk {
-    const char *path, *node_name, *id;
-    const char *format;   /* NULL: probed with a warning as QEMU does */
-    bool read_only, discard;
-    enum option_cache cache;
-    enum block_on_error rerror, werror;
-};
-
-/* A disk from -drive or -blockdev. */
+/* A disk from -drive. */
 struct option_drive {
     struct option_item *item;   /* not owned; for messages */
-    struct option_disk block;   /* strings owned */
-    bool attach;                /* -drive if=virtio: a virtio-blk device comes with it */
+    struct blockdev_drive drive;
 };
 
+enum option_files { FILES_AUTO, FILES_ON, FILES_OFF };
 struct options {
     struct machine_config *config;                    /* NULL once the machine has taken it over */
     GPtrArray *items;                                 /* owns every struct option_item */
@@ -45,6 +36,8 @@ struct options {
     bool nographic, display_none, no_net, daemonize;
     char *pidfile, *log_file, *run_as, *chroot;
     bool sandbox;
+    int sandbox_files;          /* -sandbox files=: enum option_files */
+    bool snapshot;              /* -snapshot */
     bool accel_given, machine_accel_given;
 };
 
@@ -111,5 +104,4 @@ bool opt_serial(struct options *, const struct option_row *, const char *, GErro
 bool opt_qmp(struct options *, const struct option_row *, const char *, GError **);
 bool opt_mon(struct options *, const struct option_row *, const char *, GError **);
 bool opt_log(struct options *, const struct option_row *, const char *, GError **);
-bool options_resolve_blockdevs(struct options *o, GError **error);
 void option_drive_free(void *drive);

@@ -42,238 +42,70 @@ static struct option_item *add_with_id(struct options *o, GPtrArray *list, const
 
 /* ---- disks ---- */
 
-static const char *const if_values[] = { "virtio", "none", NULL };
-static const char *const other_if_values[] = { "ide", "scsi", "sd", "mtd", "floppy", "pflash", "xen", NULL };
-static const char *const cache_values[] = {
-    [CACHE_WRITEBACK] = "writeback", [CACHE_NONE] = "none", [CACHE_WRITETHROUGH] = "writethrough",
-    [CACHE_DIRECTSYNC] = "directsync", [CACHE_UNSAFE] = "unsafe", NULL
-};
-static const char *const error_values[] = {
-    [BLOCK_ON_ERROR_REPORT] = "report", [BLOCK_ON_ERROR_IGNORE] = "ignore", [BLOCK_ON_ERROR_STOP] = "stop", [BLOCK_ON_ERROR_ENOSPC] = "enospc", NULL
-};
-static const char *const read_error_values[] = { "report", "ignore", "stop", NULL };
-static const char *const discard_values[] = { "ignore", "off", "unmap", "on", NULL };
-static const char *const media_values[] = { "disk", NULL };
-static const char *const off_values[] = { "off", NULL };
-static const char *const aio_values[] = { "threads", "native", "io_uring", NULL };
-
-/* Both options fill this; -1: not given. */
-struct disk_opts {
-    char *file, *format, *id, *node_name;
-    uint64_t index;
-    int interface, cache, rerror, werror, discard;
-    bool read_only, direct, no_flush, writeback;
-};
-#define D(member) offsetof(struct disk_opts, member)
-
-static const struct keyval_key drive_keys[] = {
-    { "file", KV_STRING, D(file), "image" },
-    { "if", KV_ENUM, D(interface), "virtio or none", if_values },
-    { "format", KV_STRING, D(format), "raw" },
-    { "driver", KV_STRING, D(format), "the same" },
-    { "id", KV_STRING, D(id), "name for -device drive=" },
-    { "node-name", KV_STRING, D(node_name), "name of the node, shown by QMP" },
-    { "index", KV_UINT, D(index), "place among the disks", NULL, 0, 255 },
-    { "readonly", KV_BOOL, D(read_only), "the guest cannot write" },
-    { "read-only", KV_BOOL, D(read_only), "the same" },
-    { "cache", KV_ENUM, D(cache), "host cache", cache_values },
-    { "cache.direct", KV_BOOL, D(direct), "past the host's page cache" },
-    { "cache.no-flush", KV_BOOL, D(no_flush), "flushes do nothing" },
-    { "cache.writeback", KV_BOOL, D(writeback), "off: each write is on the disk before it completes" },
-    { "rerror", KV_ENUM, D(rerror), "on a read error", read_error_values },
-    { "werror", KV_ENUM, D(werror), "on a write error", error_values },
-    { "discard", KV_ENUM, D(discard), "unmap: free what the guest discards", discard_values },
-    { "media", KV_ONLY, 0, "there is no CD-ROM drive yet; use a virtio disk with readonly=on", media_values },
-    { "snapshot", KV_ONLY, 0, "temporary overlays need an image format with backing files; copy the image", off_values },
-    { "aio", KV_ONLY, 0, "", aio_values },
-    { "detect-zeroes", KV_ONLY, 0, "it comes with the image formats", off_values },
-    { "copy-on-read", KV_ONLY, 0, "it comes with the image formats", off_values },
-    { "auto-read-only", KV_IGNORED },
-    { "bus", KV_REFUSED, 0, "use if=none and -device" },
-    { "unit", KV_REFUSED, 0, "use if=none and -device" },
-    { NULL }
-};
-
-static const struct keyval_key blockdev_keys[] = {
-    { "filename", KV_STRING, D(file), "image" },
-    { "driver", KV_STRING, D(format), "raw or file" },
-    { "node-name", KV_STRING, D(node_name), "name for -device drive=" },
-    { "read-only", KV_BOOL, D(read_only), "the guest cannot write" },
-    { "cache.direct", KV_BOOL, D(direct), "past the host's page cache" },
-    { "cache.no-flush", KV_BOOL, D(no_flush), "flushes do nothing" },
-    { "discard", KV_ENUM, D(discard), "unmap: free what the guest discards", discard_values },
-    { "detect-zeroes", KV_ONLY, 0, "it comes with the image formats", off_values },
-    { "aio", KV_ONLY, 0, "", aio_values },
-    { "auto-read-only", KV_IGNORED }, { "locking", KV_IGNORED }, { "force-share", KV_ONLY, 0, "open it with read-only=on", off_values },
-    { "offset", KV_REFUSED, 0, "parts of an image cannot be shown yet" },
-    { "size", KV_REFUSED, 0, "parts of an image cannot be shown yet" },
-    { NULL }
-};
-
-static void disk_opts_clear(struct disk_opts *d)
-{
-    g_free(d->file);
-    g_free(d->format);
-    g_free(d->id);
-    g_free(d->node_name);
-}
-
 void option_drive_free(void *p)
 {
     struct option_drive *d = p;
-    g_free((char *)d->block.path);
-    g_free((char *)d->block.format);
-    g_free((char *)d->block.id);
-    g_free((char *)d->block.node_name);
+    blockdev_drive_clear(&d->drive);
     g_free(d);
 }
 
-static enum option_cache cache_mode(const struct disk_opts *d)
-{
-    if (d->cache >= 0)
-        return (enum option_cache)d->cache;
-    if (d->no_flush)
-        return CACHE_UNSAFE;
-    if (d->direct)
-        return d->writeback ? CACHE_NONE : CACHE_DIRECTSYNC;
-    return d->writeback ? CACHE_WRITEBACK : CACHE_WRITETHROUGH;
-}
-
-static bool add_drive(struct options *o, struct option_item *item, struct disk_opts *d, GError **error)
+static bool drive_id_taken(const struct options *o, const char *id)
 {
     for (guint i = 0; i < o->drives->len; i++) {
-        const struct option_drive *other = o->drives->pdata[i];
-        const char *name = d->id ? d->id : d->node_name;
-        if (!g_strcmp0(other->block.id, name) || !g_strcmp0(other->block.node_name, name))
-            return vireo_fail(error, VIREO_ERROR_INVALID, "Duplicate ID '%s' for drive", name);
+        if (!strcmp(((const struct option_drive *)o->drives->pdata[i])->drive.id, id))
+            return true;
     }
-    struct option_drive *drive = g_new0(struct option_drive, 1);
-    drive->item = item;
-    drive->attach = d->interface == 0;
-    drive->block = (struct option_disk){
-        .path = g_steal_pointer(&d->file), .node_name = g_steal_pointer(&d->node_name), .id = g_steal_pointer(&d->id),
-        .format = g_steal_pointer(&d->format), .read_only = d->read_only, .discard = d->discard >= 2, .cache = cache_mode(d),
-        .rerror = d->rerror >= 0 ? (enum block_on_error)d->rerror : BLOCK_ON_ERROR_REPORT,
-        .werror = d->werror >= 0 ? (enum block_on_error)d->werror : BLOCK_ON_ERROR_ENOSPC,
-    };
-    g_ptr_array_add(o->drives, drive);
-    return true;
+    return false;
 }
 
-static bool check_drive(struct options *o, struct disk_opts *d, GError **error)
+/* What an interface has been given is counted, as is its name: "virtio1". */
+static unsigned drives_of(const struct options *o, int interface)
 {
-    if (d->interface < 0)
+    unsigned n = 0;
+    for (guint i = 0; i < o->drives->len; i++)
+        n += ((const struct option_drive *)o->drives->pdata[i])->drive.interface == interface;
+    return n;
+}
+
+static bool check_drive(struct options *o, struct blockdev_drive *d, GError **error)
+{
+    static const char *const names[] = { [BLOCKDEV_IF_NONE] = "none", [BLOCKDEV_IF_VIRTIO] = "virtio", [BLOCKDEV_IF_IDE] = "ide", [BLOCKDEV_IF_SCSI] = "scsi",
+                                         [BLOCKDEV_IF_SD] = "sd", [BLOCKDEV_IF_MTD] = "mtd", [BLOCKDEV_IF_FLOPPY] = "floppy", [BLOCKDEV_IF_PFLASH] = "pflash",
+                                         [BLOCKDEV_IF_XEN] = "xen" };
+    if (d->interface == BLOCKDEV_IF_DEFAULT)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no IDE controller yet; add if=virtio, or if=none for a -device");
-    if (!d->file || !*d->file)
+    if (d->interface > BLOCKDEV_IF_VIRTIO)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "if=%s is not there yet; use if=virtio, or if=none for a -device", names[d->interface]);
+    if ((!d->file || !*d->file) && !d->node->pairs->len && !(d->media && d->interface == BLOCKDEV_IF_NONE))
         return vireo_fail(error, VIREO_ERROR_INVALID, "no image; add file=FILE");
-    if (d->cache >= 0 && (d->direct || d->no_flush || !d->writeback))
-        return vireo_fail(error, VIREO_ERROR_INVALID, "cache= and cache.* contradict each other; keep one of them");
     if (!d->id)
-        d->id = g_strdup_printf("%s%u", if_values[d->interface], o->drives->len);
-    return true;
+        d->id = g_strdup_printf("%s%u", names[d->interface], drives_of(o, d->interface));
+    return !drive_id_taken(o, d->id) || vireo_fail(error, VIREO_ERROR_INVALID, "Duplicate ID '%s' for drive", d->id);
 }
 
 bool opt_drive(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    struct disk_opts d = { .interface = -1, .cache = -1, .rerror = -1, .werror = -1, .discard = -1, .writeback = true };
     struct option_item *item = options_add_item(o, NULL, "-drive", arg, true, NULL, error);
-    if (!item)
+    struct blockdev_drive d;
+    if (!item || !blockdev_drive_parse(item->kv, &d, error))
         return false;
-    const char *interface = keyval_get(item->kv, "if");
-    if (interface && g_strv_contains(other_if_values, interface))
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "if=%s is not there yet; use if=virtio, or if=none for a -device", interface);
-    bool ok = keyval_load(item->kv, drive_keys, &d, error) && check_drive(o, &d, error) && add_drive(o, item, &d, error);
-    disk_opts_clear(&d);
-    return ok;
+    if (!check_drive(o, &d, error)) {
+        blockdev_drive_clear(&d);
+        return false;
+    }
+    struct option_drive *drive = g_new0(struct option_drive, 1);
+    *drive = (struct option_drive){ item, d };
+    g_ptr_array_add(o->drives, drive);
+    return true;
 }
 
 bool opt_blockdev(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    struct option_item *item = add_with_id(o, o->blockdevs, "-blockdev", arg, NULL, "node-name", error);
+    struct option_item *item = add_with_id(o, o->blockdevs, "-blockdev", arg, "driver", "node-name", error);
     if (!item)
         return false;
     if (!keyval_get(item->kv, "driver"))
         return vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'driver' is missing; add driver=raw or driver=file");
-    return true;
-}
-
-static struct option_item *find_node(struct options *o, const char *name)
-{
-    for (guint i = 0; i < o->blockdevs->len; i++) {
-        struct option_item *item = o->blockdevs->pdata[i];
-        if (!strcmp(keyval_get(item->kv, "node-name"), name))
-            return item;
-    }
-    return NULL;
-}
-
-/* Loads the file node below a raw one: options given at either level count. */
-static bool load_file_node(const struct keyval *kv, struct disk_opts *d, GError **error)
-{
-    struct disk_opts file = { .discard = -1, .writeback = true };
-    bool ok = keyval_load(kv, blockdev_keys, &file, error);
-    if (ok && g_strcmp0(file.format, "file") && g_strcmp0(file.format, "host_device"))
-        ok = vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "driver '%s' under raw is not there; use driver=file", file.format ? file.format : "");
-    if (ok) {
-        d->file = g_steal_pointer(&file.file);
-        d->read_only |= file.read_only;
-        d->direct |= file.direct;
-        d->no_flush |= file.no_flush;
-        d->discard = MAX(d->discard, file.discard);
-    }
-    disk_opts_clear(&file);
-    return ok;
-}
-
-static bool resolve_node(struct options *o, struct option_item *item, GHashTable *used, GError **error)
-{
-    struct disk_opts d = { .interface = 1, .cache = -1, .rerror = -1, .werror = -1, .discard = -1, .writeback = true };
-    keyval_auto *kv = keyval_copy(item->kv);
-    keyval_auto *nested = keyval_take_nested(kv, "file");
-    g_autofree char *child = keyval_take(kv, "file");
-    const char *driver = keyval_get(kv, "driver");
-    bool raw = !strcmp(driver, "raw"), ok;
-    if (!raw && strcmp(driver, "file") && strcmp(driver, "host_device"))
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "driver '%s' is not there yet; there are: raw, file", driver);
-    ok = keyval_load(kv, blockdev_keys, &d, error);
-    if (ok && raw && child) {
-        struct option_item *below = find_node(o, child);
-        if (below) {
-            g_hash_table_add(used, below);
-            ok = load_file_node(below->kv, &d, error);
-        } else {
-            ok = vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Cannot find node '%s'; give it with another -blockdev", child);
-        }
-    } else if (ok && raw) {
-        ok = load_file_node(nested, &d, error);
-    }
-    if (ok && (!d.file || !*d.file))
-        ok = vireo_fail(error, VIREO_ERROR_INVALID, "no image; add %sfilename=FILE", raw ? "file." : "");
-    if (ok) {
-        g_free(d.format);
-        d.format = g_strdup("raw");
-        ok = add_drive(o, item, &d, error);
-    }
-    disk_opts_clear(&d);
-    return ok;
-}
-
-/* Called when all are known: a node may name one that comes later. A node below another is not a disk of its own. */
-bool options_resolve_blockdevs(struct options *o, GError **error)
-{
-    g_autoptr(GHashTable) used = g_hash_table_new(NULL, NULL);
-    for (int pass = 0; pass < 2; pass++) { /* raw nodes first: they say which file nodes they use */
-        for (guint i = 0; i < o->blockdevs->len; i++) {
-            struct option_item *item = o->blockdevs->pdata[i];
-            bool raw = !strcmp(keyval_get(item->kv, "driver"), "raw");
-            if (raw != !pass || g_hash_table_contains(used, item))
-                continue;
-            if (!resolve_node(o, item, used, error)) {
-                g_prefix_error(error, "-blockdev %s: ", item->text);
-                return false;
-            }
-        }
-    }
     return true;
 }
 

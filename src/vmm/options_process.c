@@ -12,11 +12,14 @@
 /* What QEMU's sub-options could allow is not on any thread's list, since nothing here does it: allowing it changes nothing. */
 static const char *const allow_deny[] = { "allow", "deny", NULL };
 static const char *const allow_deny_children[] = { "allow", "deny", "children", NULL };
+static const char *const files_values[] = { [FILES_AUTO] = "auto", [FILES_ON] = "on", [FILES_OFF] = "off", NULL };
 static const struct keyval_key sandbox_keys[] = {
     { "enable", KV_BOOL, offsetof(struct options, sandbox), "on or off" },
     { "obsolete", KV_ONLY, 0, "it takes allow or deny", allow_deny },
     { "elevateprivileges", KV_ONLY, 0, "it takes allow, deny or children", allow_deny_children },
     { "spawn", KV_ONLY, 0, "it takes allow or deny", allow_deny },
+    { "files", KV_ENUM, offsetof(struct options, sandbox_files), "may QMP open images of the host by name: auto (unless all disks were given as descriptors), on or off",
+      files_values },
     { "resourcecontrol", KV_ONLY, 0, "it takes allow or deny", allow_deny },
     { NULL }
 };

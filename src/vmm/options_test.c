@@ -76,11 +76,11 @@ static void test_bad(void)
         { "-drive file=x", "-drive file=x: there is no IDE controller yet; add if=virtio, or if=none for a -device" },
         { "-drive if=ide,file=x", "-drive if=ide,file=x: if=ide is not there yet; use if=virtio, or if=none for a -device" },
         { "-drive if=virtio", "-drive if=virtio: no image; add file=FILE" },
-        { "-drive if=virtio,file=x,snapshot=on", "-drive if=virtio,file=x,snapshot=on: Parameter 'snapshot=on' is not available: temporary overlays "
-                                                 "need an image format with backing files; copy the image" },
+        { "-drive if=virtio,file=x,cache=none,cache.no-flush=on", "-drive if=virtio,file=x,cache=none,cache.no-flush=on: cache= and cache.* contradict each "
+                                                                  "other; keep one of them" },
+        { "-drive if=virtio,file=x,index=1,unit=2", "-drive if=virtio,file=x,index=1,unit=2: index cannot be used with bus and unit" },
+        { "-drive if=virtio,file=x,detect-zeroes=unmap", "-drive if=virtio,file=x,detect-zeroes=unmap: detect-zeroes=unmap needs discard=unmap" },
         { "-drive if=none,id=a,file=x -drive if=none,id=a,file=y", "-drive if=none,id=a,file=y: Duplicate ID 'a' for drive" },
-        { "-nographic -kernel k -blockdev driver=raw,node-name=a,file=b", "-blockdev driver=raw,node-name=a,file=b: Cannot find node 'b'; give it with "
-                                                                          "another -blockdev" },
         { "-blockdev driver=raw", "-blockdev driver=raw: Parameter 'node-name' is missing; add node-name=NAME" },
         { "-netdev user", "-netdev user: Parameter 'id' is missing; add id=NAME" },
         { "-net user", "-net user: only none is there; use -nic user,model=virtio-net-pci" },
@@ -141,19 +141,14 @@ static void test_disks(void)
                               "-blockdev driver=file,node-name=f,filename=img,cache.direct=on "
                               "-blockdev '{\"driver\":\"raw\",\"node-name\":\"j\",\"file\":{\"driver\":\"file\",\"filename\":\"j.img\"}}'", &error),
                     ==, OPTIONS_RUN);
-    g_assert_cmpuint(o.drives->len, ==, 4);
-    const struct option_drive *d = o.drives->pdata[0];
-    g_assert_cmpstr(d->block.path, ==, "a,1");
-    g_assert_cmpstr(d->block.id, ==, "virtio0");
-    g_assert(d->attach && d->block.read_only && d->block.cache == CACHE_NONE && d->block.werror == BLOCK_ON_ERROR_STOP);
-    d = o.drives->pdata[1];
-    g_assert(!d->attach && !d->block.format && d->block.werror == BLOCK_ON_ERROR_ENOSPC && d->block.cache == CACHE_WRITEBACK);
-    d = o.drives->pdata[2];
-    g_assert_cmpstr(d->block.path, ==, "img");
-    g_assert_cmpstr(d->block.node_name, ==, "r");
-    g_assert(d->block.read_only && d->block.cache == CACHE_NONE);
-    d = o.drives->pdata[3];
-    g_assert_cmpstr(d->block.path, ==, "j.img");
+    g_assert_cmpuint(o.drives->len, ==, 2);
+    g_assert_cmpuint(o.blockdevs->len, ==, 3);
+    const struct blockdev_drive *d = &((const struct option_drive *)o.drives->pdata[0])->drive;
+    g_assert_cmpstr(d->file, ==, "a,1");
+    g_assert_cmpstr(d->id, ==, "virtio0");
+    g_assert(d->interface == BLOCKDEV_IF_VIRTIO && d->flags == BLOCK_DIRECT && d->werror == BLOCK_ON_ERROR_STOP && !d->write_through);
+    d = &((const struct option_drive *)o.drives->pdata[1])->drive;
+    g_assert(d->interface == BLOCKDEV_IF_NONE && !d->format && d->werror == BLOCK_ON_ERROR_ENOSPC && d->flags == BLOCK_RDWR);
     options_clear(&o);
 }
 

@@ -10,7 +10,7 @@
 
 #include "vmm/options.h"
 
-struct block_graph;
+struct blockdev;
 struct board;
 struct leftover;
 struct machine;
@@ -20,8 +20,8 @@ struct vm {
     struct options options;
     struct machine *machine;
     const struct board *board;
-    GPtrArray *chardevs, *blocks, *qmps; /* what was opened, in order */
-    struct block_graph *graph;  /* what the disks stand on */
+    GPtrArray *chardevs, *qmps; /* what was opened, in order */
+    struct blockdev *blockdev;  /* disks and their nodes */
     int cancel_fd;              /* eventfd: readable once a signal has asked for the end */
     GSource *signal_source;
     int daemon_fd, null_fd;     /* -1: none */

@@ -7,10 +7,11 @@
 #include <sys/resource.h>
 
 #include "base/error.h"
+#include "base/fdset.h"
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "base/secret.h"
-#include "block/block.h"
+#include "vmm/blockdev/blockdev.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
 #include "vmm/core/numa.h"
@@ -119,45 +120,44 @@ bool setup_find_chardev(struct vm *vm, const char *id, const char *spec, struct 
 
 /* ---- disks ---- */
 
-static unsigned disk_flags(const struct option_disk *d)
+static bool add_nodes(struct vm *vm, GError **error)
 {
-    unsigned flags = (d->read_only ? 0 : BLOCK_RDWR) | (d->discard ? BLOCK_UNMAP : 0);
-    if (d->cache == CACHE_NONE || d->cache == CACHE_DIRECTSYNC)
-        flags |= BLOCK_DIRECT;
-    return flags | (d->cache == CACHE_UNSAFE ? BLOCK_NO_FLUSH : 0);
+    g_autoptr(GPtrArray) items = g_ptr_array_new();
+    guint failed = 0;
+    for (guint i = 0; i < vm->options.blockdevs->len; i++)
+        g_ptr_array_add(items, ((const struct option_item *)vm->options.blockdevs->pdata[i])->kv);
+    return blockdev_add_nodes(vm->blockdev, items, &failed, error) || failed_item(vm->options.blockdevs->pdata[failed], error);
 }
 
-static struct block_device *open_disk(struct vm *vm, const struct option_disk *d, GError **error)
+/* Whether any disk was given by name, and not as a descriptor. */
+static bool opened_by_name(struct vm *vm)
 {
-    keyval_auto *kv = keyval_new();
-    if (d->node_name)
-        keyval_add(kv, "node-name", d->node_name);
-    block_node_auto *node = block_open_filename(vm->graph, d->path, d->format, kv, disk_flags(d), error);
-    const struct block_device_options o = { .id = d->id, .write_through = d->cache == CACHE_WRITETHROUGH || d->cache == CACHE_DIRECTSYNC,
-                                            .rerror = d->rerror, .werror = d->werror };
-    if (!node)
-        return NULL;
-    if (!block_node_size(node)) {
-        vireo_fail(error, VIREO_ERROR_INVALID, "disk '%s' is empty; give it a size: vireo-img resize '%s' 10G", d->path, d->path);
-        return NULL;
+    GPtrArray *nodes = block_nodes(vm->blockdev ? blockdev_graph(vm->blockdev) : NULL);
+    bool found = !nodes->len;
+    for (guint i = 0; i < nodes->len; i++) {
+        const struct block_node *n = nodes->pdata[i];
+        found |= !block_node_has_file(n) && !fdset_path(block_node_filename(n));
     }
-    return block_device_create(vm->graph, node, &o);
+    g_ptr_array_unref(nodes);
+    return found;
 }
 
 bool setup_drives(struct vm *vm, GError **error)
 {
-    vm->graph = block_graph_create();
-    block_graph_set_secrets(vm->graph, secrets_find, vm->machine->secrets);
-    for (guint i = 0; i < vm->options.drives->len; i++) {
-        const struct option_drive *d = vm->options.drives->pdata[i];
-        struct block_device *b = open_disk(vm, &d->block, error);
-        if (!b)
+    const struct options *o = &vm->options;
+    vm->blockdev = blockdev_create(vm->machine);
+    block_graph_set_secrets(blockdev_graph(vm->blockdev), secrets_find, vm->machine->secrets);
+    if (!add_nodes(vm, error))
+        return false;
+    for (guint i = 0; i < o->drives->len; i++) {
+        struct option_drive *d = o->drives->pdata[i];
+        d->drive.snapshot |= o->snapshot && !d->drive.media;
+        if (!blockdev_add_drive(vm->blockdev, &d->drive, error))
             return failed_item(d->item, error);
-        add(&vm->blocks, b);
-        g_hash_table_insert(vm->machine->drives, (void *)(d->block.id ? d->block.id : d->block.node_name), b);
-        if (d->block.id && d->block.node_name)
-            g_hash_table_insert(vm->machine->drives, (void *)d->block.node_name, b);
     }
+    /* QMP may name images of the host, unless this process was given all its disks as descriptors. */
+    if (o->sandbox_files == FILES_ON || (o->sandbox_files == FILES_AUTO && o->qmps->len && opened_by_name(vm)))
+        sandbox_need(SANDBOX_FILES);
     return true;
 }
 
@@ -215,11 +215,6 @@ static void end_all(GPtrArray **list, void (*end)(void *what))
     g_clear_pointer(list, g_ptr_array_unref);
 }
 
-static void end_block(void *b)
-{
-    block_device_destroy(b);
-}
-
 static void end_chardev(void *c)
 {
     chardev_close(c);
@@ -228,7 +223,6 @@ static void end_chardev(void *c)
 void setup_tear_down_backends(struct vm *vm)
 {
     g_clear_pointer(&vm->qmps, g_ptr_array_unref);
-    end_all(&vm->blocks, end_block);
-    block_graph_destroy(g_steal_pointer(&vm->graph));
+    blockdev_destroy(g_steal_pointer(&vm->blockdev));
     end_all(&vm->chardevs, end_chardev);
 }

@@ -73,11 +73,11 @@ bool setup_disks(struct vm *vm, GError **error)
     g_autofree char *name = on_transport(vm, "virtio-blk");
     for (guint i = 0; i < vm->options.drives->len; i++) {
         const struct option_drive *d = vm->options.drives->pdata[i];
-        if (!d->attach)
+        if (d->drive.interface != BLOCKDEV_IF_VIRTIO)
             continue;
         const struct device_class *c = device_class_for_user(vm->machine, name, error);
         keyval_auto *kv = keyval_new();
-        keyval_add(kv, "drive", d->block.id);
+        keyval_add(kv, "drive", d->drive.id);
         if (!c || !make_device(vm, c, kv, error)) {
             g_prefix_error(error, "-drive %s: ", d->item->text);
             return false;

@@ -145,6 +145,11 @@ def events_in_source(source):
                 with open(os.path.join(folder, name), encoding="utf-8") as f:
                     text = f.read()
                 names |= set(re.findall(r'machine_(?:post_)?event\([^;"]*?"([A-Z_]+)"', text)) | set(re.findall(r'\[EVENT_\w+\] = "([A-Z_]+)"', text))
+    for folder, _, files in os.walk(os.path.join(source, "src", "block")):
+        for name in files:
+            if name.endswith(".c") and not name.endswith("_test.c"):
+                with open(os.path.join(folder, name), encoding="utf-8") as f:
+                    names |= set(re.findall(r'"((?:BLOCK|JOB)_[A-Z_]+)"', f.read()))
     return names
 
 

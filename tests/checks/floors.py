@@ -19,6 +19,7 @@ ROOMS = {
     "vmm": ["base", "cpu", "block", "vmm", "accel/accel.h"],
     "vmm/core": ["base", "cpu", "accel/accel.h"],
     "vmm/bus": ["base", "vmm/core"],
+    "vmm/blockdev": ["base", "block", "vmm/core"],
     "vmm/dev": ["base", "vmm/core", "vmm/bus", "block", "vmm/net", "vmm/display", "vmm/dev/disk"],
     "vmm/dev/disk": ["base", "vmm/core", "block"], # what the disks of all buses have in common
     "vmm/net": ["base", "vmm/core"],

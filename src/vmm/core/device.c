@@ -187,8 +187,23 @@ bool device_set_prop(struct device *d, const char *name, const char *value, GErr
     return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: %s=%s is not possible; it takes %s", d->class->name, name, value, expects);
 }
 
+/* A drive may have to be made of the node that the property names. */
+static bool resolve_drives(struct device *d, GError **error)
+{
+    for (const struct device_prop *p = d->class->props; p && p->name && d->machine->resolve_drive; p++) {
+        const char *name = p->type == PROP_DRIVE ? *(char *const *)((const char *)d + p->offset) : NULL;
+        if (name && *name && !d->machine->resolve_drive(d->machine, name, error)) {
+            g_prefix_error(error, "device %s: ", d->class->name);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool device_realize(struct device *d, GError **error)
 {
+    if (!resolve_drives(d, error))
+        return false;
     if (d->class->realize && !d->class->realize(d, error))
         return false;
     d->realized = true;

@@ -17,6 +17,8 @@
 #include "vmm/core/vclock.h"
 
 struct apic_group;
+struct block_device;
+struct blockdev;
 struct device;
 struct numa;
 struct machine;
@@ -132,6 +134,10 @@ struct machine {
     bool (*msr_read)(struct machine *m, unsigned cpu, uint32_t index, uint64_t *ret);
     bool (*msr_write)(struct machine *m, unsigned cpu, uint32_t index, uint64_t value);
     /* back ends by id, so that devices find them without knowing who made them */
+    struct blockdev *blockdev; /* disks and their nodes (vmm/blockdev); NULL: there are none, as in tests */
+    /* Sees to it that `name`, the id of a drive or the name of a node, is in drives; called for what a device is given as drive= before
+     * it is realized. NULL: what is there is there. */
+    struct block_device *(*resolve_drive)(struct machine *m, const char *name, GError **error);
     GHashTable *drives;   /* id -> struct block_device * (src/block/block.h) */
     GHashTable *netdevs;  /* id -> struct net_backend * (src/vmm/net/net.h) */
     GHashTable *chardevs; /* id -> struct chardev * (src/vmm/core/chardev.h) */

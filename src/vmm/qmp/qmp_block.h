@@ -1,8 +1,59 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Block commands of QMP; for the table in qmp_commands.c. */
+/* Block commands of QMP; for the table in qmp_commands.c. Shapes of arguments and answers: QMP reference of QEMU 7.2. */
 #pragma once
 
 #include "vmm/qmp/qmp.h"
 
-struct json_object *qmp_query_block(struct machine *m, struct json_object *args, GError **error);
-struct json_object *qmp_query_named_block_nodes(struct machine *m, struct json_object *args, GError **error);
+struct blockdev;
+struct block_job;
+
+/* X(function, command): those that are rows; each has an argument table of the same name. */
+#define QMP_BLOCK_COMMAND(name) \
+    struct json_object *qmp_##name(struct machine *m, struct json_object *args, GError **error); \
+    extern const struct qmp_arg qmp_##name##_args[];
+
+/* qmp_block.c: what there is */
+QMP_BLOCK_COMMAND(query_block)
+QMP_BLOCK_COMMAND(query_named_block_nodes)
+QMP_BLOCK_COMMAND(query_blockstats)
+/* qmp_blockdev.c: nodes and drives */
+QMP_BLOCK_COMMAND(blockdev_add)
+QMP_BLOCK_COMMAND(blockdev_del)
+QMP_BLOCK_COMMAND(blockdev_reopen)
+QMP_BLOCK_COMMAND(block_resize)
+QMP_BLOCK_COMMAND(change_backing_file)
+QMP_BLOCK_COMMAND(block_set_write_threshold)
+QMP_BLOCK_COMMAND(blockdev_open_tray)
+QMP_BLOCK_COMMAND(blockdev_close_tray)
+QMP_BLOCK_COMMAND(blockdev_insert_medium)
+QMP_BLOCK_COMMAND(blockdev_remove_medium)
+QMP_BLOCK_COMMAND(blockdev_change_medium)
+QMP_BLOCK_COMMAND(eject)
+QMP_BLOCK_COMMAND(x_blockdev_change)
+
+/* qmp_job.c */
+QMP_BLOCK_COMMAND(query_jobs)
+QMP_BLOCK_COMMAND(query_block_jobs)
+QMP_BLOCK_COMMAND(job_cancel)
+QMP_BLOCK_COMMAND(job_pause)
+QMP_BLOCK_COMMAND(job_resume)
+QMP_BLOCK_COMMAND(job_complete)
+QMP_BLOCK_COMMAND(job_finalize)
+QMP_BLOCK_COMMAND(job_dismiss)
+QMP_BLOCK_COMMAND(block_job_cancel)
+QMP_BLOCK_COMMAND(block_job_pause)
+QMP_BLOCK_COMMAND(block_job_resume)
+QMP_BLOCK_COMMAND(block_job_complete)
+QMP_BLOCK_COMMAND(block_job_finalize)
+QMP_BLOCK_COMMAND(block_job_dismiss)
+QMP_BLOCK_COMMAND(block_job_set_speed)
+
+/* ---- arguments; the row has checked types ---- */
+
+const char *qmp_text(struct json_object *args, const char *name);              /* NULL: not given */
+bool qmp_flag(struct json_object *args, const char *name, bool otherwise);
+int64_t qmp_number(struct json_object *args, const char *name, int64_t otherwise);
+/* The index in `names` (NULL-terminated) of the text; `otherwise` when it is not given. */
+bool qmp_choice(struct json_object *args, const char *name, const char *const *names, int otherwise, int *ret, GError **error);
+/* The machine's disks; an error on a machine without. */
+struct blockdev *qmp_blockdev(struct machine *m, GError **error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The protocol against a machine that only remembers what it was asked. */
 #include "vmm/net/net.h"
+#include "vmm/blockdev/blockdev.h"
 #include "vmm/qmp/qmp.h"
 
 #include <string.h>
@@ -205,6 +206,41 @@ const char *const hostmem_policies[] = { "default", NULL };
 uint64_t memory_device_plugged(const struct machine *m) { return 0; }
 struct json_object *memory_device_query(const struct machine *m) { return json_object_new_array(); }
 
+struct posted { struct machine *m; char *name; struct json_object *data; };
+static gboolean post_it(void *opaque)
+{
+    struct posted *p = opaque;
+    for (guint i = 0; i < p->m->listeners->len; i++) {
+        const struct machine_listener *l = &g_array_index(p->m->listeners, struct machine_listener, i);
+        l->named(l->opaque, p->name, p->data);
+    }
+    return G_SOURCE_REMOVE;
+}
+static void posted_free(void *opaque)
+{
+    struct posted *p = opaque;
+    json_object_put(p->data);
+    g_free(p->name);
+    g_free(p);
+}
+void machine_post_event(struct machine *m, const char *name, struct json_object *data)
+{
+    struct posted p = { m, g_strdup(name), data };
+    g_idle_add_full(G_PRIORITY_HIGH, post_it, g_memdup2(&p, sizeof(p)), posted_free);
+}
+struct later { void (*fn)(void *opaque); void *opaque; };
+static gboolean call_it(void *opaque)
+{
+    struct later *l = opaque;
+    l->fn(l->opaque);
+    return G_SOURCE_REMOVE;
+}
+void machine_call_later(struct machine *m, void (*fn)(void *opaque), void *opaque)
+{
+    struct later l = { fn, opaque };
+    g_idle_add_full(G_PRIORITY_DEFAULT, call_it, g_memdup2(&l, sizeof(l)), g_free);
+}
+
 static struct qmp *start(struct machine *m)
 {
     static struct machine_config config;
@@ -212,6 +248,7 @@ static struct qmp *start(struct machine *m)
                            .drives = g_hash_table_new(g_str_hash, g_str_equal), .netdevs = g_hash_table_new(g_str_hash, g_str_equal), .devices = g_ptr_array_new(), .objects = g_ptr_array_new(),
                            .listeners = g_array_new(FALSE, FALSE, sizeof(struct machine_listener)) };
     memset(&asked, 0, sizeof(asked));
+    blockdev_create(m);
     line.out = g_string_new(NULL);
     line.accept = 1 << 20;
     struct qmp *q = qmp_create(m, NULL, false, NULL);
@@ -221,7 +258,12 @@ static struct qmp *start(struct machine *m)
 
 static void finish(struct qmp *q, struct machine *m)
 {
+    struct blockdev *b = m->blockdev;
+    blockdev_stop(b);
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
     qmp_destroy(q);
+    blockdev_destroy(b);
     g_assert_null(m->announcements);
     g_assert_cmpuint(m->listeners->len, ==, 0);
     if (m->dirty_rate && m->dirty_rate->measuring)
