@@ -333,7 +333,7 @@ static bool qcow2_open(struct block_node *n, unsigned flags, GError **error)
     q->read_only = !(flags & BLOCK_RDWR) || flags & BLOCK_INACTIVE;
     if (!load(q, flags, error))
         return false;
-    if (q->h.crypt_method && !(flags & BLOCK_NO_IO) && !qcow2_crypt_open(q, flags, error))
+    if (q->h.crypt_method && !(flags & BLOCK_CHECK) && !qcow2_crypt_open(q, flags, error))
         return false;
     if (q->crypt)
         n->limits.request_alignment = 512;

@@ -378,6 +378,10 @@ void qcow2_codec_free(struct qcow2 *q);
 
 bool qcow2_crypt_open(struct qcow2 *q, unsigned flags, GError **error);
 void qcow2_crypt_close(struct qcow2 *q);
+/* Makes a LUKS header in a new image, which is open without a key. options: those of creation, less "encrypt.". */
+bool qcow2_crypt_create(struct qcow2 *q, const struct keyval *options, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* options: less "encrypt.". */
+bool qcow2_crypt_amend(struct qcow2 *q, const struct keyval *options, bool force, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 struct json_object *qcow2_crypt_info(const struct qcow2 *q);
 int qcow2_encrypt(struct qcow2 *q, uint64_t host_offset, uint64_t guest_offset, void *buffer, size_t bytes);
 int qcow2_decrypt(struct qcow2 *q, uint64_t host_offset, uint64_t guest_offset, void *buffer, size_t bytes);

@@ -237,8 +237,6 @@ static bool refuse_rest(const struct keyval *options, GError **error)
             if (!strcmp(p->key, fixed[k]))
                 return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Invalid parameter '%s': it is chosen when an image is made; convert the image "
                                   "to change it", p->key);
-        if (g_str_has_prefix(p->key, "encrypt"))
-            return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Invalid parameter '%s': keys of an encrypted image cannot be changed here", p->key);
         return vireo_fail(error, VIREO_ERROR_INVALID, "Invalid parameter '%s'", p->key);
     }
     return true;
@@ -247,6 +245,9 @@ static bool refuse_rest(const struct keyval *options, GError **error)
 bool qcow2_amend(struct block_node *n, struct keyval *options, bool force, void (*progress)(void *, double), void *opaque, GError **error)
 {
     struct amend a = { qcow2_of(n), options, progress, opaque };
+    keyval_auto *encrypt = keyval_take_nested(options, "encrypt");
+    if (encrypt && encrypt->pairs->len && !qcow2_crypt_amend(a.q, encrypt, force, error))
+        return false;
     g_autofree char *compat = keyval_take(options, "compat"), *lazy = keyval_take(options, "lazy_refcounts");
     g_autofree char *bits = keyval_take(options, "refcount_bits"), *backing = keyval_take(options, "backing_file");
     g_autofree char *format = keyval_take(options, "backing_fmt"), *data = keyval_take(options, "data_file");

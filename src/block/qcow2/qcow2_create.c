@@ -153,10 +153,24 @@ static bool empty_file(struct block_node *file, GError **error)
     return ok;
 }
 
+static bool encrypt_image(struct qcow2 *q, const struct options *o, GError **error)
+{
+    static const char *const names[] = {"key-secret", "cipher-alg", "cipher-mode", "hash-alg", "ivgen-alg", "ivgen-hash-alg"};
+    keyval_auto *kv = keyval_new();
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+        if (o->crypt[i])
+            keyval_add(kv, names[i], o->crypt[i]);
+    if (o->iter_time) {
+        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, o->iter_time);
+        keyval_add(kv, "iter-time", text);
+    }
+    return qcow2_crypt_create(q, kv, error);
+}
+
 /* The image is there: what needs it open. */
 static bool fill_image(struct block_node *file, const struct block_create *c, const struct options *o, GError **error)
 {
-    if (!o->preallocation && !o->data_file)
+    if (!o->preallocation && !o->data_file && !o->encrypt)
         return true;
     keyval_auto *kv = keyval_new();
     keyval_add(kv, "driver", "qcow2");
@@ -172,6 +186,8 @@ static bool fill_image(struct block_node *file, const struct block_create *c, co
         if (!ok)
             return false;
     }
+    if (o->encrypt && !encrypt_image(q, o, error))
+        return false;
     int err = o->preallocation ? qcow2_preallocate(q, 0, c->size, q->external ? QCOW2_PREALLOC_METADATA : (enum qcow2_prealloc) o->preallocation) : 0;
     if (!err)
         err = qcow2_flush_all(q);
@@ -223,9 +239,7 @@ static bool create_data_file(struct block_node *file, const struct options *o, G
 bool qcow2_create(struct block_node *file, struct block_create *c, GError **error)
 {
     struct options o = {0};
-    bool ok = take_options(c, &o, error) && check_options(c, &o, error) &&
-              (!o.encrypt || vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "encrypted qcow2 images cannot be made yet")) &&
-              create_data_file(file, &o, error) && make(file, c, &o, error) && fill_image(file, c, &o, error);
+    bool ok = take_options(c, &o, error) && check_options(c, &o, error) && create_data_file(file, &o, error) && make(file, c, &o, error) && fill_image(file, c, &o, error);
     g_free(o.data_file);
     for (size_t i = 0; i < G_N_ELEMENTS(o.crypt); i++)
         g_free(o.crypt[i]);

@@ -41,7 +41,10 @@ static int preallocate_run(struct qcow2 *q, uint64_t first, uint64_t n, enum qco
     for (uint64_t i = 0; i < *ret_done && !err; i++) {
         if (!(s = qcow2_slice_get(q, first + i, true, &err)))
             break;
-        s->entry[qcow2_slice_index(q, first + i)] = GUINT64_TO_BE((host + (i << q->cluster_bits)) | QCOW2_OFLAG_COPIED);
+        uint64_t e = (host + (i << q->cluster_bits)) | QCOW2_OFLAG_COPIED;
+        if (q->h.crypt_method && q->h.version >= 3 && !q->extended) /* zero bytes there would not read as zeroes */
+            e |= QCOW2_OFLAG_ZERO;
+        s->entry[qcow2_slice_index(q, first + i)] = GUINT64_TO_BE(e);
     }
     g_mutex_unlock(&q->lock);
     return err;
