@@ -13,6 +13,8 @@
  *
  * blockio create FORMAT FILE SIZE [OPTION=VALUE,... [BACKING BACKING_FORMAT]] makes an image.
  *
+ * BLOCKIO_SECRET in the environment: a secret as of --object.
+ *
  * Answers: "ok", "error NAME", "differs AT".
  */
 #include <errno.h>
@@ -190,16 +192,28 @@ static void command(struct session *s, const char *line)
     }
 }
 
+static struct secrets *secrets_from_environment(struct block_graph *g)
+{
+    struct secrets *s = secrets_create();
+    const char *text = getenv("BLOCKIO_SECRET");
+    if (text && !secrets_add(s, text, NULL))
+        fprintf(stderr, "BLOCKIO_SECRET is no secret\n");
+    block_graph_set_secrets(g, secrets_find, s);
+    return s;
+}
+
 static int create(char **argv, int argc)
 {
     g_autoptr(GError) error = NULL;
     keyval_auto *options = argc > 3 && *argv[3] ? keyval_parse(argv[3], NULL, &error) : keyval_new();
     struct block_create c = { .size = strtoull(argv[2], NULL, 0), .options = options, .backing_file = argc > 4 ? argv[4] : NULL, .backing_format = argc > 5 ? argv[5] : NULL };
     struct block_graph *g = block_graph_create();
+    struct secrets *secrets = secrets_from_environment(g);
     bool ok = options && block_create_image(g, argv[1], argv[0], &c, &error);
     if (!ok)
         fprintf(stderr, "%s\n", error->message);
     block_graph_destroy(g);
+    secrets_destroy(secrets);
     return !ok;
 }
 
@@ -217,6 +231,7 @@ int main(int argc, char **argv)
         flags |= !strcmp(argv[i], "direct") ? BLOCK_DIRECT : !strcmp(argv[i], "unmap") ? BLOCK_UNMAP : !strcmp(argv[i], "unsafe") ? BLOCK_NO_FLUSH : 0;
     }
     struct session s = { .g = block_graph_create() };
+    struct secrets *secrets = secrets_from_environment(s.g);
     if (g_str_has_prefix(argv[1], "driver=")) {
         keyval_auto *kv = keyval_parse(argv[1], NULL, &error);
         s.n = kv ? block_open_options(s.g, kv, flags, &error) : NULL;
@@ -233,5 +248,6 @@ int main(int argc, char **argv)
     block_device_destroy(s.d);
     block_node_unref(s.n);
     block_graph_destroy(s.g);
+    secrets_destroy(secrets);
     return 0;
 }

@@ -264,3 +264,33 @@ def verify(img, model, tmp_path):
     for at in range(0, len(model), 4096):
         if model[at] != ord("?"):
             assert got[at:at + 4096] == model[at:at + 4096], f"at {at}: {got[at]} instead of {model[at]}"
+
+
+@pytest.mark.parametrize("options", ["", "cluster_size=512", "extended_l2=on", "cluster_size=4096,preallocation=falloc"])
+def test_encrypted(img, tmp_path, monkeypatch, options):
+    monkeypatch.setenv("BLOCKIO_SECRET", "secret,id=s0,data=geheim")
+    secret, size = ["--object", "secret,id=s0,data=geheim"], 8 * MIB
+    theirs = tmp_path / "theirs.qcow2"
+    luks = "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=20" + (f",{options}" if options else "")
+    run("qemu-img", "create", "-q", *secret, "-f", "qcow2", "-o", luks, theirs, size)
+    create("ours", img, luks, size=size)
+    for image in (img,) if "preallocation" in options else (img, theirs): # theirs reads as garbage then
+        opts = f"driver=qcow2,file.filename={image},encrypt.key-secret=s0"
+        run("qemu-img", "check", *secret, "--image-opts", opts)
+        model = Model(size, 3)
+        with BlockIO(q2(image) + ",encrypt.key-secret=s0", "unmap") as io:
+            io(f"r 0 {size} 0")
+            for _ in range(40):
+                model.step(io, "wwwzu")
+        run("qemu-img", "check", *secret, "--image-opts", opts)
+        with open(tmp_path / "raw", "wb") as f:
+            f.write(model.bytes)
+        run("qemu-img", "compare", *secret, "--image-opts", opts, f"driver=raw,file.filename={tmp_path / 'raw'}")
+        run("qemu-io", *secret, "-c", "write -P 7 1536 70000", "--image-opts", opts)
+        with BlockIO(q2(image) + ",encrypt.key-secret=s0") as io:
+            io("r 1536 70000 7")
+        with open(image, "rb") as f: # nothing in the clear
+            assert b"\7" * 512 not in f.read()
+    monkeypatch.setenv("BLOCKIO_SECRET", "secret,id=s0,data=falsch")
+    done = subprocess.run([BLOCKIO, q2(img) + ",encrypt.key-secret=s0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1 and b"nvalid password" in done.stderr, done.stderr
