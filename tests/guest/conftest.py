@@ -83,10 +83,10 @@ def machine(work):
 @pytest.fixture
 def linux(work, machine, kernels):
     """linux(script, kernel="cloud", modules=(), ...): boots a Debian kernel with an initial RAM disk that runs the script."""
-    def boot(*args, script=None, kernel="cloud", modules=(), append="", memory="512", accel="jit", no_reboot=True, image=None, **kwargs):
+    def boot(*args, script=None, kernel="cloud", modules=(), append="", memory="512", accel="jit", no_reboot=True, image=None, extra=None, **kwargs):
         initrd = os.path.join(work, "initrd")
         with open(initrd, "wb") as f:
-            f.write(initramfs.build(kernels, kernel, modules, script))
+            f.write(initramfs.build(kernels, kernel, modules, script, extra=extra))
         board = [] if "-machine" in args else ["-machine", "q35"]
         if no_reboot:
             board += ["-no-reboot"]

@@ -8,7 +8,7 @@ set -eu
 out=$1
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-[ -f "$out/complete-4" ] && exit 0
+[ -f "$out/complete-5" ] && exit 0
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
@@ -66,6 +66,9 @@ unpack_kernel() {
         './lib/modules/*/kernel/drivers/net/ethernet/realtek/8139*' './lib/modules/*/kernel/drivers/net/mii.ko' \
         './lib/modules/*/kernel/net/8021q' './lib/modules/*/kernel/net/802' './lib/modules/*/kernel/net/llc' \
         './lib/modules/*/kernel/net/packet' './lib/modules/*/kernel/drivers/misc/pvpanic*' './lib/modules/*/kernel/drivers/acpi/button.ko' \
+        './lib/modules/*/kernel/drivers/ata/*ahci.ko' './lib/modules/*/kernel/drivers/ata/libata.ko' './lib/modules/*/kernel/drivers/cdrom' \
+        './lib/modules/*/kernel/drivers/scsi/s[cdr]*_*.ko' './lib/modules/*/kernel/drivers/scsi/virtio_scsi.ko' \
+        './lib/modules/*/kernel/drivers/nvme/host' './lib/modules/*/kernel/block' './lib/modules/*/kernel/fs/isofs' \
         2> "$work/tar.log" || grep -v 'Not found in archive\|previous errors' "$work/tar.log" >&2 || true
     cp "$work/tree/$1"/boot/vmlinuz* "$work/new/$1/vmlinuz"
     cp "$work/tree/$1"/lib/modules/*/modules.builtin "$work/new/$1/"
@@ -83,4 +86,4 @@ dpkg-deb --fsys-tarfile memtest86+_*.deb | tar -x -C "$work/tree" ./boot
 cp "$work"/tree/boot/memtest86+x64.bin "$work/new/memtest.bin"
 rm -rf "$out/generic" "$out/cloud" "$out/686-pae"
 mv "$work"/new/* "$out/"
-: > "$out/complete-4"
+: > "$out/complete-5"

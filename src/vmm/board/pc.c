@@ -33,10 +33,11 @@ static bool pc_reset(struct chipset *cs, GError **error)
     return pci_bus_assign(cs->machine->pci, &w, error);
 }
 
-static bool add(struct machine *m, const struct device_class *class, GError **error)
+static bool add(struct machine *m, const struct device_class *class, unsigned devfn, GError **error)
 {
     struct device *d = device_create(m, class);
-    if (device_realize(d, error))
+    g_autofree char *addr = g_strdup_printf("%x.%u", PCI_SLOT(devfn), PCI_FUNC(devfn));
+    if (device_set_prop(d, "addr", addr, error) && device_realize(d, error))
         return true;
     device_destroy(d);
     return false;
@@ -60,7 +61,8 @@ static bool pc_create(struct machine *m, GError **error)
     struct pci_bus *bus = pci_bus_create(m, cs->gsi + 16);
     pci_bus_map_ports(bus);
     pci_bus_map_ecam(bus, ECAM_BASE);
-    return add(m, &pci_host_class, error) && add(m, &lpc_class, error);
+    return add(m, &pci_host_class, PCI_DEVFN(0, 0), error) && add(m, &lpc_class, PCI_DEVFN(0x1f, 0), error) &&
+           add(m, &ahci_class, PCI_DEVFN(0x1f, 2), error);
 }
 
 static bool pc_finish(struct machine *m, GError **error)

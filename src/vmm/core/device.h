@@ -41,7 +41,7 @@ struct device_field {
 #define DEVICE_ARRAY(type, member) { #member, offsetof(type, member), sizeof(((type *)0)->member[0]), \
                                      sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]) }
 
-enum device_bus { DEV_BUS_NONE /* board-internal */, DEV_BUS_ISA, DEV_BUS_PCI, DEV_BUS_VIRTIO /* sits on a virtio transport */ };
+enum device_bus { DEV_BUS_NONE /* board-internal */, DEV_BUS_ISA, DEV_BUS_PCI, DEV_BUS_IDE /* a port of a SATA controller */, DEV_BUS_VIRTIO /* sits on a virtio transport */ };
 
 /* Something that QMP can ask a device for, or tell it, while the machine lives (qom-get, qom-set): one row. Main thread. Values of
  * properties can be read without rows. */

@@ -35,7 +35,10 @@
     X(x3130_upstream_class)    \
     X(xio3130_downstream_class) \
     X(pcie_pci_bridge_class)   \
-    X(pci_pci_bridge_class)
+    X(pci_pci_bridge_class)    \
+    X(ahci_class)              \
+    X(ide_hd_class)            \
+    X(ide_cd_class)
 
 #define X(class) extern const struct device_class class;
 DEVICE_CLASSES(X)

@@ -12,7 +12,8 @@ struct json_object;
 extern const struct device_class virtio_blk_pci_class, virtio_blk_mmio_class, virtio_net_pci_class, virtio_net_mmio_class,
     virtio_rng_pci_class, virtio_rng_mmio_class, virtio_balloon_pci_class, virtio_balloon_mmio_class, virtio_serial_pci_class,
     virtio_serial_mmio_class, virtconsole_class, virtserialport_class;
-extern const struct device_class pci_host_class /* "mch": 00:00.0 */, lpc_class /* "ICH9-LPC": 00:1f.0; the q35 board makes both */;
+extern const struct device_class pci_host_class /* "mch": 00:00.0 */, lpc_class /* "ICH9-LPC": 00:1f.0 */,
+    ahci_class /* "ich9-ahci": 00:1f.2; the q35 board makes all three */;
 
 /* QMP query-rx-filter: what a network card lets through; NULL: not a virtio network card. From now on its next change is told by
  * the event NIC_RX_FILTER_CHANGED. */

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""SATA disks and CD-ROM drives on AHCI, as Debian's ahci, sd_mod and sr_mod drive them."""
+import hashlib
+import os
+import re
+import subprocess
+
+import pytest
+
+import vmm
+
+BOOT = 150
+AHCI = ("ahci", "crct10dif_generic", "sd_mod", "sr_mod")
+FILES = AHCI + ("ext4", "crc32c_generic", "isofs")
+
+AWAIT = """
+await() { i=0; while [ $i -lt 300 ]; do eval "$1" && return; sleep 0.1; i=$((i + 1)); done; echo "VT never: $1"; }
+"""
+
+
+@pytest.fixture
+def image(work):
+    def make(name="disk.img", mib=64, ext4=False, data=None):
+        path = os.path.join(work, name)
+        with open(path, "wb") as f:
+            f.write(data or b"")
+            if not data:
+                f.truncate(mib << 20)
+        if ext4:
+            subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", path], check=True)
+        return path
+    return make
+
+
+def disk(path, extra="", drive=""):
+    return ("-drive", f"file={path},format=raw,if=none,id=d{drive}", "-device", f"ide-hd,drive=d{extra}")
+
+
+def test_written_file_system_is_whole(linux, image):
+    """Two vCPUs, queued commands, flushes, discards; what the guest wrote is in the image."""
+    path = image(ext4=True)
+    m = linux(*disk(path, ",serial=SATA-1,wwn=0x5000c50015ea71ad"), "-smp", "2", kernel="generic", modules=FILES, script=AWAIT + """
+await "[ -e /dev/sda ]"
+echo "VT disk $(cat /sys/block/sda/size) $(cat /sys/block/sda/device/model) $(cat /sys/block/sda/device/queue_depth) $(cat /sys/block/sda/device/wwid)"
+mount -t ext4 -o discard /dev/sda /mnt
+mkdir /mnt/tree
+for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/mnt/tree/f$i bs=64k count=$((i * 8)) 2>/dev/null & done; wait
+cp -r /mnt/tree /mnt/copy; rm /mnt/tree/f3
+sync; fstrim /mnt 2>/dev/null && echo "VT trimmed"
+umount /mnt; mount -t ext4 /dev/sda /mnt
+(cd /mnt; find . -type f | sort | xargs sha256sum) | sed 's/^/VT sum /'
+umount /mnt
+dmesg | grep -iE 'ata[0-9].*(error|exception|failed|fail)|I/O error' | sed 's/^/VT bad /'
+""")
+    m.wait_text("VT disk 131072 QEMU HARDDISK    32 naa.5000c50015ea71ad", BOOT, "the guest does not see the SATA disk as it is")
+    text = m.wait_text("VT done", BOOT + 60, "the guest could not write its SATA disk")
+    m.wait(30)
+    assert "VT bad" not in text, text
+    sums = re.findall(r"VT sum (\w{64})  \./(\S+)", text)
+    assert len(sums) == 15, m.tail()
+    done = subprocess.run(["e2fsck", "-f", "-n", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    for digest, name in sums:
+        data = subprocess.run(["debugfs", "-R", f"cat /{name}", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+        assert hashlib.sha256(data).hexdigest() == digest, f"the file {name} on the image is not what the guest wrote"
+
+
+def test_without_queue_and_six_disks(linux, image):
+    """DMA and PIO commands without NCQ; six drives, one of them on a second controller behind a root port."""
+    drives = []
+    for n in range(6):
+        drives += ["-drive", f"file={image(f'i{n}', 4)},format=raw,if=none,id=d{n}"]
+        bus = f"ide.{n}" if n < 5 else "second.3"
+        drives += ["-device", f"ide-hd,drive=d{n},bus={bus},serial=S{n}"]
+    m = linux("-device", "pcie-root-port,id=r,chassis=1", "-device", "ich9-ahci,id=second,bus=r", *drives, kernel="generic", modules=AHCI,
+              append="libata.force=noncq", script=AWAIT + """
+await "[ -e /dev/sdf ]"
+for d in a b c d e f; do
+    dd if=/dev/urandom of=/tmp/w bs=64k count=16 2>/dev/null
+    dd if=/tmp/w of=/dev/sd$d bs=64k conv=fsync 2>/dev/null; echo 3 > /proc/sys/vm/drop_caches
+    [ "$(dd if=/dev/sd$d bs=4k count=256 2>/dev/null | sha256sum)" = "$(sha256sum < /tmp/w)" ] && echo "VT same"
+done
+echo "VT depth $(cat /sys/block/sda/device/queue_depth)"
+""")
+    text = m.wait_text("VT done", BOOT + 60)
+    m.wait(30)
+    assert text.count("VT same") == 6 and "VT depth 1" in text, text
+
+
+def blocks(n=300, first=0):
+    """What can be told apart block by block."""
+    return b"".join(b"%08d" % (first + i) * 256 for i in range(n))
+
+
+@pytest.fixture(scope="module")
+def cdtool(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("cdtool") / "cdtool")
+    subprocess.run(["cc", "-O2", "-static", "-o", path, os.path.join(os.path.dirname(__file__), "cdtool.c")], check=True)
+    with open(path, "rb") as f:
+        return {"bin/cdtool": (0o100755, f.read())}
+
+
+def test_cd_rom(linux, image, cdtool):
+    data = blocks()
+    path = image("cd", data=data)
+    m = linux("-drive", f"file={path},format=raw,if=none,id=cd,readonly=on", "-device", "ide-cd,drive=cd,id=cd0,bus=ide.2", kernel="generic", modules=AHCI,
+              extra=cdtool, script=AWAIT + """
+await "[ -e /dev/sr0 ]"
+echo "VT cd $(cat /sys/block/sr0/size) $(cat /sys/block/sr0/device/model)"
+echo "VT sum $(dd if=/dev/sr0 bs=64k 2>/dev/null | sha256sum)"
+dd if=/dev/zero of=/dev/sr0 bs=2048 count=1 2>/dev/null || echo "VT not written"
+grep 'lock tray' /proc/sys/dev/cdrom/info | sed 's/^/VT info /'
+cdtool /dev/sr0 lock; cdtool /dev/sr0 eject; cdtool /dev/sr0 unlock
+cdtool /dev/sr0 eject | sed 's/^/VT /'
+cdtool /dev/sr0 status | sed 's/^/VT /'
+dd if=/dev/sr0 bs=2048 count=1 of=/dev/null 2>&1 | grep -c medium | sed 's/^/VT nothing read /'
+cdtool /dev/sr0 load | sed 's/^/VT /'
+cdtool /dev/sr0 status | sed 's/^/VT /'
+echo "VT again $(dd if=/dev/sr0 bs=64k 2>/dev/null | sha256sum)"
+""", qmp=True)
+    digest = hashlib.sha256(data).hexdigest()
+    assert m.qmp.command("query-status")["running"]
+    m.wait_text("VT cd 1200 QEMU DVD-ROM", BOOT, "the guest does not see the CD-ROM drive")
+    m.wait_text("VT sum " + digest, 60, "the guest reads other bytes than the CD has")
+    m.wait_text("VT not written", 30)
+    m.wait_text("VT info Can lock tray:\t\t1", 30)
+    m.wait_text("VT eject 0", 30)
+    m.wait_text("VT status 2", 30, "the guest does not see that its tray is open")
+    assert m.qmp.wait_event("DEVICE_TRAY_MOVED", 20)["data"] == {"device": "cd", "id": "cd0", "tray-open": True}
+    m.wait_text("VT load 0", 30)
+    m.wait_text("VT status 4", 30)
+    assert m.qmp.wait_event("DEVICE_TRAY_MOVED", 20)["data"]["tray-open"] is False
+    m.wait_text("VT again " + digest, 60)
+    m.wait_text("VT done", 30)
+    m.wait(30)
+
+
+def test_empty_cd_rom(linux, cdtool):
+    m = linux("-device", "ide-cd,id=cd0", kernel="generic", modules=AHCI, extra=cdtool, script=AWAIT + """
+await "[ -e /dev/sr0 ]"
+cdtool /dev/sr0 status | sed 's/^/VT /'
+dd if=/dev/sr0 of=/dev/null bs=2048 count=1 2>&1 | grep -i 'no medium' | sed 's/^/VT /'
+""")
+    m.wait_text("VT status 1", BOOT)
+    m.wait_text("o medium", 30, "an empty drive is not empty to the guest")
+    m.wait_text("VT done", 30)
+    m.wait(30)
+
+
+@pytest.mark.parametrize("options,text", [
+    (("ide-hd",), "needs drive="),
+    (("ide-cd,bus=ide.6",), "Bus 'ide.6' not found"),
+    (("ide-cd,bus=ide.1", "ide-cd,bus=ide.1"), "a drive at 'ide.1' already"),
+    (("ide-cd,unit=1",), "supports only 1 units"),
+    (("ide-cd",) * 7, "every port has its drive"),
+    (("ide-cd,serial=" + "x" * 21,), "up to 20 characters"),
+])
+def test_refused(flat, options, text):
+    args = [a for o in options for a in ("-device", o)]
+    status, _, err = vmm.run(("-M", "q35", "-m", "64", "-nodefaults", "-display", "none", "-kernel", flat("hello"), *args))
+    assert status == 1 and text in err and err.count("\n") == 1, err
