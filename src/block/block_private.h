@@ -44,3 +44,7 @@ void block_device_let_in(void *device);
 void block_device_count(struct block_device *b, enum block_op op, uint64_t bytes, gint64 began, int err);
 /* node_io.c: bytes have been written by the fast way. */
 void block_node_written(struct block_node *n, uint64_t offset, uint64_t bytes);
+/* device.c: block_submit without the ring. */
+void block_submit_to_worker(struct block_device *b, struct block_request *r);
+/* device.c: n requests that the ring had are done. */
+void block_device_ring_done(struct block_device *b, unsigned n);

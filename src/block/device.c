@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Disks as their users see them, and the engine that executes their requests: what lies in the host's cache is read at once by
- * whoever asks (block_try_now); the rest is done by worker threads, which call the nodes.
+ * whoever asks (block_try_now); direct access goes by a thread with a ring of the kernel (ring.c); the rest is done by worker
+ * threads, which call the nodes.
  */
 #include "block/block.h"
 
@@ -13,7 +14,11 @@
 #include "base/sandbox.h"
 #include "block/block_private.h"
 #include "block/path.h"
+<<<<<<< HEAD
 #include "block/throttle.h"
+=======
+#include "block/ring.h"
+>>>>>>> 347c2fc (Direct access of guests goes by a thread with a ring per disk, where the kernel has rings)
 
 #define WORKERS 16 /* at most, per device */
 #define IDLE_US (10 * G_USEC_PER_SEC) /* after which a worker ends, but for the last */
@@ -35,8 +40,12 @@ struct block_device {
     unsigned nworkers, nwaiting;
     GSList *ended;                /* GThread * of workers that have nothing more to do */
     bool quit;
+<<<<<<< HEAD
     struct throttle_member *throttle; /* limits; NULL: none. Changes only while the graph is quiet */
     gint draining;                /* atomic: limits do not hold back now */
+=======
+    struct block_ring *ring;      /* NULL: none. Set when the disk stands on a file with direct access */
+>>>>>>> 347c2fc (Direct access of guests goes by a thread with a ring per disk, where the kernel has rings)
     struct block_stats stats;     /* atomics */
 };
 
@@ -199,6 +208,28 @@ static void end_workers(struct block_device *b)
 
 void block_submit(struct block_device *b, struct block_request *r)
 {
+    struct block_ring *ring = __atomic_load_n(&b->ring, __ATOMIC_ACQUIRE);
+    if (ring && (r->op == BLOCK_READ || r->op == BLOCK_WRITE)) {
+        g_mutex_lock(&b->lock);
+        b->inflight++;
+        g_mutex_unlock(&b->lock);
+        block_ring_submit(ring, r);
+    } else {
+        block_submit_to_worker(b, r);
+    }
+}
+
+void block_device_ring_done(struct block_device *b, unsigned n)
+{
+    g_mutex_lock(&b->lock);
+    b->inflight -= n;
+    if (!b->inflight)
+        g_cond_broadcast(&b->idle);
+    g_mutex_unlock(&b->lock);
+}
+
+void block_submit_to_worker(struct block_device *b, struct block_request *r)
+{
     bool inside = block_try_enter(b->graph);
     r->began = g_get_monotonic_time();
     r->link = (GList){ .data = r };
@@ -242,6 +273,13 @@ void block_drain(struct block_device *b)
 
 /* ---- coming and going ---- */
 
+/* Direct access goes by a ring, where the kernel lets us have one. It stays when the node goes: it costs one sleeping thread. */
+static void want_ring(struct block_device *b)
+{
+    if (b->node && b->node->flags & BLOCK_DIRECT && !b->ring)
+        __atomic_store_n(&b->ring, block_ring_create(b), __ATOMIC_RELEASE);
+}
+
 static void replaced(struct block_parent *p, struct block_node *to)
 {
     struct block_device *b = p->opaque;
@@ -270,6 +308,7 @@ struct block_device *block_device_create(struct block_graph *g, struct block_nod
     g_mutex_lock(&b->lock);
     start_worker_locked(b);
     g_mutex_unlock(&b->lock);
+    want_ring(b);
     return b;
 }
 
@@ -278,6 +317,7 @@ void block_device_destroy(struct block_device *b)
     if (!b)
         return;
     block_drain(b);
+    block_ring_destroy(b->ring);
     if (b->node && !block_node_read_only(b->node))
         (void)block_flush(b->node);
     end_workers(b);
@@ -307,6 +347,7 @@ void block_device_set_node(struct block_device *b, struct block_node *node)
     if (node)
         block_parent_add(node, &b->parent);
     block_node_unref(old);
+    want_ring(b);
     block_resume(b->graph);
     block_device_tell(b, false);
 }

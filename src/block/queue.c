@@ -173,7 +173,7 @@ static void go_slow(struct flight *f)
     f->slow = *f->request;
     f->slow.done = slow_done;
     f->slow.opaque = f;
-    block_submit(f->device, &f->slow);
+    block_submit_to_worker(f->device, &f->slow);
 }
 
 /* ---- the fast way ---- */
