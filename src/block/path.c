@@ -41,6 +41,7 @@ bool block_path_find(struct block_node *n, bool write, uint64_t offset, uint64_t
         offset = m.offset;
     }
     block_path_end(p);
+    p->nnodes = 0;
     return false;
 }
 
