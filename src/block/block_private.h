@@ -48,3 +48,5 @@ void block_node_written(struct block_node *n, uint64_t offset, uint64_t bytes);
 void block_submit_to_worker(struct block_device *b, struct block_request *r);
 /* device.c: n requests that the ring had are done. */
 void block_device_ring_done(struct block_device *b, unsigned n);
+/* device.c: limits have to be waited for, which only worker threads do. */
+bool block_device_throttled(const struct block_device *b);

@@ -14,11 +14,8 @@
 #include "base/sandbox.h"
 #include "block/block_private.h"
 #include "block/path.h"
-<<<<<<< HEAD
-#include "block/throttle.h"
-=======
 #include "block/ring.h"
->>>>>>> 347c2fc (Direct access of guests goes by a thread with a ring per disk, where the kernel has rings)
+#include "block/throttle.h"
 
 #define WORKERS 16 /* at most, per device */
 #define IDLE_US (10 * G_USEC_PER_SEC) /* after which a worker ends, but for the last */
@@ -40,12 +37,9 @@ struct block_device {
     unsigned nworkers, nwaiting;
     GSList *ended;                /* GThread * of workers that have nothing more to do */
     bool quit;
-<<<<<<< HEAD
     struct throttle_member *throttle; /* limits; NULL: none. Changes only while the graph is quiet */
     gint draining;                /* atomic: limits do not hold back now */
-=======
     struct block_ring *ring;      /* NULL: none. Set when the disk stands on a file with direct access */
->>>>>>> 347c2fc (Direct access of guests goes by a thread with a ring per disk, where the kernel has rings)
     struct block_stats stats;     /* atomics */
 };
 
@@ -206,10 +200,15 @@ static void end_workers(struct block_device *b)
 
 /* ---- requests ---- */
 
+bool block_device_throttled(const struct block_device *b)
+{
+    return b->throttle != NULL;
+}
+
 void block_submit(struct block_device *b, struct block_request *r)
 {
     struct block_ring *ring = __atomic_load_n(&b->ring, __ATOMIC_ACQUIRE);
-    if (ring && (r->op == BLOCK_READ || r->op == BLOCK_WRITE)) {
+    if (ring && !block_device_throttled(b) && (r->op == BLOCK_READ || r->op == BLOCK_WRITE)) {
         g_mutex_lock(&b->lock);
         b->inflight++;
         g_mutex_unlock(&b->lock);
