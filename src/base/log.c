@@ -41,7 +41,7 @@ void log_warn(const char *format, ...)
     va_start(ap, format);
     g_autofree char *text = g_strdup_vprintf(format, ap);
     va_end(ap);
-    fprintf(stderr, "vireo-vmm: warning: %s\n", text);
+    fprintf(stderr, "%s: warning: %s\n", g_get_prgname() ? g_get_prgname() : "vireo-vmm", text);
 }
 
 bool log_parse(const char *items, GError **error)

@@ -35,8 +35,6 @@ void block_graph_remove(struct block_graph *g, struct block_node *n);
 /* image_lock.c: what QEMU's programs look at before they open an image. */
 bool image_lock(int fd, const char *path, bool write, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void image_unlock(int fd);
-/* `filename` as it stands in the metadata of an image that is called `base`. The caller frees. */
-char *block_resolve(const char *base, const char *filename);
 char *block_backing_resolved(const struct block_node *n); /* NULL: none */
 /* device.c: requests that waited outside the graph. */
 void block_device_let_in(void *device);

@@ -79,6 +79,8 @@ struct block_driver {
     int (*vmstate_read)(struct block_node *n, uint64_t offset, uint64_t bytes, void *buffer);
     int (*vmstate_write)(struct block_node *n, uint64_t offset, uint64_t bytes, const void *buffer);
     bool (*change_backing_file)(struct block_node *n, const char *file, const char *format, GError **error); /* quiet */
+    bool (*make_empty)(struct block_node *n, GError **error); /* quiet; see node.h */
+    const struct keyval_key *amend_keys; /* what amend takes, for help; NULL: create_keys */
     bool (*amend)(struct block_node *n, struct keyval *options, bool force, void (*progress)(void *, double), void *opaque, GError **error); /* quiet */
     /* Persistent dirty bitmaps: bitmap.h has the form. */
     const struct block_bitmap_driver *bitmaps;

@@ -119,6 +119,8 @@ struct block_node *block_skip_filters(struct block_node *n);
 /* What the image's own metadata says its backing file is; NULL: none. */
 const char *block_backing_filename(const struct block_node *n);
 const char *block_backing_format(const struct block_node *n);
+/* `filename` as it stands in the metadata of an image that is called `base`. The caller frees. */
+char *block_resolve(const char *base, const char *filename);
 
 /* ---- I/O ---- */
 
@@ -205,6 +207,9 @@ int block_vmstate_write(struct block_node *n, uint64_t offset, uint64_t bytes, c
 
 /* Writes the image's idea of its backing file; file NULL: none. The open backing child stays what it is. */
 bool block_change_backing_file(struct block_node *n, const char *file, const char *format, GError **error);
+/* Takes away all content of an image with a backing file: it reads what the backing image has. A format that cannot is an
+ * error. Needs a quiet graph. */
+bool block_make_empty(struct block_node *n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Options as of create. progress(0..1) may be NULL. */
 bool block_amend(struct block_node *n, struct keyval *options, bool force, void (*progress)(void *opaque, double part), void *opaque, GError **error);
 

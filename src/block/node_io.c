@@ -503,6 +503,11 @@ bool block_change_backing_file(struct block_node *n, const char *file, const cha
     return n->driver->change_backing_file ? n->driver->change_backing_file(n, file, format, error) : cannot(n, "backing file", error);
 }
 
+bool block_make_empty(struct block_node *n, GError **error)
+{
+    return n->driver->make_empty ? n->driver->make_empty(n, error) : cannot(n, "way to be emptied", error);
+}
+
 bool block_amend(struct block_node *n, struct keyval *options, bool force, void (*progress)(void *opaque, double part), void *opaque, GError **error)
 {
     return n->driver->amend ? n->driver->amend(n, options, force, progress, opaque, error) : cannot(n, "options that can be amended", error);
