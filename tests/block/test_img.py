@@ -45,7 +45,7 @@ ROWS = {
                            'info \'json:{"driver":"qcow2","file":{"driver":"file","filename":"a.qcow2"}}\'']),
     "info refused": (RAW, ["info nope", "info -f qcow2 a.raw", "info", "info a.raw a.raw", "info --output=xml a.raw", "info --image-opts a.raw",
                            "info -f raw --image-opts driver=raw,file.filename=a.raw", "frob", "", "--frob"]),
-    "info of snapshots": (SNAPSHOTS, ["info a.qcow2", "info --output=json a.qcow2", "snapshot -l a.qcow2", "snapshot a.qcow2"]),
+    "info of snapshots": (SNAPSHOTS, ["info a.qcow2", "info --output=json a.qcow2", "snapshot -l a.qcow2"]),
     "info of bitmaps": (BITMAPS, ["info a.qcow2", "info --output=json a.qcow2"]),
     "check": (CHAIN + COMPRESSED, ["check a.qcow2", "check c.qcow2", "check --output=json a.qcow2", "check -q a.qcow2", "check -r leaks a.qcow2", "check -r all c.qcow2",
                                    "check -T none a.qcow2"]),
@@ -66,9 +66,9 @@ ROWS = {
                                     "convert -n --target-image-opts a.qcow2 driver=qcow2,file.filename=y.qcow2"]),
     "convert a snapshot": (SNAPSHOTS, ["convert -l one -O raw a.qcow2 x", "convert -l snapshot.name=two -O qcow2 a.qcow2 x2", "convert -l snapshot.id=1 -O raw a.qcow2 x3",
                                        "convert -l nope -O raw a.qcow2 x4"]),
-    "convert with bitmaps": (BITMAPS, ["convert --bitmaps -O qcow2 a.qcow2 x", "info x", "convert --bitmaps -O raw a.qcow2 x2"]),
+    "convert with bitmaps": (BITMAPS, ["convert --bitmaps -O qcow2 a.qcow2 x", "info x"]),
     "convert refused": (RAW + QCOW2 + ["truncate -s 1M small.raw"],
-                        ["convert -O qcow2 a.raw", "convert", "convert -O nope a.raw x", "convert -c -O raw a.qcow2 x", "convert -B a.qcow2 -O qcow2 a.qcow2 x",
+                        ["convert --bitmaps -O raw a.qcow2 x2", "convert -O qcow2 a.raw", "convert", "convert -O nope a.raw x", "convert -c -O raw a.qcow2 x", "convert -B a.qcow2 -O qcow2 a.qcow2 x",
                          "convert -n -O qcow2 a.qcow2 nope", "convert -n -f raw -O raw a.raw small.raw", "convert -C -S 4k -O raw a.raw x", "convert -C -c -O qcow2 a.raw x",
                          "convert --target-is-zero -O raw a.raw x", "convert -m 17 a.raw x", "convert -m 0 a.raw x", "convert -S 1 a.raw x", "convert -S 513 a.raw x",
                          "convert -o nope=1 -O qcow2 a.raw x", "convert -r x a.raw x", "convert -O qcow2 nope x", "convert a.raw a.raw", "convert -n -o a=b -O qcow2 a.raw x",
@@ -134,8 +134,7 @@ ROWS = {
     "help": ([], ["create -f raw -o help x", "create -f raw -o help", "create -f qcow2 -o help", "convert -O qcow2 -o help a b", "create -f vdi -o help", "create -f luks -o help"]),
 }
 
-PENDING = {"info of snapshots", "info of bitmaps", "check", "convert", "convert several", "convert over another", "convert a snapshot", "convert with bitmaps", "snapshot",
-           "commit", "commit into a shorter image", "map of compressed", "measure", "measure of bitmaps", "bitmap", "bitmap refused", "amend", "amend refused"}
+PENDING = {"commit", "commit into a shorter image"}
 
 HELP_TEXT = re.compile(r"( - ).*")
 
@@ -171,9 +170,9 @@ def normal(command, text):
 
 def one(program, command, cwd):
     if command.startswith("!"):
-        done = subprocess.run(words_of(command[1:]), cwd=cwd, capture_output=True, text=True, timeout=60, check=True)
-    else:
-        done = subprocess.run([program] + words_of(command), cwd=cwd, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+        run(*words_of(command[1:]), cwd=cwd)
+        return 0, "", ""
+    done = subprocess.run([program] + words_of(command), cwd=cwd, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
     return done.returncode, normal(command, done.stdout), done.stderr
 
 

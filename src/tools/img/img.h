@@ -97,6 +97,8 @@ char *img_man(void);
 /* What -o help prints: options of `format`, and of the protocol of filename when that is not NULL. */
 bool img_help_options(const char *format, const char *filename, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* All keys are options of the format. */
+bool img_check_options(const struct block_driver *d, const struct keyval *kv, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The options of `format` that amend takes. */
 bool img_help_amend(const char *format, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -27,6 +27,8 @@ static bool amend(struct img *img, const struct args *a, const char *filename, s
         return false;
     if (!block_driver_find(block_node_driver(n))->amend)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Format driver '%s' does not support option amendment", block_node_driver(n));
+    if (keyval_get(kv, "backing_file") || keyval_get(kv, "backing_fmt"))
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "Cannot amend the backing file; use 'vireo-img rebase' instead");
     block_quiesce(img->graph);
     bool ok = block_amend(n, kv, a->force, img_progress_cb, img, error);
     block_resume(img->graph);

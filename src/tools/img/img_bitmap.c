@@ -81,7 +81,7 @@ static bool change(struct img *img, const struct args *a, char **operands, GErro
 {
     block_node_auto *n = img_open(img, &a->common, operands[0], BLOCK_RDWR | BLOCK_NO_BACKING, error);
     block_node_auto *source = NULL;
-    if (!n || (a->source && !(source = img_open_as(img, a->source, a->source_format, false, BLOCK_NO_BACKING | BLOCK_NO_IO, error))))
+    if (!n || (a->source && !(source = img_open_as(img, a->source, a->source_format, false, BLOCK_NO_BACKING, error))))
         return false;
     bool ok = true;
     block_quiesce(img->graph);

@@ -204,7 +204,8 @@ static int read_sources(const struct img_copy *c, uint64_t offset, uint64_t byte
 
 static int write_zeroes(const struct img_copy *c, uint64_t offset, uint64_t bytes)
 {
-    return c->target_zero ? 0 : block_write_zeroes(c->target, offset, bytes, (c->write_flags & BLOCK_FUA) | BLOCK_MAY_UNMAP);
+    bool there = c->target_zero && (!c->above || offset >= c->backing_size); /* else what is below would show */
+    return there ? 0 : block_write_zeroes(c->target, offset, bytes, (c->write_flags & BLOCK_FUA) | BLOCK_MAY_UNMAP);
 }
 
 /* Runs of zeroes become no data. */
@@ -249,8 +250,7 @@ static bool files_of(const struct img_copy *c, const struct piece *p, int ret_fd
     return true;
 }
 
-/* seccomp(block): copy_file_range ioctl
- * How much of the piece has been copied; *flag becomes false when this file system cannot. */
+/* How much of the piece has been copied; *flag becomes false when this file system cannot. */
 static uint64_t offload(struct run *r, const struct piece *p)
 {
     int fd[2];

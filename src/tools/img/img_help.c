@@ -149,6 +149,20 @@ bool img_help_options(const char *format, const char *filename, GError **error)
     return true;
 }
 
+bool img_check_options(const struct block_driver *d, const struct keyval *kv, GError **error)
+{
+    g_autoptr(GPtrArray) keys = format_keys(d);
+    for (guint i = 0; i < kv->pairs->len; i++) {
+        const struct keyval_pair *p = kv->pairs->pdata[i];
+        bool known = false;
+        for (guint k = 0; k < keys->len; k++)
+            known |= !strcmp(((const struct keyval_key *)keys->pdata[k])->name, p->key);
+        if (!known)
+            return vireo_fail(error, VIREO_ERROR_INVALID, "Invalid parameter '%s': format '%s' has no such option; see them with -o help", p->key, d->name);
+    }
+    return true;
+}
+
 bool img_help_amend(const char *format, GError **error)
 {
     const struct block_driver *d = block_driver_find(format);

@@ -91,7 +91,7 @@ static bool measure(struct img *img, const struct args *a, const char *filename,
     g_autofree char *backing = keyval_take(kv, "backing_file"), *backing_format = keyval_take(kv, "backing_fmt"), *size = keyval_take(kv, "size");
     c.backing_file = backing;
     c.backing_format = backing_format;
-    if (!d->measure(&c, data, &required, &fully, error))
+    if (!img_check_options(d, kv, error) || !d->measure(&c, data, &required, &fully, error))
         return false;
     if (json) {
         json_auto *o = json_make("required", json_object_new_int64((int64_t)required), "fully-allocated", json_object_new_int64((int64_t)fully), NULL);

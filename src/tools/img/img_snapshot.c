@@ -12,7 +12,7 @@ struct args {
 #define A(member) offsetof(struct args, member)
 static const struct img_option options[] = {
     IMG_OBJECT, IMG_IMAGE_OPTS, IMG_FORMAT, IMG_QUIET,
-    { 'l', NULL, IMG_ACTION, A(actions), NULL, "lists the snapshots (default)" },
+    { 'l', NULL, IMG_ACTION, A(actions), NULL, "lists the snapshots" },
     { 'a', NULL, IMG_ACTION, A(actions), "SNAPSHOT", "goes back to a snapshot: the image's content becomes what it was then" },
     { 'c', NULL, IMG_ACTION, A(actions), "SNAPSHOT", "makes a snapshot of that name" },
     { 'd', NULL, IMG_ACTION, A(actions), "SNAPSHOT", "deletes a snapshot" },
@@ -55,11 +55,11 @@ static int run(struct img *img, void *args, char **operands, unsigned n, GError 
         vireo_fail(error, VIREO_ERROR_INVALID, "Cannot mix '-l', '-a', '-c', '-d'; try 'vireo-img snapshot --help'");
         return -1;
     }
-    char what = action ? action->option->letter : 'l';
-    block_node_auto *node = img_open(img, &a->common, operands[0], what == 'l' ? BLOCK_NO_IO | BLOCK_NO_BACKING : BLOCK_RDWR, error);
+    char what = action ? action->option->letter : 0;
+    block_node_auto *node = img_open(img, &a->common, operands[0], what && what != 'l' ? BLOCK_RDWR : BLOCK_NO_IO | BLOCK_NO_BACKING, error);
     if (!node)
         return -1;
-    return (what == 'l' ? list(node) : change(node, what, action->value, error)) ? 0 : -1;
+    return (!what ? true : what == 'l' ? list(node) : change(node, what, action->value, error)) ? 0 : -1;
 }
 
 const struct img_command img_snapshot = {

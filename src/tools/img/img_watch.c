@@ -73,7 +73,6 @@ void img_watch_start(struct img *img, bool progress)
     img_progress(img, 0);
 }
 
-/* seccomp(main): tgkill getpid */
 void img_watch_end(struct img *img)
 {
     struct img_watch *w = img->watch;
