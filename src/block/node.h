@@ -203,6 +203,7 @@ bool block_snapshot_delete(struct block_node *n, const char *id_or_name, GError 
 /* Reads from then on come from the snapshot; only on read-only nodes. */
 bool block_snapshot_load(struct block_node *n, const char *id_or_name, GError **error);
 int block_vmstate_read(struct block_node *n, uint64_t offset, uint64_t bytes, void *buffer);
+/* Quiet: tables that other I/O uses may move. */
 int block_vmstate_write(struct block_node *n, uint64_t offset, uint64_t bytes, const void *buffer);
 
 /* Writes the image's idea of its backing file; file NULL: none. The open backing child stays what it is. */

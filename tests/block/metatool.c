@@ -94,12 +94,12 @@ static bool vmstate(struct tool *t)
     char text[4096] = "";
     size_t n = MIN(strlen(arg(t, 1)) + 1, sizeof(text));
     int err;
-    block_enter(t->g);
+    block_quiesce(t->g);
     if (is(t, 0, "write"))
         err = block_vmstate_write(t->n, 100, n, arg(t, 1));
     else
         err = block_vmstate_read(t->n, 100, n, text);
-    block_leave(t->g);
+    block_resume(t->g);
     puts(is(t, 0, "write") || !strcmp(text, arg(t, 1)) ? "same" : "differs");
     return !err || vireo_fail_errno(&t->error, err, "vmstate");
 }

@@ -202,6 +202,9 @@ static bool survey_refcounts(struct check *k)
             continue;
         if (!block_entry_good(k, i, offset)) {
             k->rt[i] = 0;
+            offset &= QCOW2_RT_OFFSET_MASK;
+            if (!(offset & (q->cluster_size - 1)) && offset >> q->cluster_bits < k->clusters && !read_block(k, i, offset))
+                return false;
         } else if (offset >> q->cluster_bits >= k->clusters) {
             check_say(k, "ERROR refcount block %" PRIu64 " is outside the image: 0x%" PRIx64, i, offset);
             bad_structure(k);
@@ -271,12 +274,14 @@ static bool survey_snapshot(struct check *k, const struct qcow2_snapshot *s)
 {
     struct qcow2 *q = k->q;
     if (s->l1_offset & (q->cluster_size - 1)) {
+        k->lost = true;
         check_say(k, "ERROR snapshot %s (%s) l1_offset=0x%" PRIx64 ": L1 table is not cluster aligned; snapshot table entry corrupted", s->id,
                   s->name, s->l1_offset);
         k->c->corruptions++;
         return true;
     }
     if (s->l1_size > QCOW2_MAX_L1_BYTES / 8) {
+        k->lost = true;
         check_say(k, "ERROR snapshot %s (%s) l1_size=%u: L1 table is too large; snapshot table entry corrupted", s->id, s->name, s->l1_size);
         k->c->corruptions++;
         return true;
@@ -328,7 +333,6 @@ struct l2_walk { /* one L2 table */
 
 static void wrong(struct l2_walk *w, const char *what, uint64_t index, uint64_t entry)
 {
-    w->k->lost = true;
     check_say(w->k, "ERROR %s: entry %" PRIu64 " (0x%" PRIx64 ") of the L2 table at 0x%" PRIx64, what, index, entry, w->offset);
     w->k->c->corruptions += w->times;
 }
@@ -352,6 +356,18 @@ static void see_compressed(struct l2_walk *w, uint64_t i, uint64_t e, uint64_t b
     k->c->fragmented_clusters += w->active;
 }
 
+static void see_copied(struct l2_walk *w, uint64_t e, uint64_t offset)
+{
+    struct check *k = w->k;
+    if (!w->active || k->fix_flags)
+        return;
+    uint64_t count = counts_get(&k->stored, offset >> k->q->cluster_bits);
+    if ((count == 1) != !!(e & QCOW2_OFLAG_COPIED)) {
+        check_say(k, "ERROR OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64, e, count);
+        k->c->corruptions += w->active;
+    }
+}
+
 static void see_data(struct l2_walk *w, uint64_t i, uint64_t e, uint64_t bitmap, uint64_t offset, bool zero)
 {
     struct check *k = w->k;
@@ -369,21 +385,20 @@ static void see_data(struct l2_walk *w, uint64_t i, uint64_t e, uint64_t bitmap,
         if (content)
             wrong(w, "data cluster is not properly aligned; L2 entry corrupted", i, e);
         else if (k->fix & BLOCK_FIX_ERRORS)
-            k->unaligned_zero = true; /* mended with the flags */
+            return; /* mended with the flags */
         else
             wrong(w, "preallocated cluster is not properly aligned; L2 entry corrupted", i, e);
+        k->lost |= content;
+        if (!q->external)
+            check_use(k, offset, q->cluster_size, w->times, "a data cluster"); /* what it touches is not given to others */
+        if (!q->external)
+            see_copied(w, e, offset);
         return;
     }
     if (q->external)
         return;
     check_use(k, offset, q->cluster_size, w->times, "a data cluster");
-    if (w->active && !k->fix_flags) {
-        uint64_t count = counts_get(&k->stored, offset >> q->cluster_bits);
-        if ((count == 1) != !!(e & QCOW2_OFLAG_COPIED)) {
-            check_say(k, "ERROR OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64, e, count);
-            k->c->corruptions += w->active;
-        }
-    }
+    see_copied(w, e, offset);
 }
 
 static void see_entry(struct l2_walk *w, uint64_t i, uint64_t e, uint64_t bitmap)
@@ -618,6 +633,16 @@ static int write_place(struct check *k, uint64_t offset, uint64_t clusters)
     return write_checked(k, FIRST, n, bytes);
 }
 
+/* Where some of the image cannot be reached, nothing that is counted is given up: it may be found again by other means. */
+static void keep_counted(struct check *k)
+{
+    for (uint64_t c = 0; c < k->clusters; c++)
+        if (!k->stored.chunk[c / COUNTS_CHUNK])
+            c = (c / COUNTS_CHUNK + 1) * COUNTS_CHUNK - 1;
+        else if (counts_get(&k->stored, c) > counts_get(&k->used, c))
+            counts_set(&k->used, c, counts_get(&k->stored, c));
+}
+
 /* References that are not the refcount structure's own alone are left in `used`. */
 static void without_structure(struct check *k)
 {
@@ -718,10 +743,10 @@ static bool mend_entry(struct check *k, bool active, uint64_t *e, uint64_t bitma
 static bool mend_table(struct check *k, uint64_t cluster, uint64_t *table)
 {
     struct qcow2 *q = k->q;
-    uint64_t words = q->cluster_size / 8, fixed = 0, times = counts_get(&k->l2, cluster);
+    uint64_t words = q->cluster_size / 8, fixed = 0;
     bool active = counts_get(&k->l2_active, cluster);
-    if (counts_get(&k->used, cluster) != times)
-        return true; /* something else lies there too: hands off */
+    if (!cluster || (cluster << q->cluster_bits) - q->h.l1_table_offset < (uint64_t)q->h.l1_size * 8)
+        return true; /* the header or the L1 table lie there too: hands off */
     for (uint64_t i = 0; i < words; i += q->entry_words)
         if (table[i] && mend_entry(k, active, &table[i], q->extended ? GUINT64_FROM_BE(table[i + 1]) : 0))
             fixed++;
@@ -768,13 +793,20 @@ static int mend_counts(struct check *k)
 {
     bool errors = k->fix & BLOCK_FIX_ERRORS, leaks = k->fix & BLOCK_FIX_LEAKS;
     int err = 0;
+    if (k->lost && k->leaks && (leaks || (errors && k->rebuild))) {
+        check_say(k, "Leaked clusters are left as they are: some entries lead nowhere, and what they should lead to may be among these clusters");
+        leaks = false;
+    }
     if (errors && k->rebuild) {
         check_say(k, "Rebuilding the refcount structure");
+        if (k->lost)
+            keep_counted(k);
         if ((err = rebuild(k)))
             return err;
         k->c->corruptions_fixed += k->structural + k->low - k->too_many;
-        k->c->leaks_fixed += k->leaks;
-        k->structural = k->leaks = 0;
+        k->c->leaks_fixed += k->lost ? 0 : k->leaks;
+        k->leaks = k->lost ? k->leaks : 0;
+        k->structural = 0;
         k->low = k->too_many;
         return 0;
     }
@@ -783,10 +815,6 @@ static int mend_counts(struct check *k)
             return err;
         k->c->corruptions_fixed += k->low - k->too_many;
         k->low = k->too_many;
-    }
-    if (leaks && k->leaks && k->lost && !errors) {
-        check_say(k, "Leaked clusters are left as they are: the image has errors, and what they lead to may be among these clusters");
-        return 0;
     }
     if (leaks && k->leaks) {
         if ((err = patch_counts(k, false)) || (err = block_flush(qcow2_file(k->q))))

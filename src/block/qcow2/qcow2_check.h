@@ -35,7 +35,7 @@ struct check { /* one run */
     uint64_t too_many;             /* more references than the width of counts can say */
     unsigned snapshots_incomplete;
     bool lost;                     /* an entry leads nowhere: what it led to may look leaked */
-    bool rebuild, unaligned_zero, fix_flags, quiet;
+    bool rebuild, fix_flags, quiet;
 };
 void check_say(struct check *k, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Bytes of the image file are used by something, in words; those beyond the end of the file are a corruption. */

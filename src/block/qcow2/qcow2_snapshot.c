@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/bitmap.h"
 #include "block/qcow2/qcow2_check.h"
 
 enum { ENTRY_BYTES = 40, EXTRA_KNOWN = 24, EXTRA_V3 = 16, MAX_EXTRA = 1024, MAX_TEXT = UINT16_MAX };
@@ -458,7 +459,7 @@ bool qcow2_snapshot_delete(struct block_node *n, const char *id_or_name, GError 
     uint64_t l1_offset = s->l1_offset;
     uint32_t l1_size = s->l1_size;
     if (l1_offset & (q->cluster_size - 1) || l1_size > QCOW2_MAX_L1_BYTES / 8)
-        return failed(q, EIO, "delete", id_or_name, error);
+        l1_size = 0; /* damaged: what it led to is leaked, for a check to find */
     g_autofree uint64_t *l1 = g_new(uint64_t, MAX(l1_size, 1));
     int err = qcow2_table_read(q, l1_offset, l1_size, l1);
     if (!err)
@@ -510,6 +511,8 @@ bool qcow2_snapshot_apply(struct block_node *n, const char *id_or_name, GError *
     struct qcow2 *q = qcow2_of(n);
     if (!may_change(q, "apply the snapshot", error))
         return false;
+    if (block_bitmap_next(n, NULL)) /* they would miss what changes */
+        return vireo_fail(error, VIREO_ERROR_BUSY, "Device has active dirty bitmaps: remove them before applying snapshot '%s'", id_or_name);
     struct qcow2_snapshot *s = find(q, id_or_name, NULL);
     if (!s)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Can't find the snapshot '%s'", id_or_name);
@@ -588,7 +591,16 @@ int qcow2_vmstate_write(struct block_node *n, uint64_t offset, uint64_t bytes, c
 {
     struct qcow2 *q = qcow2_of(n);
     struct iovec iov = { (void *)buffer, bytes };
-    if (offset > INT64_MAX - qcow2_vm_state_offset(q) || bytes > INT32_MAX)
+    uint64_t per = UINT64_C(1) << (q->l2_bits + q->cluster_bits);
+    if (offset > INT64_MAX / 2 - qcow2_vm_state_offset(q) || bytes > INT32_MAX)
         return EFBIG;
-    return qcow2_data_write(q, qcow2_vm_state_offset(q) + offset, bytes, &iov, 1);
+    if (q->read_only || q->failed)
+        return EROFS;
+    uint64_t entries = (qcow2_vm_state_offset(q) + offset + bytes + per - 1) / per;
+    if (entries > QCOW2_MAX_L1_BYTES / 8)
+        return EFBIG;
+    g_mutex_lock(&q->lock);
+    int err = entries > q->h.l1_size ? qcow2_l1_grow(q, (uint32_t)entries) : 0;
+    g_mutex_unlock(&q->lock);
+    return err ? err : qcow2_data_write(q, qcow2_vm_state_offset(q) + offset, bytes, &iov, 1);
 }
