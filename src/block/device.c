@@ -12,10 +12,10 @@
 
 #include "base/error.h"
 #include "base/sandbox.h"
+#include "base/throttle.h"
 #include "block/block_private.h"
 #include "block/path.h"
 #include "block/ring.h"
-#include "block/throttle.h"
 
 #define WORKERS 16 /* at most, per device */
 #define IDLE_US (10 * G_USEC_PER_SEC) /* after which a worker ends, but for the last */
@@ -59,6 +59,13 @@ void block_device_count(struct block_device *b, enum block_op op, uint64_t bytes
     __atomic_store_n(&s->last_access_us, now, __ATOMIC_RELAXED);
 }
 
+/* Whoever changes the graph, or drains the device, does not wait for limits. */
+static bool in_a_hurry(void *opaque)
+{
+    struct block_device *b = opaque;
+    return g_atomic_int_get(&b->draining) || block_graph_wanted(b->graph);
+}
+
 /* A disk's last sector may be more than its node has. */
 static int execute(struct block_device *b, enum block_op op, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags)
 {
@@ -66,7 +73,7 @@ static int execute(struct block_device *b, enum block_op op, uint64_t offset, ui
     if (!n)
         return ENOMEDIUM;
     if (b->throttle && op != BLOCK_FLUSH)
-        throttle_wait(b->throttle, b->graph, &b->draining, op != BLOCK_READ, bytes);
+        throttle_wait(b->throttle, op != BLOCK_READ, bytes, in_a_hurry, b);
     if (b->options.write_through && op != BLOCK_READ && op != BLOCK_FLUSH && op != BLOCK_DISCARD)
         flags |= BLOCK_FUA;
     switch (op) {

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "block/block_private.h"
-#include "block/throttle.h"
+#include "base/throttle.h"
 
 struct block_graph *block_graph_create(void)
 {

@@ -48,6 +48,10 @@ typedef void block_event_fn(void *opaque, const char *event, struct json_object 
 void block_graph_set_events(struct block_graph *g, block_event_fn *fn, void *opaque);
 void block_graph_event(struct block_graph *g, const char *event, struct json_object *data /* taken over */);
 /* Where secrets (passphrases of encrypted images) are looked up by id; NULL: there are none. */
+/* The set that throttle groups are found in (base/throttle.h), borrowed; without it the graph has one of its own. */
+struct throttle_groups;
+void block_graph_set_throttle(struct block_graph *g, struct throttle_groups *set);
+struct throttle_groups *block_graph_throttle(struct block_graph *g);
 void block_graph_set_secrets(struct block_graph *g, secret_find_fn *find, void *opaque);
 /* A new reference, or NULL with error. */
 GBytes *block_graph_secret(struct block_graph *g, const char *id, GError **error) G_GNUC_WARN_UNUSED_RESULT;

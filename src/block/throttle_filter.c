@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "block/drivers.h"
 #include "block/filter.h"
-#include "block/throttle.h"
+#include "base/throttle.h"
 
 struct throttle_state {
     char *group;
@@ -34,9 +34,15 @@ static void throttle_close(struct block_node *n)
     g_clear_pointer(&s->group, g_free);
 }
 
+/* Whoever changes the graph does not wait for limits. */
+static bool wanted(void *graph)
+{
+    return block_graph_wanted(graph);
+}
+
 static void begin(struct block_node *n, bool write, uint64_t bytes)
 {
-    throttle_wait(((struct throttle_state *)n->state)->member, n->graph, NULL, write, bytes);
+    throttle_wait(((struct throttle_state *)n->state)->member, write, bytes, wanted, n->graph);
 }
 
 static int throttle_preadv(struct block_node *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov)

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "block/throttle.h"
-
 #include <string.h>
 
 #include "base/json.h"
 #include "base/keyval.h"
+#include "base/throttle.h"
 #include "block/block.h"
-#include "block/node.h"
+#include "block/driver.h"
 
 static struct throttle_config config_of(const char *text, const char **ret_error)
 {
@@ -91,7 +90,7 @@ static double run(struct rig *r, unsigned n, bool write, uint64_t bytes)
     struct throttle_member *m = throttle_join(r->group);
     gint64 began = g_get_monotonic_time();
     for (unsigned i = 0; i < n; i++)
-        throttle_wait(m, r->graph, NULL, write, bytes);
+        throttle_wait(m, write, bytes, NULL, NULL);
     throttle_leave(m);
     return (double)(g_get_monotonic_time() - began) / G_USEC_PER_SEC;
 }
@@ -130,11 +129,16 @@ struct runner {
     gint done;
 };
 
+static bool stopped(void *stop)
+{
+    return g_atomic_int_get((gint *)stop);
+}
+
 static void *run_until(void *opaque)
 {
     struct runner *w = opaque;
     while (!g_atomic_int_get(w->stop)) {
-        throttle_wait(w->m, w->r->graph, w->stop, true, 512);
+        throttle_wait(w->m, true, 512, stopped, w->stop);
         g_atomic_int_inc(&w->done);
     }
     return NULL;
@@ -161,12 +165,17 @@ static void test_turns(void)
     rig_end(&r);
 }
 
+static bool wanted(void *graph)
+{
+    return block_graph_wanted(graph);
+}
+
 static void *wait_inside(void *opaque)
 {
     struct runner *w = opaque;
     block_enter(w->r->graph);
-    throttle_wait(w->m, w->r->graph, NULL, false, 1 << 30);
-    throttle_wait(w->m, w->r->graph, NULL, false, 1 << 30); /* for a thousand seconds */
+    throttle_wait(w->m, false, 1 << 30, wanted, w->r->graph);
+    throttle_wait(w->m, false, 1 << 30, wanted, w->r->graph); /* for a thousand seconds */
     block_leave(w->r->graph);
     return NULL;
 }

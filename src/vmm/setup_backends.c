@@ -147,6 +147,7 @@ bool setup_drives(struct vm *vm, GError **error)
     const struct options *o = &vm->options;
     vm->blockdev = blockdev_create(vm->machine);
     block_graph_set_secrets(blockdev_graph(vm->blockdev), secrets_find, vm->machine->secrets);
+    block_graph_set_throttle(blockdev_graph(vm->blockdev), vm->machine->throttle);
     if (!add_nodes(vm, error))
         return false;
     for (guint i = 0; i < o->drives->len; i++) {

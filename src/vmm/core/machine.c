@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/throttle.h"
 #include "cpu/x86/x86_model.h"
 #include "vmm/core/device.h"
 #include "vmm/core/dirty_log.h"
@@ -84,6 +85,7 @@ struct machine *machine_create(struct machine_config *config)
     m->memory = guest_memory_create();
     m->objects = g_ptr_array_new();
     m->secrets = secrets_create();
+    m->throttle = throttle_groups_create();
     m->ram = g_array_new(FALSE, FALSE, sizeof(struct ram_piece));
     m->numa = g_new0(struct numa, 1);
     m->memory_devices = g_ptr_array_new();
@@ -141,6 +143,7 @@ void machine_destroy(struct machine *m)
     object_destroy_all(m);
     g_ptr_array_free(m->objects, TRUE);
     secrets_destroy(m->secrets);
+    throttle_groups_destroy(m->throttle);
     g_ptr_array_free(m->memory_devices, TRUE);
     g_array_free(m->ram, TRUE);
     g_free(m->numa);

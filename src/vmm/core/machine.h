@@ -24,6 +24,7 @@ struct numa;
 struct machine;
 struct json_object;
 struct secrets;
+struct throttle_groups;
 struct vcpu;
 struct pci_bus;
 struct x86_cpu_model;
@@ -92,6 +93,7 @@ struct machine {
     struct machine_config *config;
     struct guest_memory *memory;
     GPtrArray *objects;            /* struct object *, in order (vmm/core/object.h) */
+    struct throttle_groups *throttle; /* groups of I/O limits (base/throttle.h) */
     struct secrets *secrets;       /* what objects of the class secret hold; any thread */
     GArray *ram;                   /* struct ram_piece: the RAM at start (vmm/core/numa.h) */
     struct numa *numa;

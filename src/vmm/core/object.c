@@ -8,12 +8,11 @@
 
 static const struct object_class
     no_epc = { .name = "memory-backend-epc", .help = "SGX is not there" },
-    no_rng_egd = { .name = "rng-egd", .help = "use rng-random or rng-builtin" },
-    no_filter = { .name = "throttle-group", .help = "there is no I/O throttling yet" };
+    no_rng_egd = { .name = "rng-egd", .help = "use rng-random or rng-builtin" };
 
 static const struct object_class *const classes[] = {
-    &hostmem_ram_class, &hostmem_memfd_class, &hostmem_file_class, &rng_random_class, &rng_builtin_class, &iothread_class, &secret_class,
-    &no_epc, &no_rng_egd, &no_filter,
+    &hostmem_ram_class, &hostmem_memfd_class, &hostmem_file_class, &rng_random_class, &rng_builtin_class, &iothread_class, &secret_class, &throttle_group_class,
+    &no_epc, &no_rng_egd,
 };
 
 const struct object_class *object_class_at(unsigned i)

@@ -45,4 +45,4 @@ void object_destroy_all(struct machine *m); /* after devices and the guest's mem
 char *object_help(const char *name);
 
 /* The classes; see their files. */
-extern const struct object_class hostmem_ram_class, hostmem_memfd_class, hostmem_file_class, rng_random_class, rng_builtin_class, iothread_class, secret_class;
+extern const struct object_class hostmem_ram_class, hostmem_memfd_class, hostmem_file_class, rng_random_class, rng_builtin_class, iothread_class, secret_class, throttle_group_class;

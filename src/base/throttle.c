@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See throttle.h. Options, their checks and the sizes of the buckets are those that docs/throttle.txt of QEMU tells its users. */
-#include "block/throttle.h"
+#include "base/throttle.h"
 
 #include <string.h>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "base/keyval.h"
-#include "block/block_private.h"
 
 #define MOST UINT64_C(1000000000000000) /* per second */
-#define LOOK_US 50000                   /* how often who waits looks whether everybody is to come out */
+#define LOOK_US 50000                   /* how often who waits asks whether there is time */
 
 static const struct {
     const char *option, *qmp;
@@ -204,6 +203,7 @@ struct throttle_group {
 };
 
 struct throttle_groups {
+    gint refs;                 /* its owner's and one of each group */
     GMutex lock;
     GPtrArray *groups;
 };
@@ -211,6 +211,7 @@ struct throttle_groups {
 struct throttle_groups *throttle_groups_create(void)
 {
     struct throttle_groups *s = g_new0(struct throttle_groups, 1);
+    s->refs = 1;
     g_mutex_init(&s->lock);
     s->groups = g_ptr_array_new();
     return s;
@@ -218,9 +219,8 @@ struct throttle_groups *throttle_groups_create(void)
 
 void throttle_groups_destroy(struct throttle_groups *s)
 {
-    if (!s)
+    if (!s || !g_atomic_int_dec_and_test(&s->refs))
         return;
-    g_assert(!s->groups->len);
     g_ptr_array_unref(s->groups);
     g_mutex_clear(&s->lock);
     g_free(s);
@@ -243,6 +243,7 @@ struct throttle_group *throttle_group_get(struct throttle_groups *s, const char 
     if (!g) {
         g = g_new0(struct throttle_group, 1);
         g->set = s;
+        g_atomic_int_inc(&s->refs);
         g->name = g_strdup(name);
         g_mutex_init(&g->lock);
         g->members = g_ptr_array_new();
@@ -285,6 +286,7 @@ void throttle_group_unref(struct throttle_group *g)
     g_mutex_clear(&g->lock);
     g_free(g->name);
     g_free(g);
+    throttle_groups_destroy(s);
 }
 
 const char *throttle_group_name(const struct throttle_group *g)
@@ -380,10 +382,10 @@ bool throttle_try(struct throttle_member *m, bool write, uint64_t bytes)
     return now;
 }
 
-static void wait_locked(struct throttle_member *m, struct block_graph *graph, const gint *hurry, bool write, struct waiter *w)
+static void wait_locked(struct throttle_member *m, bool write, struct waiter *w, bool (*hurry)(void *opaque), void *opaque)
 {
     struct throttle_group *g = m->group;
-    while (!block_graph_wanted(graph) && !(hurry && g_atomic_int_get(hurry))) {
+    while (!hurry || !hurry(opaque)) {
         gint64 until = g_get_monotonic_time() + LOOK_US;
         if (m->waiting[write].head->data == w && next_locked(g, write) == m) {
             double seconds = seconds_to_wait_locked(g, write);
@@ -397,7 +399,7 @@ static void wait_locked(struct throttle_member *m, struct block_graph *graph, co
     }
 }
 
-void throttle_wait(struct throttle_member *m, struct block_graph *graph, const gint *hurry, bool write, uint64_t bytes)
+void throttle_wait(struct throttle_member *m, bool write, uint64_t bytes, bool (*hurry)(void *opaque), void *opaque)
 {
     struct throttle_group *g = m->group;
     if (throttle_try(m, write, bytes))
@@ -407,7 +409,7 @@ void throttle_wait(struct throttle_member *m, struct block_graph *graph, const g
     g_mutex_lock(&g->lock);
     g_queue_push_tail(&m->waiting[write], &w);
     g->waiting[write]++;
-    wait_locked(m, graph, hurry, write, &w);
+    wait_locked(m, write, &w, hurry, opaque);
     count_locked(g, write, bytes);
     g_queue_remove(&m->waiting[write], &w);
     g->waiting[write]--;

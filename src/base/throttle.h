@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct block_graph;
 struct json_object;
 struct keyval;
 
@@ -42,7 +41,7 @@ struct json_object *throttle_config_limits(const struct throttle_config *c);
 struct throttle_groups;
 struct throttle_group;
 struct throttle_groups *throttle_groups_create(void);
-void throttle_groups_destroy(struct throttle_groups *s); /* all have been left; NULL is allowed */
+void throttle_groups_destroy(struct throttle_groups *s); /* groups that somebody still has live on; NULL is allowed */
 /* Referenced; made without limits when there is none of this name. */
 struct throttle_group *throttle_group_get(struct throttle_groups *s, const char *name);
 struct throttle_group *throttle_group_find(struct throttle_groups *s, const char *name); /* not referenced; NULL: none */
@@ -53,18 +52,13 @@ void throttle_group_config(struct throttle_group *g, struct throttle_config *ret
 /* What waits is looked at again under the new limits. */
 void throttle_group_set_config(struct throttle_group *g, const struct throttle_config *c);
 
-/* The set that the nodes of a graph find their groups in; that of a machine is shared with its objects. */
-void block_graph_set_throttle(struct block_graph *g, struct throttle_groups *set /* borrowed */);
-struct throttle_groups *block_graph_throttle(struct block_graph *g); /* one of its own when none was set */
-
 /* ---- members ---- */
 
 struct throttle_member;
 struct throttle_member *throttle_join(struct throttle_group *g);  /* keeps a reference to g */
 void throttle_leave(struct throttle_member *m);                   /* nobody waits in it; NULL is allowed */
 struct throttle_group *throttle_member_group(const struct throttle_member *m);
-/* Waits until the request may begin. While graph's users are asked to come out (block_quiesce), or *hurry (atomic; NULL: none) is not
- * zero, nobody waits. */
-void throttle_wait(struct throttle_member *m, struct block_graph *graph, const gint *hurry, bool write, uint64_t bytes);
+/* Waits until the request may begin, or hurry(opaque) says that there is no time for it (asked every 50 ms; NULL: never). */
+void throttle_wait(struct throttle_member *m, bool write, uint64_t bytes, bool (*hurry)(void *opaque), void *opaque);
 /* Counts the request and returns true when it may begin now, else changes nothing. */
 bool throttle_try(struct throttle_member *m, bool write, uint64_t bytes);
