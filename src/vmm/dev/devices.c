@@ -14,6 +14,10 @@
     X(lpc_class)               \
     X(virtio_blk_pci_class)    \
     X(virtio_blk_mmio_class)   \
+    X(virtio_scsi_pci_class)   \
+    X(virtio_scsi_mmio_class)  \
+    X(scsi_hd_class)           \
+    X(scsi_cd_class)           \
     X(virtio_net_pci_class)    \
     X(virtio_net_mmio_class)   \
     X(virtio_rng_pci_class)    \

@@ -281,7 +281,7 @@ static bool realize(struct device *d, GError **error)
 {
     struct virtio_blk *s = (struct virtio_blk *)d;
     uint16_t sizes[VIRTIO_MAX_QUEUES];
-    if (!check(s, error) || !disk_open(&s->disk, d, false, error))
+    if (!check(s, error) || !disk_open(&s->disk, d, NULL, false, error))
         return false;
     s->disk.batch_done = interrupt;
     s->disk.changed = changed;

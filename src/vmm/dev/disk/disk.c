@@ -79,7 +79,7 @@ static void on_done(struct block_request *br, int err)
     g_mutex_unlock(&d->done_lock);
     if (!mine)
         return;
-    g_mutex_lock(&d->dev->lock);
+    g_mutex_lock(d->lock);
     struct disk_request *list = take_done(d);
     while (list) {
         for (struct disk_request *next; list; list = next) {
@@ -93,7 +93,7 @@ static void on_done(struct block_request *br, int err)
     }
     if (!d->inflight)
         g_cond_broadcast(&d->idle);
-    g_mutex_unlock(&d->dev->lock);
+    g_mutex_unlock(d->lock);
 }
 
 void disk_submit(struct disk *d, struct disk_request *r)
@@ -120,12 +120,12 @@ static void on_hook(void *opaque, enum machine_hook_event ev)
     struct disk_request *r;
     if (ev != HOOK_RUN)
         return;
-    g_mutex_lock(&d->dev->lock);
+    g_mutex_lock(d->lock);
     for (unsigned n = g_queue_get_length(&d->retry); n && (r = g_queue_pop_head(&d->retry)); n--) {
         d->inflight++;
         block_submit(d->block, &r->r);
     }
-    g_mutex_unlock(&d->dev->lock);
+    g_mutex_unlock(d->lock);
 }
 
 void disk_settle(struct disk *d)
@@ -135,7 +135,7 @@ void disk_settle(struct disk *d)
         return;
     d->dropping = true;
     while (d->inflight)
-        g_cond_wait(&d->idle, &d->dev->lock);
+        g_cond_wait(&d->idle, d->lock);
     while ((r = g_queue_pop_head(&d->retry)))
         r->complete(r, ECANCELED);
     d->dropping = false;
@@ -184,7 +184,7 @@ static bool is_block_size(uint64_t n)
     return n >= SECTOR && !(n & (n - 1));
 }
 
-static bool check_sizes(struct disk *d, GError **error)
+static bool check_sizes(struct disk *d, bool any_size, GError **error)
 {
     const char *name = d->dev->class->name;
     if (!d->logical_block_size)
@@ -203,7 +203,7 @@ static bool check_sizes(struct disk *d, GError **error)
         d->discard_granularity = d->logical_block_size;
     if (d->discard_granularity % d->logical_block_size)
         return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: discard_granularity must be a multiple of logical_block_size", name);
-    if (d->block && block_size(d->block) % d->logical_block_size)
+    if (d->block && !any_size && block_size(d->block) % d->logical_block_size)
         return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: logical_block_size=%" G_GUINT64_FORMAT ": the disk's size is not a multiple of it",
                           name, d->logical_block_size);
     return true;
@@ -233,14 +233,15 @@ static void on_change(void *opaque, bool resized)
         d->changed(d->opaque, resized);
 }
 
-bool disk_open(struct disk *d, struct device *dev, bool may_be_empty, GError **error)
+bool disk_open(struct disk *d, struct device *dev, GMutex *lock, bool may_be_empty, GError **error)
 {
     d->dev = dev;
+    d->lock = lock ? lock : &dev->lock;
     g_cond_init(&d->idle);
     g_queue_init(&d->retry);
     g_mutex_init(&d->done_lock);
     machine_add_hook(dev->machine, on_hook, d);
-    if (!find_drive(d, may_be_empty, error) || !check_sizes(d, error)) {
+    if (!find_drive(d, may_be_empty, error) || !check_sizes(d, may_be_empty, error)) {
         disk_close(d);
         return false;
     }
@@ -260,9 +261,9 @@ void disk_close(struct disk *d)
     machine_remove_hook(d->dev->machine, on_hook, d);
     if (d->block) {
         block_device_on_change(d->block, NULL, NULL);
-        g_mutex_lock(&d->dev->lock);
+        g_mutex_lock(d->lock);
         disk_settle(d);
-        g_mutex_unlock(&d->dev->lock);
+        g_mutex_unlock(d->lock);
         block_drain(d->block); /* the last completion may still hold the lock on its way out */
         disk_reset_cache(d);
         block_unclaim(d->block);

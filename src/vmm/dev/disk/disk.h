@@ -25,6 +25,7 @@ struct disk {
     bool share_rw;
     /* the rest */
     struct device *dev;
+    GMutex *lock;               /* what covers all this: dev->lock, or that of the controller */
     struct block_device *block; /* NULL: not open */
     bool write_through;         /* as the drive or write-cache= say; the guest may have changed the block device's */
     void (*batch_done)(void *opaque); /* after a batch of completions, lock held; not by disk_submit. May be NULL */
@@ -49,8 +50,9 @@ struct disk_request {
     void (*complete)(struct disk_request *r, int err);
 };
 
-/* Looks the drive up, claims it for the device and checks the properties. may_be_empty: no drive= and no medium are no errors. */
-bool disk_open(struct disk *d, struct device *dev, bool may_be_empty, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Looks the drive up, claims it for the device and checks the properties. lock NULL: dev->lock. may_be_empty (a CD-ROM): no drive= and
+ * no medium are no errors, nor a size that is no multiple of the block. */
+bool disk_open(struct disk *d, struct device *dev, GMutex *lock, bool may_be_empty, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Without lock; nothing is in flight, or somebody ends it: waits. Also of one that disk_open has refused. */
 void disk_close(struct disk *d);
 /* Lock held. r->r: op, offset, length, iov, flags; r->complete. */

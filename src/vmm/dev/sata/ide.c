@@ -668,7 +668,7 @@ static bool realize(struct device *dev, bool atapi, GError **error)
     struct ide_drive *d = (struct ide_drive *)dev;
     d->atapi = atapi;
     struct ide_port *p = find_port(d, error);
-    if (!p || !disk_open(&d->disk, dev, atapi, error))
+    if (!p || !disk_open(&d->disk, dev, NULL, atapi, error))
         return false;
     give_names(d, count_drives(dev->machine));
     if (!check(d, error)) {
