@@ -66,7 +66,7 @@ echo "VT sizes $(cat $q/logical_block_size $q/physical_block_size $q/rotational 
 echo "VT second $(basename $(readlink /sys/block/sdb/device)) ro $(cat /sys/block/sdb/ro)"
 c=$(ls -d $d/scsi_disk/*); echo "VT cache $(cat $c/cache_type)"
 echo "write through" > $c/cache_type; echo "VT cache now $(cat $c/cache_type)"; echo "write back" > $c/cache_type
-tr '\\\\0' 'x' < /dev/zero | dd of=/dev/sda bs=1M count=16 iflag=fullblock conv=fsync 2>/dev/null
+tr '\\0' 'x' < /dev/zero | dd of=/dev/sda bs=1M count=16 iflag=fullblock conv=fsync 2>/dev/null
 echo "VT mode $(cat $c/provisioning_mode)"
 blkdiscard -o 1048576 -l 2097152 /dev/sda && echo "VT discarded"
 sync
