@@ -335,7 +335,7 @@ struct luks *luks_open(struct block_graph *g, const struct luks_store *store, co
     int err = store->size < sizeof(l->h) ? 0 : store->read(store->opaque, 0, sizeof(l->h), &l->h);
     bool ok = err ? vireo_fail_errno(error, err, "Unable to read LUKS header") : parse(l, error);
     if (ok && !(flags & BLOCK_NO_IO)) {
-        passphrase = find_secret(g, key_secret, "key-secret", error);
+        passphrase = find_secret(g, key_secret, store->key_option, error);
         ok = passphrase && unlock(l, passphrase, error);
     }
     if (ok)
@@ -518,7 +518,7 @@ struct luks *luks_create(struct block_graph *g, const struct luks_store *store, 
     l->store = *store;
     bool ok = load_create(options, &o, l, error);
     if (ok) {
-        passphrase = find_secret(g, o.key_secret, "key-secret", error);
+        passphrase = find_secret(g, o.key_secret, store->key_option, error);
         ok = passphrase != NULL;
     }
     if (ok) {

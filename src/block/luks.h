@@ -18,6 +18,7 @@ struct luks_store {
     int (*flush)(void *opaque);
     void *opaque;
     uint64_t size; /* bytes there are to read */
+    const char *key_option; /* how users call the option key-secret here */
 };
 
 /* Creation options: key-secret, cipher-alg, cipher-mode, ivgen-alg, ivgen-hash-alg, hash-alg, iter-time (ms). */

@@ -43,7 +43,7 @@ static int store_flush(void *opaque)
 
 static struct luks_store store_of(struct block_node *f)
 {
-    return (struct luks_store){ store_read, store_write, store_flush, f, block_node_size(f) };
+    return (struct luks_store){ store_read, store_write, store_flush, f, block_node_size(f), "key-secret" };
 }
 
 static int luks_probe(const uint8_t *head, size_t n, const char *filename)

@@ -110,7 +110,7 @@ static void set_up(struct fixture *f, gconstpointer opaque)
     g_assert_true(luks_header_bytes(kv, &bytes, NULL));
     g_assert_cmpuint(bytes, ==, 4096 + 8 * 131072);
     f->m = (struct memory){ g_malloc0(bytes), bytes, UINT_MAX };
-    f->store = (struct luks_store){ mem_read, mem_write, mem_flush, &f->m, bytes };
+    f->store = (struct luks_store){ mem_read, mem_write, mem_flush, &f->m, bytes, "key-secret" };
     struct luks *l = luks_create(f->g, &f->store, kv, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(luks_payload_offset(l), ==, bytes);

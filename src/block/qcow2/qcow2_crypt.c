@@ -33,7 +33,7 @@ static int store_flush(void *opaque)
 }
 static struct luks_store store_of(struct qcow2 *q)
 {
-    return (struct luks_store){store_read, store_write, store_flush, q, q->crypto_length};
+    return (struct luks_store){store_read, store_write, store_flush, q, q->crypto_length, "encrypt.key-secret"};
 }
 
 static bool open_aes(struct qcow2 *q, struct qcow2_crypt *c, GError **error)
