@@ -105,7 +105,9 @@ static bool read_cached(struct block_node *n, struct block_request *r)
     struct block_path p;
     if (r->niov > IOV_MAX || !block_path_find(n, false, r->offset, r->length, &p))
         return false;
-    bool ok = preadv2(p.fd, r->iov, r->niov, p.offset, RWF_NOWAIT) == (ssize_t)r->length;
+    bool ok = p.zero || preadv2(p.fd, r->iov, r->niov, p.offset, RWF_NOWAIT) == (ssize_t)r->length;
+    if (p.zero)
+        iov_cursor_zero(&(struct iov_cursor){ r->iov, r->niov, 0 }, r->length);
     block_path_end(&p);
     return ok;
 }

@@ -16,6 +16,7 @@ enum block_driver_kind { BLOCK_PROTOCOL /* talks to something outside */, BLOCK_
 struct block_map { /* where a piece of a node's content lies */
     struct block_node *node; /* a protocol node with a descriptor (driver `file` or `host_device`) */
     uint64_t offset;         /* in it */
+    bool zero;               /* for reading: nowhere, it reads as zeroes; node and offset say nothing */
     void *token[2];          /* the driver's own, from map_now to unmap */
     struct block_node *owner; /* set by whoever filled token: its unmap is called */
 };
@@ -59,7 +60,7 @@ struct block_driver {
 
     /* The fast way, without waiting for anything but short locks, and without I/O: all of offset..offset+bytes is content of this
      * node that lies in one piece of a child; for writing: and may be overwritten there with no metadata to change. The driver
-     * then keeps that piece from being freed or moved until unmap (may be NULL). False: the slow way. Sets ret->node to the CHILD
+     * then keeps that piece from being freed or moved until unmap (may be NULL). A piece that reads as zeroes is said by ret->zero. False: the slow way. Sets ret->node to the CHILD
      * and offset in it; device.c goes on downwards. NULL: never (protocols with a descriptor set ret->node = n). */
     bool (*map_now)(struct block_node *n, bool write, uint64_t offset, uint64_t bytes, struct block_map *ret);
     void (*unmap)(struct block_node *n, struct block_map *map);

@@ -20,6 +20,7 @@ static bool plain(const struct block_node *n)
 bool block_path_find(struct block_node *n, bool write, uint64_t offset, uint64_t bytes, struct block_path *p)
 {
     p->nheld = p->nnodes = 0;
+    p->zero = false;
     while (p->nnodes < PATH_MAX_NODES) {
         struct block_map m = { .offset = offset };
         uint64_t size = block_node_size(n);
@@ -30,6 +31,12 @@ bool block_path_find(struct block_node *n, bool write, uint64_t offset, uint64_t
         if (n->driver->unmap) {
             m.owner = n;
             p->held[p->nheld++] = m;
+        }
+        if (m.zero) {
+            p->zero = true;
+            p->file = NULL;
+            p->fd = -1;
+            return true;
         }
         if (m.node == n) {
             p->file = n;

@@ -11,6 +11,7 @@ struct block_path {
     struct block_node *nodes[PATH_MAX_NODES];
     uint64_t offsets[PATH_MAX_NODES];      /* of the piece, in each */
     int nheld, nnodes;
+    bool zero;                             /* nowhere: it reads as zeroes, and what is below says nothing */
     struct block_node *file;
     int fd;
     uint64_t offset;                       /* in the file */

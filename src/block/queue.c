@@ -39,6 +39,7 @@ struct block_queue {
     struct io_uring ring;
     bool has_ring, waking;       /* waking: a poll of the eventfd is in the ring */
     int fd;                      /* eventfd: something is in `done` */
+    bool may_wait;               /* the owner would rather wait than wake another thread */
     unsigned depth, inflight, in_ring;
     GQueue ready;                /* struct flight: completed by this thread */
     GQueue idle;                 /* struct flight: free */
@@ -83,6 +84,11 @@ struct block_queue *block_queue_create(struct block_graph *g, unsigned depth)
         q->has_ring = false;
     }
     return q;
+}
+
+void block_queue_set_may_wait(struct block_queue *q, bool on)
+{
+    q->may_wait = on;
 }
 
 void block_queue_destroy(struct block_queue *q)
@@ -187,12 +193,24 @@ static bool direct_possible(const struct flight *f, uint32_t align)
     return !(all & (align - 1));
 }
 
+static void done_now(struct block_queue *q, struct flight *f, int err)
+{
+    f->err = err;
+    f->link = (GList){ .data = f };
+    g_queue_push_tail_link(&q->ready, &f->link);
+}
+
 /* Inside the graph, with a path. True: it is done, or on its way; the graph is left when it is done. */
 static bool go_fast(struct block_queue *q, struct flight *f)
 {
     struct block_request *r = f->request;
     bool write = r->op == BLOCK_WRITE;
     uint32_t align;
+    if (f->path.zero) {
+        iov_cursor_zero(&(struct iov_cursor){ r->iov, r->niov, 0 }, r->length);
+        done_now(q, f, 0);
+        return true;
+    }
     if (block_file_direct(f->path.file, &align))
         return q->has_ring && direct_possible(f, align) && to_ring(q, f);
     if (write && r->length > INLINE_MAX)
@@ -200,9 +218,7 @@ static bool go_fast(struct block_queue *q, struct flight *f)
     ssize_t n = write ? pwritev(f->path.fd, r->iov, r->niov, f->path.offset) : preadv2(f->path.fd, r->iov, r->niov, f->path.offset, RWF_NOWAIT);
     if (n != (ssize_t)r->length)
         return !write && n < 0 && errno == EAGAIN && q->has_ring && to_ring(q, f);
-    f->err = 0;
-    f->link = (GList){ .data = f };
-    g_queue_push_tail_link(&q->ready, &f->link);
+    done_now(q, f, 0);
     return true;
 }
 
@@ -210,6 +226,18 @@ static bool may_go_fast(const struct block_device *b, const struct block_request
 {
     return (r->op == BLOCK_READ || (r->op == BLOCK_WRITE && !r->flags && !block_device_options(b)->write_through)) && r->length && r->niov <= IOV_MAX &&
            r->length <= INT_MAX && !block_device_limits(b);
+}
+
+/* The slow way in this thread: what mostly computes and fills the host's cache is done sooner than another thread is awake. With
+ * several requests in flight reads are left to others, as they may wait for the disk. */
+static bool go_here(struct block_queue *q, struct flight *f)
+{
+    const struct block_request *r = f->request;
+    const struct block_node *n = block_device_node(f->device);
+    if (!q->may_wait || !n || n->flags & BLOCK_DIRECT || (r->op == BLOCK_READ && q->depth > 1))
+        return false;
+    done_now(q, f, block_do(f->device, r->op, r->offset, r->length, r->iov, r->niov, r->flags));
+    return true;
 }
 
 void block_queue_add(struct block_queue *q, struct block_device *b, struct block_request *r)
@@ -232,7 +260,8 @@ void block_queue_add(struct block_queue *q, struct block_device *b, struct block
         }
         block_leave(q->graph);
     }
-    go_slow(f);
+    if (!go_here(q, f))
+        go_slow(f);
 }
 
 static void finish(struct block_queue *q, struct flight *f)

@@ -18,6 +18,9 @@ struct block_queue *block_queue_create(struct block_graph *g, unsigned depth);
 void block_queue_destroy(struct block_queue *q);
 /* Whether there is a ring. */
 bool block_queue_has_ring(const struct block_queue *q);
+/* For tools, whose thread has nothing else to do: requests that need format code and are likely to be done from memory are carried
+ * out by block_queue_add itself. */
+void block_queue_set_may_wait(struct block_queue *q, bool on);
 /* Memory that requests will use all the time: the ring has it mapped for good. False: the kernel refused, and it does not matter. */
 bool block_queue_register(struct block_queue *q, const struct iovec *iov, unsigned n);
 /* r->done is called by block_queue_reap of this thread, never from here. r and its iov stay the queue's until then. */

@@ -347,22 +347,42 @@ int qcow2_status(struct block_node *n, uint64_t offset, uint64_t bytes, struct b
     return 0;
 }
 
+/* Of a piece that is in one state, in memory; false when that is not known without reading. */
+static bool classify_now(struct qcow2 *q, uint64_t offset, uint64_t bytes, struct qcow2_extent *x)
+{
+    uint64_t cluster = offset >> q->cluster_bits, table = UINT64_C(1) << (q->l2_bits + q->cluster_bits);
+    const struct qcow2_slice *s = qcow2_slice_peek(q, cluster);
+    if (s)
+        return !qcow2_classify(q, s, offset, bytes, x) && x->bytes >= bytes;
+    *x = (struct qcow2_extent){.kind = QCOW2_UNALLOCATED};
+    return cluster >> q->l2_bits < q->h.l1_size && !q->l1[cluster >> q->l2_bits] && bytes <= table - (offset & (table - 1));
+}
+
+/* Data in the image; zeroes; or what the backing image has there. */
 bool qcow2_map_now(struct block_node *n, bool write, uint64_t offset, uint64_t bytes, struct block_map *ret)
 {
     struct qcow2 *q = qcow2_of(n);
+    struct block_node *backing = n->child[BLOCK_ROLE_BACKING];
     struct qcow2_extent x;
     if (q->crypt || (write && q->read_only))
         return false;
     g_mutex_lock(&q->lock);
-    const struct qcow2_slice *s = qcow2_slice_peek(q, offset >> q->cluster_bits);
-    bool ok = s && !qcow2_classify(q, s, offset, bytes, &x) && x.kind == QCOW2_DATA && x.bytes >= bytes &&
-              (!write || (x.copied && !q->failed && (q->external || qcow2_meta_ok(q, x.host, bytes))));
-    if (ok) {
-        gint *users = &q->users[q->epoch];
-        g_atomic_int_inc(users);
-        ret->token[0] = users;
-        ret->node = qcow2_data(q);
-        ret->offset = x.host;
+    bool ok = classify_now(q, offset, bytes, &x);
+    if (ok && x.kind == QCOW2_DATA) {
+        ok = !write || (x.copied && !q->failed && (q->external || qcow2_meta_ok(q, x.host, bytes)));
+        if (ok) {
+            gint *users = &q->users[q->epoch];
+            g_atomic_int_inc(users);
+            ret->token[0] = users;
+            ret->node = qcow2_data(q);
+            ret->offset = x.host;
+        }
+    } else if (ok && !write && x.kind == QCOW2_UNALLOCATED && !qcow2_no_backing(q, offset)) {
+        ret->node = backing;
+        ok = bytes <= block_node_size(backing) - offset;
+    } else {
+        ok = ok && !write && x.kind != QCOW2_COMPRESSED;
+        ret->zero = ok;
     }
     g_mutex_unlock(&q->lock);
     return ok;
@@ -370,5 +390,6 @@ bool qcow2_map_now(struct block_node *n, bool write, uint64_t offset, uint64_t b
 
 void qcow2_unmap(struct block_node *n, struct block_map *map)
 {
-    g_atomic_int_add((gint *) map->token[0], -1);
+    if (map->token[0])
+        g_atomic_int_add((gint *) map->token[0], -1);
 }

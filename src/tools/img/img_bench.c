@@ -132,6 +132,7 @@ static bool measure(struct img *img, struct bench *b, struct block_node *n, bool
     b->device = block_device_create(img->graph, n, &o);
     b->queue = block_queue_create(img->graph, b->depth);
     (void)block_queue_register(b->queue, &all, 1);
+    block_queue_set_may_wait(b->queue, true);
     b->slots = g_new0(struct slot, b->depth);
     b->idle = g_ptr_array_sized_new(b->depth);
     b->flush.b = b;
