@@ -10,6 +10,7 @@
 #include "base/fdset.h"
 
 _Atomic unsigned log_mask;
+static bool timestamps;
 static FILE *log_file; /* NULL: standard error; the process has one log */
 
 static const struct { const char *name, *help; } categories[LOG_NCATEGORIES] = {
@@ -35,13 +36,26 @@ void log_write(enum log_category c, const char *format, ...)
     va_end(ap);
 }
 
+void log_set_timestamps(bool on)
+{
+    timestamps = on;
+}
+
+char *log_stamp(void)
+{
+    g_autoptr(GDateTime) now = timestamps ? g_date_time_new_now_utc() : NULL;
+    g_autofree char *seconds = now ? g_date_time_format(now, "%Y-%m-%dT%H:%M:%S") : NULL;
+    return now ? g_strdup_printf("%s.%06dZ ", seconds, g_date_time_get_microsecond(now)) : g_strdup("");
+}
+
 void log_warn(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
     g_autofree char *text = g_strdup_vprintf(format, ap);
     va_end(ap);
-    fprintf(stderr, "%s: warning: %s\n", g_get_prgname() ? g_get_prgname() : "vireo-vmm", text);
+    g_autofree char *stamp = log_stamp();
+    fprintf(stderr, "%s%s: warning: %s\n", stamp, g_get_prgname() ? g_get_prgname() : "vireo-vmm", text);
 }
 
 bool log_parse(const char *items, GError **error)

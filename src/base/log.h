@@ -37,6 +37,9 @@ static inline bool log_on(enum log_category c)
 }
 void log_write(enum log_category c, const char *format, ...) G_GNUC_PRINTF(2, 3);
 #define log_at(c, ...) do { if (log_on(c)) log_write(c, __VA_ARGS__); } while (0)
+/* -msg timestamp=on. log_stamp: what a line on standard error begins with, before the program's name; the caller frees. */
+void log_set_timestamps(bool on);
+char *log_stamp(void);
 void log_warn(const char *format, ...) G_GNUC_PRINTF(1, 2);
 /* Parses the value of -d ("int,exec", "help" is the caller's); unknown names are an error that lists all. */
 bool log_parse(const char *items, GError **error) G_GNUC_WARN_UNUSED_RESULT;

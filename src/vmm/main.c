@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "vmm/blockdev/blockdev.h"
 #include "vmm/board/board.h"
 #include "vmm/core/chardev.h"
@@ -97,8 +98,10 @@ int main(int argc, char **argv)
         status = 0;
     else if (result == OPTIONS_RUN && set_up(&vm, &error))
         status = machine_main(vm.machine);
-    if (error)
-        fprintf(stderr, "vireo-vmm: %s\n", g_strdelimit(error->message, "\n\r", ' '));
+    if (error) {
+        g_autofree char *stamp = log_stamp();
+        fprintf(stderr, "%svireo-vmm: %s\n", stamp, g_strdelimit(error->message, "\n\r", ' '));
+    }
     tear_down(&vm);
     return status;
 }

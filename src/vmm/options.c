@@ -76,9 +76,12 @@ static bool unknown_option(const char *arg, const char *name, GError **error)
 static bool run_option(struct options *o, int argc, char **argv, int *i, GError **error)
 {
     const char *arg = argv[*i], *value = NULL;
-    if (*arg != '-' || !arg[1])
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "%s: a disk image without option would be an IDE disk, and there is no IDE controller "
-                          "yet; use -drive if=virtio,format=raw,file=%s", arg, arg);
+    if (*arg != '-' || !arg[1]) { /* a disk image without option is the first disk */
+        if (opt_hd(o, find_row("hda"), arg, error))
+            return true;
+        g_prefix_error(error, "%s: ", arg);
+        return false;
+    }
     const char *name = arg + (arg[1] == '-' && arg[2] ? 2 : 1);
     const struct option_row *row = find_row(name);
     if (!row)

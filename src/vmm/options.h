@@ -81,6 +81,10 @@ bool opt_memory(struct options *, const struct option_row *, const char *, GErro
 bool opt_name(struct options *, const struct option_row *, const char *, GError **);
 bool opt_uuid(struct options *, const struct option_row *, const char *, GError **);
 bool opt_rtc(struct options *, const struct option_row *, const char *, GError **);
+bool opt_no_hpet(struct options *, const struct option_row *, const char *, GError **);
+bool opt_global(struct options *, const struct option_row *, const char *, GError **);
+bool opt_msg(struct options *, const struct option_row *, const char *, GError **);
+bool opt_audiodev(struct options *, const struct option_row *, const char *, GError **);
 bool opt_boot(struct options *, const struct option_row *, const char *, GError **);
 bool opt_action(struct options *, const struct option_row *, const char *, GError **);
 
@@ -93,6 +97,7 @@ bool opt_numa(struct options *, const struct option_row *, const char *, GError 
 
 /* options_backend.c */
 bool opt_drive(struct options *, const struct option_row *, const char *, GError **);
+bool opt_hd(struct options *, const struct option_row *, const char *, GError **);
 bool opt_blockdev(struct options *, const struct option_row *, const char *, GError **);
 bool opt_device(struct options *, const struct option_row *, const char *, GError **);
 bool opt_object(struct options *, const struct option_row *, const char *, GError **);

@@ -67,17 +67,47 @@ static unsigned drives_of(const struct options *o, int interface)
     return n;
 }
 
+static bool place_taken(const struct options *o, uint64_t index)
+{
+    for (guint i = 0; i < o->drives->len; i++) {
+        const struct blockdev_drive *d = &((const struct option_drive *)o->drives->pdata[i])->drive;
+        if (d->interface == BLOCKDEV_IF_IDE && d->index == index)
+            return true;
+    }
+    return false;
+}
+
+/* A port has one drive: index= and bus= are the same. Without them the first free one. */
+static bool place_ide(const struct options *o, struct blockdev_drive *d, GError **error)
+{
+    if (d->unit != UINT64_MAX && d->unit)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "unit %u too big (max is 0)", (unsigned)d->unit);
+    if (d->index == UINT64_MAX)
+        d->index = d->bus;
+    for (uint64_t n = 0; d->index == UINT64_MAX; n++) {
+        if (!place_taken(o, n))
+            d->index = n;
+    }
+    if (place_taken(o, d->index))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "drive with bus=%u, unit=0 (index=%u) exists", (unsigned)d->index, (unsigned)d->index);
+    if (!d->id)
+        d->id = g_strdup_printf("ide%u-%s0", (unsigned)d->index, d->media ? "cd" : "hd");
+    return true;
+}
+
 static bool check_drive(struct options *o, struct blockdev_drive *d, GError **error)
 {
     static const char *const names[] = { [BLOCKDEV_IF_NONE] = "none", [BLOCKDEV_IF_VIRTIO] = "virtio", [BLOCKDEV_IF_IDE] = "ide", [BLOCKDEV_IF_SCSI] = "scsi",
                                          [BLOCKDEV_IF_SD] = "sd", [BLOCKDEV_IF_MTD] = "mtd", [BLOCKDEV_IF_FLOPPY] = "floppy", [BLOCKDEV_IF_PFLASH] = "pflash",
                                          [BLOCKDEV_IF_XEN] = "xen" };
     if (d->interface == BLOCKDEV_IF_DEFAULT)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no IDE controller yet; add if=virtio, or if=none for a -device");
-    if (d->interface > BLOCKDEV_IF_VIRTIO)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "if=%s is not there yet; use if=virtio, or if=none for a -device", names[d->interface]);
-    if ((!d->file || !*d->file) && !d->node->pairs->len && !(d->media && d->interface == BLOCKDEV_IF_NONE))
+        d->interface = BLOCKDEV_IF_IDE;
+    if (d->interface > BLOCKDEV_IF_IDE)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "if=%s is not there yet; use if=ide, if=virtio, or if=none for a -device", names[d->interface]);
+    if ((!d->file || !*d->file) && !d->node->pairs->len && !(d->media && d->interface != BLOCKDEV_IF_VIRTIO))
         return vireo_fail(error, VIREO_ERROR_INVALID, "no image; add file=FILE");
+    if (d->interface == BLOCKDEV_IF_IDE && !place_ide(o, d, error))
+        return false;
     if (!d->id)
         d->id = g_strdup_printf("%s%u", names[d->interface], drives_of(o, d->interface));
     return !drive_id_taken(o, d->id) || vireo_fail(error, VIREO_ERROR_INVALID, "Duplicate ID '%s' for drive", d->id);
@@ -99,6 +129,16 @@ bool opt_drive(struct options *o, const struct option_row *row, const char *arg,
     return true;
 }
 
+/* -hda to -hdd, -cdrom. */
+bool opt_hd(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    bool cd = !strcmp(row->name, "cdrom");
+    g_auto(GStrv) parts = g_strsplit(arg, ",", -1);
+    g_autofree char *escaped = g_strjoinv(",,", parts);
+    g_autofree char *text = g_strdup_printf("if=ide,index=%u,media=%s,file=%s", cd ? 2 : row->name[2] - 'a', cd ? "cdrom" : "disk", escaped);
+    return opt_drive(o, row, text, error);
+}
+
 bool opt_blockdev(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
     struct option_item *item = add_with_id(o, o->blockdevs, "-blockdev", arg, "driver", "node-name", error);
@@ -113,7 +153,7 @@ bool opt_blockdev(struct options *o, const struct option_row *row, const char *a
 
 static char *device_list(void)
 {
-    static const char *const buses[] = { [DEV_BUS_NONE] = "System", [DEV_BUS_ISA] = "ISA", [DEV_BUS_PCI] = "PCI", [DEV_BUS_VIRTIO] = "virtio-bus" };
+    static const char *const buses[] = { [DEV_BUS_NONE] = "System", [DEV_BUS_ISA] = "ISA", [DEV_BUS_PCI] = "PCI", [DEV_BUS_IDE] = "IDE", [DEV_BUS_VIRTIO] = "virtio-bus" };
     GString *s = g_string_new(NULL);
     const struct device_class *const *list = device_class_list();
     for (size_t i = 0; list[i]; i++) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cpu/x86/x86_model.h"
+#include "vmm/core/device.h"
 #include "vmm/core/machine.h"
 #include "vmm/options.h"
 
@@ -100,7 +101,7 @@ static bool set_accel(struct options *o, const char *names, GError **error)
 
 static const char *const irqchip_values[] = { "off", "split", "on", NULL }; /* enum accel_irqchip */
 
-struct machine_opts { char *type, *accel, *kernel, *initrd, *append, *memory_backend; int pit, pic, rtc, linux_entry, irqchip; bool mem_merge, dump_guest_core; };
+struct machine_opts { char *type, *accel, *kernel, *initrd, *append, *memory_backend; int pit, pic, rtc, linux_entry, irqchip; bool mem_merge, dump_guest_core, hpet; };
 #define M(member) offsetof(struct machine_opts, member)
 static const char *const values_isa_serial[] = { "on", NULL };
 static const char *const linux_entries[] = { "auto", "16", "32", "64", NULL };
@@ -117,7 +118,7 @@ static const struct keyval_key machine_keys[] = {
     { "smm", KV_ONLY, 0, "there is no system management mode", off_auto },
     { "vmport", KV_ONLY, 0, "there is no VMware port", off_auto },
     { "acpi", KV_ONLY, 0, "the machine always has ACPI tables", only_on },
-    { "hpet", KV_ONLY, 0, "the machine always has an HPET", only_on },
+    { "hpet", KV_BOOL, M(hpet), "the machine has an HPET" },
     { "graphics", KV_ONLY, 0, "there is no graphics card yet", only_off },
     { "hmat", KV_ONLY, 0, "heterogeneous memory tables are not there", only_off },
     { "x-option-roms", KV_IGNORED }, { "auto-kernel-cmdline", KV_IGNORED },
@@ -159,6 +160,7 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
         o->config->linux_entry = (unsigned[]){ 0, 16, 32, 64 }[v->linux_entry];
     o->config->no_mem_merge = !v->mem_merge;
     o->config->dump_guest_core = v->dump_guest_core;
+    o->config->no_hpet = !v->hpet;
     take_text(&o->config->memory_backend, &v->memory_backend);
     if (v->irqchip >= 0)
         o->config->irqchip = v->irqchip;
@@ -171,7 +173,7 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
 
 bool opt_machine(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1, .irqchip = -1, .mem_merge = !o->config->no_mem_merge,
+    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1, .irqchip = -1, .mem_merge = !o->config->no_mem_merge, .hpet = !o->config->no_hpet,
                               .dump_guest_core = o->config->dump_guest_core };
     keyval_auto *kv = keyval_parse(arg, "type", error);
     bool ok = kv && keyval_load(kv, machine_keys, &v, error) && apply_machine(o, &v, error);
@@ -372,6 +374,64 @@ bool opt_name(struct options *o, const struct option_row *row, const char *arg, 
     g_free(v.guest);
     g_free(v.process);
     return ok;
+}
+
+bool opt_no_hpet(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    o->config->no_hpet = true;
+    return true;
+}
+
+/* DRIVER.PROPERTY=VALUE, or driver=, property=, value=. What asks a part of the board for what it does anyway, or would have no effect,
+ * is accepted: ticks that the 8254 lost are never sent later; there is no S3 or S4. */
+bool opt_global(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    static const char *const accepted[] = { "kvm-pit.lost_tick_policy=delay", "kvm-pit.lost_tick_policy=discard", "ICH9-LPC.disable_s3=1", "ICH9-LPC.disable_s4=1",
+                                            "ICH9-LPC.disable_s3=on", "ICH9-LPC.disable_s4=on", NULL };
+    const char *dot = strchr(arg, '.'), *is = strchr(arg, '=');
+    g_autofree char *text = g_strdup(arg);
+    if (!dot || !is || dot > is) {
+        keyval_auto *kv = keyval_parse(arg, NULL, error);
+        if (!kv)
+            return false;
+        const char *driver = keyval_get(kv, "driver"), *property = keyval_get(kv, "property"), *value = keyval_get(kv, "value");
+        if (!driver || !property || !value)
+            return vireo_fail(error, VIREO_ERROR_INVALID, "it takes DRIVER.PROPERTY=VALUE, or driver=, property= and value=");
+        g_free(text);
+        text = g_strdup_printf("%s.%s=%s", driver, property, value);
+    }
+    if (g_strv_contains(accepted, text))
+        return true;
+    g_autofree char *name = g_strndup(text, strchr(text, '.') - text);
+    if (!device_class_find(name))
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no device '%s' whose properties can be set; -device help lists those that can", name);
+    if (!o->config->globals)
+        o->config->globals = g_ptr_array_new_with_free_func(g_free);
+    g_ptr_array_add(o->config->globals, g_steal_pointer(&text));
+    return true;
+}
+
+struct msg_opts { bool timestamp; };
+static const struct keyval_key msg_keys[] = {
+    { "timestamp", KV_BOOL, offsetof(struct msg_opts, timestamp), "messages begin with the time" }, { "guest-name", KV_ONLY, 0, "messages do not name the guest", only_off }, { NULL }
+};
+
+bool opt_msg(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct msg_opts v = { 0 };
+    keyval_auto *kv = keyval_parse(arg, NULL, error);
+    if (!kv || !keyval_load(kv, msg_keys, &v, error))
+        return false;
+    log_set_timestamps(v.timestamp);
+    return true;
+}
+
+bool opt_audiodev(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    struct option_item *item = options_add_item(o, NULL, "-audiodev", arg, true, "driver", error);
+    if (!item)
+        return false;
+    return !g_strcmp0(keyval_get(item->kv, "driver"), "none") || vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no sound yet; only driver=none is accepted");
 }
 
 bool opt_uuid(struct options *o, const struct option_row *row, const char *arg, GError **error)

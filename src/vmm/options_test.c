@@ -70,11 +70,11 @@ static void test_bad(void)
         { "-accel kvm,dirty-ring-size=1000", "-accel kvm,dirty-ring-size=1000: dirty-ring-size must be a power of two, not 1000" },
         { "-accel kvm,kernel-irqchip=maybe", "-accel kvm,kernel-irqchip=maybe: Parameter 'kernel-irqchip' does not accept 'maybe'; there are: 'off', 'split', 'on'" },
         { "-accel jit -M q35,accel=auto", "The -accel and \"-machine accel=\" options are incompatible; keep one of them" },
-        { "-hda x", "-hda x: not available: there is no IDE controller yet; use -drive if=virtio,format=raw,file=FILE" },
-        { "x.img", "x.img: a disk image without option would be an IDE disk, and there is no IDE controller yet; use -drive "
-                   "if=virtio,format=raw,file=x.img" },
-        { "-drive file=x", "-drive file=x: there is no IDE controller yet; add if=virtio, or if=none for a -device" },
-        { "-drive if=ide,file=x", "-drive if=ide,file=x: if=ide is not there yet; use if=virtio, or if=none for a -device" },
+        { "x.img -hda y", "-hda y: drive with bus=0, unit=0 (index=0) exists" },
+        { "-drive if=scsi,file=x", "-drive if=scsi,file=x: if=scsi is not there yet; use if=ide, if=virtio, or if=none for a -device" },
+        { "-drive file=x,unit=1,bus=0", "-drive file=x,unit=1,bus=0: unit 1 too big (max is 0)" },
+        { "-global nothing.a=b", "-global nothing.a=b: there is no device 'nothing' whose properties can be set; -device help lists those that can" },
+        { "-audiodev alsa,id=a", "-audiodev alsa,id=a: there is no sound yet; only driver=none is accepted" },
         { "-drive if=virtio", "-drive if=virtio: no image; add file=FILE" },
         { "-drive if=virtio,file=x,cache=none,cache.no-flush=on", "-drive if=virtio,file=x,cache=none,cache.no-flush=on: cache= and cache.* contradict each "
                                                                   "other; keep one of them" },

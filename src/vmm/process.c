@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/fdset.h"
 #include "base/leftover.h"
 #include "vmm/core/chardev.h"
@@ -80,8 +81,9 @@ static gboolean on_cancel(gint fd, GIOCondition condition, gpointer opaque)
     uint64_t count;
     if (read(fd, &count, sizeof(count)) < 0)
         return G_SOURCE_CONTINUE;
+    g_autofree char *stamp = log_stamp();
     if (caught.signal != SIGINT)
-        fprintf(stderr, "vireo-vmm: terminating on signal %d from pid %d\n", (int)caught.signal, (int)caught.pid);
+        fprintf(stderr, "%svireo-vmm: terminating on signal %d from pid %d\n", stamp, (int)caught.signal, (int)caught.pid);
     machine_request_shutdown(vm->machine, CAUSE_HOST_SIGNAL);
     return G_SOURCE_CONTINUE;
 }

@@ -68,20 +68,32 @@ bool setup_serial(struct vm *vm, GError **error)
 
 /* ---- disks and cards without -device ---- */
 
+static bool add_disk(struct vm *vm, const struct blockdev_drive *d, GError **error)
+{
+    bool ide = d->interface == BLOCKDEV_IF_IDE;
+    g_autofree char *name = ide ? g_strdup(d->media ? "ide-cd" : "ide-hd") : on_transport(vm, "virtio-blk");
+    keyval_auto *kv = keyval_new();
+    if (ide && !vm->board->pci)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the board %s has no SATA controller; use if=virtio", vm->board->name);
+    if (ide && d->index >= 6)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "the board has the SATA ports 0 to 5, not %u; add a controller with -device ich9-ahci", (unsigned)d->index);
+    const struct device_class *c = device_class_for_user(vm->machine, name, error);
+    keyval_add(kv, "drive", d->id);
+    if (ide) {
+        g_autofree char *bus = g_strdup_printf("ide.%u", (unsigned)d->index);
+        keyval_add(kv, "bus", bus);
+    }
+    return c && make_device(vm, c, kv, error);
+}
+
 bool setup_disks(struct vm *vm, GError **error)
 {
-    g_autofree char *name = on_transport(vm, "virtio-blk");
     for (guint i = 0; i < vm->options.drives->len; i++) {
         const struct option_drive *d = vm->options.drives->pdata[i];
-        if (d->drive.interface != BLOCKDEV_IF_VIRTIO)
+        if (d->drive.interface == BLOCKDEV_IF_NONE || add_disk(vm, &d->drive, error))
             continue;
-        const struct device_class *c = device_class_for_user(vm->machine, name, error);
-        keyval_auto *kv = keyval_new();
-        keyval_add(kv, "drive", d->drive.id);
-        if (!c || !make_device(vm, c, kv, error)) {
-            g_prefix_error(error, "-drive %s: ", d->item->text);
-            return false;
-        }
+        g_prefix_error(error, "-drive %s: ", d->item->text);
+        return false;
     }
     return true;
 }

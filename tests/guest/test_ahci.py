@@ -147,6 +147,65 @@ dd if=/dev/sr0 of=/dev/null bs=2048 count=1 2>&1 | grep -i 'no medium' | sed 's/
     m.wait(30)
 
 
+def test_short_options(linux, image):
+    cd = blocks(100)
+    paths = [image("a.img", 1), image("b.img", 2), image("c", data=cd), image("d.img", 3)]
+    m = linux("-hda", paths[0], "-drive", f"file={paths[1]},format=raw", "-cdrom", paths[2], "-drive", f"file={paths[3]},format=raw,if=ide,index=4",
+              kernel="generic", modules=AHCI, script=AWAIT + """
+await "[ -e /dev/sdc ] && [ -e /dev/sr0 ]"
+echo "VT sizes $(cat /sys/block/sda/size) $(cat /sys/block/sdb/size) $(cat /sys/block/sdc/size)"
+echo "VT at $(readlink /sys/block/sdc | grep -o 'ata[0-9]*') $(readlink /sys/block/sr0 | grep -o 'ata[0-9]*')"
+echo "VT sum $(dd if=/dev/sr0 bs=64k 2>/dev/null | sha256sum)"
+""")
+    m.wait_text("VT sizes 2048 4096 6144\r\nVT at ata5 ata3\r\nVT sum " + hashlib.sha256(cd).hexdigest(), BOOT)
+    m.wait_text("VT done", 30)
+    m.wait(30)
+
+
+def test_medium_changes(linux, image, cdtool):
+    """By QMP, as libvirt and QEMU's users do it; the guest hears of it, and may hold the tray."""
+    first, second = blocks(100), blocks(200, 5000)
+    paths = [image("a", data=first), image("b", data=second)]
+    m = linux("-drive", "if=none,id=cd,media=cdrom", "-device", "ide-cd,drive=cd,id=cd0", kernel="generic", modules=AHCI, extra=cdtool, script=AWAIT + """
+await "[ -e /dev/sr0 ]"
+echo "VT empty"
+while read word; do
+    case $word in
+    sum) await "[ $(cdtool /dev/sr0 status | cut -d ' ' -f 2) = 4 ]"; echo "VT sum $(dd if=/dev/sr0 bs=64k 2>/dev/null | sha256sum)" ;;
+    end) break ;;
+    *) cdtool /dev/sr0 $word | sed 's/^/VT /' ;;
+    esac
+done
+""", qmp=True)
+    m.wait_text("VT empty", BOOT)
+    q = m.qmp
+    for n, path in enumerate(paths):
+        q.command("blockdev-add", **{"driver": "raw", "node-name": f"medium{n}", "read-only": True, "file": {"driver": "file", "filename": path}})
+
+    def say(text, wait):
+        m.process.stdin.write(text.encode() + b"\n")
+        m.process.stdin.flush()
+        return m.wait_text(wait, 60)
+    q.command("blockdev-open-tray", id="cd0")
+    say("status", "VT status 2")
+    q.command("blockdev-insert-medium", **{"id": "cd0", "node-name": "medium0"})
+    q.command("blockdev-close-tray", id="cd0")
+    say("sum", "VT sum " + hashlib.sha256(first).hexdigest())
+    say("lock", "VT lock 0")
+    answer = q.execute("blockdev-open-tray", id="cd0")
+    assert "is locked and force was not specified" in answer["error"]["desc"]
+    say("unlock", "VT unlock 0")
+    q.command("blockdev-open-tray", id="cd0", force=True)
+    q.command("blockdev-remove-medium", id="cd0")
+    q.command("blockdev-insert-medium", **{"id": "cd0", "node-name": "medium1"})
+    q.command("blockdev-close-tray", id="cd0")
+    say("sum", "VT sum " + hashlib.sha256(second).hexdigest())
+    q.command("eject", id="cd0", force=True)
+    say("status", "VT status 2")
+    say("end", "VT done")
+    m.wait(30)
+
+
 @pytest.mark.parametrize("options,text", [
     (("ide-hd",), "needs drive="),
     (("ide-cd,bus=ide.6",), "Bus 'ide.6' not found"),

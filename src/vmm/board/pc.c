@@ -52,7 +52,7 @@ static void pc_destroy(struct machine *m)
 static bool pc_create(struct machine *m, GError **error)
 {
     m->board_destroy = pc_destroy;
-    struct chipset *cs = chipset_create(m, ECAM_BASE - 1, 2 * GIB, true, error);
+    struct chipset *cs = chipset_create(m, ECAM_BASE - 1, 2 * GIB, !m->config->no_hpet, error);
     if (!cs)
         return false;
     cs->reset = pc_reset;

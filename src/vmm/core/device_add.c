@@ -117,6 +117,21 @@ static bool check_live(const struct device_class *c, const char *driver, GError 
                       driver);
 }
 
+/* What -global says of its driver, in order. */
+static bool set_globals(struct device *d, GError **error)
+{
+    const GPtrArray *all = d->machine->config ? d->machine->config->globals : NULL;
+    for (guint i = 0; all && i < all->len; i++) {
+        const char *text = all->pdata[i], *dot = strchr(text, '.'), *is = strchr(dot, '=');
+        g_autofree char *name = g_strndup(text, dot - text), *property = g_strndup(dot + 1, is - dot - 1);
+        if (strcmp(name, d->class->name) || device_set_prop(d, property, is + 1, error))
+            continue;
+        g_prefix_error(error, "-global %s: ", text);
+        return false;
+    }
+    return true;
+}
+
 struct device *device_add(struct machine *m, const struct device_class *c, const struct keyval *kv, GError **error)
 {
     const char *driver = keyval_get(kv, "driver");
@@ -125,7 +140,7 @@ struct device *device_add(struct machine *m, const struct device_class *c, const
     struct device *d = device_create(m, c);
     d->driver = g_strdup(driver);
     d->hotplugged = m->live;
-    if (!set_props(d, kv, error) || !device_realize(d, error)) {
+    if (!set_globals(d, error) || !set_props(d, kv, error) || !device_realize(d, error)) {
         device_destroy(d);
         return NULL;
     }

@@ -70,6 +70,8 @@ static void config_free(struct machine_config *c)
     g_free(c->append);
     g_free(c->memory_backend);
     g_free(c->mem_path);
+    if (c->globals)
+        g_ptr_array_unref(c->globals);
     g_free(c);
 }
 

@@ -60,6 +60,8 @@ struct machine_config { /* filled by the options; plain values */
     unsigned mem_slots;            /* for pc-dimm */
     char *memory_backend;          /* id of the object that is the RAM */
     char *mem_path;
+    GPtrArray *globals;            /* "DRIVER.PROPERTY=VALUE": of all such devices; NULL: none */
+    bool no_hpet;
     bool mem_prealloc, no_mem_merge, dump_guest_core, mem_lock;
     unsigned cpus, max_cpus, sockets, cores, threads;
     char *cpu_spec;                /* -cpu */
