@@ -10,8 +10,11 @@ BUILD = os.environ.get("VIREO_BUILD", os.path.join(os.path.dirname(os.path.dirna
 
 def run(*words, status=0, **more):
     """Output of a program that must end with this status (None: any)."""
-    done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False, **more)
-    text = done.stdout.decode("utf-8", "replace")
+    for _ in range(20):
+        done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False, **more)
+        text = done.stdout.decode("utf-8", "replace")
+        if "Unable to get accurate CPU usage" not in text:  # the judge measures the CPU for LUKS, and gives up on a busy machine
+            break
     assert status is None or done.returncode == status, f"{' '.join(map(str, words))} ended with status {done.returncode}: {text}"
     return text
 
