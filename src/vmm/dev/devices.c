@@ -17,6 +17,8 @@
     X(virtio_scsi_pci_class)   \
     X(virtio_scsi_mmio_class)  \
     X(scsi_hd_class)           \
+    X(nvme_class)              \
+    X(nvme_ns_class)           \
     X(scsi_cd_class)           \
     X(virtio_net_pci_class)    \
     X(virtio_net_mmio_class)   \
