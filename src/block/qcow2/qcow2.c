@@ -442,20 +442,23 @@ static struct json_object *specific_info(struct block_node *n)
     const struct qcow2 *q = qcow2_of(n);
     const struct qcow2_header *h = &q->h;
     struct json_object *d = json_make("compat", json_object_new_string(h->version < 3 ? "0.10" : "1.1"), "compression-type",
-                                      json_object_new_string(h->compression_type ? "zstd" : "zlib"), "refcount-bits", json_object_new_int((int) q->refcount_bits), NULL);
-    if (h->version >= 3) {
+                                      json_object_new_string(h->compression_type ? "zstd" : "zlib"), NULL);
+    /* In the order in which people are used to reading it. */
+    if (h->version >= 3)
         json_object_object_add(d, "lazy-refcounts", json_object_new_boolean(h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
-        json_object_object_add(d, "corrupt", json_object_new_boolean(q->corrupt));
-        json_object_object_add(d, "extended-l2", json_object_new_boolean(q->extended));
-    }
+    qcow2_bitmaps_info(q, d);
+    json_object_object_add(d, "refcount-bits", json_object_new_int((int) q->refcount_bits));
     if (q->external) {
         if (q->data_file_name)
             json_object_object_add(d, "data-file", json_object_new_string(q->data_file_name));
         json_object_object_add(d, "data-file-raw", json_object_new_boolean(q->raw_external));
     }
+    if (h->version >= 3)
+        json_object_object_add(d, "corrupt", json_object_new_boolean(q->corrupt));
     if (h->crypt_method)
         json_object_object_add(d, "encrypt", qcow2_crypt_info(q));
-    qcow2_bitmaps_info(q, d);
+    if (h->version >= 3)
+        json_object_object_add(d, "extended-l2", json_object_new_boolean(q->extended));
     return json_make("type", json_object_new_string("qcow2"), "data", d, NULL);
 }
 
@@ -495,6 +498,20 @@ static bool change_backing_file(struct block_node *n, const char *file, const ch
     return true;
 }
 
+/* What the header says of the size stays; clusters become free once nothing on the disk points to them any more. */
+static bool make_empty(struct block_node *n, GError **error)
+{
+    struct qcow2 *q = qcow2_of(n);
+    if (q->read_only)
+        return vireo_fail(error, VIREO_ERROR_PERMISSION, "'%s' is read-only", n->filename);
+    if (q->raw_external)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "an image with a raw external data file cannot be emptied");
+    int err = n->size ? qcow2_unmap_clusters(q, 0, qcow2_clusters(q, n->size) << q->cluster_bits, QCOW2_DISCARD_REQUEST, true) : 0;
+    if (!err)
+        err = qcow2_flush_all(q);
+    return !err || vireo_fail_errno(error, err, "cannot write the metadata of '%s'", n->filename);
+}
+
 const struct block_driver qcow2_driver = {
     .name = "qcow2",
     .help = "images that grow, with backing files, snapshots and compression (versions 2 and 3)",
@@ -527,6 +544,8 @@ const struct block_driver qcow2_driver = {
     .snapshot_load = qcow2_snapshot_load,
     .vmstate_read = qcow2_vmstate_read,
     .vmstate_write = qcow2_vmstate_write,
+    .make_empty = make_empty,
+    .amend_keys = qcow2_amend_keys,
     .amend = qcow2_amend,
     .measure = qcow2_measure,
     .bitmaps = &qcow2_bitmap_driver,

@@ -418,4 +418,4 @@ void qcow2_bitmaps_free(struct qcow2 *q);
 void qcow2_bitmaps_info(const struct qcow2 *q, struct json_object *data);
 extern const struct block_bitmap_driver qcow2_bitmap_driver;
 extern const struct block_driver qcow2_driver;
-extern const struct keyval_key qcow2_create_keys[];
+extern const struct keyval_key qcow2_create_keys[], qcow2_amend_keys[];
