@@ -41,6 +41,7 @@ bench:
 	@/usr/bin/python3 tests/bench/idle.py $(BUILD)
 	@/usr/bin/python3 tests/bench/network.py $(BUILD)
 	@/usr/bin/python3 tests/bench/exits.py $(BUILD)
+	@/usr/bin/python3 tests/bench/disks.py $(BUILD)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Part of `make bench`: vireo-img beside Debian's qemu-img: requests on images of all kinds, conversion, check, create, info, growth.
+
+usage: disks.py BUILD [--runs N] [--only requests|images|growth]... [--write]
+
+Both programs run the same command lines in turn, on the same images, which Debian's qemu-img made. The best of the runs counts; --write puts
+the tables into docs/benchmarks.md. The images take some 10 GiB in TMPDIR (default /var/tmp), for as long as it runs.
+"""
+import argparse
+import math
+import os
+import random
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+QEMU = "/usr/bin/qemu-img"
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def run(*words, cwd=None):
+    done = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True, timeout=1800, check=False)
+    if done.returncode:
+        sys.exit(f"disks.py: {' '.join(map(str, words))}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def drop_cache(*paths):
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def geometric(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+# ---- requests ----
+
+SIZE = 512 * MIB
+
+
+def write_random(path, size):
+    rng = random.Random(1)
+    block = rng.randbytes(MIB)
+    with open(path, "wb") as f:
+        for i in range(size // MIB):
+            f.write(struct.pack("<Q", i) + block[8:])
+
+
+def make_images(d):
+    """{name: (path, format, files)}"""
+    write_random(os.path.join(d, "raw"), SIZE)
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "raw", "full.qcow2", cwd=d)
+    below = "full.qcow2"
+    for i in range(1, 8):
+        name = f"chain{i}.qcow2"
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", name, cwd=d)
+        run("qemu-io", "-c", f"write -P {i} {i * 32}M 16M", name, cwd=d)
+        below = name
+    run("qemu-img", "create", "-q", "-f", "qcow2", "new.qcow2", SIZE, cwd=d)
+    return {"raw": ("raw", "raw"), "new qcow2": ("new.qcow2", "qcow2"), "full qcow2": ("full.qcow2", "qcow2"), "chain of 8": ("chain7.qcow2", "qcow2")}
+
+
+def bench(program, d, path, fmt, write, size, step, depth, count, cold):
+    """Requests per second."""
+    if cold:
+        drop_cache(*(os.path.join(d, n) for n in os.listdir(d)))
+    words = [program, "bench", "-f", fmt, "-c", count, "-d", depth, "-s", size, "-S", step, *(["-w"] if write else []), *(["-t", "none"] if cold else []), path]
+    return count / float(re.search(r"completed in ([0-9.]+)", run(*words, cwd=d))[1])
+
+
+# Steps that come to every part of the image in no order the host would read ahead: an odd number of units, coprime to their number.
+KINDS = (("4 KiB random", 4096, 4096 * 77773), ("64 KiB sequential", 65536, 65536))
+
+
+def requests(vireo, d, runs):
+    rows, images = [], make_images(d)
+    for name, (path, fmt) in images.items():
+        for cold in (False, True):
+            for kind, size, step in KINDS:
+                for write in (False, True):
+                    if cold and name == "new qcow2" and not write:
+                        continue  # nothing is read there
+                    for depth in (1, 32):
+                        rows.append((name, "cold, O_DIRECT" if cold else "warm", kind, "writes" if write else "reads", depth,
+                                     (path, fmt, write, size, step, depth, cold)))
+    best = {}
+    for _ in range(runs):
+        for row in rows:
+            path, fmt, write, size, step, depth, cold = row[5]
+            count = (2000 if size == 4096 else 1000) if cold else (50000 if size == 4096 else 8000)
+            for side, program in (("vireo", vireo), ("qemu", QEMU)):
+                target = path
+                if write:  # each program writes its own fresh copy: an overlay stays an overlay
+                    target = "w-" + path
+                    if row[0] == "new qcow2":
+                        run("qemu-img", "create", "-q", "-f", "qcow2", target, SIZE, cwd=d)
+                    elif not os.path.exists(os.path.join(d, target)):
+                        shutil.copyfile(os.path.join(d, path), os.path.join(d, target))
+                        os.sync()
+                rate = bench(program, d, target, fmt, write, size, step, depth, count, cold)
+                best[side, row[:5]] = max(rate, best.get((side, row[:5]), 0))
+    lines = ["| image | cache | requests | depth | vireo-img, /s | qemu-img, /s | vireo-img / qemu-img |", "|---|---|---|---:|---:|---:|---:|"]
+    ratios = []
+    for row in rows:
+        ours, theirs = best["vireo", row[:5]], best["qemu", row[:5]]
+        ratios.append(ours / theirs)
+        lines.append(f"| {row[0]} | {row[1]} | {row[2]} {row[3]} | {row[4]} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f}{' (goal: 0.95)' if ours < theirs * 0.95 else ''} |")
+    lines.append(f"| **geometric mean** | | | | | | **{geometric(ratios):.2f}** |")
+    full = [best["vireo", ("full qcow2", "warm", k[0], w, n)] / best["vireo", ("raw", "warm", k[0], w, n)] for k in KINDS for w in ("reads", "writes") for n in (1, 32)]
+    lines.append(f"| full qcow2 beside raw, warm, vireo-img | | all | | | | {geometric(full):.2f} (goal: 0.95) |")
+    return "\n".join(lines)
+
+
+# ---- images ----
+
+def make_source(path):
+    """2 GiB, each other MiB a hole, half of the rest compressible."""
+    rng = random.Random(5)
+    base = rng.randbytes(MIB)
+    with open(path, "wb") as f:
+        f.truncate(2 * GIB)
+        for i in range(0, 2048, 2):
+            piece = bytearray(base)
+            for k in range(0, MIB, 4096):
+                piece[k:k + 2048] = (b"%08d abcdefg " % (i * 256 + k))[:16] * 128
+            f.seek(i * MIB)
+            f.write(piece)
+
+
+def make_tera(path):
+    """1 TiB of which 1 million clusters are allocated, in a file of some 64 GiB that is nearly all holes."""
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", path, 61 * GIB)
+    run("qemu-img", "resize", "-q", path, 1 << 40)
+
+
+def seconds(words, d):
+    start = time.monotonic()
+    run(*words, cwd=d)
+    return time.monotonic() - start
+
+
+def images(vireo, d, runs):
+    make_source(os.path.join(d, "source.raw"))
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "source.raw", "source.qcow2", cwd=d)
+    make_tera(os.path.join(d, "tera.qcow2"))
+    os.sync()
+    rows = (("convert, 2 GiB half-empty, raw to qcow2", ["convert", "-f", "raw", "-O", "qcow2", "source.raw", "out"], 1),
+            ("convert, the same, qcow2 to raw", ["convert", "-f", "qcow2", "-O", "raw", "source.qcow2", "out"], 1),
+            ("convert, the same, raw to compressed qcow2", ["convert", "-c", "-f", "raw", "-O", "qcow2", "source.raw", "out"], 1),
+            ("check, 1 TiB with 1 million clusters", ["check", "-q", "tera.qcow2"], 1),
+            ("create, qcow2 of 100 GiB", ["create", "-q", "-f", "qcow2", "out", "100G"], 20),
+            ("info of it", ["info", "source.qcow2"], 20))
+    best = {}
+    for _ in range(runs):
+        for name, words, times in rows:
+            for side, program in (("vireo", vireo), ("qemu", QEMU)):
+                for _ in range(times):
+                    out = os.path.join(d, "out")
+                    if os.path.exists(out):
+                        os.unlink(out)
+                        if times == 1:
+                            os.sync()
+                    best[side, name] = min(seconds([program, *words], d), best.get((side, name), 1e9))
+    lines = ["| row | vireo-img, s | qemu-img, s | vireo-img / qemu-img |", "|---|---:|---:|---:|"]
+    ratios = []
+    for name, _, _ in rows:
+        ours, theirs = best["vireo", name], best["qemu", name]
+        ratios.append(ours / theirs)
+        lines.append(f"| {name} | {ours:.4g} | {theirs:.4g} | {ours / theirs:.2f}{' (goal: 1)' if ours > theirs else ''} |")
+    lines.append(f"| **geometric mean** | | | **{geometric(ratios):.2f}** |")
+    return "\n".join(lines)
+
+
+# ---- growth ----
+
+def growth(vireo, d, runs):
+    """Warm random reads of 4 KiB, microseconds each, depth 1."""
+    def micros(path, count=20000, size=4096, step=4096 * 7919):
+        return min(1e6 / bench(vireo, d, path, "qcow2", False, size, step, 1, count, False) for _ in range(max(runs, 2)))
+
+    lines = ["| what grows | | | | | |", "|---|---:|---:|---:|---:|---:|"]
+    sizes = [("1 GiB", GIB), ("64 GiB", 64 * GIB), ("1 TiB", 1 << 40), ("16 TiB", 16 << 40)]
+    row = []
+    for name, size in sizes:
+        run("qemu-img", "create", "-q", "-f", "qcow2", "g.qcow2", size, cwd=d)
+        unit = size // 1024 & ~65535
+        run("qemu-io", *(w for i in range(1000) for w in ("-c", f"write -q -P 1 {i * unit} 4k")), "g.qcow2", cwd=d)
+        row.append((name, micros("g.qcow2", step=unit)))
+    lines.append("| size of the image: µs for a read, 1,000 places all over it | " + " | ".join(f"{n}: {v:.2f}" for n, v in row) + " | |")
+    row, below = [], None
+    for depth in range(1, 65):
+        name = f"d{depth}.qcow2"
+        run("qemu-img", "create", "-q", "-f", "qcow2", *(["-b", below, "-F", "qcow2"] if below else []), name, *([] if below else ["256M"]), cwd=d)
+        if not below:
+            run("qemu-io", "-c", "write -P 1 0 256M", name, cwd=d)
+        below = name
+        if depth in (1, 8, 64):
+            row.append((depth, micros(name)))
+    lines.append("| images in the chain, all data in the lowest: µs for a read | " + " | ".join(f"{n}: {v:.2f}" for n, v in row) + " | | |")
+    row = []
+    for disks in (1, 8, 32):
+        start = time.monotonic()
+        each = 320000 // disks
+        running = [subprocess.Popen([vireo, "bench", "-f", "qcow2", "-c", str(each), "-d", "1", "-S", str(4096 * 7919), "d1.qcow2"], cwd=d, stdout=subprocess.DEVNULL)
+                   for _ in range(disks)]
+        for p in running:
+            if p.wait():
+                sys.exit("disks.py: bench failed")
+        row.append((disks, (time.monotonic() - start) / (each * disks) * 1e6 * min(disks, os.cpu_count())))
+    lines.append("| disks read at the same time: µs of a processor for a read | " + " | ".join(f"{n}: {v:.2f}" for n, v in row) + " | | |")
+    return "\n".join(lines)
+
+
+def write(text):
+    path = os.path.join(ROOT, "docs", "benchmarks.md")
+    with open(path, encoding="utf-8") as f:
+        page = f.read()
+    page = re.sub(r"<!-- disks -->\n.*?<!-- end of disks -->", lambda _: f"<!-- disks -->\n{text}\n<!-- end of disks -->", page, flags=re.S)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(page)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=("requests", "images", "growth"))
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args()
+    vireo = os.path.abspath(os.path.join(args.build, "vireo-img"))
+    tables = []
+    for name, fn in (("requests", requests), ("images", images), ("growth", growth)):
+        if args.only and name not in args.only:
+            continue
+        with tempfile.TemporaryDirectory(prefix="vireo-disks-", dir=os.environ.get("TMPDIR", "/var/tmp")) as d:
+            tables.append(fn(vireo, d, args.runs))
+        print(tables[-1] + "\n", flush=True)
+    if args.write:
+        write("\n\n".join(tables))
+
+
+main()
