@@ -91,7 +91,7 @@ def sanitizers(total, build):
         meson_suite(total, asan, suite, env)
 
 
-FUZZERS = ("virtio", "nic", "qmp", "options")
+FUZZERS = ("virtio", "nic", "qmp", "options", "qcow2")
 FUZZ_SECONDS = 15  # each, two at a time
 
 

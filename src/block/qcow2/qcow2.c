@@ -153,7 +153,7 @@ static void meta_build(struct qcow2 *q)
     g_clear_pointer(&q->meta, g_free);
     if (q->read_only || q->o.overlap == 1 || q->o.overlap_template == 1)
         return;
-    q->meta_clusters = ((q->fresh_from >> q->cluster_bits) + 1024) & ~UINT64_C(63);
+    q->meta_clusters = MIN((q->fresh_from >> q->cluster_bits) + 1024, UINT64_C(1) << 26) & ~UINT64_C(63); /* grows when metadata lie beyond */
     q->meta = g_malloc0(q->meta_clusters / 8);
     qcow2_meta_mark(q, 0, q->cluster_size, true);
     qcow2_meta_mark(q, h->l1_table_offset, (uint64_t) h->l1_size * 8, true);
@@ -392,7 +392,12 @@ bool qcow2_reload(struct qcow2 *q, GError **error)
     q->failed = 0;
     if (load(q, q->n->flags, error))
         return true;
+    /* Nothing of it can be reached any more: every request is out of bounds. */
+    tables_free(q);
     q->failed = EIO;
+    q->h.l1_size = q->h.nb_snapshots = 0;
+    q->h.size = 0;
+    __atomic_store_n(&q->n->size, 0, __ATOMIC_RELAXED);
     return false;
 }
 
@@ -547,6 +552,7 @@ const struct block_driver qcow2_driver = {
     .make_empty = make_empty,
     .amend_keys = qcow2_amend_keys,
     .amend = qcow2_amend,
+    .amend_keys = qcow2_amend_keys,
     .measure = qcow2_measure,
     .bitmaps = &qcow2_bitmap_driver,
     .create_keys = qcow2_create_keys,

@@ -258,6 +258,23 @@ static bool refuse_rest(const struct keyval *options, GError **error)
     return true;
 }
 
+const struct keyval_key qcow2_amend_keys[] = {
+    { "backing_file", KV_STRING, 0, "File name of a base image" },
+    { "backing_fmt", KV_STRING, 0, "Image format of the base image" },
+    { "compat", KV_STRING, 0, "Compatibility level (v2 [0.10] or v3 [1.1])" },
+    { "data_file", KV_STRING, 0, "File name of an external data file" },
+    { "data_file_raw", KV_BOOL, 0, "The external data file must stay valid as a raw image" },
+    { "encrypt.iter-time", KV_UINT, 0, "Time to spend in PBKDF in milliseconds" },
+    { "encrypt.keyslot", KV_UINT, 0, "Select a single keyslot to modify explicitly" },
+    { "encrypt.new-secret", KV_STRING, 0, "New secret to set in the matching keyslots. Empty string to erase" },
+    { "encrypt.old-secret", KV_STRING, 0, "Select all keyslots that match this password" },
+    { "encrypt.state", KV_STRING, 0, "Select new state of affected keyslots (active/inactive)" },
+    { "lazy_refcounts", KV_BOOL, 0, "Postpone refcount updates" },
+    { "refcount_bits", KV_UINT, 0, "Width of a reference count entry in bits" },
+    { "size", KV_SIZE, 0, "Virtual disk size" },
+    { NULL }
+};
+
 bool qcow2_amend(struct block_node *n, struct keyval *options, bool force, void (*progress)(void *, double), void *opaque, GError **error)
 {
     struct amend a = { qcow2_of(n), options, progress, opaque };
@@ -269,7 +286,7 @@ bool qcow2_amend(struct block_node *n, struct keyval *options, bool force, void 
     g_autofree char *format = keyval_take(options, "backing_fmt"), *data = keyval_take(options, "data_file");
     g_autofree char *raw = keyval_take(options, "data_file_raw"), *size = keyval_take(options, "size");
     int version = 0;
-    if (a.q->read_only)
+    if (a.q->read_only || a.q->failed)
         return vireo_fail(error, VIREO_ERROR_PERMISSION, "the image is read-only and cannot be amended");
     if (!refuse_rest(options, error) || (compat && !keyval_enum("compat", compat, compat_names, &version, error)))
         return false;

@@ -287,9 +287,10 @@ static bool survey_snapshot(struct check *k, const struct qcow2_snapshot *s)
         return true;
     }
     check_use(k, s->l1_offset, (uint64_t)s->l1_size * 8, 1, "a snapshot's L1 table");
-    g_autofree uint64_t *l1 = read_table(k, s->l1_offset, s->l1_size, "a snapshot's L1 table");
+    uint64_t there = s->l1_offset < k->file_size ? MIN(s->l1_size, (k->file_size - s->l1_offset + 7) / 8) : 0; /* zeroes follow */
+    g_autofree uint64_t *l1 = read_table(k, s->l1_offset, there, "a snapshot's L1 table");
     if (l1)
-        survey_l1(k, l1, s->l1_size, false);
+        survey_l1(k, l1, there, false);
     return l1 && !cancelled(k);
 }
 
@@ -629,7 +630,7 @@ static int write_place(struct check *k, uint64_t offset, uint64_t clusters)
     memcpy(bytes, &offset, 8);
     memcpy(bytes + 8, &count, 4);
     if (n > 12)
-        memcpy(bytes + ORDER - FIRST, &order, 4);
+        memcpy(bytes + (ORDER - FIRST), &order, 4);
     return write_checked(k, FIRST, n, bytes);
 }
 
@@ -911,6 +912,10 @@ int qcow2_check(struct block_node *n, unsigned fix, struct block_check *c, GErro
     struct qcow2 *q = qcow2_of(n);
     unsigned incomplete = 0;
     int err = 0;
+    if (!q->l1) {
+        vireo_fail(error, VIREO_ERROR_IO, "the image cannot be read any more: open it again");
+        return EIO;
+    }
     if (fix && q->read_only) {
         vireo_fail(error, VIREO_ERROR_PERMISSION, "the image is open read-only and cannot be repaired");
         return EROFS;

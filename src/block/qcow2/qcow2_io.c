@@ -264,7 +264,7 @@ static int run_write(struct qcow2 *q, const struct run *r, const struct iov_curs
     g_autofree uint8_t *edges = r->head + r->tail ? g_malloc(r->head + r->tail) : NULL;
     int err = cow_read(q, start, r->head, r->head_zero, edges);
     if (!err)
-        err = cow_read(q, r->offset + r->bytes, r->tail, r->tail_zero, edges + r->head);
+        err = cow_read(q, r->offset + r->bytes, r->tail, r->tail_zero, edges ? edges + r->head : NULL);
     if (err)
         return err;
     if (q->crypt) {

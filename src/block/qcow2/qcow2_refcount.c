@@ -485,7 +485,10 @@ void qcow2_meta_mark(struct qcow2 *q, uint64_t offset, uint64_t bytes, bool on)
             if (!on || c > limit) /* entries that point far beyond the file's end: nobody is given clusters there */
                 return;
             uint64_t n = (MAX(c + 1, q->meta_clusters + q->meta_clusters / 2) + 63) & ~UINT64_C(63);
-            q->meta = g_realloc(q->meta, n / 8);
+            uint8_t *larger = n >> 33 ? NULL : g_try_realloc(q->meta, n / 8); /* a file with holes can be of any size */
+            if (!larger)
+                return;
+            q->meta = larger;
             memset(q->meta + q->meta_clusters / 8, 0, (n - q->meta_clusters) / 8);
             q->meta_clusters = n;
         }

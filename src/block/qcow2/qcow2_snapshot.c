@@ -329,7 +329,7 @@ static void take_back(struct qcow2 *q)
 
 static struct qcow2_snapshot *find(struct qcow2 *q, const char *id_or_name, guint *ret_index)
 {
-    for (int by_name = 0; by_name < 2; by_name++)
+    for (int by_name = 0; by_name < 2 && q->snapshots; by_name++)
         for (guint i = 0; i < q->snapshots->len; i++) {
             struct qcow2_snapshot *s = &g_array_index(q->snapshots, struct qcow2_snapshot, i);
             if (strcmp(by_name ? s->name : s->id, id_or_name))
@@ -521,7 +521,7 @@ bool qcow2_snapshot_apply(struct block_node *n, const char *id_or_name, GError *
     g_autofree uint64_t *l1 = err ? NULL : snapshot_l1(q, s, &size, &err);
     if (err)
         return failed(q, err, "apply", id_or_name, error);
-    g_autofree uint64_t *old = g_memdup2(q->l1, (gsize)old_size * 8 + 1);
+    g_autofree uint64_t *old = g_memdup2(q->l1, (gsize)MAX(old_size, 1) * 8);
     uint64_t old_offset = q->h.l1_table_offset, offset = 0;
     g_mutex_lock(&q->lock);
     err = l1_refer(q, l1, size, true);
@@ -584,6 +584,8 @@ int qcow2_vmstate_read(struct block_node *n, uint64_t offset, uint64_t bytes, vo
     struct iovec iov = { buffer, bytes };
     if (offset > INT64_MAX - qcow2_vm_state_offset(q) || bytes > INT32_MAX)
         return EFBIG;
+    if (!q->l1)
+        return EIO;
     return qcow2_data_read(q, qcow2_vm_state_offset(q) + offset, bytes, &iov, 1);
 }
 
