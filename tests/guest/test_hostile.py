@@ -22,7 +22,7 @@ def hostile():
     """The guest, compiled."""
     out = os.path.join(vmm.BUILD, "guest", "hostile")
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    sources = [os.path.join(HERE, "hostile", name) for name in ("start.c", "registers.c", "rings.c")] # start.c: the header is first
+    sources = [os.path.join(HERE, "hostile", name) for name in ("start.c", "registers.c", "rings.c", "ahci.c")] # start.c: the header is first
     subprocess.run(["gcc", *FLAGS, "-Wl,--no-warn-rwx-segments", "-o", out, *sources], check=True)
     return out
 
@@ -50,12 +50,15 @@ def real(accel):
 def start(machine, work, accel, kernel, task="", seed=1):
     """Every device that a guest can talk to, two vCPUs. The task is on the guest's command line."""
     disk = f"{work}/disk"
-    with open(disk, "wb") as f:
-        f.truncate(1 << 20)
+    for name in (disk, disk + "1", disk + "2"):
+        with open(name, "wb") as f:
+            f.truncate(1 << 20)
     print(f"task {task!r} seed {seed}")
     return machine("-accel", accel, "-m", "64", "-smp", "2", "-nodefaults", "-display", "none", "-serial", "stdio",
                    "-kernel", kernel, "-append", f"{task} seed={seed}", "-drive", f"file={disk},format=raw,if=none,id=disk",
                    "-device", "virtio-blk-pci,drive=disk", "-nic", "user,model=virtio-net-pci", "-nic", "user,model=e1000e",
+                   "-drive", f"file={disk}1,format=raw,if=ide,index=0", "-drive", f"file={disk}2,format=raw,if=ide,index=1,media=cdrom",
+                   "-device", "pcie-root-port,id=port,chassis=1", "-device", "rtl8139,bus=port",
                    "-nic", "user,model=rtl8139", "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci",
                    "-device", "virtio-serial-pci", "-chardev", "null,id=console", "-device", "virtconsole,chardev=console", qmp=True)
 
@@ -121,6 +124,15 @@ def test_pci_with_bus_mastering(machine, work, hostile, seed):
     """Devices may write over the guest, which then does anything at all; only the program is looked at."""
     m = start(machine, work, "jit", hostile, "pci master", seed)
     time.sleep(4)
+    obeys(m)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_sata(machine, work, hostile, real, seed):
+    """Command lists that cannot be; after a reset of the controller its drives answer (the guest looks)."""
+    m = start(machine, work, real, hostile, "ahci", seed)
+    lives(m, 60)
+    idle(m)
     obeys(m)
 
 

@@ -26,6 +26,10 @@ while read word a b; do
     nocard) await "[ ! -e /sys/class/net/eth0 ]"; cards ;;
     power) echo $b > /sys/bus/pci/slots/$a/power; echo "VT power $?" ;;
     functions) functions ;;
+    there) await "[ -e /sys/bus/pci/devices/$a ]"; echo "VT there" ;;
+    away) await "[ ! -e /sys/bus/pci/devices/$a ]"; echo "VT away" ;;
+    busy) for i in 1 2 3; do while dd if=/dev/zero of=/dev/$a bs=64k count=64 conv=notrunc 2>/dev/null && dd if=/dev/$a of=/dev/null bs=4k 2>/dev/null; do :; done & done
+          echo "VT busy" ;;
     disks) disks ;;
     end) break ;;
     esac
@@ -209,3 +213,51 @@ def test_bad_layout(flat, options, text):
     args = [a for o in options for a in ("-device", o)]
     status, _, err = vmm.run(("-M", "q35", "-m", "64", "-nodefaults", "-display", "none", "-kernel", flat("hello"), *args))
     assert status == 1 and text in err and err.count("\n") == 1, err
+
+
+EVERY = [
+    dict(driver="virtio-blk-pci", drive="d"), dict(driver="virtio-net-pci", netdev="n"), dict(driver="e1000e", netdev="o"), dict(driver="e1000"),
+    dict(driver="rtl8139"), dict(driver="virtio-rng-pci"), dict(driver="virtio-balloon-pci"), dict(driver="virtio-serial-pci"),
+    dict(driver="virtio-scsi-pci"), dict(driver="ich9-ahci"), dict(driver="nvme", serial="S", drive="e"), dict(driver="pcie-pci-bridge"),
+]
+
+
+def test_every_kind_of_device(linux, image):
+    """Each comes, is there, and goes."""
+    m = linux(*ports(len(EVERY)), *none_drive(image("a"), "d"), *none_drive(image("b"), "e"), "-netdev", "user,id=n", "-netdev", "user,id=o", script=AGENT,
+              modules=BLOCK + ("virtio_net",), qmp=True)
+    m.wait_text("VT disks\r\n", BOOT)
+    known = {d["name"] for d in m.qmp.command("qom-list-types", implements="device")}
+    here = []
+    for n, what in enumerate(EVERY):
+        if what["driver"] not in known:
+            print(f"{what['driver']} is not there yet")
+            continue
+        m.qmp.command("device_add", id=f"x{n}", bus=f"p{n + 1}", **what)
+        say(m, f"there 0000:{n + 1:02x}:00.0", "VT there", 20, f"the guest does not see a {what['driver']} that was plugged in")
+        here.append(n)
+    for n in here:
+        m.qmp.command("device_del", id=f"x{n}")
+    left = {f"x{n}" for n in here}
+    while left:
+        left.discard(m.qmp.wait_event("DEVICE_DELETED", 60)["data"]["device"])
+    for n in here:
+        say(m, f"away 0000:{n + 1:02x}:00.0", "VT away", 20, f"the guest keeps a {EVERY[n]['driver']} that is gone")
+    say(m, "end", "VT done")
+    m.wait(30)
+
+
+def test_unplugged_while_in_use(linux, image):
+    """The guest reads and writes all the time; it gets errors at the end, and the program lives."""
+    path = image("a", 16)
+    m = linux(*ports(2), *none_drive(path, "d"), "-smp", "2", script=AGENT, modules=BLOCK, qmp=True)
+    m.wait_text("VT disks\r\n", BOOT)
+    for n in range(2):
+        m.qmp.command("device_add", driver="virtio-blk-pci", id=f"disk{n}", drive="d", bus=f"p{1 + n}")
+        say(m, "disk vda", "VT got vda")
+        say(m, "busy vda", "VT busy")
+        m.qmp.command("device_del", id=f"disk{n}")
+        gone(m, f"disk{n}")
+        say(m, "nodisk vda", "VT disks\r\n", 30)
+    say(m, "end", "VT done")
+    m.wait(30)

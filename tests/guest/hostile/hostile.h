@@ -31,4 +31,5 @@ void pci_write(unsigned function, unsigned offset, uint32_t value);
 void run_msrs(void);
 void run_ports(void);
 void run_pci(void);
+bool run_ahci(void);                              /* the same */
 bool run_rings(void);                             /* false: the device did not do what it must */

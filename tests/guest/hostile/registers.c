@@ -107,7 +107,7 @@ static unsigned nfunctions;
 static void enumerate(void)
 {
     nfunctions = 0;
-    for (unsigned f = 0; f < 256 && nfunctions < MAX_FUNCTIONS; f++) {
+    for (unsigned f = 0; f < 4 * 256 && nfunctions < MAX_FUNCTIONS; f++) {
         if ((pci_read(f, 0) & 0xffff) != 0xffff)
             functions[nfunctions++] = f;
     }
@@ -152,9 +152,10 @@ static void write_config(unsigned f, bool master)
 
 static void access_bars(unsigned f, unsigned n)
 {
-    for (unsigned bar = 0x10; bar < 0x28; bar += 4) {
+    unsigned end = pci_read(f, 0x0c) >> 16 & 1 ? 0x18 : 0x28; /* of a bridge what follows are buses and windows */
+    for (unsigned bar = 0x10; bar < end; bar += 4) {
         uint32_t at = pci_read(f, bar);
-        if (!at)
+        if (!at || at == 0xffffffff) /* the second: its bus is somewhere else now */
             continue;
         for (unsigned i = 0; i < n; i++) {
             uint32_t offset = rnd() & (rnd() & 1 ? 0xff : 0x3fff), size = 1u << rnd_below(3);
@@ -175,9 +176,18 @@ static void access_bars(unsigned f, unsigned n)
 static void place_bars(bool master)
 {
     uint32_t memory = 0xc0000000;
-    unsigned port = 0xc000;
+    unsigned port = 0xc000, bus = 0;
     for (unsigned i = 0; i < nfunctions; i++) {
         unsigned f = functions[i];
+        if (pci_read(f, 0x0c) >> 16 & 1) { /* a bridge: a bus of its own, all of memory and I/O goes through */
+            bus++;
+            pci_write(f, 0x18, bus << 16 | bus << 8 | f >> 8);
+            pci_write(f, 0x1c, 0xf0c0);
+            pci_write(f, 0x20, 0xfeb0c000);
+            pci_write(f, 0x24, 0x0000fff0);
+            pci_write(f, 4, master ? 7 : 3);
+            continue;
+        }
         for (unsigned bar = 0x10; bar < 0x28; bar += 4) {
             pci_write(f, bar, 0xffffffff);
             uint32_t mask = pci_read(f, bar);

@@ -171,6 +171,8 @@ void guest_main(const uint32_t *info)
         run_pci();
     if (argument("rings"))
         good = run_rings();
+    if (argument("ahci"))
+        good = run_ahci();
     out(0x3fb, 1, 3); /* COM1 as it was */
     print(good ? "alive\n" : "wrong\n");
 }
