@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "block/nbd_address.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -55,15 +56,39 @@ static bool take_unix(struct keyval *kv, struct nbd_address *a, GError **error)
     return true;
 }
 
+/* Without the library's look-up, which opens files and sockets of its own. */
+static bool parse_numeric(struct nbd_address *a, int family, GError **error)
+{
+    struct nbd_sockaddr s = { .len = 0 };
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&s.sa;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&s.sa;
+    const char *host = a->host && *a->host ? a->host : family == AF_INET6 ? "::" : "0.0.0.0";
+    guint64 port;
+    if (!g_ascii_string_to_unsigned(a->port, 10, 0, MAX_PORT, &port, NULL))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "the port '%s' is no number up to %d", a->port, MAX_PORT);
+    if (family != AF_INET6 && inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons((uint16_t)port);
+        s.len = sizeof(*v4);
+    } else if (family != AF_INET && inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons((uint16_t)port);
+        s.len = sizeof(*v6);
+    } else {
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "'%s': the sandbox of a running machine looks up no names; give the address in digits", a->text);
+    }
+    g_array_append_val(a->resolved, s);
+    return true;
+}
+
 static bool look_up(struct nbd_address *a, int family, bool passive, bool numeric, GError **error)
 {
     struct addrinfo hints = { .ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = passive ? AI_PASSIVE : 0 }, *list;
-    bool closed = sandbox_closed();
-    if (numeric || closed)
+    if (sandbox_closed())
+        return parse_numeric(a, family, error);
+    if (numeric)
         hints.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
     int err = getaddrinfo(a->host && *a->host ? a->host : NULL, a->port, &hints, &list);
-    if (err && closed && !numeric)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "cannot look up '%s': in the sandbox of a running machine addresses and ports are given in digits", a->text);
     if (err)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "cannot look up '%s': %s", a->text, err == EAI_SYSTEM ? g_strerror(errno) : gai_strerror(err));
     for (struct addrinfo *i = list; i; i = i->ai_next) {
@@ -208,7 +233,9 @@ static void remove_stale(const struct nbd_address *a, const struct nbd_sockaddr 
     close(fd);
 }
 
-/* seccomp(main+sockets): socket(AF_UNIX AF_INET AF_INET6) bind listen setsockopt */
+/* seccomp(main): getsockopt
+ * seccomp(main+sockets): socket(AF_UNIX AF_INET AF_INET6) bind listen setsockopt
+ * seccomp(main+files): socket(AF_UNIX) bind listen */
 static int listen_one(const struct nbd_address *a, const struct nbd_sockaddr *s, int *ret_err)
 {
     int fd = socket(s->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
@@ -243,7 +270,8 @@ int nbd_address_listen(const struct nbd_address *a, bool *ret_made_path, GError 
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
         return fd;
     }
-    if (!sandbox_may_make_sockets("NBD server", error))
+    /* Who may make files may make the file of a socket. */
+    if (!(a->path && sandbox_has(SANDBOX_FILES)) && !sandbox_may_make_sockets("NBD server", error))
         return -1;
     int err = ENOENT;
     for (guint i = 0; i < a->resolved->len; i++) {

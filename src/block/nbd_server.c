@@ -451,7 +451,7 @@ void nbd_server_stop(struct nbd_server *s)
         g_idle_remove_by_data(e);
         free_export(e);
     }
-    if (s->path && sandbox_has(SANDBOX_UNLINK))
+    if (s->path && (sandbox_has(SANDBOX_UNLINK) || sandbox_has(SANDBOX_FILES)))
         unlink(s->path);
     close(s->fd);
     close(s->wake_fd);

@@ -7,7 +7,10 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
+#include "base/throttle.h"
 #include "block/job.h"
+#include "vmm/blockdev/export.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
 
@@ -15,6 +18,7 @@ struct blockdev {
     struct machine *machine;
     struct block_graph *graph;
     struct block_jobs *jobs;
+    struct blockdev_exports *exports; /* NULL until something is exported */
     GPtrArray *drives;  /* struct block_device *, owned */
     GPtrArray *held;    /* struct block_node *, referenced: -blockdev and blockdev-add */
 };
@@ -49,6 +53,7 @@ void blockdev_stop(struct blockdev *b)
 {
     if (!b)
         return;
+    blockdev_exports_end(g_steal_pointer(&b->exports));
     block_jobs_end(b->jobs);
     block_graph_set_events(b->graph, NULL, NULL);
     b->machine->blockdev = NULL;
@@ -74,6 +79,16 @@ void blockdev_destroy(struct blockdev *b)
 struct block_graph *blockdev_graph(const struct blockdev *b)
 {
     return b->graph;
+}
+
+struct machine *blockdev_machine(const struct blockdev *b)
+{
+    return b->machine;
+}
+
+struct blockdev_exports **blockdev_exports(struct blockdev *b)
+{
+    return &b->exports;
 }
 
 struct block_jobs *blockdev_jobs(const struct blockdev *b)
@@ -392,6 +407,16 @@ static struct block_node *open_drive(struct blockdev *b, const struct blockdev_d
     return n;
 }
 
+/* throttling.*, without the group. */
+static bool take_limits(const struct blockdev_drive *d, struct throttle_config *ret, GError **error)
+{
+    keyval_auto *kv = keyval_copy(d->throttle);
+    g_free(keyval_take(kv, "group"));
+    if (!throttle_config_take(kv, "", ret, error) || !throttle_config_check(ret, error))
+        return false;
+    return !kv->pairs->len || vireo_fail(error, VIREO_ERROR_INVALID, "Invalid parameter 'throttling.%s'", ((struct keyval_pair *)kv->pairs->pdata[0])->key);
+}
+
 struct block_device *blockdev_add_drive(struct blockdev *b, const struct blockdev_drive *d, GError **error)
 {
     bool empty = (!d->file || !*d->file) && !d->node->pairs->len;
@@ -399,16 +424,20 @@ struct block_device *blockdev_add_drive(struct blockdev *b, const struct blockde
         vireo_fail(error, VIREO_ERROR_INVALID, "Device with id '%s' already exists", d->id);
         return NULL;
     }
-    if (d->throttle) {
-        vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "throttling.* is not there yet");
+    struct throttle_config limits = { 0 };
+    if (d->throttle && !take_limits(d, &limits, error))
         return NULL;
-    }
     block_node_auto *n = empty ? NULL : open_drive(b, d, error);
     if (!n && !empty)
         return NULL;
     const struct block_device_options o = { .id = d->id, .write_through = d->write_through, .rerror = (enum block_on_error)d->rerror,
                                             .werror = (enum block_on_error)d->werror };
     struct block_device *drive = enter_drive(b, block_device_create(b->graph, n, &o), d->id);
+    const char *group = d->throttle ? keyval_get(d->throttle, "group") : NULL;
+    if (throttle_config_on(&limits))
+        block_device_set_limits(drive, group ? group : d->id ? d->id : "", &limits);
+    else if (group && !block_device_join_limits(drive, group))
+        log_warn("-drive: throttling.group=%s: there is no such group with limits yet; the disk has none", group);
     const char *name = n ? keyval_get(d->node, "node-name") : NULL;
     if (name)
         g_hash_table_insert(b->machine->drives, (void *)g_intern_string(name), drive);

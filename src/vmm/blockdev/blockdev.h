@@ -24,6 +24,8 @@ void blockdev_stop(struct blockdev *b);
 void blockdev_destroy(struct blockdev *b); /* NULL is allowed */
 struct block_graph *blockdev_graph(const struct blockdev *b);
 struct block_jobs *blockdev_jobs(const struct blockdev *b);
+struct machine *blockdev_machine(const struct blockdev *b);
+struct blockdev_exports **blockdev_exports(struct blockdev *b); /* export.c's */
 
 /* ---- nodes ---- */
 

@@ -70,6 +70,23 @@ static void keys_clear(struct keys *k)
     g_free(k->node_name);
 }
 
+/* The names that limits had before they were throttling.*: bps, iops_rd, bps_max, iops_wr_max_length ..., iops_size, group. */
+static void rename_limits(struct keyval *kv)
+{
+    static const char *const kinds[][2] = { { "bps", "bps-total" }, { "bps_rd", "bps-read" }, { "bps_wr", "bps-write" },
+                                            { "iops", "iops-total" }, { "iops_rd", "iops-read" }, { "iops_wr", "iops-write" } };
+    static const char *const tails[][2] = { { "", "" }, { "_max", "-max" }, { "_max_length", "-max-length" } };
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds) * G_N_ELEMENTS(tails) + 2; i++) {
+        size_t k = i / G_N_ELEMENTS(tails), t = i % G_N_ELEMENTS(tails);
+        bool last = k == G_N_ELEMENTS(kinds);
+        g_autofree char *old = last ? g_strdup(t ? "group" : "iops_size") : g_strconcat(kinds[k][0], tails[t][0], NULL);
+        g_autofree char *now = last ? g_strdup(t ? "throttling.group" : "throttling.iops-size") : g_strconcat("throttling.", kinds[k][1], tails[t][1], NULL);
+        g_autofree char *value = keyval_take(kv, old);
+        if (value)
+            keyval_add(kv, now, value);
+    }
+}
+
 /* The drive's own keys go to k, throttling.* to d, the rest are the node's. */
 static bool sort_keys(const struct keyval *given, struct keys *k, struct blockdev_drive *d, GError **error)
 {
@@ -86,6 +103,7 @@ static bool sort_keys(const struct keyval *given, struct keys *k, struct blockde
             break;
         }
     }
+    rename_limits(d->node);
     d->throttle = keyval_take_nested(d->node, "throttling");
     if (d->throttle && !d->throttle->pairs->len)
         g_clear_pointer(&d->throttle, keyval_free);

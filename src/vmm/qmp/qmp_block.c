@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/throttle.h"
 #include "block/bitmap.h"
 #include "vmm/blockdev/blockdev.h"
 #include "vmm/core/device.h"
@@ -73,7 +74,6 @@ static struct json_object *cache_info(const struct block_node *n, const struct b
 /* BlockDeviceInfo. */
 static struct json_object *node_info(struct block_node *n, const struct block_device *drive, bool flat)
 {
-    static const char *const zeroes[] = { "iops_rd", "iops_wr", "iops", "bps_rd", "bps_wr", "bps" };
     static const char *const detect[] = { "off", "on", "unmap" };
     struct block_node *format = block_skip_filters(n);
     unsigned depth = 0;
@@ -92,8 +92,13 @@ static struct json_object *node_info(struct block_node *n, const struct block_de
         json_object_object_add(info, "backing_file", json_object_new_string(block_backing_filename(format)));
     add_int(info, "backing_file_depth", depth);
     add_int(info, "write_threshold", block_write_threshold(n));
-    for (size_t z = 0; z < G_N_ELEMENTS(zeroes); z++)
-        add_int(info, zeroes[z], 0);
+    struct throttle_group *group = drive ? block_device_limits(drive) : NULL;
+    struct throttle_config limits = { 0 };
+    if (group) {
+        throttle_group_config(group, &limits);
+        json_object_object_add(info, "group", json_object_new_string(throttle_group_name(group)));
+    }
+    throttle_config_info(&limits, info);
     return info;
 }
 

@@ -48,6 +48,16 @@ QMP_BLOCK_COMMAND(block_job_finalize)
 QMP_BLOCK_COMMAND(block_job_dismiss)
 QMP_BLOCK_COMMAND(block_job_set_speed)
 
+/* qmp_nbd.c */
+QMP_BLOCK_COMMAND(nbd_server_start)
+QMP_BLOCK_COMMAND(nbd_server_stop)
+QMP_BLOCK_COMMAND(nbd_server_add)
+QMP_BLOCK_COMMAND(nbd_server_remove)
+QMP_BLOCK_COMMAND(block_export_add)
+QMP_BLOCK_COMMAND(block_export_del)
+QMP_BLOCK_COMMAND(query_block_exports)
+QMP_BLOCK_COMMAND(block_set_io_throttle)
+
 /* ---- arguments; the row has checked types ---- */
 
 const char *qmp_text(struct json_object *args, const char *name);              /* NULL: not given */

@@ -12,6 +12,7 @@
 const char *const qmp_events[] = {
     "ACPI_DEVICE_OST",
     "BALLOON_CHANGE",
+    "BLOCK_EXPORT_DELETED",
     "BLOCK_IMAGE_CORRUPTED",
     "BLOCK_IO_ERROR",
     "BLOCK_JOB_CANCELLED",
