@@ -552,7 +552,6 @@ const struct block_driver qcow2_driver = {
     .make_empty = make_empty,
     .amend_keys = qcow2_amend_keys,
     .amend = qcow2_amend,
-    .amend_keys = qcow2_amend_keys,
     .measure = qcow2_measure,
     .bitmaps = &qcow2_bitmap_driver,
     .create_keys = qcow2_create_keys,

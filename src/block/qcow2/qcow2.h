@@ -408,7 +408,6 @@ bool qcow2_snapshot_delete(struct block_node *n, const char *id_or_name, GError 
 bool qcow2_snapshot_load(struct block_node *n, const char *id_or_name, GError **error);
 int qcow2_vmstate_read(struct block_node *n, uint64_t offset, uint64_t bytes, void *buffer);
 int qcow2_vmstate_write(struct block_node *n, uint64_t offset, uint64_t bytes, const void *buffer);
-extern const struct keyval_key qcow2_amend_keys[];
 bool qcow2_amend(struct block_node *n, struct keyval *options, bool force, void (*progress)(void *, double), void *opaque, GError **error);
 bool qcow2_measure(struct block_create *c, uint64_t data, uint64_t *ret_required, uint64_t *ret_fully, GError **error);
 /* At opening (after the header's extensions are known) and before closing; the driver's bitmaps. */

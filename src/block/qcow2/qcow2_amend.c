@@ -8,22 +8,6 @@
 
 #include "block/qcow2/qcow2_check.h"
 
-/* For help alone: what each takes is looked at where it is used. */
-const struct keyval_key qcow2_amend_keys[] = {
-    {"compat", KV_STRING, 0, "Compatibility level (v2 [0.10] or v3 [1.1])"},
-    {"data_file", KV_STRING, 0, "File name of an external data file"},
-    {"data_file_raw", KV_BOOL, 0, "The external data file must stay valid as a raw image"},
-    {"encrypt.iter-time", KV_UINT, 0, "Time to spend in PBKDF in milliseconds"},
-    {"encrypt.keyslot", KV_UINT, 0, "Select a single keyslot to modify explicitly"},
-    {"encrypt.new-secret", KV_STRING, 0, "New secret to set in the matching keyslots. Empty string to erase"},
-    {"encrypt.old-secret", KV_STRING, 0, "Select all keyslots that match this password"},
-    {"encrypt.state", KV_STRING, 0, "Select new state of affected keyslots (active/inactive)"},
-    {"lazy_refcounts", KV_BOOL, 0, "Postpone refcount updates"},
-    {"refcount_bits", KV_UINT, 0, "Width of a reference count entry in bits"},
-    {"size", KV_SIZE, 0, "Virtual disk size"},
-    {NULL},
-};
-
 struct amend {
     struct qcow2 *q;
     struct keyval *options;
