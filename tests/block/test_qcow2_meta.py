@@ -6,6 +6,7 @@ import os
 import random
 import struct
 import subprocess
+import zlib
 
 import pytest
 
@@ -620,7 +621,19 @@ def test_compressed(options, tmp_path):
     run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", options, raw, theirs)
     assert content(theirs) == data
     clean(theirs)
-    assert os.stat(mine).st_blocks <= os.stat(theirs).st_blocks * 1.1 + 256
+    assert os.stat(mine).st_blocks <= os.stat(theirs).st_blocks * 1.2 + 256
+    if "zstd" not in options: # no match is further back than the window that readers of the format have
+        tables = Tables(mine)
+        for place in tables.compressed():
+            entry, shift = tables.word(place), 62 - (tables.bits - 8)
+            offset = entry & (1 << shift) - 1
+            packed = tables.at(offset, ((entry >> shift & (1 << tables.bits - 8) - 1) + 1) * 512 - offset % 512)
+            reader, size = zlib.decompressobj(-12), 0
+            while size < tables.cluster and packed:
+                size += len(reader.decompress(packed, 700))
+                packed = reader.unconsumed_tail
+            assert size >= tables.cluster
+        tables.close()
     with BlockIO(mine) as io: # over compressed clusters
         io(f"w {301 * K} 5000 9".replace("5000", str(5120)))
     clean(mine)
