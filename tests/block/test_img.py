@@ -323,6 +323,79 @@ def test_convert_of_scattered_data(tmp_path, threads):
         run("qemu-img", "compare", "-f", "raw", tmp_path / "a", tmp_path / f"x{i}")
 
 
+def sample(tmp_path):
+    for line in RAW:
+        run(*words_of(line), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("fmt", ["vmdk", "vhdx", "vdi", "vpc"])
+def test_formats_of_others(tmp_path, fmt):
+    sample(tmp_path)
+    written = run(IMG, "convert", "-f", "raw", "-O", fmt, "a.raw", "x", cwd=tmp_path, status=None)
+    if written:
+        assert "does not support image creation" in written
+    else:
+        run("qemu-img", "compare", "-f", "raw", "-F", fmt, "a.raw", "x", cwd=tmp_path)
+    run("qemu-img", "convert", "-f", "raw", "-O", fmt, "a.raw", "y", cwd=tmp_path)
+    run(IMG, "compare", "-f", "raw", "-F", fmt, "a.raw", "y", cwd=tmp_path)
+    if fmt != "vpc":
+        assert run(IMG, "info", "y", cwd=tmp_path) == run("qemu-img", "info", "y", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("fmt, options, key", [("luks", "key-secret=s,iter-time=10", "key-secret"),
+                                               ("qcow2", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "encrypt.key-secret"),
+                                               ("qcow2", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,preallocation=metadata", "encrypt.key-secret")],
+                         ids=["luks", "qcow2", "preallocated"])
+def test_encrypted_images(tmp_path, fmt, options, key):
+    sample(tmp_path)
+    secret = ["--object", "secret,id=s,data=abc"]
+    run(IMG, "convert", *secret, "-f", "raw", "-O", fmt, "-o", options, "a.raw", "x", cwd=tmp_path)
+    opened = f"driver={fmt},{key}=s,file.filename=x"
+    run("qemu-img", "compare", *secret, "--image-opts", "driver=raw,file.filename=a.raw", opened, cwd=tmp_path)
+    run(IMG, "convert", *secret, "--image-opts", "-O", "raw", opened, "y", cwd=tmp_path)
+    run("qemu-img", "compare", "-f", "raw", "-F", "raw", "a.raw", "y", cwd=tmp_path)
+    wrong = run(IMG, "compare", "--object", "secret,id=s,data=wrong", "--image-opts", "driver=raw,file.filename=a.raw", opened, cwd=tmp_path, status=2)
+    assert wrong.count("\n") == 1, wrong
+
+
+def test_images_on_nbd_servers(tmp_path):
+    sample(tmp_path)
+    run("truncate", "-s", "10M", tmp_path / "b.raw")
+    uri = f"nbd+unix:///disk?socket={tmp_path}/s"
+    for name in ("a.raw", "b.raw"):
+        server = subprocess.Popen(["qemu-nbd", "-t", "-f", "raw", "-k", f"{tmp_path}/s", "-e", "4", "-x", "disk", str(tmp_path / name)])
+        try:
+            for _ in range(200):
+                if (tmp_path / "s").exists():
+                    break
+                time.sleep(0.02)
+            if name == "a.raw":
+                assert "virtual size: 10 MiB" in run(IMG, "info", uri)
+                run(IMG, "convert", "-f", "raw", "-O", "qcow2", uri, tmp_path / "x")
+            else:
+                run(IMG, "convert", "-n", "-O", "raw", tmp_path / "x", uri)
+        finally:
+            server.terminate()
+            server.wait(20)
+            (tmp_path / "s").unlink(missing_ok=True)
+    run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", tmp_path / "a.raw", tmp_path / "x")
+    run("qemu-img", "compare", "-f", "raw", "-F", "raw", tmp_path / "a.raw", tmp_path / "b.raw")
+
+
+def test_two_writers(tmp_path):
+    """The second is refused, and the process that holds the image is named."""
+    run("truncate", "-s", "64M", tmp_path / "a")
+    p = subprocess.Popen([IMG, "bench", "-w", "-f", "raw", "-c", "2000000", str(tmp_path / "a")], stdout=subprocess.PIPE, text=True)
+    try:
+        p.stdout.readline()
+        text = run(IMG, "resize", "-f", "raw", tmp_path / "a", "+1M", status=1)
+        assert "in use" in text and str(p.pid) in text, text
+        run(IMG, "info", "-U", "-f", "raw", tmp_path / "a")
+    finally:
+        p.kill()
+        p.wait()
+
+
 def test_every_command_has_help(tmp_path):
     text = run(IMG, "--help")
     names = re.findall(r"^  (\w+) +\w", text.split("Commands:")[1].split("\n\n")[0], re.M)

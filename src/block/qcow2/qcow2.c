@@ -458,12 +458,12 @@ static struct json_object *specific_info(struct block_node *n)
             json_object_object_add(d, "data-file", json_object_new_string(q->data_file_name));
         json_object_object_add(d, "data-file-raw", json_object_new_boolean(q->raw_external));
     }
-    if (h->version >= 3)
-        json_object_object_add(d, "corrupt", json_object_new_boolean(q->corrupt));
     if (h->crypt_method)
         json_object_object_add(d, "encrypt", qcow2_crypt_info(q));
-    if (h->version >= 3)
+    if (h->version >= 3) {
+        json_object_object_add(d, "corrupt", json_object_new_boolean(q->corrupt));
         json_object_object_add(d, "extended-l2", json_object_new_boolean(q->extended));
+    }
     return json_make("type", json_object_new_string("qcow2"), "data", d, NULL);
 }
 

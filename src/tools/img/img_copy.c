@@ -305,7 +305,8 @@ static void finish(struct run *r, const struct piece *p)
     if (c->rate)
         late = r->began + (gint64)((double)r->written * 1e6 / (double)c->rate) - g_get_monotonic_time();
     double part = (double)r->done / (double)c->total * c->progress_end;
-    g_cond_broadcast(&r->changed);
+    if (c->ordered)
+        g_cond_broadcast(&r->changed);
     g_mutex_unlock(&r->lock);
     img_progress(c->img, part);
     for (; late > 0 && !stopped(r); late -= 100000)
