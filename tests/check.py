@@ -52,13 +52,17 @@ def meson_suite(total, build, suite, env=None):
                 total.failed += 1
 
 
-def guests(total, build, directory="guest"):
-    junit = os.path.join(build, f"pytest-{directory}.xml")
+def pytest(build, paths, name):
+    """Runs these files or directories; (exit status, the results' file)."""
+    junit = os.path.join(build, f"pytest-{name}.xml")
     if os.path.exists(junit):
         os.unlink(junit)
     status = subprocess.run(["/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "--durations=10", "-p", "no:cacheprovider",
-                             f"--junitxml={junit}", os.path.join(ROOT, "tests", directory)], cwd=ROOT, check=False,
-                            env=dict(os.environ, VIREO_BUILD=os.path.abspath(build))).returncode
+                             f"--junitxml={junit}", *paths], cwd=ROOT, check=False, env=dict(os.environ, VIREO_BUILD=os.path.abspath(build))).returncode
+    return status, junit
+
+
+def count(total, what, status, junit):
     before = total.failed
     ran = 0
     if os.path.exists(junit):
@@ -72,7 +76,22 @@ def guests(total, build, directory="guest"):
             else:
                 total.passed += 1
     if (status != 0 and total.failed == before) or not ran:
-        total.broken(f"the tests in tests/{directory} ended with status {status} after {ran} tests")
+        total.broken(f"the tests in {what} ended with status {status} after {ran} tests")
+
+
+def guests(total, build, directory="guest"):
+    count(total, f"tests/{directory}", *pytest(build, [os.path.join(ROOT, "tests", directory)], directory))
+
+
+def images(total, build):
+    """Each file of tests/block by itself, two at a time."""
+    where = os.path.join(ROOT, "tests", "block")
+    files = sorted((name for name in os.listdir(where) if name.startswith("test_") and name.endswith(".py")),
+                   key=lambda name: -os.path.getsize(os.path.join(where, name)))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        runs = [(name, pool.submit(pytest, build, [os.path.join(where, name)], name[:-3])) for name in files]
+        for name, run in runs:
+            count(total, f"tests/block/{name}", *run.result())
 
 
 def sanitizers(total, build):
@@ -155,7 +174,7 @@ def main():
              ("diff", "differential tests", lambda: meson_suite(total, build, "diff")),
              ("asan", "unit and differential tests with sanitizers", lambda: sanitizers(total, build)),
              ("fuzz", "fuzzers", lambda: fuzz(total, build, seconds)),
-             ("block", "disk images and NBD", lambda: guests(total, build, "block")),
+             ("block", "disk images and NBD", lambda: images(total, build)),
              ("guest", "whole guests", lambda: guests(total, build)),
              ("kvm", "KVM, in a guest with the real kvm.ko", lambda: guests(total, build, "kvm")))
     unknown = set(only) - {key for key, _, _ in steps}

@@ -118,7 +118,6 @@ struct qcow2_inflight {
 struct qcow2_free { /* loses a reference once what pointed there is gone from the disk */
     uint64_t offset, bytes;
     enum qcow2_discard_type { QCOW2_DISCARD_NEVER, QCOW2_DISCARD_REQUEST, QCOW2_DISCARD_SNAPSHOT, QCOW2_DISCARD_OTHER } type;
-    bool data; /* in the external data file, where nothing is counted: only discarded */
 };
 
 struct qcow2_snapshot { /* qcow2_snapshot.c; an entry of the snapshot table */

@@ -258,8 +258,9 @@ int qcow2_unmap_clusters(struct qcow2 *q, uint64_t offset, uint64_t bytes, enum 
 int qcow2_zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t bytes, bool may_unmap)
 {
     const struct change c = {.may_unmap = may_unmap, .type = QCOW2_DISCARD_REQUEST};
-    if (q->raw_external) {
-        int err = block_write_zeroes(qcow2_data(q), offset, bytes, may_unmap ? BLOCK_MAY_UNMAP : 0);
+    /* An external data file has one place for each cluster, which the next write takes at once: it is freed before, not after. */
+    if (q->raw_external || (q->external && may_unmap)) {
+        int err = block_write_zeroes(qcow2_data(q), offset, MIN(bytes, q->n->size - MIN(offset, q->n->size)), may_unmap ? BLOCK_MAY_UNMAP : 0);
         if (err)
             return err;
     }
@@ -275,6 +276,11 @@ int qcow2_discard(struct block_node *n, uint64_t offset, uint64_t bytes)
         return 0;
     if (q->raw_external) /* what the data file holds has to be the same */
         return qcow2_zero_clusters(q, start, MIN(end, n->size) - start, true);
+    if (q->external) {
+        int err = block_discard(qcow2_data(q), start, MIN(end, n->size) - start);
+        if (err)
+            return err;
+    }
     return qcow2_unmap_clusters(q, start, end - start, QCOW2_DISCARD_REQUEST, false);
 }
 

@@ -363,7 +363,7 @@ void qcow2_free(struct qcow2 *q, uint64_t offset, uint64_t bytes, enum qcow2_dis
     q->frees_clusters += (end - start) >> q->cluster_bits;
     if (q->frees->len) {
         struct qcow2_free *last = &g_array_index(q->frees, struct qcow2_free, q->frees->len - 1);
-        if (last->offset + last->bytes == start && last->type == type && !last->data) {
+        if (last->offset + last->bytes == start && last->type == type) {
             last->bytes = end - last->offset;
             return;
         }
@@ -386,11 +386,7 @@ void qcow2_free_entry(struct qcow2 *q, uint64_t entry, enum qcow2_discard_type t
     if (entry & QCOW2_OFLAG_COMPRESSED) {
         qcow2_compressed_place(q, entry, &offset, &bytes);
     } else if (q->external || !offset) {
-        if (q->external && type != QCOW2_DISCARD_NEVER && (q->n->flags & BLOCK_UNMAP) && entry & QCOW2_OFLAG_COPIED) {
-            struct qcow2_free f = {offset, bytes, type, true};
-            g_array_append_val(q->frees, f);
-        }
-        return;
+        return; /* nothing is counted in an external data file */
     }
     qcow2_free(q, offset, bytes, type);
 }
@@ -406,22 +402,20 @@ static bool pass_discard(const struct qcow2 *q, enum qcow2_discard_type type)
 }
 
 /* Holes in the host's file for what is about to become free. Without the lock: the clusters still count as used. */
-static void punch(struct qcow2 *q, const GArray *list, bool data)
+static void punch(struct qcow2 *q, const GArray *list)
 {
-    struct block_node *node = data ? qcow2_data(q) : qcow2_file(q);
+    struct block_node *node = qcow2_file(q);
     uint64_t start = 0, end = 0;
     for (guint i = 0; i < list->len; i++) {
         const struct qcow2_free *f = &g_array_index(list, struct qcow2_free, i);
-        if (f->data != data || !pass_discard(q, f->type))
+        if (!pass_discard(q, f->type))
             continue;
         for (uint64_t at = f->offset; at < f->offset + f->bytes; at += q->cluster_size) {
             uint64_t count = 1;
-            if (!data) {
-                g_mutex_lock(&q->lock);
-                if (count_of(q, at >> q->cluster_bits, &count))
-                    count = 2;
-                g_mutex_unlock(&q->lock);
-            }
+            g_mutex_lock(&q->lock);
+            if (count_of(q, at >> q->cluster_bits, &count))
+                count = 2;
+            g_mutex_unlock(&q->lock);
             if (count != 1)
                 continue;
             if (at != end) {
@@ -450,14 +444,12 @@ void qcow2_reclaim(struct qcow2 *q)
         holes = pass_discard(q, g_array_index(list, struct qcow2_free, i).type);
     if (holes) {
         g_mutex_unlock(&q->lock);
-        punch(q, list, false);
-        if (q->external)
-            punch(q, list, true);
+        punch(q, list);
         g_mutex_lock(&q->lock);
     }
     for (guint i = 0; i < list->len; i++) {
         const struct qcow2_free *f = &g_array_index(list, struct qcow2_free, i);
-        for (uint64_t c = f->offset >> q->cluster_bits; !f->data && c < (f->offset + f->bytes) >> q->cluster_bits; c++) {
+        for (uint64_t c = f->offset >> q->cluster_bits; c < (f->offset + f->bytes) >> q->cluster_bits; c++) {
             uint64_t count;
             if (count_of(q, c, &count))
                 continue; /* stays counted: a leak */
