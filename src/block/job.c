@@ -137,6 +137,7 @@ struct block_job *block_job_new(struct block_jobs *js, const struct block_job_ty
     j->auto_finalize = !o->manual_finalize;
     j->auto_dismiss = !o->manual_dismiss;
     j->speed = o->speed;
+    j->hold = o->hold;
     j->io_status = "ok";
     j->blocked = g_ptr_array_new();
     j->reason = g_strdup_printf("block device is in use by block job: %s", type->name);
@@ -367,6 +368,12 @@ void block_job_start(struct block_job *j)
     pair[0] = j->jobs;
     pair[1] = j;
     j->jobs->later(j->jobs->opaque, run_on_main, pair);
+}
+
+void block_job_go(struct block_job *j)
+{
+    if (!j->hold)
+        block_job_start(j);
 }
 
 void block_jobs_end(struct block_jobs *js)
@@ -742,6 +749,6 @@ struct block_job *block_job_call(struct block_jobs *js, const struct block_job_o
     struct call *c = (struct call *)j;
     *c = (struct call){ .job = *j, .fn = fn, .opaque = opaque, .free_opaque = free_opaque };
     block_job_add_total(j, 1);
-    block_job_start(j);
+    block_job_go(j);
     return j;
 }

@@ -31,12 +31,15 @@ struct block_job_options {
     const char *id;              /* required */
     bool manual_finalize, manual_dismiss;
     uint64_t speed;              /* bytes per second, 0: any */
+    bool hold;                   /* is not started: block_job_start or block_job_discard comes later */
     struct block_job_txn *txn;   /* completes together with others; NULL: alone */
 };
 /* Jobs whose lives end together: all succeed or none does. Referenced by its jobs and by whoever made it. */
 struct block_job_txn *block_job_txn_new(void);
 void block_job_txn_unref(struct block_job_txn *t);
 
+void block_job_start(struct block_job *j);
+void block_job_discard(struct block_job *j); /* one that was never started */
 struct block_job *block_job_find(struct block_jobs *js, const char *id);
 /* force: a mirror that is ready does not end as a success either. */
 bool block_job_cancel(struct block_job *j, bool force, GError **error) G_GNUC_WARN_UNUSED_RESULT;
@@ -65,7 +68,7 @@ struct block_mirror {
     uint32_t granularity;        /* 0: chosen */
     bool write_blocking;
     bool target_is_zero;         /* it was made just now */
-    bool keep_backing;           /* false: on completion the target gets the source's backing chain (drive-mirror) */
+    struct block_node *backing_after; /* the target's backing image from the completion on (drive-mirror); NULL: as it is */
     struct block_job_errors errors;
 };
 struct block_job *block_job_mirror(struct block_jobs *js, const struct block_job_options *o, const struct block_mirror *m, GError **error);

@@ -26,7 +26,7 @@ struct block_job {
     struct block_jobs *jobs;
     struct block_job_txn *txn;
     char *id;
-    bool auto_finalize, auto_dismiss;
+    bool auto_finalize, auto_dismiss, hold;
     GThread *thread;
     /* block_jobs.lock: */
     enum block_job_status status;
@@ -43,9 +43,8 @@ struct block_job {
 
 /* A new one of type->size bytes, in state "created"; start makes it run. */
 struct block_job *block_job_new(struct block_jobs *js, const struct block_job_type *type, const struct block_job_options *o, GError **error);
-void block_job_start(struct block_job *j);
-/* One that was never started. */
-void block_job_discard(struct block_job *j);
+/* Starts it, unless whoever made it wants to do that. */
+void block_job_go(struct block_job *j);
 /* Others keep off the node until the job has ended. */
 void block_job_use(struct block_job *j, struct block_node *n);
 
@@ -71,6 +70,9 @@ bool block_job_completing(struct block_job *j);
 /* What the policy says about an error. True: try again (the job may have been paused by it); false: it fails. */
 bool block_job_retry(struct block_job *j, bool read, enum block_on_error policy, int err);
 
+/* job_mirror.c: of block_job_commit, when top is what users write to. */
+struct block_job *block_job_commit_active(struct block_jobs *js, const struct block_job_options *o, const struct block_commit *w, GError **error);
+
 /* ---- job_copy.c ---- */
 
 /* Ranges of bytes somebody is at. */
@@ -85,6 +87,9 @@ void block_ranges_clear(struct block_ranges *r);
 /* Waits until no range overlaps that is not shared with this one. The range must stay where it is until released. */
 void block_ranges_take(struct block_ranges *r, struct block_range *range);
 void block_ranges_release(struct block_ranges *r, struct block_range *range);
+/* Writers of the guest, from the `before` of a watch to its `end`. */
+void block_ranges_share(struct block_ranges *r, uint64_t offset, uint64_t bytes);
+void block_ranges_unshare(struct block_ranges *r, uint64_t offset, uint64_t bytes);
 
 /* Copies what `todo` says from source to target, several pieces at once. */
 struct block_copy {
@@ -96,6 +101,7 @@ struct block_copy {
     unsigned write_flags;
     bool up;                       /* the target is the source's own top: only what it does not have (stream) */
     struct block_node *base;       /* up: not what comes from here on; referenced by the job */
+    bool partial;                  /* the target gets a part of the content only: the rest comes from its backing image, now or later */
     struct block_job_errors errors;
     /* the copy's own */
     GMutex lock;
@@ -108,9 +114,9 @@ struct block_copy {
 };
 void block_copy_init(struct block_copy *c, struct block_job *j);
 void block_copy_clear(struct block_copy *c); /* ends the threads */
-/* Until nothing is dirty, or the job is cancelled (ECANCELED) or fails. *ret_clean: nothing was dirty in the last pass. */
+/* Until nothing is dirty, or the job is cancelled (ECANCELED) or fails. */
 int block_copy_run(struct block_copy *c);
 /* One range now, in this thread, which holds it and is inside the graph or has quiesced it. *ret_read: it was reading that failed. */
 int block_copy_now(struct block_copy *c, uint64_t offset, uint64_t bytes, bool *ret_read);
-/* Marks in `todo` what n has above base (base NULL: all of the chain's data is looked at; see job_copy.c). */
-int block_copy_mark_allocated(struct block_job *j, struct block_bitmap *todo, struct block_node *n, struct block_node *base);
+/* Marks in `todo` what the chain of n has above base (NULL: all of it); below: not what n itself has. */
+int block_copy_mark_allocated(struct block_job *j, struct block_bitmap *todo, struct block_node *n, struct block_node *base, bool below);

@@ -234,7 +234,7 @@ const char *block_node_blocked(const struct block_node *n); /* NULL: free */
 /* ---- watching writes (jobs) ---- */
 
 /* before: called in the writing thread before a write, write_zeroes or discard of a node's bytes takes effect; an error keeps the
- * write from happening. after: once it has succeeded. end: after that, or when it has failed, for each `before` that returned 0. Any
+ * write from happening (writes with BLOCK_WRITE_UNCHANGED are not told). after: once it has succeeded. end: after that, or when it has failed, for each `before` that returned 0. Any
  * may be NULL. Add and remove with the graph quiet. */
 struct block_watch {
     int (*before)(struct block_watch *w, uint64_t offset, uint64_t bytes);

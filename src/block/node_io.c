@@ -145,10 +145,10 @@ void block_node_written(struct block_node *n, uint64_t offset, uint64_t bytes)
 }
 
 /* A write that failed may have changed something: bitmaps have it too. */
-static void tell_after(struct block_node *n, uint64_t offset, uint64_t bytes, int err)
+static void tell_after(struct block_node *n, uint64_t offset, uint64_t bytes, int err, bool watched)
 {
     block_node_written(n, offset, bytes);
-    for (GList *l = err ? NULL : n->watches.head; l; l = l->next) {
+    for (GList *l = err || !watched ? NULL : n->watches.head; l; l = l->next) {
         struct block_watch *w = l->data;
         if (w->after)
             w->after(w, offset, bytes);
@@ -272,15 +272,16 @@ static int change(struct block_node *n, enum kind kind, uint64_t offset, uint64_
     if (err || !bytes)
         return err;
     unsigned pass = n->driver->supports_fua ? flags : flags & ~(unsigned)BLOCK_FUA;
-    if (n->watches.length && (err = tell_before(n, offset, bytes)))
+    bool watched = n->watches.length && !(flags & BLOCK_WRITE_UNCHANGED);
+    if (watched && (err = tell_before(n, offset, bytes)))
         return err;
     switch (kind) {
     case WRITE: err = write_data(n, offset, bytes, iov, niov, pass); break;
     case ZERO: err = zero_data(n, offset, bytes, pass); break;
     case DISCARD: err = discard_data(n, offset, bytes); break;
     }
-    tell_after(n, offset, bytes, err);
-    if (n->watches.length)
+    tell_after(n, offset, bytes, err, watched);
+    if (watched)
         tell_end(n, offset, bytes, NULL);
     return err || !(flags & BLOCK_FUA) || n->driver->supports_fua ? err : block_flush(n);
 }

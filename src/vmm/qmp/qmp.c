@@ -106,23 +106,23 @@ static bool type_fits(struct json_object *value, enum qmp_arg_type type)
     return type == QMP_ARG_ANY || json_object_is_type(value, types[type]);
 }
 
-static const struct qmp_arg *find_arg(const struct qmp_command *c, const char *name)
+static const struct qmp_arg *find_arg(const struct qmp_arg *rows, const char *name)
 {
-    for (const struct qmp_arg *a = c->args; a && a->name; a++) {
+    for (const struct qmp_arg *a = rows; a && a->name; a++) {
         if (!strcmp(a->name, name))
             return a;
     }
     return NULL;
 }
 
-static bool check_args(const struct qmp_command *c, struct json_object *args, GError **error)
+static bool check_args(const struct qmp_arg *rows, bool open, struct json_object *args, GError **error)
 {
     static const char *const names[] = { [QMP_ARG_STRING] = "string", [QMP_ARG_INT] = "integer", [QMP_ARG_BOOL] = "boolean",
                                         [QMP_ARG_ARRAY] = "array", [QMP_ARG_OBJECT] = "object", [QMP_ARG_ANY] = "value" };
     if (args) {
         json_object_object_foreach(args, key, value) {
-            const struct qmp_arg *a = find_arg(c, key);
-            if (!a && c->open)
+            const struct qmp_arg *a = find_arg(rows, key);
+            if (!a && open)
                 continue;
             if (!a)
                 return vireo_fail(error, VIREO_ERROR_INVALID, "Parameter '%s' is unexpected", key);
@@ -130,11 +130,16 @@ static bool check_args(const struct qmp_command *c, struct json_object *args, GE
                 return vireo_fail(error, VIREO_ERROR_INVALID, "Invalid parameter type for '%s', expected: %s", key, names[a->type]);
         }
     }
-    for (const struct qmp_arg *a = c->args; a && a->name; a++) {
+    for (const struct qmp_arg *a = rows; a && a->name; a++) {
         if (!a->optional && !json_object_object_get_ex(args, a->name, NULL))
             return vireo_fail(error, VIREO_ERROR_INVALID, "Parameter '%s' is missing", a->name);
     }
     return true;
+}
+
+bool qmp_check_args(const struct qmp_arg *rows, struct json_object *args, GError **error)
+{
+    return check_args(rows, false, args, error);
 }
 
 /* The members of a command object, checked; borrowed from it. */
@@ -211,7 +216,7 @@ static struct json_object *run(struct qmp *q, const struct request *r, GError **
     const struct qmp_command *c = find_command(r->name);
     if (!c->run)
         return negotiate(q, r->args, error) ? json_object_new_object() : NULL;
-    if (!check_args(c, r->args, error))
+    if (!check_args(c->args, c->open, r->args, error))
         return NULL;
     fdset_offer(chardev_take_fd(q->host));
     struct json_object *value = c->run(q->machine, r->args, error);

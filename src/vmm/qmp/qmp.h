@@ -38,6 +38,8 @@ struct qmp_command {
     enum qmp_absent absent;
 };
 extern const struct qmp_command qmp_commands[]; /* ends with name NULL */
+/* Names and types of args (NULL: none) against the rows. */
+bool qmp_check_args(const struct qmp_arg *rows, struct json_object *args, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 struct json_object *qmp_version(void);
 bool qmp_command_known(const char *name); /* qmp_known.c: QEMU has a command of this name */
 

@@ -57,6 +57,33 @@ QMP_BLOCK_COMMAND(block_export_add)
 QMP_BLOCK_COMMAND(block_export_del)
 QMP_BLOCK_COMMAND(query_block_exports)
 QMP_BLOCK_COMMAND(block_set_io_throttle)
+/* qmp_block_job.c */
+QMP_BLOCK_COMMAND(block_commit)
+QMP_BLOCK_COMMAND(block_stream)
+QMP_BLOCK_COMMAND(blockdev_mirror)
+QMP_BLOCK_COMMAND(drive_mirror)
+QMP_BLOCK_COMMAND(blockdev_backup)
+QMP_BLOCK_COMMAND(drive_backup)
+QMP_BLOCK_COMMAND(blockdev_create)
+/* qmp_transaction.c */
+QMP_BLOCK_COMMAND(transaction)
+QMP_BLOCK_COMMAND(blockdev_snapshot)
+QMP_BLOCK_COMMAND(blockdev_snapshot_sync)
+QMP_BLOCK_COMMAND(blockdev_snapshot_internal_sync)
+QMP_BLOCK_COMMAND(blockdev_snapshot_delete_internal_sync)
+QMP_BLOCK_COMMAND(block_dirty_bitmap_add)
+QMP_BLOCK_COMMAND(block_dirty_bitmap_remove)
+QMP_BLOCK_COMMAND(block_dirty_bitmap_clear)
+QMP_BLOCK_COMMAND(block_dirty_bitmap_enable)
+QMP_BLOCK_COMMAND(block_dirty_bitmap_disable)
+QMP_BLOCK_COMMAND(block_dirty_bitmap_merge)
+
+struct block_job_options;
+struct block_job_txn;
+struct block_node;
+bool qmp_job_options(struct blockdev *b, struct json_object *args, const struct block_node *n, struct block_job_options *ret, GError **error);
+/* drive: the target is a file, not a node. hold: the job is not started yet. */
+struct block_job *qmp_backup(struct blockdev *b, struct json_object *args, bool drive, bool hold, struct block_job_txn *txn, GError **error);
 
 /* ---- arguments; the row has checked types ---- */
 
