@@ -36,13 +36,14 @@ static int find_locked(struct block_node *n, uint64_t offset, bool wait, struct 
 }
 
 /* The piece at offset, made longer by those behind it that continue it, up to `bytes`. */
+enum { RUN_PIECES = 4096 }; /* the lock is not held for longer than they take */
 static int find_run(struct block_node *n, uint64_t offset, uint64_t bytes, bool wait, struct mapped_piece *ret)
 {
     struct mapped *m = n->state;
     struct mapped_piece next;
     g_mutex_lock(&m->lock);
     int err = find_locked(n, offset, wait, ret);
-    while (!err && ret->kind != MAPPED_COMPRESSED && ret->bytes < bytes) {
+    for (unsigned i = 0; i < RUN_PIECES && !err && ret->kind != MAPPED_COMPRESSED && ret->bytes < bytes; i++) {
         int later = find_locked(n, offset + ret->bytes, wait, &next);
         if (later || next.kind != ret->kind || (ret->kind == MAPPED_DATA && (next.file != ret->file || next.at != ret->at + ret->bytes)))
             break; /* an error there is for who asks from there on */

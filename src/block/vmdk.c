@@ -75,6 +75,10 @@ static int find_grain(struct block_node *n, const struct vmdk_extent *e, uint64_
     if (err)
         return err;
     ret->kind = !entry ? MAPPED_ABSENT : e->zero_grains && entry == 1 ? MAPPED_ZERO : e->compressed ? MAPPED_COMPRESSED : MAPPED_DATA;
+    if (ret->kind == MAPPED_ABSENT && !place) { /* there is no table: none of its grains is there */
+        uint64_t all = (uint64_t)e->gtes * e->grain;
+        ret->bytes = MIN(all - within % all, e->bytes - within);
+    }
     if (ret->kind == MAPPED_ABSENT)
         return check_parent(n);
     if (ret->kind == MAPPED_ZERO)
