@@ -54,7 +54,7 @@ static ssize_t receive(struct nbd_peer *p, void *to, size_t n)
 
 bool nbd_peer_read(struct nbd_peer *p, void *to, size_t n)
 {
-    for (;;) {
+    while (n) {
         size_t part = MIN(n, p->in_end - p->in_at);
         memcpy(to, p->input + p->in_at, part);
         p->in_at += part;
@@ -76,6 +76,7 @@ bool nbd_peer_read(struct nbd_peer *p, void *to, size_t n)
             p->in_end = (size_t)got;
         }
     }
+    return true;
 }
 
 bool nbd_peer_skip(struct nbd_peer *p, uint64_t n)
@@ -345,7 +346,7 @@ bool nbd_peer_more_threads(struct nbd_peer *p)
     return true;
 }
 
-static void take_connection(struct nbd_server *s, int fd)
+void nbd_server_take(struct nbd_server *s, int fd)
 {
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* fails on UNIX sockets */
@@ -395,7 +396,7 @@ static void *listen_thread(void *opaque)
             continue;
         int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
-            take_connection(s, fd);
+            nbd_server_take(s, fd);
         else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
             g_usleep(RETRY_MS * 1000); /* no descriptors or memory now: others may give some back */
     }
@@ -453,7 +454,8 @@ void nbd_server_stop(struct nbd_server *s)
     }
     if (s->path && (sandbox_has(SANDBOX_UNLINK) || sandbox_has(SANDBOX_FILES)))
         unlink(s->path);
-    close(s->fd);
+    if (s->fd >= 0)
+        close(s->fd);
     close(s->wake_fd);
     g_ptr_array_unref(s->exports);
     g_ptr_array_unref(s->peers);

@@ -20,8 +20,10 @@ struct nbd_server;
 
 /* max_connections 0: any number. */
 struct nbd_server *nbd_server_start(const struct nbd_address *addr, unsigned max_connections, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* For a socket that listens already; taken over. */
+/* For a socket that listens already; taken over. -1: none, connections come by nbd_server_take. */
 struct nbd_server *nbd_server_start_fd(int fd, unsigned max_connections);
+/* Serves a connection that is there already (a socket; taken over). */
+void nbd_server_take(struct nbd_server *s, int fd);
 /* Ends all connections, then removes all exports. NULL is allowed. */
 void nbd_server_stop(struct nbd_server *s);
 
