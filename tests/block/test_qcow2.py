@@ -311,3 +311,91 @@ def test_encrypted(img, tmp_path, monkeypatch, options):
     monkeypatch.setenv("BLOCKIO_SECRET", "secret,id=s0,data=falsch")
     done = subprocess.run([BLOCKIO, q2(img) + ",encrypt.key-secret=s0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1 and b"nvalid password" in done.stderr, done.stderr
+
+
+def poke(img, offset, data):
+    with open(img, "r+b") as f:
+        f.seek(offset)
+        f.write(data)
+
+
+def peek64(img, offset):
+    with open(img, "rb") as f:
+        f.seek(offset)
+        return struct.unpack(">Q", f.read(8))[0]
+
+
+# What is damaged in the header, and what the error names.
+DAMAGE = [
+    (0, b"QFI\xfa", "qcow2"),
+    (4, struct.pack(">I", 4), "version 4"),
+    (20, struct.pack(">I", 8), "cluster size"),
+    (20, struct.pack(">I", 22), "cluster size"),
+    (24, struct.pack(">Q", 1 << 62), "L1 table is too small"),
+    (36, struct.pack(">I", 0x7fffffff), "L1 table is too large"),
+    (40, struct.pack(">Q", 0x10001), "L1 table has an invalid offset"),
+    (48, struct.pack(">Q", 0x10200), "reference count table has an invalid offset"),
+    (56, struct.pack(">I", 0), "reference count table"),
+    (56, struct.pack(">I", 1 << 20), "reference count table is too large"),
+    (60, struct.pack(">I", 1 << 20), "snapshot"),
+    (72, struct.pack(">Q", 1 << 40), "features that are not known"),
+    (72, struct.pack(">Q", 2), "corrupt"),
+    (96, struct.pack(">I", 7), "refcount order"),
+    (100, struct.pack(">I", 0xffffff), "header length"),
+    (112, struct.pack(">II", 0xe2792aca, 0xfffffff0), "extension"),
+]
+
+
+@pytest.mark.parametrize("offset,data,named", DAMAGE, ids=[f"{d[0]}-{d[2][:12]}" for d in DAMAGE])
+def test_damaged_header_is_refused(img, offset, data, named):
+    create("theirs", img)
+    poke(img, offset, data)
+    before = open(img, "rb").read()
+    done = subprocess.run([BLOCKIO, q2(img)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20, check=False)
+    assert done.returncode == 1 and named in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert open(img, "rb").read() == before
+
+
+def test_unknown_feature_is_named(img):
+    create("theirs", img)
+    poke(img, 72, struct.pack(">Q", 1 << 13))
+    table = 112
+    while struct.unpack(">I", open(img, "rb").read()[table:table + 4])[0] != 0x6803f857:
+        table += 8
+    poke(img, table + 8, bytes([0, 13]) + b"time travel".ljust(46, b"\0"))
+    done = subprocess.run([BLOCKIO, q2(img)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20, check=False)
+    assert done.returncode == 1 and "time travel" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("what", ["data over the header", "data over the L2 table", "unaligned data", "unaligned table", "free clusters that are not"])
+def test_damage_found_later_is_not_made_worse(img, what):
+    """Guest data never goes over metadata, and what was found wrong is marked in the image."""
+    create("theirs", img)
+    run("qemu-io", "-f", "qcow2", "-c", f"write -P 1 0 {MIB}", img)
+    l1 = peek64(img, 40)
+    l2 = peek64(img, l1) & 0x00fffffffffffe00
+    copied = 1 << 63
+    if what == "data over the header":
+        poke(img, l2, struct.pack(">Q", copied | 0))
+        poke(img, l2 + 8, struct.pack(">Q", copied | l1))
+    elif what == "data over the L2 table":
+        poke(img, l2 + 8, struct.pack(">Q", copied | l2))
+    elif what == "unaligned data":
+        poke(img, l2 + 8, struct.pack(">Q", copied | 0x50200))
+    elif what == "unaligned table":
+        poke(img, l1, struct.pack(">Q", copied | (l2 + 512)))
+    else:
+        block = peek64(img, peek64(img, 48))
+        poke(img, block, bytes(65536))
+    before = open(img, "rb").read()
+    with BlockIO(q2(img)) as io:
+        offset = 40 * MIB if what.startswith("free") else 65536
+        io(f"w {offset} 65536 7", "error EIO")
+        io(f"w {offset} 512 7", "error EIO")
+    after = open(img, "rb").read()
+    assert after[:72] == before[:72] and after[96:] == before[96:], "more than the feature bits was written"
+    assert after[79] & 2, "the image is marked corrupt"
+    done = subprocess.run([BLOCKIO, q2(img)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20, check=False)
+    assert done.returncode == 1 and "corrupt" in done.stderr
+    with BlockIO(q2(img), "ro") as io:
+        io("r 0 512 1", None)
