@@ -144,7 +144,7 @@ static int write_alone(const struct mapped_piece *p, uint64_t head, uint64_t byt
     static const uint8_t zero[512];
     uint64_t end = p->at + p->block_bytes, tail = p->block_bytes - head - bytes, last = MIN(tail, sizeof(zero));
     int err = block_pwritev(p->file, p->at + head, bytes, iov, niov, 0);
-    if (!p->file->driver->growable) { /* a device: who knows what was there */
+    if (!block_skip_filters(p->file)->driver->growable) { /* a device: who knows what was there */
         if (!err && head)
             err = block_write_zeroes(p->file, p->at, head, 0);
         return err || !tail ? err : block_write_zeroes(p->file, end - tail, tail, 0);
