@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What images hold beside their content, for tests. Exit status 1 and one line: an error.
+ * What images hold beside their content, for tests. FILE may be options as of -blockdev. Exit status 1 and one line: an error.
  *
  *   metatool check FILE [leaks|all]           one line of numbers: errors corruptions leaks corruptions-fixed leaks-fixed allocated
  *                                             fragmented compressed total end; then what is wrong
@@ -246,7 +246,12 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], verbs[i].name))
             continue;
         unsigned flags = verbs[i].flags | (verbs[i].run == check && argc > 3 ? BLOCK_RDWR : 0);
-        t.n = block_open_filename(t.g, argv[2], "qcow2", NULL, flags, &t.error);
+        if (g_str_has_prefix(argv[2], "driver=")) {
+            keyval_auto *kv = keyval_parse(argv[2], NULL, &t.error);
+            t.n = kv ? block_open_options(t.g, kv, flags, &t.error) : NULL;
+        } else {
+            t.n = block_open_filename(t.g, argv[2], "qcow2", NULL, flags, &t.error);
+        }
         ok = t.n && verbs[i].run(&t);
         block_node_unref(t.n);
     }

@@ -11,6 +11,7 @@ import zlib
 import pytest
 
 from conftest import BUILD, BlockIO, run
+from test_qcow2_crash import FLUSH, apply, entries
 
 TOOL = os.path.join(BUILD, "tests", "block", "metatool")
 K, M = 1024, 1024 * 1024
@@ -637,3 +638,88 @@ def test_compressed(options, tmp_path):
     with BlockIO(mine) as io: # over compressed clusters
         io(f"w {301 * K} 5000 9".replace("5000", str(5120)))
     clean(mine)
+
+
+def test_dirty_image(tmp_path):
+    """Lazy reference counts, and the writer killed: the next writer mends them."""
+    path = tmp_path / "a.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", path, SIZE)
+    io = BlockIO(path)
+    io("w 0 1000000 7")
+    io("f")
+    io.process.kill()
+    io.process.wait()
+    assert ours(path)[0]["corruptions"] == judge(path)["corruptions"] > 0
+    with BlockIO(path) as io:
+        io("r 0 1000000 7")
+        io("w 4000000 4096 9")
+    clean(path)
+
+
+# ---- power cuts ----
+
+def only_flags(said):
+    """All that is wrong is a "copied" flag, which no data depend on, or leaked."""
+    return all(line.startswith(("ERROR OFLAG_COPIED", "Leaked")) for line in said)
+
+
+CUTS = {
+    "snapshot create": ("snapshot", "create", "new"), "snapshot delete": ("snapshot", "delete", "first"), "snapshot apply": ("snapshot", "apply", "first"),
+    "bitmap": ("bitmap", "add", "c", "4096"), "bitmap remove": ("bitmap", "remove", "b"), "refcount_bits": ("amend", "refcount_bits=64"),
+    "compat": ("amend", "compat=0.10"), "rebuild": ("check", "all"),
+}
+
+
+@pytest.mark.parametrize("what", CUTS)
+@pytest.mark.parametrize("variant", ["plain", "small"])
+def test_power_cut(what, variant, tmp_path):
+    """After any prefix of the writes, and some of those since the last flush: content and snapshots are there; a repair mends the rest."""
+    rand = random.Random(what)
+    path, log, state, some = (tmp_path / n for n in ("a.qcow2", "log", "state.qcow2", "some.qcow2"))
+    verb, *args = CUTS[what]
+    make(path, variant)
+    if "bitmap" not in what:
+        tool("bitmap", path, "remove", "b")
+    before = content(path)
+    tool("copy", path, f"{path}.s", "first")
+    snapshot = (tmp_path / "a.qcow2.s").read_bytes()
+    if what == "rebuild":
+        tables = Tables(path)
+        rt_reserved(tables)
+        tables.close()
+    state.write_bytes(path.read_bytes())
+    log.write_bytes(b"")
+    tool(verb, f"driver=qcow2,file.driver=blklogwrites,file.file.driver=file,file.file.filename={path},file.log.driver=file,file.log.filename={log}", *args)
+    good = {before} | ({snapshot} if what == "snapshot apply" else set())
+    clean(path)
+    assert content(path) in good
+
+    def look(image):
+        found, said = ours(image)
+        assert not found["check-errors"] and (only_flags(said) or what == "rebuild"), said
+        assert what == "rebuild" or content(image) in good
+        if what != "snapshot delete" and what != "rebuild":
+            tool("copy", image, f"{image}.s", "first")
+            assert (tmp_path / f"{image.name}.s").read_bytes() == snapshot
+        ours(image, "all")
+        clean(image)
+        assert content(image) in good
+
+    pending, tried = [], 0
+    for entry in list(entries(log)):
+        if entry[3] & FLUSH:
+            for _ in range(2 if pending else 0):
+                some.write_bytes(state.read_bytes())
+                for e in rand.sample(pending, rand.randrange(len(pending) + 1)):
+                    apply(some, e)
+                look(some)
+                tried += 1
+            for e in pending:
+                apply(state, e)
+            pending = []
+        else:
+            pending.append(entry)
+    assert tried >= 4
+    for e in pending:
+        apply(state, e)
+    clean(state)
