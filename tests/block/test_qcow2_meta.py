@@ -610,7 +610,8 @@ def test_measure():
 def test_compressed(options, tmp_path):
     """What compresses well, badly and not at all; written by each, read by the other."""
     rand = random.Random(7)
-    data = bytes(300 * K) + b"hello world " * 40000 + rand.randbytes(700 * K) + bytes(rand.choice(b"ab") for _ in range(300 * K))
+    words = [rand.randbytes(rand.randrange(3, 12)) for _ in range(2000)] # found again mostly further back than 4 KiB
+    data = bytes(300 * K) + b"".join(rand.choices(words, k=60000)) + b"hello world " * 40000 + rand.randbytes(700 * K) + bytes(rand.choice(b"ab") for _ in range(300 * K))
     data = data[:len(data) // 512 * 512]
     raw, mine, theirs = tmp_path / "raw", tmp_path / "mine.qcow2", tmp_path / "theirs.qcow2"
     raw.write_bytes(data)
