@@ -7,6 +7,9 @@
  * and an image that was whole, and that nobody damaged, never has errors, whatever is done with it.
  */
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -34,6 +37,18 @@ static uint64_t take(struct input *in, unsigned n)
         in->left -= in->left != 0;
     }
     return v;
+}
+
+/* An abort, which libFuzzer keeps the input of. */
+static void broken(const char *format, ...) G_GNUC_PRINTF(1, 2);
+static void broken(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vfprintf(stderr, format, ap);
+    va_end(ap);
+    fputs("\n", stderr);
+    abort();
 }
 
 /* ---- whole images ---- */
@@ -169,7 +184,7 @@ static void reopen(struct run *r, unsigned flags)
     r->n = open_image(r->g, r->fd, flags, &error);
     g_assert_true(r->n || error);
     if (!r->n && !r->damaged && !(lseek(r->fd, 0, SEEK_END) > LARGEST))
-        g_error("a whole image is refused: %s", error->message);
+        broken("a whole image is refused: %s", error->message);
 }
 
 static int do_check(struct run *r, unsigned fix, struct block_check *c)
@@ -189,7 +204,7 @@ static void repair_and_look_again(struct run *r, unsigned fix)
     if (do_check(r, 0, &second))
         return;
     if (second.check_errors || second.corruptions || second.leaks)
-        g_error("a repair left %d errors, %d corruptions, %d leaks", (int)second.check_errors, (int)second.corruptions, (int)second.leaks);
+        broken("a repair left %d errors, %d corruptions, %d leaks", (int)second.check_errors, (int)second.corruptions, (int)second.leaks);
 }
 
 static void op_io(struct run *r, unsigned op)
@@ -286,7 +301,7 @@ static void look_at_the_end(struct run *r)
     if (!r->n)
         return;
     if (!r->damaged && !do_check(r, 0, &c) && (c.corruptions || c.check_errors))
-        g_error("a whole image has %d corruptions, %d errors after all this", (int)c.corruptions, (int)c.check_errors);
+        broken("a whole image has %d corruptions, %d errors after all this", (int)c.corruptions, (int)c.check_errors);
     repair_and_look_again(r, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
     block_node_unref(r->n);
     r->n = NULL;
