@@ -110,7 +110,7 @@ def sanitizers(total, build):
         meson_suite(total, asan, suite, env)
 
 
-FUZZERS = ("virtio", "nic", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client")
+FUZZERS = ("virtio", "nic", "nvme", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client")
 FUZZ_SECONDS = 15  # each, two at a time
 
 

@@ -102,8 +102,8 @@ static bool check_drive(struct options *o, struct blockdev_drive *d, GError **er
                                          [BLOCKDEV_IF_XEN] = "xen" };
     if (d->interface == BLOCKDEV_IF_DEFAULT)
         d->interface = BLOCKDEV_IF_IDE;
-    if (d->interface > BLOCKDEV_IF_IDE)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "if=%s is not there yet; use if=ide, if=virtio, or if=none for a -device", names[d->interface]);
+    if (d->interface > BLOCKDEV_IF_SCSI)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "if=%s is not there yet; use if=ide, if=scsi, if=virtio, or if=none for a -device", names[d->interface]);
     if ((!d->file || !*d->file) && !d->node->pairs->len && !(d->media && d->interface != BLOCKDEV_IF_VIRTIO))
         return vireo_fail(error, VIREO_ERROR_INVALID, "no image; add file=FILE");
     if (d->interface == BLOCKDEV_IF_IDE && !place_ide(o, d, error))

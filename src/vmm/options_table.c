@@ -121,8 +121,8 @@ const struct option_row option_rows[] = {
     { "no-hpet", NULL, "the same as -machine hpet=off", opt_no_hpet },
 
     HEADING("Disks"),
-    { "drive", "file=FILE,format=FORMAT,if=ide|virtio|none[,media=disk|cdrom][,id=ID][,readonly=on][,snapshot=on][,cache=MODE][,werror=ACTION][,rerror=ACTION][,...]",
-      "a disk image; if=ide (the default on q35) adds a SATA disk or CD-ROM, if=virtio a virtio disk, if=none leaves that to -device NAME,drive=ID", opt_drive },
+    { "drive", "file=FILE,format=FORMAT,if=ide|scsi|virtio|none[,media=disk|cdrom][,id=ID][,readonly=on][,snapshot=on][,cache=MODE][,werror=ACTION][,rerror=ACTION][,...]",
+      "a disk image; if=ide (the default on q35) adds a SATA disk or CD-ROM, if=scsi a SCSI disk with its virtio controller, if=virtio a virtio disk, if=none leaves that to -device NAME,drive=ID", opt_drive },
     { "blockdev", "driver=DRIVER,node-name=ID[,file=NODE][,backing=NODE][,...] or JSON", "a disk image for -device, by node", opt_blockdev },
     { "hda", "FILE", "the same as -drive if=ide,index=0,media=disk,file=FILE: the disk at the first SATA port", opt_hd },
     { "hdb", "FILE", "at the second port", opt_hd },

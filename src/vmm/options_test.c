@@ -71,7 +71,7 @@ static void test_bad(void)
         { "-accel kvm,kernel-irqchip=maybe", "-accel kvm,kernel-irqchip=maybe: Parameter 'kernel-irqchip' does not accept 'maybe'; there are: 'off', 'split', 'on'" },
         { "-accel jit -M q35,accel=auto", "The -accel and \"-machine accel=\" options are incompatible; keep one of them" },
         { "x.img -hda y", "-hda y: drive with bus=0, unit=0 (index=0) exists" },
-        { "-drive if=scsi,file=x", "-drive if=scsi,file=x: if=scsi is not there yet; use if=ide, if=virtio, or if=none for a -device" },
+        { "-drive if=floppy,file=x", "-drive if=floppy,file=x: if=floppy is not there yet; use if=ide, if=scsi, if=virtio, or if=none for a -device" },
         { "-drive file=x,unit=1,bus=0", "-drive file=x,unit=1,bus=0: unit 1 too big (max is 0)" },
         { "-global nothing.a=b", "-global nothing.a=b: there is no device 'nothing' whose properties can be set; -device help lists those that can" },
         { "-audiodev alsa,id=a", "-audiodev alsa,id=a: there is no sound yet; only driver=none is accepted" },

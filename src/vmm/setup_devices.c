@@ -68,17 +68,35 @@ bool setup_serial(struct vm *vm, GError **error)
 
 /* ---- disks and cards without -device ---- */
 
+/* The controller of disks with if=scsi: one for all of them. */
+static bool need_scsi(struct vm *vm, GError **error)
+{
+    g_autofree char *name = on_transport(vm, "virtio-scsi");
+    keyval_auto *kv = keyval_new();
+    keyval_add(kv, "id", "scsi");
+    const struct device_class *c = device_class_for_user(vm->machine, name, error);
+    return device_find(vm->machine, "scsi") || (c && make_device(vm, c, kv, error));
+}
+
 static bool add_disk(struct vm *vm, const struct blockdev_drive *d, GError **error)
 {
-    bool ide = d->interface == BLOCKDEV_IF_IDE;
-    g_autofree char *name = ide ? g_strdup(d->media ? "ide-cd" : "ide-hd") : on_transport(vm, "virtio-blk");
+    bool ide = d->interface == BLOCKDEV_IF_IDE, scsi = d->interface == BLOCKDEV_IF_SCSI;
+    g_autofree char *name = scsi ? g_strdup(d->media ? "scsi-cd" : "scsi-hd") : ide ? g_strdup(d->media ? "ide-cd" : "ide-hd") : on_transport(vm, "virtio-blk");
     keyval_auto *kv = keyval_new();
     if (ide && !vm->board->pci)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the board %s has no SATA controller; use if=virtio", vm->board->name);
     if (ide && d->index >= 6)
         return vireo_fail(error, VIREO_ERROR_INVALID, "the board has the SATA ports 0 to 5, not %u; add a controller with -device ich9-ahci", (unsigned)d->index);
+    if (scsi && !need_scsi(vm, error))
+        return false;
     const struct device_class *c = device_class_for_user(vm->machine, name, error);
     keyval_add(kv, "drive", d->id);
+    if (scsi) {
+        g_autofree char *unit = g_strdup_printf("%u", (unsigned)d->unit), *index = g_strdup_printf("%u", (unsigned)d->index);
+        keyval_add(kv, "bus", "scsi.0");
+        if (d->unit != UINT64_MAX || d->index != UINT64_MAX)
+            keyval_add(kv, "scsi-id", d->unit != UINT64_MAX ? unit : index);
+    }
     if (ide) {
         g_autofree char *bus = g_strdup_printf("ide.%u", (unsigned)d->index);
         keyval_add(kv, "bus", bus);

@@ -9,7 +9,9 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include "block/block.h"
 #include "vmm/bus/pci.h"
 #include "vmm/bus/virtio.h"
 #include "vmm/core/fake_accel.h"
@@ -92,6 +94,7 @@ struct fixture {
     struct fake_net *net;
     struct device *d[DEVICES_MAX]; /* the first is the one that is played with */
     unsigned n;
+    struct block_graph *graph; /* of fixture_disk */
     uint64_t bar[6];
     bool port[6];
 };
@@ -145,6 +148,31 @@ static void fixture_add(struct fixture *f, const struct device_class *class, con
     if (!device_realize(d, &error))
         g_error("%s: %s", class->name, error->message);
     f->d[f->n++] = d;
+}
+
+/* A raw disk of 64 KiB, the drive "d". */
+static struct block_device *fixture_disk(struct fixture *f)
+{
+    GError *error = NULL;
+    int fd = memfd_create("disk", MFD_CLOEXEC);
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+    const struct block_device_options o = { .id = "d", .werror = BLOCK_ON_ERROR_ENOSPC };
+    g_assert_true(fd >= 0 && !ftruncate(fd, 64 << 10));
+    f->graph = block_graph_create();
+    block_node_auto *node = block_open_filename(f->graph, path, "raw", NULL, BLOCK_RDWR | BLOCK_UNMAP, &error);
+    g_assert_no_error(error);
+    close(fd);
+    struct block_device *b = block_device_create(f->graph, node, &o);
+    g_hash_table_insert(f->m->drives, (void *)"d", b);
+    return b;
+}
+
+/* b may be NULL. */
+static void fixture_end_disk(struct fixture *f, struct block_device *b)
+{
+    block_device_destroy(b);
+    if (f->graph)
+        block_graph_destroy(f->graph);
 }
 
 /* All devices are there: their registers get their places, the clock runs. */

@@ -6,14 +6,13 @@
 
 #include "base/json.h"
 #include "base/keyval.h"
-#include "block/block.h"
 #include "vmm/core/chardev_backend.h"
 #include "vmm/core/object.h"
 #include "vmm/dev/virtio_devices.h"
 
-extern const struct device_class virtio_mem_pci_class;
+extern const struct device_class virtio_mem_pci_class, virtio_scsi_pci_class, scsi_hd_class, scsi_cd_class;
 
-enum { BLK, NET, CONSOLE, RNG, BALLOON, MEM, NKINDS };
+enum { BLK, NET, CONSOLE, RNG, BALLOON, MEM, SCSI, NKINDS };
 enum { BAR_MSIX = 1, BAR_REGS = 4, COMMON = 0, ISR = 0x1000, CONFIG = 0x2000, NOTIFY = 0x3000 }; /* virtio_pci.c */
 enum { SIZE = 16, QUEUES = 8, DATA = 0x40000 };
 enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };
@@ -32,16 +31,14 @@ struct player {
 
 static void add_disk(struct player *p, const char *packed)
 {
-    GError *error = NULL;
-    int fd = memfd_create("disk", MFD_CLOEXEC);
-    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-    g_assert_true(fd >= 0 && !ftruncate(fd, 64 << 10));
-    struct block_options o = { .path = path, .node_name = "d", .id = "d", .format = "raw", .discard = true };
-    p->disk = block_open(&o, &error);
-    g_assert_no_error(error);
-    close(fd);
-    g_hash_table_insert(p->f.m->drives, (void *)"d", p->disk);
-    fixture_add(&p->f, &virtio_blk_pci_class, (const char *const[]){ "drive", "d", "packed", packed, NULL });
+    p->disk = fixture_disk(&p->f);
+    if (p->kind == BLK) {
+        fixture_add(&p->f, &virtio_blk_pci_class, (const char *const[]){ "drive", "d", "packed", packed, NULL });
+        return;
+    }
+    fixture_add(&p->f, &virtio_scsi_pci_class, (const char *const[]){ "packed", packed, NULL });
+    fixture_add(&p->f, &scsi_hd_class, (const char *const[]){ "drive", "d", "scsi-id", "0", "lun", "0", "serial", "s", NULL });
+    fixture_add(&p->f, &scsi_cd_class, (const char *const[]){ "scsi-id", "1", "lun", "1", NULL });
 }
 
 static void add_console(struct player *p, const char *packed)
@@ -70,7 +67,7 @@ static void add_device(struct player *p, unsigned how)
 {
     const char *packed = how & 8 ? "on" : "off";
     switch (p->kind) {
-    case BLK: add_disk(p, packed); break;
+    case BLK: case SCSI: add_disk(p, packed); break;
     case NET:
         p->f.net->b.has_header = how & 1;
         p->f.net->b.queues = how & 4 ? 2 : 1;
@@ -273,7 +270,7 @@ static void op_host(struct player *p, struct input *in)
     g_autoptr(GError) error = NULL;
     uint64_t bytes;
     switch (p->kind) {
-    case BLK: block_drain(p->disk); break;
+    case BLK: case SCSI: block_drain(p->disk); break;
     case NET: take8(in) & 1 ? op_frame(&p->f, in) : op_net(&p->f, in); break;
     case CONSOLE: host_console(p, in); break;
     case BALLOON:
@@ -329,8 +326,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fixture_finish(&p.f);
     g_hash_table_remove_all(p.f.m->drives);
     g_hash_table_remove_all(p.f.m->chardevs);
-    if (p.disk)
-        block_close(p.disk);
+    fixture_end_disk(&p.f, p.disk);
     if (p.chardev)
         chardev_close(p.chardev);
     fixture_destroy(&p.f);

@@ -153,3 +153,16 @@ def test_refusals(machine, image, kernels):
         m = machine("-nodefaults", "-display", "none", "-S", "-kernel", os.path.join(kernels, "cloud", "vmlinuz"), "-drive", f"file={path},format=raw,if=none,id=d", *extra)
         m.wait(10, 1, f"{extra} is not refused")
         assert words in m.stderr(), m.stderr()
+
+
+def test_drive_without_device(linux, image):
+    """-drive if=scsi makes the controller by itself; media=cdrom makes a CD drive of it."""
+    m = linux("-drive", f"file={image(4)},format=raw,if=scsi", "-drive", f"file={image(2, 'two.img')},format=raw,if=scsi,unit=5", "-drive",
+              f"file={image(1, 'cd.img')},format=raw,if=scsi,media=cdrom", modules=MODULES, script="""
+while [ ! -b /dev/sdb -o ! -b /dev/sr0 ]; do sleep 0.1; done
+for d in sda sdb sr0; do echo "VT $(basename $(readlink /sys/block/$d/device)) $(cat /sys/block/$d/size)"; done
+""")
+    text = m.wait_text("VT done", BOOT)
+    for line in ("VT 0:0:0:0 8192", "VT 0:0:5:0 4096", "VT 0:0:1:0 2048"):
+        assert line in text, text
+    m.wait(30)

@@ -279,6 +279,7 @@ static size_t log_changed(struct nvme *n, uint8_t *p)
 
 static void get_log(struct nvme_command *c)
 {
+    struct nvme *n = c->n;
     uint8_t page[PAGE] = { 0 };
     uint64_t offset = nvme64(c->sqe + 48), length = ((nvme_dw(c, 10) >> 16 | (uint64_t)(nvme_dw(c, 11) & 0xffff) << 16) + 1) * 4;
     bool keep = nvme_dw(c, 10) & 0x8000; /* the event stays told */
@@ -305,7 +306,7 @@ static void get_log(struct nvme_command *c)
         return;
     }
     nvme_reply(c, page + offset, MIN(length, size - offset));
-    nvme_answer_aer(c->n);
+    nvme_answer_aer(n);
 }
 
 static void event_request(struct nvme_command *c)
