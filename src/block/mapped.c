@@ -298,3 +298,36 @@ bool mapped_refuse_writing(struct block_node *n, unsigned flags, const char *wha
     n->flags &= ~(unsigned)BLOCK_RDWR;
     return true;
 }
+
+/* ---- checking ---- */
+
+int mapped_check(struct block_node *n, unsigned fix, struct block_check *c, GError **error)
+{
+    struct mapped *m = n->state;
+    struct mapped_piece p;
+    if (fix) {
+        vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "images of format '%s' cannot be repaired: convert what can be read", n->driver->name);
+        return EOPNOTSUPP;
+    }
+    unsigned since = 0;
+    for (uint64_t at = 0; at < n->size; at += p.bytes) {
+        g_mutex_lock(&m->lock);
+        int err = find_locked(n, at, true, &p);
+        g_mutex_unlock(&m->lock);
+        if (c->cancel && *c->cancel)
+            return ECANCELED;
+        if (err && !p.bytes) {
+            vireo_fail_errno(error, err, "cannot check '%s' from %" G_GUINT64_FORMAT " on", n->filename, at);
+            return err;
+        }
+        if (err) {
+            g_autofree char *line = g_strdup_printf("ERROR: the block at %" G_GUINT64_FORMAT " of the disk is not where the table says: %s", p.block, g_strerror(err));
+            c->corruptions++;
+            if (c->say)
+                c->say(c->opaque, line);
+        }
+        if (c->progress && !(since++ % 1024))
+            c->progress(c->opaque, (double)at / (double)n->size);
+    }
+    return 0;
+}

@@ -56,5 +56,8 @@ int mapped_write_zeroes(struct block_node *n, uint64_t offset, uint64_t bytes, u
 int mapped_status(struct block_node *n, uint64_t offset, uint64_t bytes, struct block_status *ret);
 bool mapped_map_now(struct block_node *n, bool write, uint64_t offset, uint64_t bytes, struct block_map *ret);
 
+/* Every entry of the tables: what leads past the file, into metadata or nowhere is a corruption. Nothing is repaired. */
+int mapped_check(struct block_node *n, unsigned fix, struct block_check *c, GError **error);
+
 /* For drivers that cannot write: fails when the node is to be writable, or makes it read-only where options allow that. */
 bool mapped_refuse_writing(struct block_node *n, unsigned flags, const char *what, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -237,6 +237,19 @@ static int vdi_get_info(struct block_node *n, struct block_info *ret)
     return 0;
 }
 
+static int vdi_check(struct block_node *n, unsigned fix, struct block_check *c, GError **error)
+{
+    g_autoptr(GError) e = NULL;
+    uint64_t before = c->corruptions;
+    int err = mapped_check(n, fix, c, error);
+    if (err || c->corruptions != before || scan_table(n, true, &e))
+        return err;
+    c->corruptions++; /* a block that is used twice */
+    if (c->say)
+        c->say(c->opaque, e->message);
+    return 0;
+}
+
 /* ---- creating ---- */
 
 static bool vdi_create(struct block_node *f, struct block_create *c, GError **error)
@@ -288,5 +301,5 @@ static const struct keyval_key create_keys[] = {
 const struct block_driver block_vdi = {
     .name = "vdi", .help = "VirtualBox disk image", .kind = BLOCK_FORMAT, .state_size = sizeof(struct vdi), .probe = vdi_probe, .open = vdi_open, .close = vdi_close,
     .reopen = vdi_reopen, .preadv = mapped_preadv, .pwritev = mapped_pwritev, .write_zeroes = mapped_write_zeroes, .flush = vdi_flush, .status = mapped_status,
-    .map_now = mapped_map_now, .get_info = vdi_get_info, .create_keys = create_keys, .create = vdi_create,
+    .check = vdi_check, .map_now = mapped_map_now, .get_info = vdi_get_info, .create_keys = create_keys, .create = vdi_create,
 };

@@ -725,5 +725,5 @@ static bool vhdx_create(struct block_node *f, struct block_create *c, GError **e
 const struct block_driver block_vhdx = {
     .name = "vhdx", .help = "Virtual Hard Disk v2 of Microsoft", .kind = BLOCK_FORMAT, .state_size = sizeof(struct vhdx), .probe = vhdx_probe, .open = vhdx_open,
     .close = vhdx_close, .reopen = vhdx_reopen, .preadv = mapped_preadv, .pwritev = vhdx_pwritev, .write_zeroes = vhdx_write_zeroes, .flush = vhdx_flush,
-    .status = mapped_status, .map_now = vhdx_map_now, .get_info = vhdx_get_info, .create_keys = create_keys, .create = vhdx_create,
+    .status = mapped_status, .check = mapped_check, .map_now = vhdx_map_now, .get_info = vhdx_get_info, .create_keys = create_keys, .create = vhdx_create,
 };

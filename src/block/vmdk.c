@@ -327,6 +327,13 @@ static bool read_header(struct block_node *f, uint64_t at, struct vmdk_header *r
     return !err || vireo_fail_errno(error, err, "cannot read the header of '%s'", f->filename);
 }
 
+/* The whole directory is there: a hostile size of the disk costs as much of the file. */
+static bool directory_there(const struct vmdk_extent *e, uint64_t capacity_bytes)
+{
+    uint64_t covers = (uint64_t)e->gtes * e->grain, entries = capacity_bytes / covers + (capacity_bytes % covers != 0), size = block_node_size(e->file);
+    return e->gd < size && entries * 4 <= size - e->gd;
+}
+
 /* Where a new grain may go: behind all that is there. */
 static void set_next(struct vmdk_extent *e)
 {
@@ -370,6 +377,8 @@ static bool open_sparse(struct block_node *n, struct vmdk_extent *e, struct vmdk
     e->grain = (uint32_t)grain * VMDK_SECTOR;
     e->gtes = GUINT32_FROM_LE(h->gtes);
     e->gd = gd * VMDK_SECTOR;
+    if (!directory_there(e, capacity * VMDK_SECTOR))
+        return bad(f, error, "its grain directory goes beyond the end of the file");
     e->rgd = flags & VMDK_FLAG_RGD && rgd * VMDK_SECTOR < block_node_size(f) ? rgd * VMDK_SECTOR : 0;
     e->overhead = flags & VMDK_FLAG_COMPRESSED ? VMDK_SECTOR : GUINT64_FROM_LE(h->overhead) * VMDK_SECTOR;
     e->zero_grains = flags & VMDK_FLAG_ZERO_GRAIN;
@@ -399,6 +408,8 @@ static bool open_cowd(struct block_node *n, struct vmdk_extent *e, GError **erro
     e->grain = h[4] * VMDK_SECTOR;
     e->gtes = 4096;
     e->gd = (uint64_t)h[5] * VMDK_SECTOR;
+    if (!directory_there(e, (uint64_t)h[3] * VMDK_SECTOR))
+        return bad(f, error, "its grain directory goes beyond the end of the file");
     e->overhead = VMDK_SECTOR;
     e->metadata = metadata_create(f, &v->m.lock);
     set_next(e);
@@ -663,6 +674,6 @@ static struct json_object *vmdk_specific_info(struct block_node *n)
 const struct block_driver block_vmdk = {
     .name = "vmdk", .help = "VMware disk image", .kind = BLOCK_FORMAT, .state_size = sizeof(struct vmdk), .supports_backing = true, .probe = vmdk_probe, .open = vmdk_open,
     .close = vmdk_close, .reopen = vmdk_reopen, .preadv = mapped_preadv, .pwritev = vmdk_pwritev, .write_zeroes = vmdk_write_zeroes, .flush = vmdk_flush,
-    .status = mapped_status, .map_now = vmdk_map_now, .allocated = vmdk_allocated, .get_info = vmdk_get_info, .specific_info = vmdk_specific_info,
+    .status = mapped_status, .check = mapped_check, .map_now = vmdk_map_now, .allocated = vmdk_allocated, .get_info = vmdk_get_info, .specific_info = vmdk_specific_info,
     .create_keys = vmdk_create_keys, .create = vmdk_create,
 };

@@ -208,6 +208,21 @@ def test_damaged_headers_are_refused(tmp_path, form, at, how, value, says):
     assert says in text and text.count("\n") == 1, text
 
 
+@pytest.mark.parametrize("form,entry", [("vdi", 512), ("vmdk", 26 * 512 + 512), ("vhdx", 2 << 20)])
+def test_check(tmp_path, form, entry):
+    image = tmp_path / "a.img"
+    run("qemu-img", "create", "-q", "-f", form, image, "20M")
+    run("qemu-io", "-f", form, "-c", "write -P 1 0 2M", image)
+    assert ours("check", "-f", form, image) == run("qemu-img", "check", "-f", form, image)
+    with open(image, "r+b") as f:
+        f.seek(entry)
+        f.write(struct.pack("<Q", 1 << 40 | 6) if form == "vhdx" else struct.pack("<I", 0x100000))
+    assert "ERROR" in ours("check", "-f", form, image, status=2)
+    before = image.read_bytes()
+    ours("check", "-r", "all", "-f", form, image, status=1 if form == "vdi" else 63)  # vdi: not even opened for writing
+    assert image.read_bytes() == before
+
+
 def test_a_table_that_points_elsewhere(tmp_path):
     """Entries past the file or twice the same are not written through."""
     image = tmp_path / "a.vdi"

@@ -120,6 +120,8 @@ static void exercise(struct block_node *n, bool write)
     }
     if (write)
         block_flush(n);
+    struct block_check c = { 0 };
+    block_check(n, 0, &c, NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
