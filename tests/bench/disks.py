@@ -38,6 +38,16 @@ def drop_cache(*paths):
         os.close(fd)
 
 
+def fill_cache(*paths):
+    """Nothing is read from the disk afterwards, and nothing waits to be written."""
+    os.sync()
+    for path in paths:
+        with open(path, "rb", buffering=0) as f:
+            buffer = bytearray(MIB)
+            while f.readinto(buffer):
+                pass
+
+
 def geometric(values):
     return math.exp(sum(map(math.log, values)) / len(values))
 
@@ -71,8 +81,7 @@ def make_images(d):
 
 def bench(program, d, path, fmt, write, size, step, depth, count, cold):
     """Requests per second."""
-    if cold:
-        drop_cache(*(os.path.join(d, n) for n in os.listdir(d)))
+    (drop_cache if cold else fill_cache)(*(os.path.join(d, n) for n in os.listdir(d) if cold or not n.startswith("w-") or n == path))
     words = [program, "bench", "-f", fmt, "-c", count, "-d", depth, "-s", size, "-S", step, *(["-w"] if write else []), *(["-t", "none"] if cold else []), path]
     return count / float(re.search(r"completed in ([0-9.]+)", run(*words, cwd=d))[1])
 
