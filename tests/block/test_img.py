@@ -248,6 +248,24 @@ def test_an_interrupted_convert_leaves_no_image(tmp_path, sig):
     assert errors.count("\n") == 1 and "interrupted" in errors
 
 
+def test_an_interrupted_create_leaves_no_image(tmp_path):
+    p = subprocess.Popen([IMG, "create", "-q", "-f", "raw", "-o", "preallocation=full", str(tmp_path / "a"), "8G"], stderr=subprocess.PIPE, text=True)
+    for _ in range(200):
+        if (tmp_path / "a").exists() and (tmp_path / "a").stat().st_size:
+            break
+        time.sleep(0.01)
+    p.send_signal(signal.SIGINT)
+    _, errors = p.communicate(timeout=20)
+    assert p.returncode == 128 + signal.SIGINT and not (tmp_path / "a").exists() and errors.count("\n") == 1
+
+
+def test_output_that_cannot_be_written(tmp_path):
+    run("truncate", "-s", "1M", tmp_path / "a")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([IMG, "info", "-f", "raw", str(tmp_path / "a")], stdout=full, stderr=subprocess.PIPE, timeout=20, check=False)
+    assert done.returncode == 1 and b"No space left" in done.stderr
+
+
 def test_sigusr1_shows_the_progress(tmp_path):
     p = start_slow_convert(tmp_path)
     p.send_signal(signal.SIGUSR1)

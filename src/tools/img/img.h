@@ -113,6 +113,8 @@ struct block_node *img_open(struct img *img, const struct img_common *c, const c
     G_GNUC_WARN_UNUSED_RESULT;
 struct block_node *img_open_as(struct img *img, const char *name, const char *format, bool image_opts, unsigned flags, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* "snapshot.id=ID", "snapshot.name=NAME" or either alone: reads come from that snapshot from then on. */
+bool img_load_snapshot(struct block_node *n, const char *text, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* All -o texts as options; *ret_help: one of them is "help". NULL with error. */
 struct keyval *img_join_options(const GPtrArray *texts, bool *ret_help, GError **error);
 /* Reads [offset, offset + bytes) of an image; what lies beyond its end is zero. */
@@ -129,6 +131,8 @@ void img_watch_end(struct img *img);
 /* The file is new: it is removed when the command does not reach img_keep. NULL: none. */
 void img_watch_target(struct img *img, const char *filename);
 void img_watch_keep(struct img *img);
+/* The work that follows does not look at img_canceled: a signal removes the target and ends the process. */
+void img_watch_at_once(struct img *img);
 /* 0..1; any thread. */
 void img_progress(struct img *img, double part);
 /* What block_amend and block_check want: opaque is the struct img. */

@@ -86,16 +86,6 @@ static void sources_clear(struct sources *s)
     g_free(s->node);
 }
 
-static bool load_snapshot(struct block_node *n, const char *text, GError **error)
-{
-    const char *name = g_str_has_prefix(text, "snapshot.id=") ? text + 12 : g_str_has_prefix(text, "snapshot.name=") ? text + 14 : text;
-    GError *e = NULL;
-    if (block_snapshot_load(n, name, &e))
-        return true;
-    g_propagate_prefixed_error(error, e, "Failed to load snapshot: ");
-    return false;
-}
-
 static bool open_sources(struct img *img, const struct args *a, char **names, unsigned n, struct sources *s, GError **error)
 {
     unsigned flags = 0;
@@ -113,7 +103,7 @@ static bool open_sources(struct img *img, const struct args *a, char **names, un
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "No support for concatenating multiple snapshot");
     if (!a->snapshot)
         return true;
-    if (!load_snapshot(s->node[0], a->snapshot, error))
+    if (!img_load_snapshot(s->node[0], a->snapshot, error))
         return false;
     s->total = block_node_size(s->node[0]);
     return true;
@@ -284,7 +274,9 @@ static bool copy(struct img *img, const struct args *a, const struct sources *s,
     if (!block_get_info(t->node, &info) && info.cluster_size)
         c.unit = info.cluster_size;
     /* Shared blocks cost neither time nor space. */
-    c.clone = (c.sparse || a->copy_range) && !a->compressed && !a->rate && !a->salvage;
+    bool files = !strcmp(block_node_driver(s->node[0]), "raw") && !strcmp(block_node_driver(t->node), "raw");
+    c.clone = files && c.sparse && !a->rate && !a->salvage;
+    c.copy_range &= files;
     if (t->backing) {
         c.above = true;
         c.base = base_of(s->node[0], filename, t);

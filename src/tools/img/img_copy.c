@@ -55,6 +55,11 @@ static bool stopped(struct run *r)
     return __atomic_load_n(&r->err, __ATOMIC_RELAXED) || img_canceled(r->c->img);
 }
 
+static bool offloads(struct run *r)
+{
+    return __atomic_load_n(&r->clone, __ATOMIC_RELAXED) || __atomic_load_n(&r->copy_range, __ATOMIC_RELAXED);
+}
+
 /* ---- what to copy ---- */
 
 /* The source at a place, and how much of it is left there. */
@@ -130,7 +135,7 @@ static void consume_locked(struct run *r, uint64_t bytes)
 static int claim_data_locked(struct run *r, struct piece *ret)
 {
     const struct img_copy *c = r->c;
-    uint64_t start = r->next, most = c->compressed ? c->unit : r->clone || r->copy_range ? OFFLOAD_CHUNK : MAX((uint64_t)CHUNK, c->unit);
+    uint64_t start = r->next, most = c->compressed ? c->unit : offloads(r) ? OFFLOAD_CHUNK : MAX((uint64_t)CHUNK, c->unit);
     uint64_t limit = MIN(c->total, (start + most) / most * most); /* so that pieces begin where buffers and clusters do */
     *ret = (struct piece){ .offset = start, .kind = KIND_DATA };
     while (r->next < limit) {
@@ -255,8 +260,11 @@ static uint64_t offload(struct run *r, const struct piece *p)
 {
     int fd[2];
     uint64_t at[2], bytes;
-    if (!files_of(r->c, p, fd, at, &bytes))
+    if (!files_of(r->c, p, fd, at, &bytes)) { /* a format, or no file: small pieces again */
+        __atomic_store_n(&r->clone, false, __ATOMIC_RELAXED);
+        __atomic_store_n(&r->copy_range, false, __ATOMIC_RELAXED);
         return 0;
+    }
     if (__atomic_load_n(&r->clone, __ATOMIC_RELAXED)) {
         struct file_clone_range range = { .src_fd = fd[0], .src_offset = at[0], .src_length = bytes, .dest_offset = at[1] };
         if (ioctl(fd[1], FICLONERANGE, &range) == 0)
@@ -319,7 +327,7 @@ static void copy_piece(struct run *r, struct piece p, uint8_t *buffer)
     uint64_t most = c->compressed ? c->unit : MAX((uint64_t)CHUNK, c->unit), done = 0;
     int err = 0;
     bool mine = false;
-    if (p.kind == KIND_DATA && (__atomic_load_n(&r->clone, __ATOMIC_RELAXED) || __atomic_load_n(&r->copy_range, __ATOMIC_RELAXED)))
+    if (p.kind == KIND_DATA && offloads(r))
         done = offload(r, &p);
     while (done < p.bytes && !err) {
         uint64_t part = p.kind == KIND_DATA || !c->sparse ? MIN(p.bytes - done, most) : p.bytes - done;

@@ -2,6 +2,7 @@
 /* vireo-img create */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/img/img.h"
 #include "tools/img/img_commands.h"
@@ -158,11 +159,18 @@ static bool create(struct img *img, struct args *a, char **operands, unsigned n,
     if (!a->common.quiet)
         print_formatting(filename, format, &c);
     GError *e = NULL;
-    if (!block_create_image(img->graph, filename, format, &c, &e)) {
-        g_propagate_prefixed_error(error, e, "%s: ", filename);
-        return false;
+    const char *prealloc = keyval_get(kv, "preallocation");
+    if (prealloc && strcmp(prealloc, "off")) { /* which can take long */
+        img_watch_start(img, false);
+        img_watch_target(img, access(filename, F_OK) ? filename : NULL); /* one that is there may be somebody's */
+        img_watch_at_once(img);
     }
-    return true;
+    bool ok = block_create_image(img->graph, filename, format, &c, &e);
+    if (img->watch)
+        img_watch_keep(img); /* what failed has been removed already */
+    if (!ok)
+        g_propagate_prefixed_error(error, e, "%s: ", filename);
+    return ok;
 }
 
 static int run(struct img *img, void *args, char **operands, unsigned n, GError **error)

@@ -81,7 +81,7 @@ static bool measure(struct img *img, const struct args *a, const char *filename,
         return false;
     if (filename) {
         n = img_open(img, &a->common, filename, 0, error);
-        if (!n || (a->snapshot && !block_snapshot_load(n, a->snapshot, error)) || !count_data(n, MAX(cluster, 512), &data, error))
+        if (!n || (a->snapshot && !img_load_snapshot(n, a->snapshot, error)) || !count_data(n, MAX(cluster, 512), &data, error))
             return false;
         c.size = block_node_size(n);
         has_bitmaps = !strcmp(block_node_driver(n), "qcow2") && !strcmp(format, "qcow2");

@@ -69,6 +69,16 @@ struct block_node *img_open(struct img *img, const struct img_common *c, const c
     return img_open_as(img, name, c->format, c->image_opts, flags | (c->force_share ? BLOCK_FORCE_SHARE : 0), error);
 }
 
+bool img_load_snapshot(struct block_node *n, const char *text, GError **error)
+{
+    const char *name = g_str_has_prefix(text, "snapshot.id=") ? text + 12 : g_str_has_prefix(text, "snapshot.name=") ? text + 14 : text;
+    GError *e = NULL;
+    if (block_snapshot_load(n, name, &e))
+        return true;
+    g_propagate_prefixed_error(error, e, "Failed to load snapshot: ");
+    return false;
+}
+
 struct keyval *img_join_options(const GPtrArray *texts, bool *ret_help, GError **error)
 {
     struct keyval *all = keyval_new();

@@ -23,6 +23,7 @@ struct img_watch {
     double part, shown;
     char *target;
     bool canceled;    /* atomic */
+    bool at_once;     /* the work does not look at `canceled` */
     int signal;       /* atomic; 0: none */
     bool over;        /* atomic */
 };
@@ -49,8 +50,9 @@ static void *watch(void *opaque)
             g_mutex_lock(&w->lock);
             print_part(w, stderr, "\n");
             g_mutex_unlock(&w->lock);
-        } else if (__atomic_exchange_n(&w->canceled, true, __ATOMIC_ACQ_REL)) {
+        } else if (__atomic_exchange_n(&w->canceled, true, __ATOMIC_ACQ_REL) || w->at_once) {
             remove_target(w);
+            fprintf(stderr, "vireo-img: interrupted\n");
             _exit(128 + sig);
         } else {
             __atomic_store_n(&w->signal, sig, __ATOMIC_RELEASE);
@@ -114,6 +116,11 @@ void img_watch_target(struct img *img, const char *filename)
     g_free(w->target);
     w->target = g_strdup(filename && g_str_has_prefix(filename, "file:") ? filename + 5 : filename);
     g_mutex_unlock(&w->lock);
+}
+
+void img_watch_at_once(struct img *img)
+{
+    img->watch->at_once = true;
 }
 
 void img_watch_keep(struct img *img)

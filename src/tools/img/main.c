@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* vireo-img: one run is one subcommand. This file is the table of contents. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,7 +98,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     g_set_prgname("vireo-img");
     int status = run(&img, argc, argv, &error);
-    fflush(stdout);
+    if ((fflush(stdout) || ferror(stdout)) && !error && !status)
+        status = vireo_fail_errno(&error, errno, "cannot write to standard output") ? 0 : 1;
     if (error)
         fprintf(stderr, "vireo-img: %s\n", g_strdelimit(error->message, "\n\r", ' '));
     g_clear_error(&error);
