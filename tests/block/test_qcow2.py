@@ -14,6 +14,7 @@ from conftest import BUILD, BlockIO, run
 
 MIB = 1 << 20
 SIZE = 64 * MIB
+SMALL = 16 * MIB
 BLOCKIO = os.path.join(BUILD, "tests", "block", "blockio")
 
 # Format options, as for -o.
@@ -116,9 +117,9 @@ def test_data_file_zeroed_and_written_again(img, tmp_path):
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("maker", ["ours", "theirs"])
 def test_random_writes(img, tmp_path, maker, options):
-    create(maker, img, options)
+    create(maker, img, options, size=SMALL)
     check(img)
-    model = Model(SIZE, zlib.crc32(f"{maker} {options}".encode()))
+    model = Model(SMALL, zlib.crc32(f"{maker} {options}".encode()))
     with BlockIO(q2(img), "unmap") as io:
         for _ in range(60):
             model.step(io, "wwwwzu")
@@ -140,8 +141,8 @@ def test_random_writes(img, tmp_path, maker, options):
     run("qemu-io", "-f", "qcow2", *commands, img)
     with BlockIO(q2(img), "ro") as io:
         start = 0
-        while start < SIZE:
-            end = min(SIZE, start + 256 * 1024)
+        while start < SMALL:
+            end = min(SMALL, start + 256 * 1024)
             piece = model.bytes[start:end]
             if set(piece) == {piece[0]}:
                 io(f"r {start} {end - start} {piece[0]}")
@@ -399,3 +400,46 @@ def test_damage_found_later_is_not_made_worse(img, what):
     assert done.returncode == 1 and "corrupt" in done.stderr
     with BlockIO(q2(img), "ro") as io:
         io("r 0 512 1", None)
+
+
+@pytest.mark.parametrize("options", ["", "cluster_size=4096", "extended_l2=on", "cluster_size=512"])
+def test_full_file_system(tmp_path, options):
+    """No space left: the write fails, all before it stays, and it succeeds once there is space."""
+    if os.geteuid():
+        pytest.skip("a small file system needs root")
+    there = tmp_path / "small"
+    there.mkdir()
+    img = there / "disk.img"
+    shell = subprocess.Popen(["unshare", "-m", "sh", "-c", f"mount -t tmpfs -o size=4m none {there} && echo ready && exec sleep 100"], stdout=subprocess.PIPE)
+    try:
+        assert shell.stdout.readline() == b"ready\n"
+        inside = ["nsenter", "-t", str(shell.pid), "-m"]
+        run(*inside, BLOCKIO, "create", "qcow2", img, SIZE, options)
+        io = subprocess.Popen([*inside, BLOCKIO, q2(img), "unmap"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+        def ask(line):
+            io.stdin.write(line + "\n")
+            return io.stdout.readline().strip()
+
+        written, answers = [], []
+        for i in range(80):
+            answers.append(ask(f"w {i * 100 * 1024} 100000 {i + 1}"))
+            if answers[-1] == "ok":
+                written.append(i)
+        assert "error ENOSPC" in answers and set(answers) <= {"ok", "error ENOSPC"}
+        ask("f") # may fail as well
+        for i in written:
+            assert ask(f"r {i * 100 * 1024} 100000 {i + 1}") == "ok"
+        run(*inside, "mount", "-o", "remount,size=64m", there)
+        for i in range(80):
+            assert ask(f"w {i * 100 * 1024} 100000 {i + 1}") == "ok"
+        assert ask("f") == "ok"
+        io.stdin.close()
+        assert io.wait(30) == 0
+        run(*inside, "qemu-img", "check", "-f", "qcow2", img)
+        run(*inside, "qemu-io", "-f", "qcow2", *(w for i in range(80) for w in ("-c", f"read -P {i + 1} {i * 100 * 1024} 100000")), img)
+        io.stdout.close()
+    finally:
+        shell.kill()
+        shell.wait()
+        shell.stdout.close()
