@@ -258,7 +258,7 @@ def test_discard_frees_space(img):
 def test_many_threads(img, tmp_path):
     for options in ("", "cluster_size=4096", "extended_l2=on", "lazy_refcounts=on"):
         create("ours", img, options)
-        done = subprocess.run([BLOCKIO, q2(img), "unmap"], input="load 3 4000 8 4096 50\n", stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+        done = subprocess.run([BLOCKIO, q2(img), "unmap"], input="load 3 1500 8 4096 50\n", stdout=subprocess.PIPE, text=True, timeout=120, check=True)
         check(img)
         model = bytearray(SIZE)
         for line in done.stdout.splitlines():
@@ -284,7 +284,7 @@ def verify(img, model, tmp_path):
             assert got[at:at + 4096] == model[at:at + 4096], f"at {at}: {got[at]} instead of {model[at]}"
 
 
-@pytest.mark.parametrize("options", ["", "cluster_size=512", "extended_l2=on", "cluster_size=4096,preallocation=falloc"])
+@pytest.mark.parametrize("options", ["", "extended_l2=on,preallocation=metadata", "cluster_size=4096,preallocation=falloc"])
 def test_encrypted(img, tmp_path, monkeypatch, options):
     monkeypatch.setenv("BLOCKIO_SECRET", "secret,id=s0,data=geheim")
     secret, size = ["--object", "secret,id=s0,data=geheim"], 8 * MIB
