@@ -42,6 +42,7 @@ bench:
 	@/usr/bin/python3 tests/bench/network.py $(BUILD)
 	@/usr/bin/python3 tests/bench/exits.py $(BUILD)
 	@/usr/bin/python3 tests/bench/disks.py $(BUILD)
+	@/usr/bin/python3 tests/bench/guest_disk.py $(BUILD)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
