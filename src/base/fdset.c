@@ -22,6 +22,7 @@ static struct {
     GMutex lock;
     GArray *list; /* struct passed */
     int offered;  /* main thread */
+    bool refuse_names;
 } passed = { .offered = -1 };
 
 static GArray *list_locked(void)
@@ -79,9 +80,18 @@ static int open_from_set(int64_t set, int flags)
     return -1;
 }
 
+void fdset_refuse_names(void)
+{
+    passed.refuse_names = true;
+}
+
 int fdset_open(const char *path, int flags, mode_t mode)
 {
     guint64 set;
+    if (!fdset_path(path) && passed.refuse_names) {
+        errno = EACCES;
+        return -1;
+    }
     if (!fdset_path(path))
         return open(path, flags | O_CLOEXEC, mode);
     if (!g_ascii_string_to_unsigned(path + strlen(PREFIX), 10, 0, G_MAXINT64, &set, NULL)) {

@@ -15,6 +15,8 @@
  * it shares the position and status flags of what was passed. The flags O_TRUNC and O_APPEND are honoured, O_CREAT has no meaning.
  * errno ENOENT: no such set; EACCES: none in it with that access mode. The result is close-on-exec. */
 int fdset_open(const char *path, int flags, mode_t mode);
+/* From now on fdset_open opens nothing by name (EACCES): for fuzzers, whose names come from nowhere. */
+void fdset_refuse_names(void);
 /* Whether `path` is of the form /dev/fdset/N. */
 bool fdset_path(const char *path);
 

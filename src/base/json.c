@@ -26,6 +26,11 @@ static bool flatten(struct json_object *o, const char *prefix, struct keyval *kv
         }
         return true;
     case json_type_null:
+        /* The one member that may be null in QEMU's options: no backing image. */
+        if (!strcmp(prefix, "backing") || g_str_has_suffix(prefix, ".backing")) {
+            keyval_add(kv, prefix, "");
+            return true;
+        }
         return vireo_fail(error, VIREO_ERROR_INVALID, "JSON member '%s' is null", prefix);
     case json_type_boolean:
         keyval_add(kv, prefix, json_object_get_boolean(o) ? "on" : "off");

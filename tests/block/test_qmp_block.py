@@ -2,6 +2,7 @@
 """QMP's block commands: each on a machine, and the data after it as Debian's programs see it."""
 import os
 import signal
+import struct
 import sys
 import time
 
@@ -51,7 +52,7 @@ def pattern(path, rows, fmt="qcow2"):
 class Vm:
     def __init__(self, tmp_path, *args):
         self.dir = tmp_path
-        self.m = vmm.Machine(["-M", "none", "-nodefaults", "-display", "none", *map(str, args)], str(tmp_path / "log"), qmp_path=str(tmp_path / "qmp"))
+        self.m = vmm.Machine([*(() if "-M" in args else ("-M", "none")), "-nodefaults", "-display", "none", *map(str, args)], str(tmp_path / "log"), qmp_path=str(tmp_path / "qmp"))
         self.q = self.m.qmp
 
     def __call__(self, name, /, **args):
@@ -413,3 +414,50 @@ def test_kill_in_the_midst(vm, tmp_path, job):
         out = run("qemu-img", "check", image, status=None)
         assert "No errors were found" in out or "leaked clusters were found" in out and " errors were found" not in out, f"{image}: {out}"
     pattern(top, rows)
+
+
+def test_nodes_as_libvirt_names_them(vm, tmp_path):
+    """File and format nodes apart: snapshot onto a node, commit of it, mirror to a node; then the old nodes can go."""
+    a, over, to = make(tmp_path / "a.qcow2"), make(tmp_path / "over.qcow2"), make(tmp_path / "to.qcow2")
+    io(a, "write -P 1 0 4M")
+    kernel = tmp_path / "kernel" # multiboot, of 32 bytes and a halt; it is never started
+    kernel.write_bytes(struct.pack("<8I", 0x1BADB002, 1 << 16, -(0x1BADB002 + (1 << 16)) & 0xffffffff, 0x100000, 0x100000, 0, 0, 0x100020) + b"\xfa\xf4\xeb\xfd")
+    v = vm("-M", "q35,accel=jit", "-S", "-m", "64", "-kernel", kernel, "-blockdev", f"driver=file,node-name=s,filename={a}", "-blockdev", "driver=qcow2,node-name=f,file=s",
+           "-device", "virtio-blk-pci,drive=f,id=disk0")
+    for name, path in (("o", over), ("t", to)):
+        v("blockdev-add", driver="file", node_name=name + "s", filename=str(path))
+        v("blockdev-add", driver="qcow2", node_name=name, file=name + "s", backing=None)
+    v("blockdev-snapshot", node="f", overlay="o")
+    info = v("query-block")[0]
+    assert info["inserted"]["node-name"] == "o" and info["inserted"]["backing_file_depth"] == 1 and info["qdev"].startswith("/machine/peripheral/disk0")
+    v.refused("blockdev-del", "in use", node_name="f")
+    v("block-commit", device="o", job_id="c", top_node="o", base_node="f", auto_dismiss=False)
+    v.wait("BLOCK_JOB_READY")
+    v.status("c", "created", "running", "ready")
+    v("job-complete", id="c")
+    v.status("c", "waiting", "pending", "concluded")
+    v("job-dismiss", id="c")
+    assert v("query-block")[0]["inserted"]["node-name"] == "f"
+    v("blockdev-del", node_name="o")
+    v("blockdev-del", node_name="os")
+    v("blockdev-mirror", device="f", target="t", sync="full", job_id="m")
+    v.wait("BLOCK_JOB_READY")
+    v("block-job-complete", device="m")
+    v.wait("BLOCK_JOB_COMPLETED", device="m")
+    assert v("query-block")[0]["inserted"]["node-name"] == "t"
+    v("blockdev-del", node_name="f")
+    v("blockdev-del", node_name="s")
+    v.quit()
+    run("qemu-img", "compare", a, to)
+
+
+def test_quit_with_a_job(vm, tmp_path):
+    """The process ends with a job under way; the source is whole."""
+    a = make(tmp_path / "a.qcow2")
+    io(a, "write -P 1 0 16M")
+    v = vm(*drive(a))
+    v("drive-mirror", device="d0", target=str(tmp_path / "to.qcow2"), sync="full", job_id="j", speed=MIB)
+    v.q.command("quit")
+    assert v.m.process.wait(20) == 0, v.m.stderr()
+    pattern(a, [(1, 0, 16)])
+    run("qemu-img", "check", a)

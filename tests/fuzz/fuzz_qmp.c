@@ -5,12 +5,15 @@
 #include "vmm/qmp/qmp_test.c"
 #undef main
 
+#include "base/fdset.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* The first byte: whether capabilities were negotiated, and how large the pieces are in which the rest arrives. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct machine m;
+    fdset_refuse_names();
     if (!size || size > 4096)
         return 0;
     size_t piece = data[0] >> 1 ? data[0] >> 1 : size;
