@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Part of `make bench`: vireo-img beside Debian's qemu-img: requests on images of all kinds, conversion, check, create, info, growth.
 
-usage: disks.py BUILD [--runs N] [--only requests|images|growth]... [--write]
+usage: disks.py BUILD [--runs N] [--only requests|images|growth|nbd]... [--write]
 
 Both programs run the same command lines in turn, on the same images, which Debian's qemu-img made. The best of the runs counts; --write puts
 the tables into docs/benchmarks.md. The images take some 10 GiB in TMPDIR (default /var/tmp), for as long as it runs.
@@ -229,6 +229,43 @@ def growth(vireo, d, runs):
     return "\n".join(lines)
 
 
+# ---- NBD ----
+
+def nbd(vireo, d, runs):
+    """Our server beside qemu-nbd with the same clients; our client beside qemu-img on the same server."""
+    write_random(os.path.join(d, "raw"), SIZE)
+    tool = os.path.join(os.path.dirname(vireo), "tests", "block", "nbdtool")
+    ours = subprocess.Popen([tool, "serve", os.path.join(d, "v"), "-n", "x", f"driver=raw,file.driver=file,file.filename={d}/raw"], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE)
+    theirs = subprocess.Popen(["qemu-nbd", "-r", "-t", "-e", "16", "-x", "x", "-f", "raw", "-k", os.path.join(d, "q"), os.path.join(d, "raw")])
+    try:
+        ours.stdout.readline()
+        while not os.path.exists(os.path.join(d, "q")):
+            time.sleep(0.05)
+        uri = {side: f"nbd+unix:///x?socket={d}/{name}" for side, name in (("vireo", "v"), ("qemu", "q"))}
+        copy = [(f"server: nbdcopy of {SIZE // MIB} MiB", {side: ["sh", "-c", f"nbdcopy --no-extents '{uri[side]}' - >/dev/null"] for side in uri})]
+        asked = [(f"server: 20,000 reads of 4 KiB by qemu-img bench, depth {n}", {side: [QEMU, "bench", "-f", "raw", "-c", "20000", "-d", n, "-s", "4096", uri[side]]
+                                                                               for side in uri}) for n in ("1", "32")]
+        client = [(f"client: 20,000 reads of 4 KiB from qemu-nbd, depth {n}", {side: [program, "bench", "-f", "raw", "-c", "20000", "-d", n, "-s", "4096", uri["qemu"]]
+                                                                              for side, program in (("vireo", vireo), ("qemu", QEMU))}) for n in ("1", "32")]
+        conversion = [("client: convert from qemu-nbd to raw", {side: [program, "convert", "-f", "raw", "-O", "raw", uri["qemu"], "out"]
+                                                               for side, program in (("vireo", vireo), ("qemu", QEMU))})]
+        rows = copy + asked + client + conversion
+        best = {}
+        for _ in range(max(runs, 3)):
+            for name, words in rows:
+                for side in words:
+                    best[side, name] = min(seconds(words[side], d), best.get((side, name), 1e9))
+    finally:
+        theirs.kill()
+        theirs.wait()
+        ours.stdin.close()
+        ours.wait()
+    lines = ["| NBD | vireo, s | qemu, s | vireo / qemu |", "|---|---:|---:|---:|"]
+    lines += [f"| {name} | {best['vireo', name]:.4g} | {best['qemu', name]:.4g} | {best['vireo', name] / best['qemu', name]:.2f} |" for name, _ in rows]
+    return "\n".join(lines)
+
+
 def write(text):
     path = os.path.join(ROOT, "docs", "benchmarks.md")
     with open(path, encoding="utf-8") as f:
@@ -242,12 +279,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", action="append", choices=("requests", "images", "growth"))
+    parser.add_argument("--only", action="append", choices=("requests", "images", "growth", "nbd"))
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     vireo = os.path.abspath(os.path.join(args.build, "vireo-img"))
     tables = []
-    for name, fn in (("requests", requests), ("images", images), ("growth", growth)):
+    for name, fn in (("requests", requests), ("images", images), ("growth", growth), ("nbd", nbd)):
         if args.only and name not in args.only:
             continue
         with tempfile.TemporaryDirectory(prefix="vireo-disks-", dir=os.environ.get("TMPDIR", "/var/tmp")) as d:
