@@ -19,7 +19,7 @@ enum {
     CONNECT_MS = 10000,     /* for a socket, and as much again for the handshake */
     SILENCE_MS = 300000,    /* a server with calls under way that sends nothing for so long is dead */
     RETRY_US = 1000000,
-    MAX_CONNS = 4,          /* to a server that allows several */
+    LOOK_MS = 100,          /* how often a handshake looks whether it is still wanted */
 };
 
 /* One connection. */
@@ -28,7 +28,6 @@ struct nbd_conn {
     struct nbd_handle *handle;
     int wake_fd;            /* makes the polling thread look again */
     gint refs;              /* the link's and one of each call */
-    gint calls;             /* under way */
     GMutex lock;            /* the rest; taken inside libnbd's own lock */
     bool polling;
     GQueue waiting;         /* struct nbd_call *, those whose thread is in wait_for */
@@ -44,10 +43,10 @@ struct nbd_link {
     struct nbd_export_info info;
     GMutex lock;            /* all below */
     GCond changed;          /* a connection came or could not be made; or the end */
-    struct nbd_conn *conn[MAX_CONNS];
-    unsigned nconns;
+    struct nbd_conn *conn;
     gint64 lost_at, tried_at; /* monotonic; lost_at 0: connected */
-    bool wanted, ending;
+    bool wanted;
+    gint ending;            /* atomic */
     GThread *thread;
 };
 
@@ -112,8 +111,9 @@ static bool handshake(struct nbd_link *l, struct nbd_conn *c, GError **error)
     gint64 deadline = g_get_monotonic_time() + CONNECT_MS * 1000;
     while (c->lib->aio_is_connecting(c->handle) == 1) {
         gint64 left = (deadline - g_get_monotonic_time()) / 1000;
-        if (left <= 0 || !conn_turn(c, (int)left))
+        if (left <= 0 || g_atomic_int_get(&l->ending))
             return vireo_fail(error, VIREO_ERROR_IO, "the NBD server at '%s' does not answer", l->addr.text);
+        (void)conn_turn(c, (int)MIN(left, LOOK_MS));
     }
     return c->lib->aio_is_ready(c->handle) == 1 || fail_nbd(l, error);
 }
@@ -196,36 +196,18 @@ static bool same_export(struct nbd_link *l, struct nbd_conn *c, GError **error)
     return true;
 }
 
-/* More connections to a server that is fine with them; fewer is no error. */
-static void open_more(struct nbd_link *l, struct nbd_conn **conn, unsigned n)
-{
-    for (unsigned i = 1; i < n; i++) {
-        conn[i] = conn_open(l, NULL);
-        if (conn[i] && !same_export(l, conn[i], NULL)) {
-            conn_unref(conn[i]);
-            conn[i] = NULL;
-        }
-        if (!conn[i])
-            return;
-    }
-}
-
 static void reconnect(struct nbd_link *l)
 {
-    struct nbd_conn *conn[MAX_CONNS] = { NULL };
-    g_autoptr(GError) error = NULL;
-    conn[0] = conn_open(l, &error);
-    if (conn[0] && !same_export(l, conn[0], &error)) {
-        conn_unref(conn[0]);
-        conn[0] = NULL;
+    struct nbd_conn *c = conn_open(l, NULL);
+    if (c && !same_export(l, c, NULL)) {
+        conn_unref(c);
+        c = NULL;
     }
-    if (conn[0])
-        open_more(l, conn, l->nconns);
     g_mutex_lock(&l->lock);
     l->tried_at = g_get_monotonic_time();
-    for (unsigned i = 0; conn[0] && i < MAX_CONNS; i++) {
-        conn_unref(l->conn[i]);
-        l->conn[i] = conn[i];
+    if (c) {
+        conn_unref(l->conn);
+        l->conn = c;
         l->lost_at = 0;
     }
     g_mutex_unlock(&l->lock);
@@ -254,19 +236,13 @@ static void *link_thread(void *opaque)
     return NULL;
 }
 
-/* The living connection with the fewest calls, referenced and counted; NULL: none lives. */
+/* The connection, referenced; NULL: it is dead. */
 static struct nbd_conn *pick_locked(struct nbd_link *l)
 {
-    struct nbd_conn *best = NULL;
-    for (unsigned i = 0; i < MAX_CONNS && l->conn[i]; i++) {
-        if (!conn_dead(l->conn[i]) && (!best || g_atomic_int_get(&l->conn[i]->calls) < g_atomic_int_get(&best->calls)))
-            best = l->conn[i];
-    }
-    if (best) {
-        g_atomic_int_inc(&best->refs);
-        g_atomic_int_inc(&best->calls);
-    }
-    return best;
+    struct nbd_conn *c = l->conn && !conn_dead(l->conn) ? l->conn : NULL;
+    if (c)
+        g_atomic_int_inc(&c->refs);
+    return c;
 }
 
 /* As pick_locked; when there is none asks for it and waits as long as the user said. One attempt is waited for in any case,
@@ -315,8 +291,8 @@ struct nbd_link *nbd_link_open(struct nbd_address *addr, const struct nbd_link_o
     gint64 deadline = g_get_monotonic_time() + (gint64)o->open_timeout * G_USEC_PER_SEC;
     for (;;) {
         g_autoptr(GError) failed = NULL;
-        l->conn[0] = conn_open(l, &failed);
-        if (l->conn[0])
+        l->conn = conn_open(l, &failed);
+        if (l->conn)
             break;
         if (g_get_monotonic_time() >= deadline) {
             g_propagate_error(error, g_steal_pointer(&failed));
@@ -325,12 +301,11 @@ struct nbd_link *nbd_link_open(struct nbd_address *addr, const struct nbd_link_o
         }
         g_usleep(RETRY_US);
     }
-    if (!conn_info(l, l->conn[0], &l->info, error)) {
+    if (!conn_info(l, l->conn, &l->info, error)) {
         nbd_link_close(l);
         return NULL;
     }
     *ret = l->info;
-    l->nconns = 1;
     if (!sandbox_closed())
         sandbox_need(SANDBOX_SOCKETS); /* to come back */
     if (!l->addr.fd_name && sandbox_has(SANDBOX_SOCKETS))
@@ -343,16 +318,14 @@ void nbd_link_close(struct nbd_link *l)
     if (!l)
         return;
     g_mutex_lock(&l->lock);
-    l->ending = true;
+    g_atomic_int_set(&l->ending, 1);
     g_cond_broadcast(&l->changed);
     g_mutex_unlock(&l->lock);
     if (l->thread)
         g_thread_join(l->thread);
-    for (unsigned i = 0; i < MAX_CONNS; i++) {
-        if (l->conn[i] && l->lib->aio_is_ready(l->conn[i]->handle) == 1)
-            l->lib->aio_disconnect(l->conn[i]->handle, 0); /* the server need not wonder */
-        conn_unref(l->conn[i]);
-    }
+    if (l->conn && l->lib->aio_is_ready(l->conn->handle) == 1)
+        l->lib->aio_disconnect(l->conn->handle, 0); /* the server need not wonder */
+    conn_unref(l->conn);
     g_mutex_clear(&l->lock);
     g_cond_clear(&l->changed);
     nbd_address_clear(&l->addr);
@@ -474,7 +447,6 @@ int nbd_link_call(struct nbd_link *l, struct nbd_call *call)
             return EIO;
         int err = call_on(c, call);
         bool lost = err && conn_dead(c);
-        g_atomic_int_add(&c->calls, -1);
         conn_unref(c);
         if (!lost)
             return err;

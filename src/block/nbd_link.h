@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The client's connections to one export of an NBD server, over libnbd. A call is made by the thread that wants it and returns
+ * The client's connection to one export of an NBD server, over libnbd (one: more to servers that allow it brought nothing measurable). A call is made by the thread that wants it and returns
  * with the server's answer; any number of threads may have calls under way. There is no thread that serves replies: of the threads
  * that wait for one on a connection, one polls and handles replies for all, until its own has come and it hands that over.
  *
