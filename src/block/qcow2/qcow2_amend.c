@@ -51,7 +51,7 @@ static int table_without_zeroes(struct qcow2 *q, uint64_t offset, uint64_t *tabl
     if (err || !changed)
         return err;
     g_mutex_unlock(&q->lock);
-    err = qcow2_flush(q); /* new clusters and their counts before what points to them */
+    err = qcow2_settle(q, false); /* new clusters and their counts before what points to them */
     if (!err)
         err = qcow2_file_write(q, offset, q->cluster_size, table);
     if (!err)
@@ -117,11 +117,11 @@ static bool downgrade(struct amend *a, GError **error)
     }
     if (q->nb_bitmaps)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "compat=0.10 does not know dirty bitmaps: remove them first");
-    int err = qcow2_flush_all(q);
+    int err = qcow2_settle(q, true);
     if (!err)
         err = without_zeroes(a);
     if (!err)
-        err = qcow2_flush_all(q);
+        err = qcow2_settle(q, true);
     if (err)
         return fail_io(err, "expand the image's zero clusters", error);
     q->h.version = 2;
@@ -137,7 +137,7 @@ static bool upgrade(struct amend *a, GError **error)
     struct qcow2 *q = a->q;
     unsigned incomplete = 0;
     uint64_t bytes;
-    int err = qcow2_flush_all(q);
+    int err = qcow2_settle(q, true);
     if (!err && q->h.nb_snapshots && !(err = qcow2_snapshots_measure(q, &bytes, &incomplete)) && incomplete)
         err = qcow2_snapshots_write(q); /* version 3 demands fields that version 2 may lack */
     if (err)
@@ -166,7 +166,7 @@ static bool amend_lazy(struct amend *a, const char *value, GError **error)
     q->h.compatible ^= QCOW2_COMPAT_LAZY_REFCOUNTS;
     if (!on)
         q->lazy = false; /* the flush writes all counts */
-    int err = qcow2_flush_all(q);
+    int err = qcow2_settle(q, true);
     if (!err && !on && q->h.version >= 3) {
         q->h.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
         q->dirty_marked = false;

@@ -362,7 +362,7 @@ static int replace_directory(struct qcow2 *q, GArray *list)
     if (!err && d->len && !(err = alloc(q, qcow2_clusters(q, d->len), &at)))
         err = qcow2_file_write(q, at, d->len, d->data);
     if (!err)
-        err = qcow2_flush(q);
+        err = qcow2_settle(q, false);
     if (err)
         return err;
     q->nb_bitmaps = list->len;

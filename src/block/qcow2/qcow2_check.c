@@ -921,7 +921,7 @@ int qcow2_check(struct block_node *n, unsigned fix, struct block_check *c, GErro
         return EROFS;
     }
     if (!q->read_only && !q->failed)
-        err = qcow2_flush_all(q);
+        err = qcow2_settle(q, true);
     if (!err)
         err = check_run(q, fix, c, &incomplete);
     if (fix && err != EROFS) {
@@ -956,7 +956,7 @@ bool qcow2_refcounts_rewrite(struct qcow2 *q, unsigned order, void (*progress)(v
     struct block_check c = { .progress = progress, .opaque = opaque };
     struct check k;
     unsigned was = q->h.refcount_order;
-    int err = qcow2_flush_all(q);
+    int err = qcow2_settle(q, true);
     if (!err)
         err = check_init(&k, q, 0, &c);
     if (err)

@@ -49,3 +49,14 @@ int qcow2_snapshots_measure(struct qcow2 *q, uint64_t *ret_bytes, unsigned *ret_
 int qcow2_snapshots_write(struct qcow2 *q);
 /* Counts of 2^order bits instead of those there are: a new structure behind everything, then the header. Quiet. */
 bool qcow2_refcounts_rewrite(struct qcow2 *q, unsigned order, void (*progress)(void *, double), void *opaque, GError **error);
+
+/* A flush with which the counts on the disk are right whether or not they are lazy: for those who read them there, or who may have to
+ * drop what is in memory. Quiet. all: qcow2_flush_all. */
+static inline int qcow2_settle(struct qcow2 *q, bool all)
+{
+    bool was = q->closing;
+    q->closing = true;
+    int err = all ? qcow2_flush_all(q) : qcow2_flush(q);
+    q->closing = was;
+    return err;
+}

@@ -170,7 +170,7 @@ int qcow2_snapshots_write(struct qcow2 *q)
             err = qcow2_file_write(q, offset, table->len, table->data);
     }
     if (!err)
-        err = qcow2_flush(q); /* the counts, too */
+        err = qcow2_settle(q, false); /* the counts, too */
     if (err)
         return err;
     put(place, q->snapshots->len, 4);
@@ -412,7 +412,7 @@ bool qcow2_snapshot_create(struct block_node *n, const struct block_snapshot *b,
         return vireo_fail(error, VIREO_ERROR_INVALID, "a snapshot of that id exists, or its id or name is too long");
     if (q->snapshots->len >= QCOW2_MAX_SNAPSHOTS)
         return vireo_fail(error, VIREO_ERROR_FAILED, "the image has %u snapshots already, and cannot have more", q->snapshots->len);
-    int err = qcow2_flush_all(q);
+    int err = qcow2_settle(q, true);
     if (err)
         return failed(q, err, "create", name, error);
     struct qcow2_snapshot s = { .date_sec = (uint32_t)b->date_sec, .date_nsec = (uint32_t)b->date_nsec, .vm_clock_nsec = b->vm_clock_nsec,
@@ -429,7 +429,7 @@ bool qcow2_snapshot_create(struct block_node *n, const struct block_snapshot *b,
         snapshot_clear(&s);
         return failed(q, err, "create", name, error);
     }
-    err = qcow2_flush(q);
+    err = qcow2_settle(q, false);
     if (!err)
         err = active_flags(q);
     if (!err) {
@@ -443,7 +443,7 @@ bool qcow2_snapshot_create(struct block_node *n, const struct block_snapshot *b,
     if (!err && b->vm_state_size)
         err = qcow2_unmap_clusters(q, qcow2_vm_state_offset(q), qcow2_clusters(q, b->vm_state_size) << q->cluster_bits, QCOW2_DISCARD_NEVER, true);
     if (!err)
-        err = qcow2_flush_all(q);
+        err = qcow2_settle(q, true);
     return !err || failed(q, err, "create", name, error);
 }
 
@@ -463,7 +463,7 @@ bool qcow2_snapshot_delete(struct block_node *n, const char *id_or_name, GError 
     g_autofree uint64_t *l1 = g_new(uint64_t, MAX(l1_size, 1));
     int err = qcow2_table_read(q, l1_offset, l1_size, l1);
     if (!err)
-        err = qcow2_flush_all(q);
+        err = qcow2_settle(q, true);
     if (err)
         return failed(q, err, "delete", id_or_name, error);
     struct qcow2_snapshot was = *s;
@@ -481,7 +481,7 @@ bool qcow2_snapshot_delete(struct block_node *n, const char *id_or_name, GError 
     qcow2_free(q, l1_offset, (uint64_t)l1_size * 8, QCOW2_DISCARD_OTHER);
     g_mutex_unlock(&q->lock);
     if (!err)
-        err = qcow2_flush_all(q);
+        err = qcow2_settle(q, true);
     if (!err)
         err = active_flags(q);
     return !err || failed(q, err, "delete", id_or_name, error);
@@ -516,7 +516,7 @@ bool qcow2_snapshot_apply(struct block_node *n, const char *id_or_name, GError *
     struct qcow2_snapshot *s = find(q, id_or_name, NULL);
     if (!s)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Can't find the snapshot '%s'", id_or_name);
-    int err = qcow2_flush_all(q);
+    int err = qcow2_settle(q, true);
     uint32_t size = 0, old_size = q->h.l1_size;
     g_autofree uint64_t *l1 = err ? NULL : snapshot_l1(q, s, &size, &err);
     if (err)
@@ -532,7 +532,7 @@ bool qcow2_snapshot_apply(struct block_node *n, const char *id_or_name, GError *
         take_back(q);
         return failed(q, err, "apply", id_or_name, error);
     }
-    err = qcow2_flush(q);
+    err = qcow2_settle(q, false);
     if (!err) {
         g_mutex_lock(&q->lock);
         err = l1_flags(q, l1, size);
@@ -550,7 +550,7 @@ bool qcow2_snapshot_apply(struct block_node *n, const char *id_or_name, GError *
     qcow2_free(q, old_offset, (uint64_t)old_size * 8, QCOW2_DISCARD_OTHER);
     g_mutex_unlock(&q->lock);
     if (!err)
-        err = qcow2_flush_all(q);
+        err = qcow2_settle(q, true);
     if (!err)
         err = active_flags(q);
     return !err || failed(q, err, "apply", id_or_name, error);
