@@ -27,6 +27,7 @@ struct secrets;
 struct throttle_groups;
 struct vcpu;
 struct pci_bus;
+struct plug_slots;
 struct x86_cpu_model;
 struct x86_state;
 struct x86_lapic;
@@ -117,8 +118,8 @@ struct machine {
     struct vcpu **vcpus;           /* max_vcpus entries; NULL: that vCPU is not plugged in. The main thread writes */
     unsigned max_vcpus;            /* -smp maxcpus */
     unsigned nvcpus;               /* how many are there now */
-    struct device *cpu_hotplug;    /* where the guest is told of vCPUs that come and go (vmm/dev/cpu_hotplug.h); NULL: they do not */
-    struct device *mem_hotplug;    /* slots for memory modules (vmm/dev/mem_hotplug.h); NULL: there are none */
+    struct plug_slots *cpu_slots;  /* where the guest is told of vCPUs that come and go (vmm/dev/cpu_hotplug.h); NULL: they do not */
+    struct plug_slots *mem_slots;  /* for memory modules (vmm/dev/mem_hotplug.h); NULL: there are none */
     GPtrArray *devices;            /* struct device *, in order of realize; reset in that order */
     struct pci_bus *pci;           /* NULL on microvm */
     struct virtio_mmio_slots *virtio_mmio; /* NULL on boards without virtio-mmio (vmm/bus/virtio.h) */

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vCPUs that come and go at run time: the device `MODEL-x86_64-cpu` of -device and device_add, and the registers by which the
- * guest's ACPI (vmm/board/acpi_hotplug.c) learns what changed. Registers of 32 bits, little-endian, at CPU_HOTPLUG_BASE:
- *
- *   0  SELECT  the slot that the other registers are about
- *   4  STATUS  read: 1 present, 2 it came and nobody was told, 4 its removal was asked for and nobody was told
- *              write: 2 and 4 acknowledge; 8 ejects: the guest has let go of it
- *   8  NEXT    read: the lowest slot with 2 or 4, or all ones; write: event code of _OST for the selected slot
- *  12  OST     write: status code of _OST, which makes the report complete
+ * vCPUs that come and go at run time: the device `MODEL-x86_64-cpu` of -device and device_add, in slots (vmm/core/plug_slots.h) of which the
+ * guest's ACPI (vmm/board/acpi_hotplug.c) learns.
  */
 #pragma once
 
@@ -18,11 +12,8 @@
 #define CPU_HOTPLUG_SIZE 16u
 #define CPU_HOTPLUG_GPE  2u
 
-enum { CPU_HOTPLUG_SELECT = 0, CPU_HOTPLUG_STATUS = 4, CPU_HOTPLUG_NEXT = 8, CPU_HOTPLUG_OST = 12 };
-enum { CPU_SLOT_PRESENT = 1, CPU_SLOT_CAME = 2, CPU_SLOT_LEAVE = 4, CPU_SLOT_EJECT = 8 };
-
-/* For a machine with max_vcpus above nvcpus; gpe: pulsed when the guest has something to look at. Sets m->cpu_hotplug. */
-struct device *cpu_hotplug_create(struct machine *m, struct irq_line gpe, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* For a machine with max_vcpus above nvcpus; gpe: pulsed when the guest has something to look at. Sets m->cpu_slots. */
+bool cpu_hotplug_create(struct machine *m, struct irq_line gpe, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The device of a vCPU that came by -device or device_add; NULL: it was there from the start, or is not there. */
 struct device *cpu_hotplug_device(const struct machine *m, unsigned index);
 /* What the guest last said of a slot by _OST; false: nothing yet. */
