@@ -3,10 +3,9 @@
 import json
 import os
 import random
-import signal
 import struct
 import subprocess
-import time
+import zlib
 import zlib
 
 import pytest
