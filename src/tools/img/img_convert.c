@@ -273,6 +273,8 @@ static bool copy(struct img *img, const struct args *a, const struct sources *s,
                           .unit = 1, .progress_end = 1 };
     if (!block_get_info(t->node, &info) && info.cluster_size)
         c.unit = info.cluster_size;
+    else /* where a byte lies does not depend on when it is written */
+        c.ordered = false;
     /* Shared blocks cost neither time nor space. */
     bool files = !strcmp(block_node_driver(s->node[0]), "raw") && !strcmp(block_node_driver(t->node), "raw");
     c.clone = files && c.sparse && !a->rate && !a->salvage;
