@@ -373,6 +373,24 @@ static struct block_node *open_protocol(struct block_graph *g, const char *filen
     return n;
 }
 
+/* What images of formats start with that are known, and not read here. */
+static const struct {
+    const char *format, *bytes;
+    unsigned size;
+} foreign_magics[] = {
+    { "qed", "QED", 4 }, { "parallels", "WithoutFreeSpace", 16 }, { "parallels", "WithouFreSpacExt", 16 }, { "bochs", "Bochs Virtual HD Image", 22 },
+};
+
+static bool check_foreign(const struct block_node *file, const uint8_t *head, GError **error)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(foreign_magics); i++) {
+        if (!memcmp(head, foreign_magics[i].bytes, foreign_magics[i].size))
+            return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "disk '%s' is a %s image, which cannot be read here; convert it with: qemu-img convert "
+                              "-O qcow2 '%s' '%s.qcow2'", file->filename, foreign_magics[i].format, file->filename, file->filename);
+    }
+    return true;
+}
+
 static const struct block_driver *probe_node(struct block_node *file, unsigned flags, GError **error)
 {
     uint8_t head[2048] = { 0 };
@@ -382,6 +400,8 @@ static const struct block_driver *probe_node(struct block_node *file, unsigned f
         return NULL;
     }
     const struct block_driver *d = block_probe(head, sizeof(head), file->filename);
+    if (!strcmp(d->name, "raw") && !check_foreign(file, head, error))
+        return NULL;
     if (!strcmp(d->name, "raw") && flags & BLOCK_RDWR)
         log_warn("disk '%s': no format given, and it looks like raw; a guest could make it look like another format. Say format=raw", file->filename);
     return d;

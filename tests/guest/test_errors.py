@@ -98,8 +98,12 @@ def test_bad_disk(work, files, name, words):
 
 
 def test_foreign_disk(work, files):
-    refused(work, ["-kernel", files["good"], "-drive", f"file={files['qcow2']},format=qcow2,if=virtio"], "qcow2", "raw")
-    refused(work, ["-kernel", files["good"], "-drive", f"file={files['disk']},format=nonsense,if=virtio"], "nonsense", "raw")
+    """A format that nobody knows, and an image of one that cannot be read here: it is not taken for raw."""
+    refused(work, ["-kernel", files["good"], "-drive", f"file={files['disk']},format=nonsense,if=virtio"], "nonsense")
+    foreign = os.path.join(work, "foreign")
+    with open(foreign, "wb") as f:
+        f.write(b"QED\0" + bytes(1 << 20))
+    refused(work, ["-kernel", files["good"], "-drive", f"file={foreign},if=virtio"], "foreign", "qed", "qemu-img convert")
 
 
 @pytest.mark.parametrize("memory,words", [
@@ -150,7 +154,7 @@ UNKNOWN = [
     (["-device", "virtio-blk-pci"], ["drive"]), (["-netdev", "vhost-user,id=t"], ["vhost-user", "passt"]), (["-netdev", "smoke,id=t"], ["smoke", "tap"]), (["-netdev", "user"], ["id"]),
     (["-nic", "user,model=ne2k_pci"], ["ne2k_pci", "virtio"]), (["-netdev", "user,id=n,hostfwd=nonsense"], ["nonsense"]),
     (["-chardev", "smoke,id=s"], ["smoke"]), (["-serial", "smoke"], ["smoke"]), (["-monitor", "stdio"], ["monitor|stdio", "-qmp|none"]),
-    (["-display", "gtk"], ["gtk", "none"]), (["-vnc", ":1"], ["vnc", "none"]), (["-drive", "file={disk},if=ide,format=raw"], ["ide", "virtio"]),
+    (["-display", "gtk"], ["gtk", "none"]), (["-vnc", ":1"], ["vnc", "none"]), (["-drive", "file={disk},if=floppy,format=raw"], ["floppy"]),
     (["-drive", "file={disk},format=raw,if=virtio,colour=red"], ["colour"]), (["-drive", "format=raw,if=virtio"], ["file"]),
     (["-blockdev", "driver=nbd,node-name=x"], ["nbd"]), (["-blockdev", "{{not json"], ["JSON|blockdev"]), (["-uuid", "12345"], ["12345"]),
     (["-rtc", "base=yesterday"], ["yesterday"]), (["-d", "everything-else"], ["everything-else"]), (["-boot", "order=n"], ["order|boot"]),
