@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/bigendian.h"
 #include "block/bitmap.h"
 #include "block/qcow2/qcow2_check.h"
 
@@ -27,24 +28,6 @@ struct stored { /* an entry of the directory */
     char *name;
     uint8_t *extra;
 };
-
-static uint16_t get16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] << 8 | p[1]);
-}
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)get16(p) << 16 | get16(p + 2);
-}
-static uint64_t get64(const uint8_t *p)
-{
-    return (uint64_t)get32(p) << 32 | get32(p + 4);
-}
-static void put(uint8_t *p, uint64_t v, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(v >> 8 * (bytes - 1 - i));
-}
 
 static void stored_clear(void *p)
 {
@@ -103,10 +86,10 @@ static const char *parse_directory(const struct qcow2 *q, const uint8_t *p, uint
     for (uint32_t i = 0; i < q->nb_bitmaps; i++) {
         if (n < ENTRY_BYTES)
             return "it is shorter than its entries";
-        uint64_t extra = get32(p + 20), name = get16(p + 18), whole = (ENTRY_BYTES + extra + name + 7) & ~UINT64_C(7);
+        uint64_t extra = be_get32(p + 20), name = be_get16(p + 18), whole = (ENTRY_BYTES + extra + name + 7) & ~UINT64_C(7);
         if (whole > n || !name || name > BLOCK_BITMAP_MAX_NAME)
             return "an entry's name or extra data are out of range";
-        struct stored s = { get64(p), get32(p + 8), get32(p + 12), (uint32_t)extra, p[16], p[17], NULL, NULL };
+        struct stored s = { be_get64(p), be_get32(p + 8), be_get32(p + 12), (uint32_t)extra, p[16], p[17], NULL, NULL };
         if (s.table_offset & (q->cluster_size - 1) || s.table_size > MAX_TABLE || (!s.table_offset && s.table_size))
             return "an entry's table is out of range";
         s.extra = extra ? g_memdup2(p + ENTRY_BYTES, extra) : NULL;
@@ -135,13 +118,13 @@ static GByteArray *make_directory(const GArray *list)
     for (guint i = 0; i < list->len; i++) {
         const struct stored *s = &g_array_index(list, struct stored, i);
         uint8_t head[ENTRY_BYTES] = { 0 }, zero[8] = { 0 };
-        put(head, s->table_offset, 8);
-        put(head + 8, s->table_size, 4);
-        put(head + 12, s->flags, 4);
+        be_put(head, s->table_offset, 8);
+        be_put(head + 8, s->table_size, 4);
+        be_put(head + 12, s->flags, 4);
         head[16] = s->type;
         head[17] = s->bits;
-        put(head + 18, strlen(s->name), 2);
-        put(head + 20, s->extra_size, 4);
+        be_put(head + 18, strlen(s->name), 2);
+        be_put(head + 20, s->extra_size, 4);
         g_byte_array_append(d, head, sizeof(head));
         if (s->extra_size)
             g_byte_array_append(d, s->extra, s->extra_size);

@@ -11,30 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bigendian.h"
 #include "block/bitmap.h"
 #include "block/qcow2/qcow2_check.h"
 
 enum { ENTRY_BYTES = 40, EXTRA_KNOWN = 24, EXTRA_V3 = 16, MAX_EXTRA = 1024, MAX_TEXT = UINT16_MAX };
 
 /* ---- the table ---- */
-
-static uint16_t get16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] << 8 | p[1]);
-}
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)get16(p) << 16 | get16(p + 2);
-}
-static uint64_t get64(const uint8_t *p)
-{
-    return (uint64_t)get32(p) << 32 | get32(p + 4);
-}
-static void put(uint8_t *p, uint64_t v, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(v >> 8 * (bytes - 1 - i));
-}
 
 static void snapshot_clear(void *p)
 {
@@ -63,7 +46,7 @@ static int entry_read(struct qcow2 *q, uint64_t at, struct qcow2_snapshot *s, ui
     int err = qcow2_file_read(q, at, ENTRY_BYTES, head);
     if (err)
         return err;
-    uint32_t extra = get32(head + 36), id = get16(head + 12), name = get16(head + 14);
+    uint32_t extra = be_get32(head + 36), id = be_get16(head + 12), name = be_get16(head + 14);
     if (extra > MAX_EXTRA)
         return EFBIG;
     *ret_bytes = (ENTRY_BYTES + extra + id + name + 7) & ~UINT64_C(7);
@@ -74,9 +57,9 @@ static int entry_read(struct qcow2 *q, uint64_t at, struct qcow2_snapshot *s, ui
     if ((err = qcow2_file_read(q, at + ENTRY_BYTES, extra + id + name, rest)))
         return err;
     memcpy(known, rest, MIN(extra, EXTRA_KNOWN));
-    *s = (struct qcow2_snapshot){ .l1_offset = get64(head), .l1_size = get32(head + 8), .date_sec = get32(head + 16), .date_nsec = get32(head + 20),
-        .vm_clock_nsec = get64(head + 24), .vm_state_size = extra >= 8 ? get64(known) : get32(head + 32),
-        .disk_size = extra >= 16 ? get64(known + 8) : q->h.size, .icount = extra >= 24 ? get64(known + 16) : UINT64_MAX };
+    *s = (struct qcow2_snapshot){ .l1_offset = be_get64(head), .l1_size = be_get32(head + 8), .date_sec = be_get32(head + 16), .date_nsec = be_get32(head + 20),
+        .vm_clock_nsec = be_get64(head + 24), .vm_state_size = extra >= 8 ? be_get64(known) : be_get32(head + 32),
+        .disk_size = extra >= 16 ? be_get64(known + 8) : q->h.size, .icount = extra >= 24 ? be_get64(known + 16) : UINT64_MAX };
     s->id = g_strndup((const char *)rest + extra, id);
     s->name = g_strndup((const char *)rest + extra + id, name);
     if (extra > EXTRA_KNOWN) {
@@ -128,18 +111,18 @@ static void entry_append(GByteArray *a, const struct qcow2_snapshot *s)
 {
     uint8_t head[ENTRY_BYTES] = { 0 }, known[EXTRA_KNOWN], zero[8] = { 0 };
     size_t id = strlen(s->id), name = strlen(s->name);
-    put(head, s->l1_offset, 8);
-    put(head + 8, s->l1_size, 4);
-    put(head + 12, id, 2);
-    put(head + 14, name, 2);
-    put(head + 16, s->date_sec, 4);
-    put(head + 20, s->date_nsec, 4);
-    put(head + 24, s->vm_clock_nsec, 8);
-    put(head + 32, s->vm_state_size > UINT32_MAX ? 0 : s->vm_state_size, 4);
-    put(head + 36, EXTRA_KNOWN + s->extra_size, 4);
-    put(known, s->vm_state_size, 8);
-    put(known + 8, s->disk_size, 8);
-    put(known + 16, s->icount, 8);
+    be_put(head, s->l1_offset, 8);
+    be_put(head + 8, s->l1_size, 4);
+    be_put(head + 12, id, 2);
+    be_put(head + 14, name, 2);
+    be_put(head + 16, s->date_sec, 4);
+    be_put(head + 20, s->date_nsec, 4);
+    be_put(head + 24, s->vm_clock_nsec, 8);
+    be_put(head + 32, s->vm_state_size > UINT32_MAX ? 0 : s->vm_state_size, 4);
+    be_put(head + 36, EXTRA_KNOWN + s->extra_size, 4);
+    be_put(known, s->vm_state_size, 8);
+    be_put(known + 8, s->disk_size, 8);
+    be_put(known + 16, s->icount, 8);
     g_byte_array_append(a, head, sizeof(head));
     g_byte_array_append(a, known, sizeof(known));
     if (s->extra_size)
@@ -173,8 +156,8 @@ int qcow2_snapshots_write(struct qcow2 *q)
         err = qcow2_settle(q, false); /* the counts, too */
     if (err)
         return err;
-    put(place, q->snapshots->len, 4);
-    put(place + 4, offset, 8);
+    be_put(place, q->snapshots->len, 4);
+    be_put(place + 4, offset, 8);
     err = qcow2_file_write(q, 60, sizeof(place), place); /* nb_snapshots, snapshots_offset */
     if (!err)
         err = block_flush(qcow2_file(q));
@@ -291,10 +274,10 @@ static int l1_switch(struct qcow2 *q, uint64_t disk_size, uint64_t offset, uint3
         err = block_flush(qcow2_file(q));
     if (err)
         return err;
-    put(place, disk_size, 8);
-    put(place + 8, q->h.crypt_method, 4);
-    put(place + 12, size, 4);
-    put(place + 16, offset, 8);
+    be_put(place, disk_size, 8);
+    be_put(place + 8, q->h.crypt_method, 4);
+    be_put(place + 12, size, 4);
+    be_put(place + 16, offset, 8);
     if ((err = qcow2_file_write(q, 24, sizeof(place), place)) || (err = block_flush(qcow2_file(q))))
         return err;
     qcow2_meta_mark(q, offset, (uint64_t)size * 8, true);
