@@ -22,6 +22,7 @@
 #include "block/path.h"
 
 #define DEPTH_MAX 1024
+#define SHARE_MIN (32u << 10) /* bytes whose copying takes longer than waking another thread */
 #define INLINE_MAX (256u << 10) /* bytes that are copied to and from the host's cache without asking another thread */
 
 struct flight {
@@ -40,7 +41,8 @@ struct block_queue {
     bool has_ring, waking;       /* waking: a poll of the eventfd is in the ring */
     int fd;                      /* eventfd: something is in `done` */
     bool may_wait;               /* the owner would rather wait than wake another thread */
-    unsigned depth, inflight, in_ring;
+    unsigned depth, inflight, in_ring, at_workers;
+    unsigned share;              /* requests that worker threads may have beside this thread, when it may wait */
     GQueue ready;                /* struct flight: completed by this thread */
     GQueue idle;                 /* struct flight: free */
     GMutex lock;                 /* covers done, told */
@@ -89,6 +91,7 @@ struct block_queue *block_queue_create(struct block_graph *g, unsigned depth)
 void block_queue_set_may_wait(struct block_queue *q, bool on)
 {
     q->may_wait = on;
+    q->share = on && q->depth > 1 ? 2 * (g_get_num_processors() - 1) : 0;
 }
 
 void block_queue_destroy(struct block_queue *q)
@@ -179,6 +182,7 @@ static void go_slow(struct flight *f)
     f->slow = *f->request;
     f->slow.done = slow_done;
     f->slow.opaque = f;
+    f->queue->at_workers++;
     block_submit_to_worker(f->device, &f->slow);
 }
 
@@ -228,13 +232,18 @@ static bool may_go_fast(const struct block_device *b, const struct block_request
            r->length <= INT_MAX && !block_device_limits(b);
 }
 
+static bool cached(const struct block_device *b)
+{
+    const struct block_node *n = block_device_node(b);
+    return n && !(n->flags & BLOCK_DIRECT);
+}
+
 /* The slow way in this thread: what mostly computes and fills the host's cache is done sooner than another thread is awake. With
  * several requests in flight reads are left to others, as they may wait for the disk. */
 static bool go_here(struct block_queue *q, struct flight *f)
 {
     const struct block_request *r = f->request;
-    const struct block_node *n = block_device_node(f->device);
-    if (!q->may_wait || !n || n->flags & BLOCK_DIRECT || (r->op == BLOCK_READ && q->depth > 1))
+    if (!q->may_wait || !cached(f->device) || (r->op == BLOCK_READ && q->depth > 1))
         return false;
     done_now(q, f, block_do(f->device, r->op, r->offset, r->length, r->iov, r->niov, r->flags));
     return true;
@@ -250,6 +259,10 @@ void block_queue_add(struct block_queue *q, struct block_device *b, struct block
     f->path.nnodes = 0;
     r->began = g_get_monotonic_time();
     q->inflight++;
+    if (r->length >= SHARE_MIN && q->at_workers < q->share && (r->op == BLOCK_READ || r->op == BLOCK_WRITE) && cached(b)) {
+        go_slow(f); /* other processors copy as well */
+        return;
+    }
     if (may_go_fast(b, r) && block_try_enter(q->graph)) {
         struct block_node *n = block_device_node(b);
         if (n && block_path_find(n, r->op == BLOCK_WRITE, r->offset, r->length, &f->path)) {
@@ -314,8 +327,10 @@ static unsigned reap_done(struct block_queue *q)
     q->told = false;
     (void)!read(q->fd, &value, sizeof(value));
     g_mutex_unlock(&q->lock);
-    for (; (l = g_queue_pop_head_link(&list)); n++)
+    for (; (l = g_queue_pop_head_link(&list)); n++) {
+        q->at_workers--;
         finish(q, l->data);
+    }
     return n;
 }
 
