@@ -170,7 +170,7 @@ def test_guest_switches_the_slot_off(linux, image):
     assert m.qmp.command("query-status")["running"]
     say(m, "power 1 0", "VT power 0")
     gone(m, "disk")
-    say(m, "functions", "VT functions 0000:00:00.0 0000:00:02.0 0000:00:1f.0\r\n")
+    say(m, "functions", "VT functions 0000:00:00.0 0000:00:02.0 0000:00:1f.0 0000:00:1f.2\r\n")
     say(m, "end", "VT done")
     m.wait(30)
 
