@@ -2,6 +2,7 @@
 /* -help, -version and the manual page, from the table of options. */
 #include <string.h>
 
+#include "base/roff.h"
 #include "vmm/options.h"
 
 #ifndef VIREO_VERSION
@@ -33,28 +34,16 @@ static char *help_text(void)
     return g_string_free(s, FALSE);
 }
 
-/* roff: a backslash and a minus sign need an escape, a line must not begin with a dot or an apostrophe. */
-static void roff(GString *s, const char *text)
-{
-    if (*text == '.' || *text == '\'')
-        g_string_append(s, "\\&");
-    for (; *text; text++) {
-        if (*text == '-' || *text == '\\')
-            g_string_append_c(s, '\\');
-        g_string_append_c(s, *text);
-    }
-}
-
 static void man_row(GString *s, const struct option_row *r)
 {
     g_string_append(s, ".TP\n\\fB\\-");
-    roff(s, r->name);
+    roff_text(s, r->name);
     g_string_append(s, "\\fR ");
-    roff(s, r->args ? r->args : "");
+    roff_text(s, r->args ? r->args : "");
     g_string_append_c(s, '\n');
     if (option_refused(r))
         g_string_append(s, "Refused: ");
-    roff(s, r->help);
+    roff_text(s, r->help);
     g_string_append(s, ".\n");
 }
 
@@ -71,7 +60,7 @@ static char *man_page(void)
             man_row(s, r);
         } else {
             g_string_append(s, ".SS ");
-            roff(s, r->help);
+            roff_text(s, r->help);
             g_string_append_c(s, '\n');
         }
     }

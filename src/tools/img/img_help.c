@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/roff.h"
 #include "block/driver.h"
 #include "tools/img/img.h"
 
@@ -42,18 +43,6 @@ char *img_help_command(const struct img_command *c)
 
 /* ---- the manual page ---- */
 
-/* roff: a backslash and a minus sign need an escape, a line must not begin with a dot or an apostrophe. */
-static void roff(GString *s, const char *text)
-{
-    if (*text == '.' || *text == '\'')
-        g_string_append(s, "\\&");
-    for (; *text; text++) {
-        if (*text == '-' || *text == '\\')
-            g_string_append_c(s, '\\');
-        g_string_append_c(s, *text);
-    }
-}
-
 char *img_man(void)
 {
     GString *s = g_string_new(".TH VIREO\\-IMG 1 \"\" \"vireo " VIREO_VERSION "\"\n.SH NAME\nvireo\\-img \\- make, show, check and convert disk images\n"
@@ -62,16 +51,16 @@ char *img_man(void)
                               "A file name may also be nbd://HOST/EXPORT, or json:{...} with the options of \\-blockdev.\n.SH COMMANDS\n");
     for (const struct img_command *const *c = img_commands; *c; c++) {
         g_string_append_printf(s, ".SS %s [OPTION]... ", (*c)->name);
-        roff(s, (*c)->operands);
+        roff_text(s, (*c)->operands);
         g_string_append_c(s, '\n');
-        roff(s, (*c)->summary);
+        roff_text(s, (*c)->summary);
         g_string_append(s, ".\n");
         for (const struct img_option *o = (*c)->options; o->letter || o->name; o++) {
             g_autofree char *text = option_text(o);
             g_string_append(s, ".TP\n\\fB");
-            roff(s, text);
+            roff_text(s, text);
             g_string_append(s, "\\fR\n");
-            roff(s, o->help);
+            roff_text(s, o->help);
             g_string_append(s, ".\n");
         }
     }
