@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "vmm/core/iothread.h"
 #include "vmm/core/machine.h"
 
 const char *const virtio_on_off_auto[] = { "off", "on", "auto", "true", "false", NULL };
@@ -182,7 +183,13 @@ bool virtio_realize(struct virtio_device *v, unsigned nqueues, const uint16_t *s
     v->config_vector = VIRTIO_NO_VECTOR;
     v->host_features = v->vclass->features(v) | VIRTIO_F_VERSION_1 | (v->indirect_desc ? VIRTIO_F_INDIRECT_DESC : 0) |
                        (v->event_idx ? VIRTIO_F_EVENT_IDX : 0) | (v->packed ? VIRTIO_F_RING_PACKED : 0);
-    return v->dev.class->bus == DEV_BUS_PCI ? virtio_pci_plug(v->dev.machine, v, error) : virtio_mmio_plug(v->dev.machine, v, error);
+    if (!(v->dev.class->bus == DEV_BUS_PCI ? virtio_pci_plug(v->dev.machine, v, error) : virtio_mmio_plug(v->dev.machine, v, error)))
+        return false;
+    if (v->iothread) {
+        v->iothread_user = g_strdup_printf("the device '%s'", v->dev.id ? v->dev.id : v->dev.class->name);
+        iothread_hold(v->iothread, v->iothread_user);
+    }
+    return true;
 }
 
 void virtio_unrealize(struct virtio_device *v)
@@ -193,6 +200,9 @@ void virtio_unrealize(struct virtio_device *v)
     v->transport->destroy(v);
     v->transport = NULL;
     v->transport_data = NULL;
+    if (v->iothread_user)
+        iothread_release(v->iothread, v->iothread_user);
+    g_clear_pointer(&v->iothread_user, g_free);
 }
 
 void virtio_device_reset(struct device *d)

@@ -89,6 +89,7 @@ struct virtio_device {
     void *transport_data;
     struct virtio_event *event;       /* virtio_event.h */
     struct iothread *iothread;        /* serves the queues (vmm/core/iothread.h); NULL: vCPUs and the main loop do. Set before realize */
+    char *iothread_user;              /* how it knows this device, while it serves it */
     uint64_t host_features, features; /* offered; agreed */
     uint8_t status;
     uint32_t config_generation;

@@ -29,7 +29,6 @@ struct virtio_blk {
     uint64_t num_queues, queue_size, max_discard, max_write_zeroes; /* the last two: sectors */
     bool scsi, seg_max_adjust, config_wce, discard, write_zeroes, request_merging, report_granularity;
     char *iothread;
-    char *user; /* how the iothread names this device */
     uint64_t interrupts; /* queues with answers that the driver has not been told of */
 };
 
@@ -294,10 +293,6 @@ static bool realize(struct device *d, GError **error)
         disk_close(&s->disk);
         return false;
     }
-    if (s->v.iothread) {
-        s->user = g_strdup_printf("the device '%s'", d->id ? d->id : d->class->name);
-        iothread_hold(s->v.iothread, s->user);
-    }
     return true;
 }
 
@@ -306,9 +301,6 @@ static void unrealize(struct device *d)
     struct virtio_blk *s = (struct virtio_blk *)d;
     virtio_unrealize(&s->v);
     disk_close(&s->disk);
-    if (s->user)
-        iothread_release(s->v.iothread, s->user);
-    g_clear_pointer(&s->user, g_free);
 }
 
 #define T struct virtio_blk

@@ -29,7 +29,7 @@ struct virtio_scsi {
     struct scsi_bus bus;
     uint64_t num_queues, queue_size, cmd_per_lun, max_sectors;
     bool hotplug, param_change, seg_max_adjust;
-    char *iothread, *user;
+    char *iothread;
     uint32_t sense_size, cdb_size; /* the driver's choice */
     bool events_missed;
     GQueue commands;               /* struct request *, at work */
@@ -419,10 +419,6 @@ static bool realize(struct device *d, GError **error)
         scsi_bus_finish(&s->bus);
         return false;
     }
-    if (s->v.iothread) {
-        s->user = g_strdup_printf("the device '%s'", d->id ? d->id : d->class->name);
-        iothread_hold(s->v.iothread, s->user);
-    }
     return true;
 }
 
@@ -431,9 +427,6 @@ static void unrealize(struct device *d)
     struct virtio_scsi *s = (struct virtio_scsi *)d;
     virtio_unrealize(&s->v);
     scsi_bus_finish(&s->bus);
-    if (s->user)
-        iothread_release(s->v.iothread, s->user);
-    g_clear_pointer(&s->user, g_free);
 }
 
 #define T struct virtio_scsi
