@@ -20,9 +20,11 @@ static void forbid_writes(struct jit_cpu *cpu)
             cpu->tlb[mmu][i].tag_write = (uint64_t)(i ^ 1) << 12;
 }
 
-/* vCPUs leave at their next look, and wait at the gate, which prefers the writer. */
+/* vCPUs leave at their next look, and keep out of guest code (jit_run.c) until this one has been through the gate: a vCPU that was
+ * turned out before this thread had queued at the gate would go in again, perhaps for good. */
 static void forbid_all(struct jit_machine *m)
 {
+    atomic_fetch_add(&m->want_gate, 1);
     for (unsigned i = 0; i < m->max_vcpus; i++) {
         struct jit_vcpu *v = __atomic_load_n(&m->vcpus[i], __ATOMIC_ACQUIRE);
         if (v) {
@@ -34,6 +36,7 @@ static void forbid_all(struct jit_machine *m)
     for (unsigned i = 0; i < m->max_vcpus; i++)
         if (m->vcpus[i])
             forbid_writes(m->vcpus[i]->cpu);
+    atomic_fetch_sub(&m->want_gate, 1);
     pthread_rwlock_unlock(&m->gate);
 }
 

@@ -5,7 +5,8 @@
  * jit_memory.c (what generated code calls).
  *
  * Locks: jit_machine.lock covers the code cache and the region lists (never held while guest code runs). `gate` is held for
- * reading by a vCPU inside vcpu_run and for writing by whoever empties the code cache. jit_vcpu.tlb_lock (a spin lock
+ * reading by a vCPU inside vcpu_run and for writing by whoever empties the code cache or
+ * takes the log of written pages; both say so first (want_flush, want_gate), then set every vCPU's attention. jit_vcpu.tlb_lock (a spin lock
  * of a few instructions) orders TLB fills against another vCPU's marking of a page as code.
  */
 #pragma once
@@ -85,6 +86,7 @@ struct jit_machine {
     bool interpret;            /* run the IR interpreter instead of generated code */
     uint64_t translated_insns, translated_regions, invalidated, flushes;
     _Atomic bool want_flush, flushing;
+    _Atomic unsigned want_gate; /* threads that want all vCPUs out of guest code for a moment */
     _Atomic bool log_dirty;
 };
 

@@ -17,6 +17,7 @@ struct fixture {
     struct accel_vcpu *vcpu;
     uint8_t *ram;
     struct x86_state *s;
+    gint end;
 };
 
 static uint64_t rd(void *o, unsigned cpu, uint64_t at, unsigned size) { return ~0ull; }
@@ -159,6 +160,40 @@ static void test_dirty(struct fixture *f, gconstpointer data)
     g_assert_false(accel_jit.dirty_read(f->accel, 0, 4096, &word, NULL));
 }
 
+static gpointer run_until_told(gpointer opaque)
+{
+    struct fixture *f = opaque;
+    while (accel_jit.vcpu_run(f->vcpu) == ACCEL_EXIT_KICKED && !g_atomic_int_get(&f->end))
+        ;
+    return NULL;
+}
+
+static gpointer burn(gpointer opaque)
+{
+    while (!g_atomic_int_get((gint *)opaque))
+        ;
+    return NULL;
+}
+
+/* The vCPU loops in registers with interrupts off: nothing but the reader's own kick brings it out, and each must. */
+static void test_dirty_of_a_spinning_guest(struct fixture *f, gconstpointer data)
+{
+    static const uint8_t spin[] = { 0xeb, 0xfe };
+    memcpy(f->ram + 0x1000, spin, sizeof(spin));
+    g_assert_true(accel_jit.vcpu_set_state(f->vcpu, f->s, NULL));
+    GThread *t = g_thread_new("vcpu", run_until_told, f), *others[4]; /* so that the reader is interrupted anywhere */
+    for (unsigned i = 0; i < G_N_ELEMENTS(others); i++)
+        others[i] = g_thread_new("burn", burn, &f->end);
+    g_assert_true(accel_jit.dirty_start(f->accel, NULL));
+    for (unsigned i = 0; i < 60000; i++)
+        g_assert_cmphex(written(f), ==, 0);
+    g_atomic_int_set(&f->end, 1);
+    accel_jit.vcpu_kick(f->vcpu);
+    g_thread_join(t);
+    for (unsigned i = 0; i < G_N_ELEMENTS(others); i++)
+        g_thread_join(others[i]);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -168,5 +203,6 @@ int main(int argc, char **argv)
     ADD("/jit/unfinished/exception-and-nmi", test_exception_and_nmi);
     ADD("/jit/unfinished/triple-fault", test_triple_fault);
     ADD("/jit/dirty", test_dirty);
+    ADD("/jit/dirty/spinning", test_dirty_of_a_spinning_guest);
     return g_test_run();
 }

@@ -209,15 +209,21 @@ static void empty_cache(struct jit_vcpu *v)
     pthread_rwlock_rdlock(&m->gate);
 }
 
-static bool stand_aside(struct jit_vcpu *v)
+/* Called after attention was cleared and before guest code is entered: who wants the gate says so first and sets attention then, so
+ * that it is either seen here or at the first look in guest code. */
+static void stand_aside(struct jit_vcpu *v)
 {
-    if (!atomic_load(&v->machine->want_flush))
-        return false;
-    for (unsigned i = 0; i < v->machine->max_vcpus; i++)
-        if (v->machine->vcpus[i])
-            atomic_store(&v->machine->vcpus[i]->cpu->attention, 1);
+    struct jit_machine *m = v->machine;
+    while (atomic_load(&m->want_gate)) { /* a reader is let in until the writer has queued */
+        pthread_rwlock_unlock(&m->gate);
+        pthread_rwlock_rdlock(&m->gate);
+    }
+    if (!atomic_load(&m->want_flush))
+        return;
+    for (unsigned i = 0; i < m->max_vcpus; i++)
+        if (m->vcpus[i])
+            atomic_store(&m->vcpus[i]->cpu->attention, 1);
     empty_cache(v);
-    return true;
 }
 
 static enum accel_exit loop(struct jit_vcpu *v)
@@ -225,13 +231,13 @@ static enum accel_exit loop(struct jit_vcpu *v)
     struct jit_cpu *cpu = v->cpu;
     bool kicked;
     for (;;) {
-        stand_aside(v);
         if (atomic_load(&cpu->attention)) {
             if (!attend(v, &kicked))
                 return ACCEL_EXIT_SHUTDOWN;
             if (kicked)
                 return ACCEL_EXIT_KICKED;
         }
+        stand_aside(v);
         if (cpu->s.activity != X86_RUNNING) {
             if (!has_work(cpu))
                 return ACCEL_EXIT_HALT;
