@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "manage/core/manage.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "manage/core/manage_private.h"
+#include "manage/core/manage_services.h"
+
+/* ---- state ---- */
+
+static void find_dirs(struct manage_state *s, const char *root)
+{
+    struct manage_dirs *d = &s->dirs;
+    if (root || s->privileged) {
+        const char *r = root ? root : "";
+        *d = (struct manage_dirs){ g_strconcat(r, "/etc/vireo", NULL), g_strconcat(r, "/run/vireo", NULL), g_strconcat(r, "/var/lib/vireo", NULL),
+                                   g_strconcat(r, "/var/log/vireo", NULL), g_strconcat(r, "/var/cache/vireo", NULL) };
+        return;
+    }
+    *d = (struct manage_dirs){ g_build_filename(g_get_user_config_dir(), "vireo", NULL), g_build_filename(g_get_user_runtime_dir(), "vireo", NULL),
+                               g_build_filename(g_get_user_data_dir(), "vireo", NULL), g_build_filename(g_get_user_cache_dir(), "vireo", "log", NULL),
+                               g_build_filename(g_get_user_cache_dir(), "vireo", NULL) };
+}
+
+/* Beside the program that runs (a build directory), else as installed. */
+static char *find_vmm(void)
+{
+    const char *named = g_getenv("VIREO_VMM");
+    if (named)
+        return g_strdup(named);
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *dir = self ? g_path_get_dirname(self) : NULL;
+    char *beside = dir ? g_build_filename(dir, "vireo-vmm", NULL) : NULL;
+    if (beside && access(beside, X_OK) == 0)
+        return beside;
+    g_free(beside);
+    char *found = g_find_program_in_path("vireo-vmm");
+    return found ? found : g_strdup("/usr/bin/vireo-vmm");
+}
+
+static void add_rows(struct manage_private *p, const struct manage_row *r)
+{
+    for (; r && r->fn; r++) {
+        g_assert(r->proc < RPC_NPROCS && !p->handlers[r->proc]); /* a procedure stands in one driver */
+        p->handlers[r->proc] = r->fn;
+    }
+}
+
+struct manage_state *manage_state_new(const struct manage_table *table, const char *root, GMainContext *context, GError **error)
+{
+    struct manage_state *s = g_new0(struct manage_state, 1);
+    s->table = table;
+    s->privileged = geteuid() == 0;
+    s->context = g_main_context_ref(context);
+    s->uri = g_strdup(s->privileged ? "qemu:///system" : "qemu:///session");
+    s->vmm = find_vmm();
+    s->events = manage_events_new();
+    s->p = g_new0(struct manage_private, 1);
+    s->p->services = g_new0(struct manage_services, 1);
+    s->services = s->p->services;
+    find_dirs(s, root);
+    unsigned n = 0;
+    while (table->drivers[n])
+        n++;
+    s->p->data = g_new0(void *, n + 1);
+    add_rows(s->p, manage_event_rows);
+    for (unsigned i = 0; i < n; i++)
+        add_rows(s->p, table->drivers[i]->rows);
+    for (unsigned i = 0; i < n; i++) {
+        if (table->drivers[i]->start && !table->drivers[i]->start(s, &s->p->data[i], error)) {
+            manage_state_free(s);
+            return NULL;
+        }
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (table->drivers[i]->autostart)
+            table->drivers[i]->autostart(s, s->p->data[i]);
+    return s;
+}
+
+void manage_state_free(struct manage_state *s)
+{
+    if (!s)
+        return;
+    unsigned n = 0;
+    while (s->table->drivers[n])
+        n++;
+    while (n-- > 0)
+        if (s->table->drivers[n]->stop && (s->p->data[n] || !s->table->drivers[n]->start))
+            s->table->drivers[n]->stop(s, s->p->data[n]);
+    manage_events_free(s->events);
+    g_free(s->dirs.config);
+    g_free(s->dirs.state);
+    g_free(s->dirs.lib);
+    g_free(s->dirs.log);
+    g_free(s->dirs.cache);
+    g_free(s->uri);
+    g_free(s->vmm);
+    g_main_context_unref(s->context);
+    g_free(s->p->data);
+    g_free(s->p->services);
+    g_free(s->p);
+    g_free(s);
+}
+
+void *manage_data(struct manage_state *s, const char *driver)
+{
+    for (unsigned i = 0; s->table->drivers[i]; i++)
+        if (!strcmp(s->table->drivers[i]->name, driver))
+            return s->p->data[i];
+    return NULL;
+}
+
+manage_handler manage_find(const struct manage_state *s, unsigned proc)
+{
+    return proc < RPC_NPROCS ? s->p->handlers[proc] : NULL;
+}
+
+struct manage_services *manage_services_of(struct manage_state *s) { return s->p->services; }
+
+/* ---- connections ---- */
+
+struct manage_conn *manage_conn_new(struct manage_state *s)
+{
+    struct manage_conn *c = g_new0(struct manage_conn, 1);
+    c->refs = 1;
+    c->state = s;
+    c->id = (uint64_t)g_atomic_int_add(&s->p->next_conn, 1) + 1;
+    c->uid = (uid_t)-1;
+    c->gid = (gid_t)-1;
+    return c;
+}
+
+struct manage_conn *manage_conn_ref(struct manage_conn *c)
+{
+    g_atomic_int_inc(&c->refs);
+    return c;
+}
+
+void manage_conn_unref(struct manage_conn *c)
+{
+    if (!c || !g_atomic_int_dec_and_test(&c->refs))
+        return;
+    g_free(c->uri);
+    g_free(c);
+}
+
+void manage_conn_close(struct manage_conn *c)
+{
+    struct manage_state *s = c->state;
+    c->open = false;
+    manage_events_forget(s->events, c);
+    for (unsigned i = 0; s->table->drivers[i]; i++)
+        if (s->table->drivers[i]->conn_closed)
+            s->table->drivers[i]->conn_closed(c, s->p->data[i]);
+}
+
+/* ---- calls ---- */
+
+bool manage_check_flags(uint32_t flags, uint32_t known, GError **error)
+{
+    if (flags & ~known)
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "unsupported flags (0x%x)", flags & ~known);
+    return true;
+}
+
+GVariant *manage_dispatch(struct manage_call *c, GError **error)
+{
+    const struct rpc_proc *p = c->proc;
+    manage_handler fn = manage_find(c->conn->state, p->number);
+    if (!fn || (p->flags & RPC_EVENT))
+        return manage_null(error, VIR_ERR_NO_SUPPORT, "this function is not supported by the connection driver: %s", p->name);
+    if (!c->conn->open && !(p->flags & RPC_FREE))
+        return manage_null(error, VIR_ERR_INTERNAL_ERROR, "connection not open");
+    if (c->conn->readonly && (p->flags & RPC_WRITE))
+        return manage_null(error, VIR_ERR_OPERATION_DENIED, "operation %s forbidden for read only access", p->name);
+    if (!g_variant_is_of_type(c->args, G_VARIANT_TYPE(p->args_type)))
+        return manage_null(error, VIR_ERR_INTERNAL_ERROR, "%s: arguments of type %s instead of %s", p->name, g_variant_get_type_string(c->args), p->args_type);
+    GVariant *ret = fn(c, error);
+    if (!ret)
+        return NULL;
+    g_assert(g_variant_is_of_type(ret, G_VARIANT_TYPE(p->ret_type)));
+    return g_variant_take_ref(ret);
+}
+
+void manage_call_stream(struct manage_call *c, const struct manage_stream_ops *ops, void *opaque, bool sparse)
+{
+    c->stream = g_new0(struct manage_stream, 1);
+    *c->stream = (struct manage_stream){ ops, opaque, sparse };
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "manage/core/manage_error.h"
+
+#include "base/error.h"
+
+G_DEFINE_QUARK(manage-error, manage_error)
+
+static void set(GError **error, int code, const char *format, va_list args)
+{
+    if (!error)
+        return;
+    g_clear_error(error);
+    *error = g_error_new_valist(MANAGE_ERROR, code, format, args);
+}
+
+bool manage_fail(GError **error, int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    set(error, code, format, args);
+    va_end(args);
+    return false;
+}
+
+void *manage_null(GError **error, int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    set(error, code, format, args);
+    va_end(args);
+    return NULL;
+}
+
+bool manage_fail_errno(GError **error, int err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *what = g_strdup_vprintf(format, args);
+    va_end(args);
+    return manage_fail(error, VIR_ERR_SYSTEM_ERROR, "%s: %s", what, g_strerror(err));
+}
+
+int manage_error_code(const GError *error)
+{
+    static const int vireo[] = { [VIREO_ERROR_FAILED] = VIR_ERR_OPERATION_FAILED, [VIREO_ERROR_INVALID] = VIR_ERR_INVALID_ARG,
+                                 [VIREO_ERROR_UNSUPPORTED] = VIR_ERR_CONFIG_UNSUPPORTED, [VIREO_ERROR_NOT_FOUND] = VIR_ERR_OPERATION_FAILED,
+                                 [VIREO_ERROR_PERMISSION] = VIR_ERR_OPERATION_FAILED, [VIREO_ERROR_BUSY] = VIR_ERR_OPERATION_INVALID,
+                                 [VIREO_ERROR_IO] = VIR_ERR_OPERATION_FAILED, [VIREO_ERROR_NO_MEMORY] = VIR_ERR_NO_MEMORY };
+    if (error->domain == MANAGE_ERROR)
+        return error->code;
+    if (error->domain == VIREO_ERROR && error->code >= 0 && error->code < (int)G_N_ELEMENTS(vireo))
+        return vireo[error->code];
+    return VIR_ERR_INTERNAL_ERROR;
+}
+
+/* Clients look at the domain in few places: 33 with nwfilter codes, 38 for streams, 60 polkit, 7 for "unknown procedure". */
+int manage_error_domain(int code)
+{
+    switch (code) {
+    case VIR_ERR_INVALID_NETWORK:
+    case VIR_ERR_NO_NETWORK:
+    case VIR_ERR_NETWORK_EXIST:
+        return VIR_FROM_NETWORK;
+    case VIR_ERR_INVALID_STORAGE_POOL:
+    case VIR_ERR_INVALID_STORAGE_VOL:
+    case VIR_ERR_NO_STORAGE_POOL:
+    case VIR_ERR_NO_STORAGE_VOL:
+    case VIR_ERR_STORAGE_VOL_EXIST:
+    case VIR_ERR_STORAGE_POOL_BUILT:
+    case VIR_ERR_STORAGE_PROBE_FAILED:
+        return VIR_FROM_STORAGE;
+    case VIR_ERR_INVALID_SECRET:
+    case VIR_ERR_NO_SECRET:
+        return VIR_FROM_SECRET;
+    case VIR_ERR_NO_NODE_DEVICE:
+    case VIR_ERR_INVALID_NODE_DEVICE:
+        return VIR_FROM_NODEDEV;
+    case VIR_ERR_NO_INTERFACE:
+    case VIR_ERR_INVALID_INTERFACE:
+        return VIR_FROM_INTERFACE;
+    case VIR_ERR_NO_NWFILTER:
+    case VIR_ERR_INVALID_NWFILTER:
+    case VIR_ERR_BUILD_FIREWALL:
+        return VIR_FROM_NWFILTER;
+    case VIR_ERR_NO_DOMAIN_SNAPSHOT:
+    case VIR_ERR_INVALID_DOMAIN_SNAPSHOT:
+        return VIR_FROM_DOMAIN_SNAPSHOT;
+    case VIR_ERR_XML_ERROR:
+    case VIR_ERR_XML_DETAIL:
+    case VIR_ERR_XML_INVALID_SCHEMA:
+        return VIR_FROM_XML;
+    case VIR_ERR_RPC:
+        return VIR_FROM_RPC;
+    case VIR_ERR_INVALID_STREAM:
+        return VIR_FROM_STREAMS;
+    case VIR_ERR_AUTH_UNAVAILABLE:
+        return VIR_FROM_POLKIT;
+    case VIR_ERR_ACCESS_DENIED:
+        return VIR_FROM_ACCESS;
+    default:
+        return VIR_FROM_QEMU;
+    }
+}

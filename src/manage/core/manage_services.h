@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What one driver asks of another. A driver fills in its part of manage_services_of(state) in start(); a member that nobody filled is NULL, and the
+ * asker says that this is missing here. Any thread; no locks of the asker's objects are held that the other driver might want.
+ */
+#pragma once
+
+#include "manage/core/manage.h"
+#include "manage/model/doc.h"
+
+struct manage_services {
+    /* network: a domain with <interface type='network'> starts and stops. Gives the bridge's name (free it), or sets *ret_user and returns NULL without error when
+     * the network is served in user mode (no privileges). port: opaque number for release. */
+    char *(*network_attach)(struct manage_state *s, const char *network, const char *domain, const char *mac, bool *ret_user, GError **error);
+    void (*network_detach)(struct manage_state *s, const char *network, const char *domain, const char *mac);
+    /* Leases of all networks for a MAC address: array of char * "address/prefix"; NULL-terminated, g_strfreev. */
+    char **(*network_leases)(struct manage_state *s, const char *network, const char *mac);
+    /* storage: the path of <source pool= volume=>; free it. *ret_format: "raw", "qcow2". */
+    char *(*volume_path)(struct manage_state *s, const char *pool, const char *volume, char **ret_format, GError **error);
+    /* The pool and volume that a path belongs to, for refresh; may be NULL results. */
+    bool (*volume_of_path)(struct manage_state *s, const char *path, char **ret_pool, char **ret_volume);
+    /* secret: the value, by UUID text or by usage ("volume", "/path"). */
+    GBytes *(*secret_value)(struct manage_state *s, const char *uuid, const char *usage_type, const char *usage, GError **error);
+    /* domain: names of running domains whose document uses this path as a writable disk (storage asks before wipe and delete). */
+    char *(*disk_user)(struct manage_state *s, const char *path);
+};
+struct manage_services *manage_services_of(struct manage_state *s);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The procedures of the remote program (0x20008086), one row each in rpc_procs.inc: number, name, priority, flags, arguments, result.
+ * Types are written in letters (RFC 4506 encodings, docs of the wire facts), and each has a GVariant type with which drivers and the library work:
+ *
+ *   i u x t d b   int, unsigned, hyper, unsigned hyper, double, bool (4 bytes)    i u x t d b
+ *   y q           char, short: 4 bytes each on the wire                           y q
+ *   s             string                                                          s
+ *   U             UUID, 16 bytes without a length                                 ay
+ *   O             opaque<>                                                        ay
+ *   C             char[32], one 4-byte item a character                           s
+ *   mX            optional                                                        mX
+ *   aX, a16384X   list, with its limit                                            aX
+ *   (XY)          record                                                          (XY)
+ *   T             typed parameter                                                 (sv), v one of i u x t d b s
+ *   D N P F       domain (sUi); network, pool, nwfilter (sU)                      (sayi) (say)
+ *   V S I         volume (sss); secret (Uis); interface (ss)                      (sss) (ayis) (ss)
+ *   Z             snapshot or checkpoint (sD)                                     (s(sayi))
+ *
+ * The arguments of a call are one tuple: "su" is (su). Unknown procedure numbers have no row.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum rpc_flag {
+    RPC_WRITE = 1,    /* changes something: refused on a read-only connection */
+    RPC_QUICK = 2,    /* in memory alone: answered by the thread that reads the sockets */
+    RPC_STREAM_READ = 4, RPC_STREAM_WRITE = 8,
+    RPC_FDS = 16,     /* descriptors go along */
+    RPC_EVENT = 32,   /* a message from the server, never called */
+    RPC_FREE = 64,    /* may be called before the connection is open */
+};
+
+struct rpc_proc {
+    uint16_t number;
+    const char *name;      /* "domain_create" */
+    uint8_t priority;
+    uint8_t flags;
+    const char *args, *ret; /* in the letters above */
+    const char *args_type, *ret_type; /* GVariant types, "(su)"; filled at first use */
+};
+
+/* RPC_DOMAIN_CREATE = 9, ...: made from rpc_procs.inc. */
+#define RPC_PROC(number, name, NAME, priority, flags, args, ret) RPC_##NAME = number,
+enum rpc_number {
+#include "manage/rpc/rpc_procs.inc"
+    RPC_NPROCS = 454
+};
+#undef RPC_PROC
+
+const struct rpc_proc *rpc_proc(unsigned number);          /* NULL: there is none */
+const struct rpc_proc *rpc_proc_by_name(const char *name);
