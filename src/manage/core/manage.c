@@ -65,8 +65,11 @@ struct manage_state *manage_state_new(const struct manage_table *table, const ch
         n++;
     s->p->data = g_new0(void *, n + 1);
     add_rows(s->p, manage_event_rows);
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
         add_rows(s->p, table->drivers[i]->rows);
+        for (const struct manage_row *const *more = table->drivers[i]->more_rows; more && *more; more++)
+            add_rows(s->p, *more);
+    }
     for (unsigned i = 0; i < n; i++) {
         if (table->drivers[i]->start && !table->drivers[i]->start(s, &s->p->data[i], error)) {
             manage_state_free(s);

@@ -49,10 +49,11 @@ bool manage_check_flags(uint32_t flags, uint32_t known, GError **error) G_GNUC_W
 
 /* ---- drivers ---- */
 
-/* One kind of object. All members but name and rows may be NULL. */
+/* One kind of object. All members but name may be NULL. */
 struct manage_driver {
     const char *name; /* "domain", "network", ... */
     const struct manage_row *rows; /* ends with fn == NULL */
+    const struct manage_row *const *more_rows; /* NULL-terminated list of further tables */
     /* Makes *ret_data, loads what lies on disk, finds what is running, starts what is to autostart (after all drivers have loaded:
      * autostart()). Called in the order of the table. */
     bool (*start)(struct manage_state *s, void **ret_data, GError **error);

@@ -2,6 +2,7 @@
 /* UUIDs, typed parameters, files written as a whole. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What an emulator offers, asked over QMP on its standard streams: `EMULATOR -machine none -qmp stdio`. */
+#include <json-c/json.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/json.h"
+#include "manage/drivers/host/host.h"
+
+static void machine_free(gpointer opaque)
+{
+    struct host_machine *m = opaque;
+    g_free(m->name);
+    g_free(m->canonical);
+    g_free(m);
+}
+
+static void model_free(gpointer opaque)
+{
+    struct host_model *m = opaque;
+    g_free(m->name);
+    g_free(m);
+}
+
+void host_emulator_unref(struct host_emulator *e)
+{
+    if (!g_atomic_int_dec_and_test(&e->refs))
+        return;
+    g_free(e->path);
+    g_free(e->arch);
+    g_ptr_array_unref(e->machines);
+    g_ptr_array_unref(e->models);
+    g_hash_table_unref(e->devices);
+    g_hash_table_unref(e->commands);
+    g_strfreev(e->max_features);
+    g_free(e);
+}
+
+/* ---- answers ---- */
+
+static const char *text_of(struct json_object *o, const char *key)
+{
+    struct json_object *v;
+    return json_object_object_get_ex(o, key, &v) ? json_object_get_string(v) : NULL;
+}
+
+static bool flag_of(struct json_object *o, const char *key)
+{
+    struct json_object *v;
+    return json_object_object_get_ex(o, key, &v) && json_object_get_boolean(v);
+}
+
+static void add_machine(struct host_emulator *e, const char *name, const char *canonical, unsigned max_cpus, bool is_default)
+{
+    struct host_machine *m = g_new0(struct host_machine, 1);
+    *m = (struct host_machine){ g_strdup(name), g_strdup(canonical), max_cpus, is_default };
+    g_ptr_array_add(e->machines, m);
+}
+
+static void take_machines(struct host_emulator *e, struct json_object *list)
+{
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *o = json_object_array_get_idx(list, i);
+        const char *name = text_of(o, "name"), *alias = text_of(o, "alias");
+        unsigned max = (unsigned)json_object_get_int(json_object_object_get(o, "cpu-max"));
+        if (!name || !strcmp(name, "none") || !strcmp(name, "x-remote"))
+            continue;
+        if (e->is_vireo && !strcmp(name, "q35")) { /* "pc-q35-VERSION" is the same machine whatever the version */
+            add_machine(e, "pc-q35-7.2", NULL, max, false);
+            add_machine(e, "q35", "pc-q35-7.2", max, true);
+            continue;
+        }
+        add_machine(e, name, NULL, max, flag_of(o, "is-default"));
+        if (alias)
+            add_machine(e, alias, name, max, false);
+    }
+}
+
+static void take_models(struct host_emulator *e, struct json_object *list)
+{
+    static const char *const not_named[] = { "max", "host", "base", NULL };
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *o = json_object_array_get_idx(list, i), *missing;
+        const char *name = text_of(o, "name");
+        if (!name || g_strv_contains(not_named, name) || strstr(name, "-v1") || (strlen(name) > 3 && name[strlen(name) - 2] == 'v' && name[strlen(name) - 3] == '-'))
+            continue;
+        struct host_model *m = g_new0(struct host_model, 1);
+        m->name = g_strdup(name);
+        m->usable = !json_object_object_get_ex(o, "unavailable-features", &missing) || !json_object_array_length(missing);
+        g_ptr_array_add(e->models, m);
+    }
+}
+
+static void take_names(GHashTable *set, struct json_object *list)
+{
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        const char *name = text_of(json_object_array_get_idx(list, i), "name");
+        if (name)
+            g_hash_table_add(set, g_strdup(name));
+    }
+}
+
+static void take_version(struct host_emulator *e, struct json_object *o)
+{
+    struct json_object *q = json_object_object_get(o, "qemu");
+    e->version = (uint64_t)json_object_get_int(json_object_object_get(q, "major")) * 1000000 +
+                 (uint64_t)json_object_get_int(json_object_object_get(q, "minor")) * 1000 + (uint64_t)json_object_get_int(json_object_object_get(q, "micro"));
+    const char *package = text_of(o, "package");
+    e->is_vireo = package && g_str_has_prefix(package, "vireo");
+}
+
+static void take_features(struct host_emulator *e, struct json_object *o)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    struct json_object *props = json_object_object_get(json_object_object_get(o, "model"), "props");
+    if (props) {
+        json_object_object_foreach(props, key, value) {
+            if (json_object_is_type(value, json_type_boolean) && json_object_get_boolean(value))
+                g_ptr_array_add(names, g_strdup(key));
+        }
+    }
+    g_ptr_array_add(names, NULL);
+    e->max_features = (char **)g_ptr_array_free(g_steal_pointer(&names), FALSE);
+}
+
+/* ---- the questions, in the order of their answers ---- */
+
+static const char questions[] = "{\"execute\":\"qmp_capabilities\"}\n"
+                                "{\"execute\":\"query-version\",\"id\":\"version\"}\n"
+                                "{\"execute\":\"query-target\",\"id\":\"target\"}\n"
+                                "{\"execute\":\"query-machines\",\"id\":\"machines\"}\n"
+                                "{\"execute\":\"query-cpu-definitions\",\"id\":\"models\"}\n"
+                                "{\"execute\":\"qom-list-types\",\"arguments\":{\"implements\":\"device\"},\"id\":\"devices\"}\n"
+                                "{\"execute\":\"query-commands\",\"id\":\"commands\"}\n"
+                                "{\"execute\":\"query-kvm\",\"id\":\"kvm\"}\n"
+                                "{\"execute\":\"query-cpu-model-expansion\",\"arguments\":{\"type\":\"full\",\"model\":{\"name\":\"max\"}},\"id\":\"max\"}\n"
+                                "{\"execute\":\"quit\"}\n";
+
+static void take_answer(struct host_emulator *e, const char *line)
+{
+    json_auto *o = json_tokener_parse(line);
+    struct json_object *ret;
+    const char *id = o ? text_of(o, "id") : NULL;
+    if (!id || !json_object_object_get_ex(o, "return", &ret))
+        return;
+    bool list = json_object_is_type(ret, json_type_array);
+    if (!strcmp(id, "version"))
+        take_version(e, ret);
+    else if (!strcmp(id, "target"))
+        e->arch = g_strdup(text_of(ret, "arch"));
+    else if (!strcmp(id, "machines") && list)
+        take_machines(e, ret);
+    else if (!strcmp(id, "models") && list)
+        take_models(e, ret);
+    else if (!strcmp(id, "devices") && list)
+        take_names(e->devices, ret);
+    else if (!strcmp(id, "commands") && list)
+        take_names(e->commands, ret);
+    else if (!strcmp(id, "kvm"))
+        e->kvm = flag_of(ret, "present");
+    else if (!strcmp(id, "max"))
+        take_features(e, ret);
+}
+
+static bool ask(struct host_emulator *e, GError **error)
+{
+    g_autoptr(GSubprocess) p = g_subprocess_new(G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE, error, e->path,
+                                                "-S", "-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio", NULL);
+    g_autofree char *out = NULL, *err = NULL;
+    if (!p || !g_subprocess_communicate_utf8(p, questions, NULL, &out, &err, error)) {
+        g_prefix_error(error, "cannot ask the emulator '%s' what it offers: ", e->path);
+        return false;
+    }
+    g_auto(GStrv) lines = g_strsplit(out ? out : "", "\n", -1);
+    for (char **l = lines; *l; l++)
+        take_answer(e, *l);
+    if (!e->version || !e->machines->len)
+        return manage_fail(error, VIR_ERR_INTERNAL_ERROR, "the emulator '%s' does not answer on QMP%s%s", e->path, err && *err ? ": " : "", err ? g_strchomp(err) : "");
+    if (!e->arch)
+        e->arch = g_strdup("x86_64");
+    if (!e->max_features)
+        e->max_features = g_new0(char *, 1);
+    return true;
+}
+
+struct host_emulator *host_emulator_get(struct manage_state *s, const char *path, GError **error)
+{
+    struct host_data *h = manage_data(s, "host");
+    struct stat st;
+    if (!path || !*path)
+        path = s->vmm;
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+        return manage_null(error, VIR_ERR_INVALID_ARG, "there is no emulator '%s': name the path of a program in <emulator>", path);
+    g_mutex_lock(&h->lock);
+    struct host_emulator *e = g_hash_table_lookup(h->emulators, path);
+    if (e && (e->mtime != st.st_mtime || e->size != st.st_size))
+        e = NULL;
+    if (!e) {
+        e = g_new0(struct host_emulator, 1);
+        *e = (struct host_emulator){ .refs = 1, .path = g_strdup(path), .mtime = st.st_mtime, .size = st.st_size,
+                                     .machines = g_ptr_array_new_with_free_func(machine_free), .models = g_ptr_array_new_with_free_func(model_free),
+                                     .devices = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
+                                     .commands = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL) };
+        if (ask(e, error)) {
+            g_hash_table_replace(h->emulators, e->path, e);
+        } else {
+            host_emulator_unref(e);
+            e = NULL;
+        }
+    }
+    if (e)
+        g_atomic_int_inc(&e->refs);
+    g_mutex_unlock(&h->lock);
+    return e;
+}
