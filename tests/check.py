@@ -2,7 +2,7 @@
 """`make check`: every suite in turn, the reasons of what was skipped, one closing line with the sum. The exit status is 0 only
 when something ran and nothing failed.
 
-usage: check.py BUILD_DIRECTORY [unit|diff|asan|fuzz|block|guest|kvm]...
+usage: check.py BUILD_DIRECTORY [unit|diff|asan|fuzz|block|guest|manage|kvm]...
        check.py BUILD_DIRECTORY fuzz SECONDS   each fuzzer so long, from another place every time; what it learns is kept
 """
 import concurrent.futures
@@ -52,13 +52,13 @@ def meson_suite(total, build, suite, env=None):
                 total.failed += 1
 
 
-def pytest(build, paths, name):
+def pytest(build, paths, name, env=None):
     """Runs these files or directories; (exit status, the results' file)."""
     junit = os.path.join(build, f"pytest-{name}.xml")
     if os.path.exists(junit):
         os.unlink(junit)
     status = subprocess.run(["/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "--durations=10", "-p", "no:cacheprovider",
-                             f"--junitxml={junit}", *paths], cwd=ROOT, check=False, env=dict(os.environ, VIREO_BUILD=os.path.abspath(build))).returncode
+                             f"--junitxml={junit}", *paths], cwd=ROOT, check=False, env=dict(os.environ, VIREO_BUILD=os.path.abspath(build), **(env or {}))).returncode
     return status, junit
 
 
@@ -79,19 +79,24 @@ def count(total, what, status, junit):
         total.broken(f"the tests in {what} ended with status {status} after {ran} tests")
 
 
-def guests(total, build, directory="guest"):
+def together(total, build, directory):
+    """The files of a directory in one run: they share what takes long to make."""
     count(total, f"tests/{directory}", *pytest(build, [os.path.join(ROOT, "tests", directory)], directory))
 
 
-def images(total, build):
-    """Each file of tests/block by itself, two at a time."""
-    where = os.path.join(ROOT, "tests", "block")
+# These take longest: they go first, so that the end is not spent waiting for one of them.
+LONG = ("test_memtest.py", "test_systemd.py", "test_cards.py", "test_kernels.py", "test_pci_hotplug.py", "test_network_host.py")
+
+
+def in_pairs(total, build, directory, env=None):
+    """Each file of a directory by itself, two at a time."""
+    where = os.path.join(ROOT, "tests", directory)
     files = sorted((name for name in os.listdir(where) if name.startswith("test_") and name.endswith(".py")),
-                   key=lambda name: -os.path.getsize(os.path.join(where, name)))
+                   key=lambda name: (LONG.index(name) if name in LONG else len(LONG), -os.path.getsize(os.path.join(where, name))))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        runs = [(name, pool.submit(pytest, build, [os.path.join(where, name)], name[:-3])) for name in files]
+        runs = [(name, pool.submit(pytest, build, [os.path.join(where, name)], f"{directory}-{name[5:-3]}", env)) for name in files]
         for name, run in runs:
-            count(total, f"tests/block/{name}", *run.result())
+            count(total, f"tests/{directory}/{name}", *run.result())
 
 
 def sanitizers(total, build):
@@ -174,9 +179,10 @@ def main():
              ("diff", "differential tests", lambda: meson_suite(total, build, "diff")),
              ("asan", "unit and differential tests with sanitizers", lambda: sanitizers(total, build)),
              ("fuzz", "fuzzers", lambda: fuzz(total, build, seconds)),
-             ("block", "disk images and NBD", lambda: images(total, build)),
-             ("guest", "whole guests", lambda: guests(total, build)),
-             ("kvm", "KVM, in a guest with the real kvm.ko", lambda: guests(total, build, "kvm")))
+             ("block", "disk images and NBD", lambda: in_pairs(total, build, "block")),
+             ("guest", "whole guests", lambda: in_pairs(total, build, "guest", {"VIREO_SLOW": "2"})), # two share the host
+             ("manage", "the management layer", lambda: in_pairs(total, build, "manage", {"VIREO_SLOW": "2"})),
+             ("kvm", "KVM, in a guest with the real kvm.ko", lambda: together(total, build, "kvm")))
     unknown = set(only) - {key for key, _, _ in steps}
     if unknown:
         sys.exit(f"check.py: no suite {', '.join(sorted(unknown))}; there are: {', '.join(key for key, _, _ in steps)}")

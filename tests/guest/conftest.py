@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fixtures: guest material made once, machines that are always ended, one private directory per test."""
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -16,6 +18,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.environ.get("VIREO_GUEST", os.path.join(vmm.BUILD, "guest"))
 
 
+@contextlib.contextmanager
+def alone():
+    """Guest material is made by one run at a time: two may share a directory."""
+    os.makedirs(GUEST, exist_ok=True)
+    with open(os.path.join(GUEST, ".lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def pytest_report_header():
     return f"program under test: {vmm.VMM}"
 
@@ -30,14 +41,16 @@ def program():
 @pytest.fixture(scope="session")
 def kernels():
     """The directory with kernels, busybox and memtest86+."""
-    subprocess.run([os.path.join(HERE, "make_kernels.sh"), GUEST], check=True)
+    with alone():
+        subprocess.run([os.path.join(HERE, "make_kernels.sh"), GUEST], check=True)
     return GUEST
 
 
 @pytest.fixture(scope="session")
 def rootfs():
     """The directory with the systemd guest: vmlinuz, initrd.img, disk.img. The image is copied before it is written."""
-    subprocess.run([os.path.join(HERE, "make_rootfs.sh"), GUEST], check=True)
+    with alone():
+        subprocess.run([os.path.join(HERE, "make_rootfs.sh"), GUEST], check=True)
     return GUEST
 
 
@@ -50,8 +63,10 @@ def flat():
     def assemble(name, *defines):
         tag = "".join("-" + d.replace("=", "-") for d in defines)
         target = os.path.join(out, name + tag + ".flat")
-        subprocess.run(["nasm", "-f", "bin", "-I", HERE + "/asm/", *("-D" + d for d in defines), "-o", target,
+        part = f"{target}.{os.getpid()}"  # another run may be starting the same guest
+        subprocess.run(["nasm", "-f", "bin", "-I", HERE + "/asm/", *("-D" + d for d in defines), "-o", part,
                         os.path.join(HERE, "asm", name + ".asm")], check=True)
+        os.replace(part, target)
         return target
     return assemble
 

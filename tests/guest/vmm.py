@@ -19,6 +19,7 @@ BUILD = os.path.abspath(os.environ.get("VIREO_BUILD", "build"))
 VMM = os.environ.get("VIREO_VMM", os.path.join(BUILD, "vireo-vmm"))
 IS_QEMU = os.path.basename(VMM).startswith("qemu")
 SLOW = float(os.environ.get("VIREO_SLOW", "1"))
+SANITIZED = "asan" in BUILD  # a build with sanitizers (tests/check.py)
 
 
 def options(*args):
