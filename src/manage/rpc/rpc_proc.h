@@ -41,15 +41,24 @@ struct rpc_proc {
     uint8_t flags;
     const char *args, *ret; /* in the letters above */
     const char *args_type, *ret_type; /* GVariant types, "(su)"; filled at first use */
+    uint32_t program;       /* RPC_REMOTE_PROGRAM or RPC_QEMU_PROGRAM, and the procedure's number there */
+    uint16_t wire;
 };
 
-/* RPC_DOMAIN_CREATE = 9, ...: made from rpc_procs.inc. */
+#define RPC_REMOTE_PROGRAM 0x20008086u
+#define RPC_QEMU_PROGRAM 0x20008087u
+#define RPC_KEEPALIVE_PROGRAM 0x6b656570u
+
+/* RPC_DOMAIN_CREATE = 9, ...: made from rpc_procs.inc. The procedures of the qemu program (rpc_procs_qemu.inc) have their numbers behind: RPC_QEMU_BASE + 1... */
+#define RPC_QEMU_BASE 460
 #define RPC_PROC(number, name, NAME, priority, flags, args, ret) RPC_##NAME = number,
 enum rpc_number {
 #include "manage/rpc/rpc_procs.inc"
-    RPC_NPROCS = 454
+#include "manage/rpc/rpc_procs_qemu.inc"
+    RPC_NPROCS = RPC_QEMU_BASE + 8
 };
 #undef RPC_PROC
 
 const struct rpc_proc *rpc_proc(unsigned number);          /* NULL: there is none */
+const struct rpc_proc *rpc_proc_on_wire(uint32_t program, uint32_t procedure); /* the same, as a message names it */
 const struct rpc_proc *rpc_proc_by_name(const char *name);
