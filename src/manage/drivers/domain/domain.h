@@ -58,6 +58,8 @@ struct domain_driver {
     struct domain_list *list;
     struct domain_caps *caps;  /* of domain_caps.c */
     gint next_id;
+    GMutex emulators_lock;
+    GHashTable *emulators;     /* of domain_machine.c: what each QEMU has; under emulators_lock */
     char *config_dir, *autostart_dir, *state_dir, *lib_dir, *log_dir; /* .../qemu */
 };
 

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a definition needs to become whole, shared by the domain_complete*.c, domain_address*.c and domain_command*.c: which program will run it, and small
+ * helpers over documents.
+ */
+#pragma once
+
+#include "manage/drivers/domain/domain.h"
+
+/* The program that runs a domain, and the board. */
+struct domain_machine {
+    char *emulator;   /* path */
+    bool is_vireo;    /* vireo-vmm: else a QEMU */
+    char *name;       /* canonical, "pc-q35-7.2"; vireo-vmm's "q35" */
+    bool pcie;        /* q35: pcie-root */
+    bool i440fx;      /* pc: pci-root */
+    bool has_pci;
+};
+
+/* Reads emulator and machine of the document; what is missing gets this installation's defaults. VIR_ERR_CONFIG_UNSUPPORTED for machines that the
+ * emulator does not have. Asks a QEMU for its machines (once per program file). */
+bool domain_machine_init(struct domain_machine *m, struct domain_driver *dr, const struct el *root, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void domain_machine_finish(struct domain_machine *m);
+/* The same for a document that is complete: looks at nothing but the document. */
+void domain_machine_of(struct domain_machine *m, const struct domain_driver *dr, const struct el *root);
+
+struct domain_complete {
+    struct domain_driver *dr;
+    struct doc *doc;
+    struct el *root, *devices;
+    struct domain_machine machine;
+    GHashTable *fixed; /* devices whose address the chipset gave; of domain_address_pci() */
+};
+
+/* ---- helpers ---- */
+
+/* Sets what is not there. */
+void domain_default(struct el *e, const char *path, const char *value);
+/* " (line 12)", or "" for an element that did not come from text. Valid until the sixteenth next call in the same thread. */
+const char *domain_line(const struct el *e);
+/* Number at a path, or otherwise. */
+uint64_t domain_number(const struct el *e, const char *path, uint64_t otherwise);
+/* Index that a disk's name stands for: "sda" 0, "sdaa" 26; -1: not such a name. */
+int domain_disk_index(const char *target);
+/* Next free index of controllers of a type. */
+struct el *domain_controller(struct el *devices, const char *type, unsigned index);
+struct el *domain_add_controller(struct el *devices, const char *type, unsigned index, const char *model);
+/* "Disk 'vda'", "Interface 52:54:...": how messages name a device. Free it. */
+char *domain_device_label(const struct el *device);
+
+/* ---- steps (domain_complete_device.c, _char.c, _check.c, domain_address*.c) ---- */
+
+bool domain_complete_disks(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_complete_interfaces(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_complete_chars(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_complete_others(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_complete_controllers(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_complete_check(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* One device that is about to be added to `devices` of a complete document: defaults of its own, not its address. */
+bool domain_complete_device(struct domain_complete *c, struct el *device, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Drive, virtio-serial, USB, CCID and memory slot addresses, with the controllers they need. */
+bool domain_address_small(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* PCI addresses; adds root ports and bridges. grow false: only places that are there (hot-plug). */
+bool domain_address_pci(struct domain_complete *c, bool grow, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_address_pci_all(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* grow */
+
+/* domain_alias.c: gives an alias to every device that has none. */
+void domain_alias_all(struct doc *d);
+void domain_alias_one(struct el *devices, struct el *device);
