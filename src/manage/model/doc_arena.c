@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "manage/model/doc_private.h"
+
+#include <string.h>
+
+static struct doc_chunk *chunk_new(struct doc *d, uint32_t size)
+{
+    struct doc_chunk *c = g_malloc(size);
+    *c = (struct doc_chunk){ .doc = d, .used = sizeof *c, .size = size, .number = d->nchunks };
+    d->chunks = g_renew(struct doc_chunk *, d->chunks, d->nchunks + 1);
+    d->chunks[d->nchunks++] = c;
+    return c;
+}
+
+struct doc *doc_alloc(const struct schema *s, uint32_t size)
+{
+    struct doc *d = g_new0(struct doc, 1);
+    d->schema = s;
+    chunk_new(d, CLAMP(size, 256, DOC_CHUNK_MAX));
+    return d;
+}
+
+static uint32_t take_from(struct doc_chunk *c, size_t size)
+{
+    uint32_t at = c->used;
+    c->used += size;
+    return c->number << DOC_PLACE_BITS | at / DOC_UNIT;
+}
+
+uint32_t doc_take(struct doc *d, size_t size)
+{
+    size = (size + DOC_UNIT - 1) / DOC_UNIT * DOC_UNIT;
+    struct doc_chunk *c = d->chunks[d->nchunks - 1];
+    if (c->used + size > c->size) {
+        g_assert(d->nchunks < DOC_MAX_CHUNKS);
+        c = chunk_new(d, CLAMP((size_t)512 << MIN(d->nchunks, 13), size + sizeof *c, MAX(size + sizeof *c, DOC_CHUNK_MAX)));
+    }
+    return take_from(c, size);
+}
+
+uint32_t doc_grow(struct doc *d, size_t size)
+{
+    struct doc_chunk *c = d->chunks[0];
+    size = (size + DOC_UNIT - 1) / DOC_UNIT * DOC_UNIT;
+    if (d->nchunks == 1 && c->used + size > c->size && c->used + size <= DOC_CHUNK_MAX) {
+        c->size = MIN(MAX(c->size * 2, c->used + size), DOC_CHUNK_MAX);
+        d->chunks[0] = c = g_realloc(c, c->size);
+    }
+    return doc_take(d, size);
+}
+
+static uint32_t add_string(struct doc *d, const char *text, uint32_t (*take)(struct doc *d, size_t size))
+{
+    size_t size = strlen(text) + 1;
+    uint16_t word = size <= 48 ? schema_word(text, size - 1) : 0;
+    if (word) {
+        return DOC_WORD | word;
+    }
+    uint32_t at = take(d, size);
+    memcpy(doc_at(d, at), text, size);
+    return at;
+}
+
+uint32_t doc_add_string(struct doc *d, const char *text)
+{
+    return add_string(d, text, doc_take);
+}
+
+uint32_t doc_grow_string(struct doc *d, const char *text)
+{
+    return add_string(d, text, doc_grow);
+}
+
+void doc_shrink(struct doc *d)
+{
+    struct doc_chunk *c = d->chunks[0];
+    c->size = c->used;
+    d->chunks[0] = c = g_realloc(c, c->size);
+}
+
+struct doc *doc_copy(const struct doc *d)
+{
+    struct doc *copy = g_memdup2(d, sizeof *d);
+    copy->chunks = g_new(struct doc_chunk *, d->nchunks);
+    for (unsigned i = 0; i < d->nchunks; i++) {
+        const struct doc_chunk *c = d->chunks[i];
+        bool last = i + 1 == d->nchunks; /* only the last one takes more */
+        copy->chunks[i] = g_malloc(last ? c->size : c->used);
+        memcpy(copy->chunks[i], c, c->used);
+        copy->chunks[i]->doc = copy;
+    }
+    return copy;
+}
+
+void doc_free(struct doc *d)
+{
+    if (d) {
+        for (unsigned i = 0; i < d->nchunks; i++) {
+            g_free(d->chunks[i]);
+        }
+        g_free(d->chunks);
+        g_free(d);
+    }
+}

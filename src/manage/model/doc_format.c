@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Documents as canonical text. */
+#include "manage/model/doc_private.h"
+
+#include <string.h>
+
+/* Line ends and tabs are written as numbers where a reader would make blanks of them. */
+void doc_escape(GString *out, const char *text, bool attribute)
+{
+    for (const char *p = text;; p++) {
+        size_t plain = strcspn(p, attribute ? "&<>'\"\r\n\t" : "&<>'\"\r");
+        g_string_append_len(out, p, plain);
+        p += plain;
+        switch (*p) {
+        case 0: return;
+        case '&': g_string_append(out, "&amp;"); break;
+        case '<': g_string_append(out, "&lt;"); break;
+        case '>': g_string_append(out, "&gt;"); break;
+        case '\'': g_string_append(out, "&apos;"); break;
+        case '"': g_string_append(out, "&quot;"); break;
+        default: g_string_append_printf(out, "&#%d;", *p); break;
+        }
+    }
+}
+
+static void indent(GString *out, unsigned level)
+{
+    for (; level; level--) {
+        g_string_append_len(out, "  ", 2);
+    }
+}
+
+static void put_attribute(GString *out, const char *name, const char *value)
+{
+    g_string_append_c(out, ' ');
+    g_string_append(out, name);
+    g_string_append_len(out, "='", 2);
+    doc_escape(out, value, true);
+    g_string_append_c(out, '\'');
+}
+
+/* In the order of the schema: for each of its rows that applies, the attribute of that name. */
+static void put_attributes(GString *out, const struct el *e)
+{
+    const struct schema_el *s = el_schema(e);
+    struct attr_view view[128];
+    unsigned n = el_view(e, view), left = n;
+    for (unsigned i = 0; left && i < s->nattrs; i++) {
+        const struct schema_attr *a = &schema_attrs[s->attrs + i];
+        for (unsigned k = 0; k < n; k++) {
+            if (view[k].name == a->name && view[k].value && schema_attr_of(s, a->name, view, n, true) == a) {
+                put_attribute(out, schema_words[a->name], view[k].value);
+                left--;
+                break;
+            }
+        }
+    }
+}
+
+/* Namespaces of the children of an element without one are declared there. */
+static void put_namespaces(GString *out, const struct el *e)
+{
+    for (const struct schema_namespace *n = schema_namespaces; n->prefix; n++) {
+        size_t length = strlen(n->prefix);
+        el_each (c, e, NULL) {
+            if (!strncmp(el_name(c), n->prefix, length) && el_name(c)[length] == ':') {
+                g_string_append_printf(out, " xmlns:%s='%s'", n->prefix, n->uri);
+                break;
+            }
+        }
+    }
+}
+
+static void put(GString *out, const struct el *e, unsigned level)
+{
+    const struct schema_el *s = el_schema(e);
+    const char *name = el_name(e);
+    const char *text = el_raw(e);
+    bool children = e->child || (s->kind == KIND_RAW && *text);
+    indent(out, level);
+    g_string_append_c(out, '<');
+    g_string_append(out, name);
+    put_attributes(out, e);
+    if (e->child && !strchr(name, ':')) {
+        put_namespaces(out, e);
+    }
+    if (!children && !*text && !(s->flags & SCHEMA_OPEN)) {
+        g_string_append_len(out, "/>\n", 3);
+        return;
+    }
+    g_string_append_c(out, '>');
+    if (children || s->flags & SCHEMA_OPEN) {
+        g_string_append(out, s->flags & SCHEMA_BLANK ? "\n\n" : "\n");
+        if (s->kind == KIND_RAW) {
+            raw_format(out, text, level + 1);
+        }
+        el_each (c, e, NULL) {
+            put(out, c, level + 1);
+            if (s->flags & SCHEMA_BLANK) {
+                g_string_append_c(out, '\n');
+            }
+        }
+        indent(out, level);
+    } else {
+        doc_escape(out, text, false);
+    }
+    g_string_append_len(out, "</", 2);
+    g_string_append(out, name);
+    g_string_append_len(out, ">\n", 2);
+}
+
+char *el_format(const struct el *e, unsigned level)
+{
+    GString *out = g_string_sized_new(4096);
+    put(out, e, level);
+    return g_string_free(out, FALSE);
+}
+
+char *doc_format(const struct doc *d)
+{
+    return el_format(doc_root(d), 0);
+}

@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Text to document. libxml2 reads the text and calls back for each element; the document is built and checked on the way. Document type declarations are
+ * refused, so there are no entities but the five that XML has itself, and nothing is loaded from anywhere.
+ */
+#include "manage/core/manage_error.h"
+#include "manage/model/doc_private.h"
+
+#include <libxml/parser.h>
+#include <libxml/parserInternals.h>
+#include <libxml/SAX2.h>
+#include <string.h>
+
+/* An element that is open. */
+struct frame {
+    uint32_t el, last; /* last: its last child so far */
+    unsigned last_place, text; /* text: where its text begins in the buffer */
+    bool disordered;           /* children have come in another order than the schema's */
+};
+
+struct parser {
+    struct doc *doc;
+    xmlParserCtxtPtr xml;
+    GArray *frames;
+    GString *text, *scratch, *value;
+    struct raw *raw;      /* the element on top holds content without schema */
+    unsigned raw_depth;
+    unsigned dropped;     /* depth inside an element that is read and forgotten */
+    unsigned nodes;
+    bool failed;
+    bool outside;         /* the first frame is not of the text: doc_parse_at */
+    GError **error;
+};
+
+static unsigned line_of(const struct parser *p)
+{
+    return p->xml && p->xml->input ? MAX(p->xml->input->line, 0) : 0;
+}
+
+static void G_GNUC_PRINTF(4, 5) fail_at(struct parser *p, int code, unsigned line, const char *format, ...)
+{
+    if (!p->failed) {
+        va_list args;
+        va_start(args, format);
+        g_autofree char *text = g_strdup_vprintf(format, args);
+        va_end(args);
+        manage_fail(p->error, code, "XML document, line %u: %s", line, text);
+        p->failed = true;
+    }
+    xmlStopParser(p->xml);
+}
+
+#define fail(p, ...) fail_at(p, VIR_ERR_XML_ERROR, line_of(p), __VA_ARGS__)
+
+static struct frame *top(struct parser *p)
+{
+    return p->frames->len ? &g_array_index(p->frames, struct frame, p->frames->len - 1) : NULL;
+}
+
+static struct el *top_el(struct parser *p)
+{
+    return doc_el(p->doc, top(p)->el);
+}
+
+/* ---- names ---- */
+
+/* "prefix:local" of the schema's namespaces, the local name without a namespace. NULL: a foreign namespace. */
+static const char *schema_name(struct parser *p, const char *local, const char *prefix, const char *uri)
+{
+    if (!prefix && !uri) {
+        return local;
+    }
+    for (const struct schema_namespace *n = schema_namespaces; uri && n->prefix; n++) {
+        if (!strcmp(n->uri, uri)) {
+            g_string_printf(p->scratch, "%s:%s", n->prefix, local);
+            return p->scratch->str;
+        }
+    }
+    return NULL;
+}
+
+static char *list_links(const struct schema_el *s, const struct attr_view *view, unsigned n)
+{
+    GString *out = g_string_new(NULL);
+    for (unsigned i = 0; i < s->nlinks; i++) {
+        const struct schema_link *l = &schema_links[s->links + i];
+        if (schema_holds(l->cond, view, n) && !(l->flags & SCHEMA_DROP)) {
+            g_string_append_printf(out, "%s%s", out->len ? ", " : "", schema_words[schema_els[l->el].name]);
+        }
+    }
+    return g_string_free(out, FALSE);
+}
+
+static char *list_attrs(const struct schema_el *s, const struct attr_view *view, unsigned n)
+{
+    GString *out = g_string_new(NULL);
+    for (unsigned i = 0; i < s->nattrs; i++) {
+        const struct schema_attr *a = &schema_attrs[s->attrs + i];
+        if (schema_holds(a->cond, view, n) && !(a->flags & SCHEMA_DROP)) {
+            g_string_append_printf(out, "%s%s", out->len ? ", " : "", schema_words[a->name]);
+        }
+    }
+    return g_string_free(out, FALSE);
+}
+
+/* ---- attributes ---- */
+
+static uint32_t check_attribute(struct parser *p, const struct schema_el *s, const struct schema_attr *a, const char *value)
+{
+    struct value_type type = { .list = a->list, .range = a->range, .kind = a->kind, .width = a->width };
+    g_autofree char *expected = NULL;
+    const char *good = value_check(&type, value, p->value, &expected);
+    if (!good) {
+        fail(p, "attribute '%s' of <%s> is '%.200s', expected is %s", schema_words[a->name], schema_words[s->name], value, expected);
+        return 0;
+    }
+    return doc_grow_string(p->doc, good);
+}
+
+/* The attributes of the text with zero bytes at their ends; view[].value points into p->scratch. */
+static unsigned take_attributes(struct parser *p, const struct schema_el *s, int n, const xmlChar **attrs, struct attr_view view[128], bool *ret_good)
+{
+    size_t starts[128];
+    unsigned count = 0;
+    *ret_good = false;
+    g_string_truncate(p->scratch, 0);
+    for (int i = 0; i < n; i++) {
+        const char **a = (const char **)attrs + 5 * i;
+        if (a[1] && (!a[2] || strncmp(a[2], "http://www.w3.org/", 18))) {
+            fail(p, "unknown attribute '%s:%.100s' of <%s>", a[1], a[0], schema_words[s->name]);
+            return 0;
+        }
+        if (a[1]) {
+            continue; /* xml:lang, xsi:schemaLocation and the like say nothing about the object */
+        }
+        uint16_t name = schema_word(a[0], strlen(a[0]));
+        if (!name || count == 128) {
+            g_autofree char *known = list_attrs(s, NULL, 0);
+            fail(p, *known ? "unknown attribute '%.100s' of <%s>, possible are: %s" : "unknown attribute '%.100s' of <%s>, which has none", a[0], schema_words[s->name],
+                 known);
+            return 0;
+        }
+        starts[count] = p->scratch->len;
+        view[count++].name = name;
+        g_string_append_len(p->scratch, a[3], a[4] - a[3]);
+        g_string_append_c(p->scratch, 0);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        view[i].value = p->scratch->str + starts[i];
+    }
+    *ret_good = true;
+    return count;
+}
+
+/* Required attributes that are missing are an error, those with a value of their own get it. */
+static bool add_missing(struct parser *p, const struct schema_el *s, struct attr_view view[128], unsigned *n)
+{
+    for (unsigned i = 0; i < s->nattrs; i++) {
+        const struct schema_attr *a = &schema_attrs[s->attrs + i];
+        if ((!a->fallback && !(a->flags & SCHEMA_REQUIRED)) || !schema_holds(a->cond, view, *n)) {
+            continue;
+        }
+        unsigned k = 0;
+        while (k < *n && view[k].name != a->name) {
+            k++;
+        }
+        if (k == *n && a->fallback && *n < 128) {
+            view[(*n)++] = (struct attr_view){ a->name, schema_words[a->fallback] };
+        } else if (k == *n) {
+            fail(p, "<%s> lacks the attribute '%s'", schema_words[s->name], schema_words[a->name]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool put_attributes(struct parser *p, uint32_t el, const struct schema_el *s, const struct attr_view *view, unsigned n)
+{
+    uint32_t at = n ? doc_grow(p->doc, n * sizeof(struct el_attr)) : 0;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const struct schema_attr *a = schema_attr_of(s, view[i].name, view, n, false);
+        if (!a) {
+            g_autofree char *known = list_attrs(s, view, n);
+            fail(p, *known ? "unknown attribute '%s' of <%s>, possible are: %s" : "unknown attribute '%s' of <%s>, which has none", schema_words[view[i].name],
+                 schema_words[s->name], known);
+            return false;
+        }
+        uint32_t value = check_attribute(p, s, a, view[i].value);
+        if (!value) {
+            return false;
+        }
+        if (!(a->flags & SCHEMA_DROP)) {
+            ((struct el_attr *)doc_at(p->doc, at))[kept++] = (struct el_attr){ .value = value, .attr = a - schema_attrs, .name = a->name };
+        }
+    }
+    struct el *e = doc_el(p->doc, el);
+    e->attrs = at;
+    e->nattrs = kept;
+    return true;
+}
+
+/* ---- elements ---- */
+
+static uint32_t new_el(struct parser *p, uint16_t schema)
+{
+    uint32_t at = doc_grow(p->doc, sizeof(struct el));
+    *doc_el(p->doc, at) = (struct el){ .self = at, .schema = schema, .line = line_of(p) };
+    return at;
+}
+
+static bool twice(struct parser *p, const struct el *first, const struct el *second)
+{
+    fail_at(p, VIR_ERR_XML_ERROR, second->line, "<%s> stands twice in <%s>; the first is in line %u", el_name(second), el_name(top_el(p)), first->line);
+    return false;
+}
+
+static bool hang(struct parser *p, uint32_t el, const struct schema_link *link, unsigned place)
+{
+    struct frame *f = top(p);
+    struct el *parent = doc_el(p->doc, f->el), *e = doc_el(p->doc, el), *last = doc_el(p->doc, f->last);
+    e->parent = parent->self;
+    if (last && place == f->last_place && !(link->flags & SCHEMA_MANY)) {
+        return twice(p, last, e);
+    }
+    f->disordered |= last && place < f->last_place;
+    *(last ? &last->next : &parent->child) = el;
+    f->last = el;
+    f->last_place = place;
+    return true;
+}
+
+/* Brings the children into the schema's order, those of one name staying as they came, and finds what stands twice. */
+static bool put_in_order(struct parser *p, struct el *e)
+{
+    const struct schema_el *s = el_schema(e);
+    struct doc *d = p->doc;
+    g_autofree uint32_t *heads = g_new0(uint32_t, 2 * s->nlinks);
+    uint32_t *tails = heads + s->nlinks;
+    bool move = !(s->flags & SCHEMA_UNORDERED);
+    for (struct el *c = doc_el(d, e->child), *next; c; c = next) {
+        unsigned place = schema_place(s, c->schema);
+        next = doc_el(d, c->next);
+        if (tails[place] && !(schema_links[s->links + place].flags & SCHEMA_MANY)) {
+            return twice(p, doc_el(d, tails[place]), c);
+        }
+        if (move) {
+            *(tails[place] ? &doc_el(d, tails[place])->next : &heads[place]) = c->self;
+            c->next = 0;
+        }
+        tails[place] = c->self;
+    }
+    uint32_t *link = &e->child;
+    for (unsigned i = 0; move && i < s->nlinks; i++) {
+        if (heads[i]) {
+            *link = heads[i];
+            link = &doc_el(d, tails[i])->next;
+        }
+    }
+    return true;
+}
+
+static const struct schema_link *find_link(struct parser *p, const char *name, const char *local)
+{
+    const struct el *parent = top_el(p);
+    const struct schema_el *s = el_schema(parent);
+    struct attr_view view[128];
+    unsigned n = s->flags & SCHEMA_VARIES ? el_view(parent, view) : 0;
+    uint16_t word = name ? schema_word(name, strlen(name)) : 0;
+    const struct schema_link *link = word ? schema_link_of(s, word, view, n, p->outside && p->frames->len == 1) : NULL;
+    if (!link) {
+        g_autofree char *known = list_links(s, view, n);
+        fail(p, *known ? "unknown element <%.100s> in <%s>, possible are: %s" : "unknown element <%.100s> in <%s>, which holds no elements", local, el_name(parent), known);
+    }
+    return link;
+}
+
+/* The row of the element that begins: the root, or by the link from the element that is open. */
+static uint16_t find_row(struct parser *p, const char *name, const char *local, const struct schema_link **ret_link)
+{
+    *ret_link = NULL;
+    if (p->frames->len) {
+        *ret_link = find_link(p, name, local);
+        return *ret_link ? (*ret_link)->el : 0;
+    }
+    const struct schema *s = p->doc->schema;
+    const char *root = schema_words[schema_els[s->root].name];
+    if (!name || strcmp(name, root)) {
+        fail(p, "the document is <%.100s>, expected is <%s>", local, root);
+        return 0;
+    }
+    return s->root;
+}
+
+static void open_el(struct parser *p, uint16_t row, const struct schema_link *link, int nattrs, const xmlChar **attrs)
+{
+    const struct schema_el *s = &schema_els[row];
+    struct attr_view view[128];
+    bool good;
+    unsigned n = take_attributes(p, s, nattrs, attrs, view, &good);
+    if (!good || !add_missing(p, s, view, &n)) {
+        return;
+    }
+    uint32_t el = new_el(p, row);
+    if (!put_attributes(p, el, s, view, n)) {
+        return;
+    }
+    if (link && !hang(p, el, link, link - &schema_links[el_schema(top_el(p))->links])) {
+        return;
+    }
+    if (p->frames->len == p->outside) {
+        p->doc->root = el;
+    }
+    struct frame f = { .el = el, .text = p->text->len };
+    g_array_append_val(p->frames, f);
+    if (s->kind == KIND_RAW) {
+        p->raw = p->raw ? p->raw : raw_new();
+        p->raw_depth = 1;
+    }
+}
+
+static bool in_limits(struct parser *p)
+{
+    if (++p->nodes > DOC_MAX_NODES) {
+        fail(p, "more than %d elements", DOC_MAX_NODES);
+        return false;
+    }
+    if (p->frames->len + p->raw_depth + p->dropped >= DOC_MAX_DEPTH) {
+        fail(p, "elements are nested more than %d deep", DOC_MAX_DEPTH);
+        return false;
+    }
+    return true;
+}
+
+static void on_start(void *ctx, const xmlChar *local, const xmlChar *prefix, const xmlChar *uri, int nns, const xmlChar **ns, int nattrs, int ndefaulted,
+                     const xmlChar **attrs)
+{
+    struct parser *p = ((xmlParserCtxtPtr)ctx)->_private;
+    if (p->failed || !in_limits(p)) {
+        return;
+    }
+    if (p->dropped) {
+        p->dropped++;
+        return;
+    }
+    if (p->raw_depth) {
+        p->raw_depth++;
+        raw_start(p->raw, (const char *)local, (const char *)prefix, (const char *)uri, nns, ns, nattrs, attrs);
+        return;
+    }
+    const struct schema_link *link;
+    uint16_t row = find_row(p, schema_name(p, (const char *)local, (const char *)prefix, (const char *)uri), (const char *)local, &link);
+    if (row && link && link->flags & SCHEMA_DROP) {
+        p->dropped = 1;
+    } else if (row) {
+        open_el(p, row, link, nattrs, attrs);
+    }
+}
+
+static bool check_children(struct parser *p, const struct el *e)
+{
+    const struct schema_el *s = el_schema(e);
+    struct attr_view view[128];
+    unsigned n = s->flags & SCHEMA_NEEDS ? el_view(e, view) : 0;
+    for (unsigned i = 0; s->flags & SCHEMA_NEEDS && i < s->nlinks; i++) {
+        const struct schema_link *l = &schema_links[s->links + i];
+        const char *name = schema_words[schema_els[l->el].name];
+        if (l->flags & SCHEMA_REQUIRED && schema_holds(l->cond, view, n) && !el_child(e, name)) {
+            fail_at(p, VIR_ERR_XML_ERROR, e->line, "<%s> lacks the element <%s>", el_name(e), name);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Brings a size to the unit that the schema writes it in. */
+static bool scale(struct parser *p, struct el *e, const char *text, GString *out)
+{
+    const struct schema_el *s = el_schema(e);
+    uint64_t number = 0, bytes;
+    const char *unit = el_get_or(e, "@unit", schema_words[s->unit]);
+    uint64_t factor = value_unit(unit), to = value_unit(schema_words[s->unit]);
+    if (!factor) {
+        fail(p, "attribute 'unit' of <%s> is '%.100s', expected is one of: b, bytes, KB, k, KiB, MB, M, MiB, GB, G, GiB, TB, T, TiB, PB, P, PiB, EB, E, EiB", el_name(e),
+             unit);
+        return false;
+    }
+    if (!value_number(text, &number) || __builtin_mul_overflow(number, factor, &bytes)) {
+        fail(p, "<%s> is '%.100s' %s, which is not a size below 16 EiB", el_name(e), text, unit);
+        return false;
+    }
+    g_string_printf(out, "%" G_GUINT64_FORMAT, bytes / to + (bytes % to != 0));
+    struct el_attr *attrs = e->nattrs ? doc_at(p->doc, e->attrs) : NULL;
+    for (unsigned i = 0; i < e->nattrs; i++) {
+        if (!strcmp(schema_words[attrs[i].name], "unit")) {
+            attrs[i].value = DOC_WORD | s->unit;
+            return true;
+        }
+    }
+    uint16_t name = schema_word("unit", 4);
+    uint32_t self = e->self, at = doc_grow(p->doc, (e->nattrs + 1) * sizeof *attrs);
+    e = doc_el(p->doc, self); /* may have moved */
+    attrs = doc_at(p->doc, at);
+    if (e->nattrs) {
+        memcpy(attrs, doc_at(p->doc, e->attrs), e->nattrs * sizeof *attrs);
+    }
+    attrs[e->nattrs++] = (struct el_attr){ .value = DOC_WORD | s->unit, .name = name };
+    e->attrs = at;
+    return true;
+}
+
+static char *trim(char *text)
+{
+    text += strspn(text, " \t\r\n");
+    size_t size = strlen(text);
+    while (size && strchr(" \t\r\n", text[size - 1])) {
+        text[--size] = 0;
+    }
+    return text;
+}
+
+static void close_text(struct parser *p, uint32_t el, char *text)
+{
+    const struct schema_el *s = el_schema(doc_el(p->doc, el));
+    if (s->kind != KIND_TEXT && s->kind != KIND_ANY && s->kind != KIND_PATH) {
+        text = trim(text);
+    }
+    if (s->kind == KIND_NONE && *text) {
+        fail(p, "text '%.60s' in <%s>, where only %s may stand", text, schema_words[s->name], s->nlinks ? "elements" : "attributes");
+        return;
+    }
+    if (s->kind == KIND_NONE || (s->nlinks && !*trim(text) && s->kind != KIND_WORDS)) {
+        return;
+    }
+    struct value_type type = { .list = s->list, .range = s->range, .kind = s->kind, .width = s->width };
+    g_autofree char *expected = NULL;
+    const char *good = value_check(&type, text, p->value, &expected);
+    if (!good) {
+        fail(p, "<%s> is '%.200s', expected is %s", schema_words[s->name], text, expected);
+        return;
+    }
+    if (s->unit) {
+        if (!scale(p, doc_el(p->doc, el), text, p->value)) {
+            return;
+        }
+        good = p->value->str;
+    }
+    uint32_t at = *good ? doc_grow_string(p->doc, good) : 0;
+    doc_el(p->doc, el)->text = at;
+}
+
+static void on_end(void *ctx, const xmlChar *local, const xmlChar *prefix, const xmlChar *uri)
+{
+    struct parser *p = ((xmlParserCtxtPtr)ctx)->_private;
+    if (p->failed) {
+        return;
+    }
+    if (p->dropped) {
+        p->dropped--;
+        return;
+    }
+    if (p->raw_depth > 1) {
+        p->raw_depth--;
+        raw_end(p->raw);
+        return;
+    }
+    struct frame f = *top(p);
+    if (p->raw_depth) {
+        p->raw_depth = 0;
+        g_autofree char *raw = raw_finish(p->raw);
+        uint32_t at = *raw ? doc_grow_string(p->doc, raw) : 0;
+        doc_el(p->doc, f.el)->text = at;
+        doc_el(p->doc, f.el)->flags |= EL_RAW;
+    } else {
+        close_text(p, f.el, p->text->str + f.text);
+    }
+    g_string_truncate(p->text, f.text);
+    struct el *e = doc_el(p->doc, f.el);
+    if (!p->failed && (f.disordered || el_schema(e)->flags & SCHEMA_UNORDERED) && !put_in_order(p, e)) {
+        return;
+    }
+    if (!p->failed && check_children(p, doc_el(p->doc, f.el))) {
+        g_array_set_size(p->frames, p->frames->len - 1);
+    }
+}
+
+static void on_text(void *ctx, const xmlChar *text, int size)
+{
+    struct parser *p = ((xmlParserCtxtPtr)ctx)->_private;
+    if (p->failed || p->dropped || !p->frames->len) {
+        return;
+    }
+    if (p->raw_depth) {
+        if (p->raw_depth > 1) {
+            raw_text(p->raw, (const char *)text, size);
+        }
+        return;
+    }
+    if (p->text->len + size > DOC_MAX_TEXT) {
+        fail(p, "the text of <%s> is longer than %d bytes", el_name(top_el(p)), DOC_MAX_TEXT);
+        return;
+    }
+    g_string_append_len(p->text, (const char *)text, size);
+}
+
+static void on_doctype(void *ctx, const xmlChar *name, const xmlChar *id, const xmlChar *system)
+{
+    struct parser *p = ((xmlParserCtxtPtr)ctx)->_private;
+    fail(p, "document type declarations (<!DOCTYPE ...>) and entities are not allowed");
+}
+
+static void on_error(void *ctx, xmlErrorPtr e)
+{
+    struct parser *p = ((xmlParserCtxtPtr)ctx)->_private;
+    if (e->level < XML_ERR_ERROR || e->domain == XML_FROM_NAMESPACE) {
+        return;
+    }
+    g_autofree char *text = g_strdup(e->message ? e->message : "it ends too early");
+    g_strstrip(text);
+    fail_at(p, VIR_ERR_XML_DETAIL, MAX(e->line, 0), "not well-formed: %s", text);
+}
+
+static void setup(struct parser *p, xmlParserCtxtPtr xml)
+{
+    xmlSAXHandler sax = {
+        .internalSubset = on_doctype, .characters = on_text, .ignorableWhitespace = on_text, .cdataBlock = on_text, .startElementNs = on_start,
+        .endElementNs = on_end, .serror = on_error, .initialized = XML_SAX2_MAGIC,
+    };
+    *xml->sax = sax;
+    xml->_private = p;
+    xml->options = XML_PARSE_NONET;
+    xml->replaceEntities = 0;
+    xml->loadsubset = 0;
+    xml->linenumbers = 1;
+    p->xml = xml;
+}
+
+static void run(struct parser *p, const char *xml, size_t size)
+{
+    xmlParserCtxtPtr ctxt = size ? xmlCreateMemoryParserCtxt(xml, size) : NULL;
+    if (!ctxt) {
+        manage_fail(p->error, VIR_ERR_XML_ERROR, "the XML document is empty");
+        p->failed = true;
+        return;
+    }
+    setup(p, ctxt);
+    xmlParseDocument(ctxt);
+    if (!p->failed && (!ctxt->wellFormed || p->frames->len != p->outside)) {
+        fail_at(p, VIR_ERR_XML_DETAIL, line_of(p), "not well-formed");
+    }
+    xmlFreeParserCtxt(ctxt);
+}
+
+/* parent: row of the element around the text; 0: none. */
+static struct doc *parse(const struct schema *s, uint16_t parent, const char *xml, gssize size, GError **error)
+{
+    static gsize once;
+    if (g_once_init_enter(&once)) {
+        xmlInitParser();
+        g_once_init_leave(&once, 1);
+    }
+    size_t bytes = size < 0 ? strlen(xml) : (size_t)size;
+    if (bytes > DOC_MAX_SIZE) {
+        return manage_null(error, VIR_ERR_XML_ERROR, "the XML document has %zu bytes, more than the %d that are allowed", bytes, DOC_MAX_SIZE);
+    }
+    struct parser p = { .doc = doc_alloc(s, bytes + bytes / 4 + 64), .error = error };
+    p.frames = g_array_sized_new(FALSE, FALSE, sizeof(struct frame), 16);
+    p.text = g_string_sized_new(256);
+    p.scratch = g_string_sized_new(256);
+    p.value = g_string_sized_new(64);
+    if (parent) {
+        struct frame outside = { .el = new_el(&p, parent) };
+        g_array_append_val(p.frames, outside);
+        p.outside = true;
+    }
+    run(&p, xml, bytes);
+    g_array_unref(p.frames);
+    g_string_free(p.text, TRUE);
+    g_string_free(p.scratch, TRUE);
+    g_string_free(p.value, TRUE);
+    raw_free(p.raw);
+    if (!p.failed && p.outside) {
+        doc_root(p.doc)->parent = 0;
+    }
+    if (p.failed) {
+        g_clear_pointer(&p.doc, doc_free);
+        return NULL;
+    }
+    doc_shrink(p.doc);
+    return p.doc;
+}
+
+struct doc *doc_parse(const struct schema *s, const char *xml, gssize size, GError **error)
+{
+    return parse(s, 0, xml, size, error);
+}
+
+struct doc *doc_parse_at(const struct schema *s, const char *path, const char *xml, gssize size, GError **error)
+{
+    uint16_t parent = schema_at(s, path);
+    g_assert(parent);
+    return parse(s, parent, xml, size, error);
+}
