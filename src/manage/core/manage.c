@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "manage/core/manage.h"
 
+#include <libvirt/libvirt.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,10 +10,9 @@
 
 /* ---- state ---- */
 
-static void find_dirs(struct manage_state *s, const char *root)
+void manage_dirs_find(struct manage_dirs *d, const char *root, bool privileged)
 {
-    struct manage_dirs *d = &s->dirs;
-    if (root || s->privileged) {
+    if (root || privileged) {
         const char *r = root ? root : "";
         *d = (struct manage_dirs){ g_strconcat(r, "/etc/vireo", NULL), g_strconcat(r, "/run/vireo", NULL), g_strconcat(r, "/var/lib/vireo", NULL),
                                    g_strconcat(r, "/var/log/vireo", NULL), g_strconcat(r, "/var/cache/vireo", NULL) };
@@ -21,6 +21,15 @@ static void find_dirs(struct manage_state *s, const char *root)
     *d = (struct manage_dirs){ g_build_filename(g_get_user_config_dir(), "vireo", NULL), g_build_filename(g_get_user_runtime_dir(), "vireo", NULL),
                                g_build_filename(g_get_user_data_dir(), "vireo", NULL), g_build_filename(g_get_user_cache_dir(), "vireo", "log", NULL),
                                g_build_filename(g_get_user_cache_dir(), "vireo", NULL) };
+}
+
+void manage_dirs_clear(struct manage_dirs *d)
+{
+    g_free(d->config);
+    g_free(d->state);
+    g_free(d->lib);
+    g_free(d->log);
+    g_free(d->cache);
 }
 
 /* Beside the program that runs (a build directory), else as installed. */
@@ -59,7 +68,7 @@ struct manage_state *manage_state_new(const struct manage_table *table, const ch
     s->p = g_new0(struct manage_private, 1);
     s->p->services = g_new0(struct manage_services, 1);
     s->services = s->p->services;
-    find_dirs(s, root);
+    manage_dirs_find(&s->dirs, root, s->privileged);
     unsigned n = 0;
     while (table->drivers[n])
         n++;
@@ -93,11 +102,7 @@ void manage_state_free(struct manage_state *s)
         if (s->table->drivers[n]->stop && (s->p->data[n] || !s->table->drivers[n]->start))
             s->table->drivers[n]->stop(s, s->p->data[n]);
     manage_events_free(s->events);
-    g_free(s->dirs.config);
-    g_free(s->dirs.state);
-    g_free(s->dirs.lib);
-    g_free(s->dirs.log);
-    g_free(s->dirs.cache);
+    manage_dirs_clear(&s->dirs);
     g_free(s->uri);
     g_free(s->vmm);
     g_main_context_unref(s->context);
@@ -145,6 +150,8 @@ void manage_conn_unref(struct manage_conn *c)
 {
     if (!c || !g_atomic_int_dec_and_test(&c->refs))
         return;
+    if (c->destroy)
+        c->destroy(c);
     g_free(c->uri);
     g_free(c);
 }
@@ -168,6 +175,30 @@ bool manage_check_flags(uint32_t flags, uint32_t known, GError **error)
     return true;
 }
 
+/* Calls that read, except with these flags: they show secrets, or have the guest's agent work. `index`: the argument. */
+static bool needs_write(const struct manage_call *c)
+{
+    static const struct { uint16_t proc; uint8_t index; uint32_t flags; } rows[] = {
+        { RPC_DOMAIN_GET_XML_DESC, 1, VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE },
+        { RPC_DOMAIN_SNAPSHOT_GET_XML_DESC, 1, VIR_DOMAIN_XML_SECURE },
+        { RPC_DOMAIN_CHECKPOINT_GET_XML_DESC, 1, VIR_DOMAIN_XML_SECURE },
+        { RPC_DOMAIN_MANAGED_SAVE_GET_XML_DESC, 1, VIR_DOMAIN_XML_SECURE },
+        { RPC_DOMAIN_GET_VCPUS_FLAGS, 1, VIR_DOMAIN_VCPU_GUEST },
+    };
+    uint32_t value;
+    if (c->proc->number == RPC_DOMAIN_INTERFACE_ADDRESSES) {
+        g_variant_get_child(c->args, 1, "u", &value);
+        return value == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].proc != c->proc->number)
+            continue;
+        g_variant_get_child(c->args, rows[i].index, "u", &value);
+        return (value & rows[i].flags) != 0;
+    }
+    return false;
+}
+
 GVariant *manage_dispatch(struct manage_call *c, GError **error)
 {
     const struct rpc_proc *p = c->proc;
@@ -180,11 +211,17 @@ GVariant *manage_dispatch(struct manage_call *c, GError **error)
         return manage_null(error, VIR_ERR_OPERATION_DENIED, "operation %s forbidden for read only access", p->name);
     if (!g_variant_is_of_type(c->args, G_VARIANT_TYPE(p->args_type)))
         return manage_null(error, VIR_ERR_INTERNAL_ERROR, "%s: arguments of type %s instead of %s", p->name, g_variant_get_type_string(c->args), p->args_type);
+    if (c->conn->readonly && needs_write(c))
+        return manage_null(error, VIR_ERR_OPERATION_DENIED, "operation %s with these flags forbidden for read only access", p->name);
     GVariant *ret = fn(c, error);
     if (!ret)
         return NULL;
-    g_assert(g_variant_is_of_type(ret, G_VARIANT_TYPE(p->ret_type)));
-    return g_variant_take_ref(ret);
+    ret = g_variant_take_ref(ret);
+    if (g_variant_is_of_type(ret, G_VARIANT_TYPE(p->ret_type)))
+        return ret;
+    g_critical("%s: the driver answered %s instead of %s", p->name, g_variant_get_type_string(ret), p->ret_type);
+    g_variant_unref(ret);
+    return manage_null(error, VIR_ERR_INTERNAL_ERROR, "%s: the driver's answer has the wrong type", p->name);
 }
 
 void manage_call_stream(struct manage_call *c, const struct manage_stream_ops *ops, void *opaque, bool sparse)

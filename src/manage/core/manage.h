@@ -80,6 +80,10 @@ struct manage_dirs {
     char *cache;  /* /var/cache/vireo */
 };
 
+/* The directories as of manage_state_new(); to be cleared. */
+void manage_dirs_find(struct manage_dirs *ret, const char *root, bool privileged);
+void manage_dirs_clear(struct manage_dirs *d);
+
 struct manage_state {
     const struct manage_table *table;
     struct manage_dirs dirs;
@@ -115,6 +119,7 @@ struct manage_conn {
      * event procedure's args, callbackID first. */
     void (*event)(struct manage_conn *c, const struct rpc_proc *proc, GVariant *payload);
     void *opaque;
+    void (*destroy)(struct manage_conn *c); /* before the memory is freed, with the last reference; may be NULL */
 };
 /* refs = 1. */
 struct manage_conn *manage_conn_new(struct manage_state *s);
