@@ -23,6 +23,7 @@ struct daemon_options {
     char *root, *config, *pid_file;
     bool listen, daemonize, verbose;
     int timeout; /* seconds without clients after which the daemon ends; 0: never */
+    int inherited; /* sockets, from descriptor 3 */
 };
 /* Parses the command line. *ret_exit >= 0: the program is to end with that code (help, version, mistakes: said already). */
 void daemon_options_parse(int argc, char **argv, struct daemon_options *ret, int *ret_exit);
@@ -103,7 +104,8 @@ void server_reload(struct server *s, struct daemon_config *config);
 void server_resume(struct server *s, struct client *c);
 
 /* Makes the sockets: inherited ones (LISTEN_FDS) or its own. NULL-safe result: array of struct listener. */
-GPtrArray *daemon_listen(const struct manage_dirs *dirs, const char *root, const struct daemon_config *config, bool privileged, bool tcp, GError **error);
+GPtrArray *daemon_listen(const struct manage_dirs *dirs, const struct daemon_options *options, const struct daemon_config *config, bool privileged, GError **error);
+int daemon_inherited(void); /* how many sockets systemd handed over; once, before there are threads */
 void listener_free(gpointer listener);
 
 /* ---- clients ---- */

@@ -34,12 +34,18 @@ static void add(GPtrArray *to, int fd, bool readonly, bool tcp, const char *path
 
 /* ---- inherited (sd_listen_fds(3)) ---- */
 
-static void add_inherited(GPtrArray *to)
+int daemon_inherited(void)
 {
     const char *pid = g_getenv("LISTEN_PID"), *count = g_getenv("LISTEN_FDS");
     int n = pid && count && strtol(pid, NULL, 10) == getpid() ? atoi(count) : 0;
     g_unsetenv("LISTEN_PID");
     g_unsetenv("LISTEN_FDS");
+    g_unsetenv("LISTEN_FDNAMES");
+    return CLAMP(n, 0, 64);
+}
+
+static void add_inherited(GPtrArray *to, int n)
+{
     for (int fd = 3; fd < 3 + n; fd++) {
         struct sockaddr_un a = { 0 };
         socklen_t size = sizeof(a);
@@ -202,12 +208,12 @@ static bool add_own(GPtrArray *to, const struct manage_dirs *dirs, const char *r
            (add_pair(to, libvirt, "libvirt-sock", config, privileged, error) && add_pair(to, libvirt, "virtqemud-sock", config, privileged, error));
 }
 
-GPtrArray *daemon_listen(const struct manage_dirs *dirs, const char *root, const struct daemon_config *config, bool privileged, bool tcp, GError **error)
+GPtrArray *daemon_listen(const struct manage_dirs *dirs, const struct daemon_options *options, const struct daemon_config *config, bool privileged, GError **error)
 {
     GPtrArray *to = g_ptr_array_new_with_free_func(listener_free);
-    add_inherited(to);
-    bool ok = to->len > 0 || add_own(to, dirs, root, config, privileged, error);
-    if (ok && (tcp || config->listen_tcp))
+    add_inherited(to, options->inherited);
+    bool ok = to->len > 0 || add_own(to, dirs, options->root, config, privileged, error);
+    if (ok && (options->listen || config->listen_tcp))
         ok = add_tcp(to, config, error);
     if (ok)
         return to;

@@ -207,7 +207,7 @@ static bool start(struct daemon *d, GError **error)
     d->state = manage_state_new(&manage_table_host, d->options.root, d->context, error);
     if (!d->state)
         return false;
-    GPtrArray *listeners = daemon_listen(&d->state->dirs, d->options.root, &d->config, privileged, d->options.listen, error);
+    GPtrArray *listeners = daemon_listen(&d->state->dirs, &d->options, &d->config, privileged, error);
     if (!listeners)
         return false;
     d->server = server_new(d->state, &d->config, listeners);
@@ -256,6 +256,7 @@ int main(int argc, char **argv)
     }
     daemon_log_init(d.options.verbose, false);
     prepare_process();
+    d.options.inherited = daemon_inherited();
     if (d.options.daemonize)
         go_to_background(&d);
     bool ok = start(&d, &error);
