@@ -1,5 +1,176 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "manage/core/manage.h"
+/* The network driver: starts with the daemon, and what domains ask of it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-static const struct manage_row rows[] = { { 0, NULL } };
-const struct manage_driver manage_driver_network = { .name = "network", .rows = rows };
+#include "manage/drivers/network/network.h"
+
+/* ---- the network that is there from the beginning ---- */
+
+static const char default_xml[] = "<network>\n"
+                                  "  <name>default</name>\n"
+                                  "  <forward mode='nat'/>\n"
+                                  "  <bridge name='virbr0' stp='on' delay='0'/>\n"
+                                  "  <ip address='192.168.122.1' netmask='255.255.255.0'>\n"
+                                  "    <dhcp>\n"
+                                  "      <range start='192.168.122.2' end='192.168.122.254'/>\n"
+                                  "    </dhcp>\n"
+                                  "  </ip>\n"
+                                  "</network>\n";
+
+/* First start: there is no directory of definitions yet. One who removed `default` later does not get it again. */
+static bool define_default(struct network_driver *dr, GError **error)
+{
+    uint8_t uuid[16];
+    doc_auto *d = doc_parse(&schema_network, default_xml, -1, error);
+    if (!d || !network_complete(dr, d, error) || !manage_uuid_parse(el_get(doc_root(d), "uuid"), uuid))
+        return false;
+    network_auto *n = network_new(dr, "default", uuid);
+    if (!network_save(n, d, error) || !network_set_autostart(n, true, error))
+        return false;
+    n->defined = g_steal_pointer(&d);
+    n->autostart = true;
+    network_list_add(dr, n);
+    return true;
+}
+
+/* dnsmasq, as a user of its own, looks for its files there. */
+static void make_searchable(const char *path)
+{
+    struct stat st;
+    if (g_mkdir_with_parents(path, 0711) == 0 && stat(path, &st) == 0 && (st.st_mode & 0111) != 0111 && chmod(path, (st.st_mode & 07777) | 0111) < 0)
+        g_warning("'%s' is not searchable for all: %s", path, g_strerror(errno));
+}
+
+/* ---- services ---- */
+
+static bool may_attach(struct network *n, const struct doc *d, GError **error)
+{
+    const char *bridge = el_get(doc_root(d), "bridge/@name");
+    if (network_mode(d) == NETWORK_POOL || !bridge)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "network '%s' has forward mode='%s': interfaces on a pool of host devices are not done here yet", n->name,
+                           el_get_or(doc_root(d), "forward/@mode", ""));
+    if (!n->user && !net_link_exists(bridge))
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "network '%s': the bridge '%s' does not exist on the host: make it, or %s", n->name, bridge,
+                           network_is_virtual(network_mode(d)) ? "net-destroy and net-start the network" : "name another one in the network");
+    return true;
+}
+
+static char *attach(struct manage_state *s, const char *name, const char *domain, const char *mac, bool *ret_user, GError **error)
+{
+    struct network_driver *dr = manage_data(s, "network");
+    network_auto *n = network_by_name(dr, name, error);
+    *ret_user = false;
+    if (!n)
+        return NULL;
+    doc_auto *d = network_live(n);
+    if (!d)
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "network '%s' is not active: start it with net-start %s", name, name);
+    if (!may_attach(n, d, error))
+        return NULL;
+    struct network_port *p = g_new0(struct network_port, 1);
+    p->domain = g_strdup(domain);
+    p->mac = g_strdup(mac ? mac : "");
+    manage_uuid_random(p->uuid);
+    g_mutex_lock(&n->lock);
+    g_ptr_array_add(n->ports, p);
+    bool user = n->user;
+    g_mutex_unlock(&n->lock);
+    network_save_ports(n);
+    if (!user)
+        return g_strdup(el_get(doc_root(d), "bridge/@name"));
+    *ret_user = true;
+    return NULL;
+}
+
+static void detach(struct manage_state *s, const char *name, const char *domain, const char *mac)
+{
+    network_auto *n = network_by_name(manage_data(s, "network"), name, NULL);
+    bool found = false;
+    if (!n)
+        return;
+    g_mutex_lock(&n->lock);
+    for (unsigned i = 0; i < n->ports->len && !found; i++) {
+        const struct network_port *p = n->ports->pdata[i];
+        found = !strcmp(p->domain, domain) && (!mac || !g_ascii_strcasecmp(p->mac, mac));
+        if (found)
+            g_ptr_array_remove_index(n->ports, i);
+    }
+    g_mutex_unlock(&n->lock);
+    if (found)
+        network_save_ports(n);
+}
+
+static char **leases_of(struct manage_state *s, const char *name, const char *mac)
+{
+    g_autoptr(GPtrArray) all = network_all(manage_data(s, "network"));
+    GPtrArray *found = g_ptr_array_new();
+    for (unsigned i = 0; i < all->len; i++) {
+        struct network *n = all->pdata[i];
+        if (name && strcmp(n->name, name))
+            continue;
+        g_autoptr(GPtrArray) leases = network_leases(n, mac);
+        for (unsigned k = 0; k < leases->len; k++) {
+            const struct network_lease *l = leases->pdata[k];
+            g_ptr_array_add(found, g_strdup_printf("%s/%u", l->ip, l->prefix));
+        }
+    }
+    g_ptr_array_add(found, NULL);
+    return (char **)g_ptr_array_free(found, FALSE);
+}
+
+/* ---- the driver ---- */
+
+static bool start(struct manage_state *s, void **ret_data, GError **error)
+{
+    struct network_driver *dr = network_driver_new(s);
+    bool first = access(dr->config_dir, F_OK) != 0;
+    if (s->privileged)
+        make_searchable(s->dirs.lib);
+    if (!network_load_all(dr, error) || (first && !define_default(dr, error))) {
+        network_driver_free(dr);
+        return false;
+    }
+    if (s->privileged)
+        dr->watch = network_watch_new(dr);
+    struct manage_services *services = manage_services_of(s);
+    services->network_attach = attach;
+    services->network_detach = detach;
+    services->network_leases = leases_of;
+    *ret_data = dr;
+    return true;
+}
+
+/* Once per life of the host: a network that was stopped by hand stays so when the daemon is started again. */
+static void autostart(struct manage_state *s, void *data)
+{
+    struct network_driver *dr = data;
+    g_autofree char *mark = g_build_filename(dr->state_dir, "autostarted", NULL);
+    int fd = open(mark, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    close(fd);
+    g_autoptr(GPtrArray) all = network_all(dr);
+    for (unsigned i = 0; i < all->len; i++) {
+        struct network *n = all->pdata[i];
+        g_autoptr(GError) error = NULL;
+        g_mutex_lock(&dr->change);
+        doc_auto *d = n->autostart && !network_is_active(n) ? network_definition(n) : NULL;
+        if (d && !network_start(n, d, &error))
+            g_warning("network '%s' is not started: %s", n->name, error->message);
+        g_mutex_unlock(&dr->change);
+    }
+}
+
+static void stop(struct manage_state *s, void *data)
+{
+    struct network_driver *dr = data;
+    network_watch_free(dr->watch);
+    network_driver_free(dr);
+}
+
+const struct manage_driver manage_driver_network = { .name = "network", .rows = network_rows, .start = start, .autostart = autostart, .stop = stop };

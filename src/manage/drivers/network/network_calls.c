@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The procedures that work on networks, one row each. */
+#include <arpa/inet.h>
+#include <libvirt/libvirt.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "manage/drivers/network/network.h"
+
+static struct network_driver *driver_of(struct manage_call *c) { return manage_data(c->conn->state, "network"); }
+
+/* The network that argument 0 names: by its UUID, as clients keep that. */
+static struct network *network_of(struct manage_call *c, GError **error)
+{
+    g_autoptr(GVariant) record = g_variant_get_child_value(c->args, 0);
+    const char *name;
+    g_variant_get_child(record, 0, "&s", &name);
+    return network_by_uuid(driver_of(c), manage_variant_uuid(record), name, error);
+}
+
+static int int_arg(struct manage_call *c, unsigned i)
+{
+    int v;
+    g_variant_get_child(c->args, i, "i", &v);
+    return v;
+}
+
+static uint32_t uint_arg(struct manage_call *c, unsigned i)
+{
+    uint32_t v;
+    g_variant_get_child(c->args, i, "u", &v);
+    return v;
+}
+
+static const char *string_arg(struct manage_call *c, unsigned i)
+{
+    const char *v;
+    g_variant_get_child(c->args, i, "&s", &v);
+    return v;
+}
+
+static const char *maybe_arg(struct manage_call *c, unsigned i)
+{
+    const char *v;
+    g_variant_get_child(c->args, i, "m&s", &v);
+    return v;
+}
+
+/* ---- lists ---- */
+
+struct seen {
+    bool active, persistent, autostart;
+};
+
+static struct seen look(struct network *n)
+{
+    g_mutex_lock(&n->lock);
+    struct seen s = { n->live != NULL, n->defined != NULL, n->autostart };
+    g_mutex_unlock(&n->lock);
+    return s;
+}
+
+static bool wanted(struct seen s, uint32_t flags)
+{
+    static const uint32_t state = VIR_CONNECT_LIST_NETWORKS_ACTIVE | VIR_CONNECT_LIST_NETWORKS_INACTIVE,
+                          kept = VIR_CONNECT_LIST_NETWORKS_PERSISTENT | VIR_CONNECT_LIST_NETWORKS_TRANSIENT,
+                          start = VIR_CONNECT_LIST_NETWORKS_AUTOSTART | VIR_CONNECT_LIST_NETWORKS_NO_AUTOSTART;
+    uint32_t has = (s.active ? VIR_CONNECT_LIST_NETWORKS_ACTIVE : VIR_CONNECT_LIST_NETWORKS_INACTIVE) |
+                   (s.persistent ? VIR_CONNECT_LIST_NETWORKS_PERSISTENT : VIR_CONNECT_LIST_NETWORKS_TRANSIENT) |
+                   (s.autostart ? VIR_CONNECT_LIST_NETWORKS_AUTOSTART : VIR_CONNECT_LIST_NETWORKS_NO_AUTOSTART);
+    return (!(flags & state) || (flags & has & state)) && (!(flags & kept) || (flags & has & kept)) && (!(flags & start) || (flags & has & start));
+}
+
+static GVariant *list_all(struct manage_call *c, GError **error)
+{
+    int need = int_arg(c, 0);
+    uint32_t flags = uint_arg(c, 1);
+    if (!manage_check_flags(flags, 63, error))
+        return NULL;
+    g_autoptr(GPtrArray) all = network_all(driver_of(c));
+    GVariantBuilder b;
+    unsigned n = 0;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(say)"));
+    for (unsigned i = 0; i < all->len; i++) {
+        if (!wanted(look(all->pdata[i]), flags))
+            continue;
+        n++;
+        if (need)
+            g_variant_builder_add_value(&b, network_variant(all->pdata[i]));
+    }
+    return g_variant_new("(a(say)u)", &b, n);
+}
+
+static GVariant *count(struct manage_call *c, bool active)
+{
+    g_autoptr(GPtrArray) all = network_all(driver_of(c));
+    int n = 0;
+    for (unsigned i = 0; i < all->len; i++)
+        n += look(all->pdata[i]).active == active;
+    return g_variant_new("(i)", n);
+}
+
+static GVariant *names(struct manage_call *c, bool active)
+{
+    int max = int_arg(c, 0);
+    g_autoptr(GPtrArray) all = network_all(driver_of(c));
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("as"));
+    for (unsigned i = 0; i < all->len && max > 0; i++) {
+        if (look(all->pdata[i]).active != active)
+            continue;
+        g_variant_builder_add(&b, "s", ((struct network *)all->pdata[i])->name);
+        max--;
+    }
+    return g_variant_new("(as)", &b);
+}
+
+static GVariant *num_active(struct manage_call *c, GError **error) { return count(c, true); }
+static GVariant *num_defined(struct manage_call *c, GError **error) { return count(c, false); }
+static GVariant *list_active(struct manage_call *c, GError **error) { return names(c, true); }
+static GVariant *list_defined(struct manage_call *c, GError **error) { return names(c, false); }
+
+static GVariant *lookup_name(struct manage_call *c, GError **error)
+{
+    network_auto *n = network_by_name(driver_of(c), string_arg(c, 0), error);
+    return n ? g_variant_new("(@(say))", network_variant(n)) : NULL;
+}
+
+static GVariant *lookup_uuid(struct manage_call *c, GError **error)
+{
+    g_autoptr(GVariant) v = g_variant_get_child_value(c->args, 0);
+    gsize size;
+    const uint8_t *uuid = g_variant_get_fixed_array(v, &size, 1);
+    network_auto *n = size == 16 ? network_by_uuid(driver_of(c), uuid, NULL, error) : manage_null(error, VIR_ERR_INVALID_ARG, "a UUID has 16 bytes");
+    return n ? g_variant_new("(@(say))", network_variant(n)) : NULL;
+}
+
+/* ---- reading one ---- */
+
+static GVariant *is_active(struct manage_call *c, GError **error)
+{
+    network_auto *n = network_of(c, error);
+    return n ? g_variant_new("(i)", look(n).active) : NULL;
+}
+
+static GVariant *is_persistent(struct manage_call *c, GError **error)
+{
+    network_auto *n = network_of(c, error);
+    return n ? g_variant_new("(i)", look(n).persistent) : NULL;
+}
+
+static GVariant *get_autostart(struct manage_call *c, GError **error)
+{
+    network_auto *n = network_of(c, error);
+    return n ? g_variant_new("(i)", look(n).autostart) : NULL;
+}
+
+static GVariant *bridge_name(struct manage_call *c, GError **error)
+{
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    g_mutex_lock(&n->lock);
+    const struct doc *d = n->live ? n->live : n->defined;
+    g_autofree char *name = g_strdup(d ? el_get(doc_root(d), "bridge/@name") : NULL);
+    g_mutex_unlock(&n->lock);
+    return name ? g_variant_new("(s)", name) : manage_null(error, VIR_ERR_INTERNAL_ERROR, "network '%s' does not have a bridge name.", n->name);
+}
+
+static GVariant *get_xml_desc(struct manage_call *c, GError **error)
+{
+    uint32_t flags = uint_arg(c, 1);
+    if (!manage_check_flags(flags, VIR_NETWORK_XML_INACTIVE, error))
+        return NULL;
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    bool inactive = flags & VIR_NETWORK_XML_INACTIVE;
+    g_mutex_lock(&n->lock);
+    unsigned ports = n->live && !inactive ? n->ports->len : 0;
+    struct doc *d = n->live && (!inactive || !n->defined) ? n->live : n->defined;
+    doc_auto *copy = d && ports ? doc_copy(d) : NULL;
+    if (copy)
+        el_setf(doc_root(copy), "@connections", "%u", ports);
+    g_autofree char *text = d ? doc_format(copy ? copy : d) : NULL;
+    g_mutex_unlock(&n->lock);
+    return text ? g_variant_new("(s)", text) : manage_null(error, VIR_ERR_NO_NETWORK, "Network not found: '%s' has just been removed", n->name);
+}
+
+/* ---- define, undefine, autostart ---- */
+
+static GVariant *define_flags(struct manage_call *c, uint32_t flags, GError **error)
+{
+    struct network_driver *dr = driver_of(c);
+    if (!manage_check_flags(flags, VIR_NETWORK_DEFINE_VALIDATE, error)) /* every document is checked against its schema */
+        return NULL;
+    doc_auto *d = doc_parse(&schema_network, string_arg(c, 0), -1, error);
+    if (!d)
+        return NULL;
+    network_auto *old = NULL;
+    g_mutex_lock(&dr->change);
+    bool ok = network_complete(dr, d, error) && network_check_unique(dr, d, false, &old, error);
+    uint8_t uuid[16];
+    network_auto *n = !ok || !manage_uuid_parse(el_get(doc_root(d), "uuid"), uuid) ? NULL
+                      : old ? network_ref(old) : network_new(dr, el_get(doc_root(d), "name"), uuid);
+    ok = n && network_save(n, d, error);
+    if (ok) {
+        network_set_docs(n, NULL, false, doc_copy(d), true);
+        network_list_add(dr, n);
+    }
+    g_mutex_unlock(&dr->change);
+    if (!ok)
+        return NULL;
+    network_event(n, VIR_NETWORK_EVENT_DEFINED);
+    return g_variant_new("(@(say))", network_variant(n));
+}
+
+static GVariant *define_xml(struct manage_call *c, GError **error) { return define_flags(c, 0, error); }
+static GVariant *define_xml_flags(struct manage_call *c, GError **error) { return define_flags(c, uint_arg(c, 1), error); }
+
+static GVariant *undefine(struct manage_call *c, GError **error)
+{
+    struct network_driver *dr = driver_of(c);
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    g_autofree char *path = network_file(dr->config_dir, n->name, ".xml");
+    g_mutex_lock(&dr->change);
+    bool ok = look(n).persistent || manage_fail(error, VIR_ERR_OPERATION_INVALID, "can't undefine transient network '%s': destroy it", n->name);
+    ok = ok && network_set_autostart(n, false, error) && manage_remove_file(path, error);
+    if (ok) {
+        g_mutex_lock(&n->lock);
+        n->autostart = false;
+        g_mutex_unlock(&n->lock);
+        network_set_docs(n, NULL, false, NULL, true);
+        if (!network_is_active(n)) {
+            network_list_remove(dr, n);
+            network_dns_remove_files(dr, n->name, true);
+        }
+    }
+    g_mutex_unlock(&dr->change);
+    if (!ok)
+        return NULL;
+    network_event(n, VIR_NETWORK_EVENT_UNDEFINED);
+    return manage_void();
+}
+
+static GVariant *set_autostart(struct manage_call *c, GError **error)
+{
+    struct network_driver *dr = driver_of(c);
+    bool on = int_arg(c, 1);
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    g_mutex_lock(&dr->change);
+    bool ok = look(n).persistent || manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot set autostart for transient network '%s': define it first", n->name);
+    ok = ok && network_set_autostart(n, on, error);
+    if (ok) {
+        g_mutex_lock(&n->lock);
+        n->autostart = on;
+        g_mutex_unlock(&n->lock);
+    }
+    g_mutex_unlock(&dr->change);
+    return ok ? manage_void() : NULL;
+}
+
+/* ---- start and stop ---- */
+
+static GVariant *create(struct manage_call *c, GError **error)
+{
+    struct network_driver *dr = driver_of(c);
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    g_mutex_lock(&dr->change);
+    doc_auto *d = network_definition(n);
+    bool ok = d ? !network_is_active(n) || manage_fail(error, VIR_ERR_OPERATION_INVALID, "network is already active: '%s'", n->name)
+                : manage_fail(error, VIR_ERR_NO_NETWORK, "Network not found: '%s' has no definition", n->name);
+    ok = ok && network_start(n, d, error);
+    g_mutex_unlock(&dr->change);
+    if (!ok)
+        return NULL;
+    network_event(n, VIR_NETWORK_EVENT_STARTED);
+    return manage_void();
+}
+
+static GVariant *create_flags(struct manage_call *c, uint32_t flags, GError **error)
+{
+    struct network_driver *dr = driver_of(c);
+    if (!manage_check_flags(flags, VIR_NETWORK_CREATE_VALIDATE, error))
+        return NULL;
+    doc_auto *d = doc_parse(&schema_network, string_arg(c, 0), -1, error);
+    if (!d)
+        return NULL;
+    network_auto *old = NULL;
+    g_mutex_lock(&dr->change);
+    bool ok = network_complete(dr, d, error) && network_check_unique(dr, d, true, &old, error);
+    uint8_t uuid[16];
+    network_auto *n = !ok || !manage_uuid_parse(el_get(doc_root(d), "uuid"), uuid) ? NULL
+                      : old ? network_ref(old) : network_new(dr, el_get(doc_root(d), "name"), uuid);
+    ok = n && network_start(n, d, error);
+    if (ok && !old)
+        network_list_add(dr, n);
+    g_mutex_unlock(&dr->change);
+    if (!ok)
+        return NULL;
+    network_event(n, VIR_NETWORK_EVENT_STARTED);
+    return g_variant_new("(@(say))", network_variant(n));
+}
+
+static GVariant *create_xml(struct manage_call *c, GError **error) { return create_flags(c, 0, error); }
+static GVariant *create_xml_flags(struct manage_call *c, GError **error) { return create_flags(c, uint_arg(c, 1), error); }
+
+static GVariant *destroy(struct manage_call *c, GError **error)
+{
+    struct network_driver *dr = driver_of(c);
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    g_mutex_lock(&dr->change);
+    bool ok = network_is_active(n) || manage_fail(error, VIR_ERR_OPERATION_INVALID, "network '%s' is not active", n->name);
+    if (ok) {
+        network_stop(n);
+        if (!look(n).persistent) {
+            network_list_remove(dr, n);
+            network_dns_remove_files(dr, n->name, true);
+        }
+    }
+    g_mutex_unlock(&dr->change);
+    if (!ok)
+        return NULL;
+    network_event(n, VIR_NETWORK_EVENT_STOPPED);
+    return manage_void();
+}
+
+/* ---- update ---- */
+
+/* VIR_NETWORK_UPDATE_AFFECT_* and VIR_DOMAIN_AFFECT_*: 0 current, 1 live, 2 config. */
+static bool affect(struct network *n, uint32_t flags, bool *ret_live, bool *ret_config, GError **error)
+{
+    struct seen s = look(n);
+    bool live = flags & 1, config = flags & 2;
+    if (!live && !config) {
+        live = s.active;
+        config = !live;
+    }
+    if (live && !s.active)
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "network is not running: '%s'", n->name);
+    if (config && !s.persistent)
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot change persistent config of a transient network: '%s'", n->name);
+    *ret_live = live;
+    *ret_config = config;
+    return true;
+}
+
+/* dnsmasq and the rules follow the new document; on failure they go back to the old one. */
+static bool follow(struct network *n, struct doc *new, unsigned section, GError **error)
+{
+    doc_auto *old = network_live(n);
+    bool dns = section != VIR_NETWORK_SECTION_FORWARD_INTERFACE && section != VIR_NETWORK_SECTION_PORTGROUP;
+    bool made = network_is_virtual(network_mode(new)) && !n->user;
+    bool ok = true;
+    if (made && section == VIR_NETWORK_SECTION_FORWARD_INTERFACE)
+        ok = network_firewall_apply(n, new, error);
+    if (made && dns) {
+        network_dns_stop(n->driver, n->name);
+        ok = !network_dns_wanted(new) || network_dns_start(n, new, error);
+        if (!ok && network_dns_wanted(old) && !network_dns_start(n, old, NULL))
+            g_warning("network '%s' goes on without dnsmasq", n->name);
+    }
+    return ok && network_save_status(n, new, error);
+}
+
+static bool update_both(struct network *n, bool live, bool config, struct manage_call *c, GError **error)
+{
+    unsigned command = uint_arg(c, 1), section = uint_arg(c, 2);
+    int parent = int_arg(c, 3);
+    const char *xml = string_arg(c, 4);
+    doc_auto *new_config = config ? network_definition(n) : NULL;
+    doc_auto *new_live = live ? network_live(n) : NULL;
+    if ((new_config && !network_update_doc(new_config, command, section, parent, xml, error)) ||
+        (new_live && !network_update_doc(new_live, command, section, parent, xml, error)))
+        return false;
+    if ((new_config && !network_save(n, new_config, error)) || (new_live && !follow(n, new_live, section, error)))
+        return false;
+    if (new_config)
+        network_set_docs(n, NULL, false, g_steal_pointer(&new_config), true);
+    if (new_live)
+        network_set_docs(n, g_steal_pointer(&new_live), true, NULL, false);
+    return true;
+}
+
+static GVariant *update(struct manage_call *c, GError **error)
+{
+    struct network_driver *dr = driver_of(c);
+    bool live, config;
+    uint32_t flags = uint_arg(c, 5);
+    if (!manage_check_flags(flags, VIR_NETWORK_UPDATE_AFFECT_LIVE | VIR_NETWORK_UPDATE_AFFECT_CONFIG, error))
+        return NULL;
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    g_mutex_lock(&dr->change);
+    bool ok = affect(n, flags, &live, &config, error) && update_both(n, live, config, c, error);
+    g_mutex_unlock(&dr->change);
+    return ok ? manage_void() : NULL;
+}
+
+/* ---- leases ---- */
+
+static GVariant *lease_variant(const struct network_lease *l, const char *bridge)
+{
+    return g_variant_new("(sximsmssumsms)", bridge, l->expiry, l->v6 ? VIR_IP_ADDR_TYPE_IPV6 : VIR_IP_ADDR_TYPE_IPV4, l->mac, l->iaid, l->ip, l->prefix,
+                         l->hostname, l->clientid);
+}
+
+static GVariant *dhcp_leases(struct manage_call *c, GError **error)
+{
+    const char *mac = maybe_arg(c, 1);
+    int need = int_arg(c, 2);
+    if (!manage_check_flags(uint_arg(c, 3), 0, error))
+        return NULL;
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    doc_auto *d = network_live(n);
+    if (!d)
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "network '%s' is not active: it has no leases", n->name);
+    g_autoptr(GPtrArray) leases = network_leases(n, mac);
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sximsmssumsms)"));
+    for (unsigned i = 0; i < leases->len && need; i++)
+        g_variant_builder_add_value(&b, lease_variant(leases->pdata[i], el_get_or(doc_root(d), "bridge/@name", "")));
+    return g_variant_new("(a(sximsmssumsms)u)", &b, leases->len);
+}
+
+/* ---- ports: which interfaces are attached; made and removed by domains alone ---- */
+
+static GVariant *port_variant(const struct network *n, const struct network_port *p)
+{
+    return g_variant_new("(@(say)@ay)", network_variant(n), manage_uuid_variant(p->uuid));
+}
+
+static GVariant *list_all_ports(struct manage_call *c, GError **error)
+{
+    int need = int_arg(c, 1);
+    if (!manage_check_flags(uint_arg(c, 2), 0, error))
+        return NULL;
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    if (!network_is_active(n))
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "network '%s' is not active", n->name);
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a((say)ay)"));
+    g_mutex_lock(&n->lock);
+    unsigned count = n->ports->len;
+    for (unsigned i = 0; i < count && need; i++)
+        g_variant_builder_add_value(&b, port_variant(n, n->ports->pdata[i]));
+    g_mutex_unlock(&n->lock);
+    return g_variant_new("(a((say)ay)u)", &b, count);
+}
+
+/* ---- metadata: title, description, and elements by their namespace ---- */
+
+static GVariant *no_metadata(const struct network *n, GError **error)
+{
+    return manage_null(error, VIR_ERR_NO_NETWORK_METADATA, "Requested metadata element is not present in network '%s'", n->name);
+}
+
+static GVariant *get_metadata(struct manage_call *c, GError **error)
+{
+    int type = int_arg(c, 1);
+    const char *uri = maybe_arg(c, 2);
+    bool live, config;
+    uint32_t flags = uint_arg(c, 3);
+    if (!manage_check_flags(flags, 3, error))
+        return NULL;
+    if ((flags & 3) == 3)
+        return manage_null(error, VIR_ERR_INVALID_ARG, "metadata is read live or from the configuration, not both");
+    network_auto *n = network_of(c, error);
+    if (!n || !affect(n, flags, &live, &config, error))
+        return NULL;
+    doc_auto *d = live ? network_live(n) : network_definition(n);
+    const struct el *root = d ? doc_root(d) : NULL;
+    const char *text = NULL;
+    g_autofree char *found = NULL;
+    if (type == VIR_NETWORK_METADATA_DESCRIPTION || type == VIR_NETWORK_METADATA_TITLE)
+        text = el_get(root, type == VIR_NETWORK_METADATA_TITLE ? "title" : "description");
+    else if (type == VIR_NETWORK_METADATA_ELEMENT)
+        text = found = network_metadata_get(el_child(root, "metadata"), uri ? uri : "");
+    else
+        return manage_null(error, VIR_ERR_INVALID_ARG, "unknown metadata type %d", type);
+    return text ? g_variant_new("(s)", text) : no_metadata(n, error);
+}
+
+static bool set_metadata_doc(struct doc *d, int type, const char *text, const char *key, const char *uri, GError **error)
+{
+    if (!d)
+        return true;
+    if (type == VIR_NETWORK_METADATA_ELEMENT)
+        return network_metadata_set(doc_root(d), text, key, uri, error);
+    if (type == VIR_NETWORK_METADATA_TITLE && text && strchr(text, '\n'))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "Network title can't contain newlines");
+    el_set(doc_root(d), type == VIR_NETWORK_METADATA_TITLE ? "title" : "description", text && *text ? text : NULL);
+    return true;
+}
+
+static bool set_metadata_both(struct network *n, bool live, bool config, struct manage_call *c, GError **error)
+{
+    int type = int_arg(c, 1);
+    const char *text = maybe_arg(c, 2), *key = maybe_arg(c, 3), *uri = maybe_arg(c, 4);
+    doc_auto *new_config = config ? network_definition(n) : NULL;
+    doc_auto *new_live = live ? network_live(n) : NULL;
+    if (!set_metadata_doc(new_config, type, text, key, uri, error) || !set_metadata_doc(new_live, type, text, key, uri, error))
+        return false;
+    if ((new_config && !network_save(n, new_config, error)) || (new_live && !network_save_status(n, new_live, error)))
+        return false;
+    if (new_config)
+        network_set_docs(n, NULL, false, g_steal_pointer(&new_config), true);
+    if (new_live)
+        network_set_docs(n, g_steal_pointer(&new_live), true, NULL, false);
+    return true;
+}
+
+static GVariant *set_metadata(struct manage_call *c, GError **error)
+{
+    struct network_driver *dr = driver_of(c);
+    int type = int_arg(c, 1);
+    bool live, config;
+    uint32_t flags = uint_arg(c, 5);
+    if (!manage_check_flags(flags, 3, error))
+        return NULL;
+    if (type < 0 || type > VIR_NETWORK_METADATA_ELEMENT)
+        return manage_null(error, VIR_ERR_INVALID_ARG, "unknown metadata type %d", type);
+    network_auto *n = network_of(c, error);
+    if (!n)
+        return NULL;
+    g_mutex_lock(&dr->change);
+    bool ok = affect(n, flags, &live, &config, error) && set_metadata_both(n, live, config, c, error);
+    g_mutex_unlock(&dr->change);
+    if (!ok)
+        return NULL;
+    manage_event(c->conn->state, MANAGE_NETWORK, 1, n->uuid, 16, g_variant_new("(@(say)ims)", network_variant(n), type, maybe_arg(c, 4)));
+    return manage_void();
+}
+
+const struct manage_row network_rows[] = {
+    { RPC_CONNECT_NUM_OF_NETWORKS, num_active },
+    { RPC_CONNECT_LIST_NETWORKS, list_active },
+    { RPC_CONNECT_NUM_OF_DEFINED_NETWORKS, num_defined },
+    { RPC_CONNECT_LIST_DEFINED_NETWORKS, list_defined },
+    { RPC_CONNECT_LIST_ALL_NETWORKS, list_all },
+    { RPC_NETWORK_LOOKUP_BY_NAME, lookup_name },
+    { RPC_NETWORK_LOOKUP_BY_UUID, lookup_uuid },
+    { RPC_NETWORK_IS_ACTIVE, is_active },
+    { RPC_NETWORK_IS_PERSISTENT, is_persistent },
+    { RPC_NETWORK_GET_AUTOSTART, get_autostart },
+    { RPC_NETWORK_SET_AUTOSTART, set_autostart },
+    { RPC_NETWORK_GET_BRIDGE_NAME, bridge_name },
+    { RPC_NETWORK_GET_XML_DESC, get_xml_desc },
+    { RPC_NETWORK_DEFINE_XML, define_xml },
+    { RPC_NETWORK_DEFINE_XML_FLAGS, define_xml_flags },
+    { RPC_NETWORK_UNDEFINE, undefine },
+    { RPC_NETWORK_CREATE, create },
+    { RPC_NETWORK_CREATE_XML, create_xml },
+    { RPC_NETWORK_CREATE_XML_FLAGS, create_xml_flags },
+    { RPC_NETWORK_DESTROY, destroy },
+    { RPC_NETWORK_UPDATE, update },
+    { RPC_NETWORK_GET_DHCP_LEASES, dhcp_leases },
+    { RPC_NETWORK_LIST_ALL_PORTS, list_all_ports },
+    { RPC_NETWORK_GET_METADATA, get_metadata },
+    { RPC_NETWORK_SET_METADATA, set_metadata },
+    { 0, NULL },
+};

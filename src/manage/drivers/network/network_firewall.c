@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * nftables of one network: a table "inet vireo_BRIDGE" of its own, made in one transaction and taken away with one. What other tables
+ * drop it cannot allow; what it rejects (the way into a network that is not routed, isolation) no other table lets through.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "manage/drivers/network/network.h"
+
+struct rules {
+    const char *bridge, *dev; /* dev: the only way out, or NULL */
+    GString *forward, *nat;
+};
+
+static void G_GNUC_PRINTF(2, 3) rule(GString *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_string_append(s, "    ");
+    g_string_append_vprintf(s, format, args);
+    g_string_append_c(s, '\n');
+    va_end(args);
+}
+
+/* Into the network only what answers; from it everything, with the host's address. */
+static void nat_rules(struct rules *r, const struct el *forward, const char *ip, const char *net)
+{
+    g_autofree char *out = r->dev ? g_strdup_printf(" oifname \"%s\"", r->dev) : g_strdup(""), *in = r->dev ? g_strdup_printf(" iifname \"%s\"", r->dev) : g_strdup("");
+    rule(r->forward, "oifname \"%s\"%s %s daddr %s ct state established,related accept", r->bridge, in, ip, net);
+    rule(r->forward, "iifname \"%s\"%s %s saddr %s accept", r->bridge, out, ip, net);
+    const char *first = el_get(forward, "nat/address/@start"), *last = el_get(forward, "nat/address/@end");
+    const char *low = el_get(forward, "nat/port/@start"), *high = el_get(forward, "nat/port/@end");
+    bool v4 = !strcmp(ip, "ip");
+    g_autofree char *ports = g_strdup_printf(":%s-%s", low ? low : "1024", high ? high : "65535"), *all = NULL, *with_ports = NULL;
+    if (first && v4) {
+        const char *to = last && strcmp(first, last) ? "-" : "";
+        all = g_strdup_printf("snat ip to %s%s%s", first, to, *to ? last : "");
+        with_ports = g_strdup_printf("%s%s", all, ports);
+    } else {
+        all = g_strdup("masquerade");
+        with_ports = g_strdup_printf("masquerade to %s", ports);
+    }
+    if (v4)
+        rule(r->nat, "ip saddr %s ip daddr { 224.0.0.0/24, 255.255.255.255 } return", net);
+    else
+        rule(r->nat, "ip6 saddr %s ip6 daddr ff02::/16 return", net);
+    rule(r->nat, "%s saddr %s %s daddr != %s%s meta l4proto { tcp, udp } %s", ip, net, ip, net, out, with_ports);
+    rule(r->nat, "%s saddr %s %s daddr != %s%s %s", ip, net, ip, net, out, all);
+}
+
+static void route_rules(struct rules *r, const char *ip, const char *net)
+{
+    g_autofree char *out = r->dev ? g_strdup_printf(" oifname \"%s\"", r->dev) : g_strdup(""), *in = r->dev ? g_strdup_printf(" iifname \"%s\"", r->dev) : g_strdup("");
+    rule(r->forward, "oifname \"%s\"%s %s daddr %s accept", r->bridge, in, ip, net);
+    rule(r->forward, "iifname \"%s\"%s %s saddr %s accept", r->bridge, out, ip, net);
+}
+
+static void net_rules(struct rules *r, const struct el *forward, enum network_mode mode, const struct net_addr *net)
+{
+    const char *ip = net->family == AF_INET ? "ip" : "ip6";
+    g_autofree char *text = net_addr_format_net(net);
+    if (mode == NETWORK_NAT && (net->family == AF_INET || el_is(forward, "nat/@ipv6", "yes")))
+        nat_rules(r, forward, ip, text);
+    else if (mode != NETWORK_ISOLATED)
+        route_rules(r, ip, text);
+}
+
+static void input_rules(GString *s, const char *bridge)
+{
+    rule(s, "iifname \"%s\" meta l4proto { tcp, udp } th dport { 53, 67, 69, 547 } accept", bridge);
+}
+
+static char *table_text(const struct doc *d)
+{
+    const struct el *root = doc_root(d), *forward = el_child(root, "forward");
+    const char *bridge = el_get(root, "bridge/@name");
+    struct rules r = { bridge, el_get(forward, "@dev"), g_string_new(NULL), g_string_new(NULL) };
+    g_autoptr(GString) input = g_string_new(NULL);
+    input_rules(input, bridge);
+    rule(r.forward, "iifname \"%s\" oifname \"%s\" accept", bridge, bridge);
+    el_each (ip, root, "ip") {
+        struct net_addr net;
+        if (net_addr_of(ip, "", &net, NULL))
+            net_rules(&r, forward, network_mode(d), &net);
+    }
+    el_each (route, root, "route") { /* what lies behind a guest that routes */
+        struct net_addr to;
+        if (net_addr_of(route, "", &to, NULL))
+            net_rules(&r, forward, network_mode(d), &to);
+    }
+    rule(r.forward, "oifname \"%s\" reject with icmpx port-unreachable", bridge);
+    rule(r.forward, "iifname \"%s\" reject with icmpx port-unreachable", bridge);
+    /* The first two lines make the transaction good whether the table is there or not. */
+    char *text = g_strdup_printf("table inet vireo_%s { }\ndelete table inet vireo_%s\ntable inet vireo_%s {\n"
+                                 "  chain input {\n    type filter hook input priority filter; policy accept;\n%s  }\n"
+                                 "  chain forward {\n    type filter hook forward priority filter; policy accept;\n%s  }\n"
+                                 "  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n%s  }\n}\n",
+                                 bridge, bridge, bridge, input->str, r.forward->str, r.nat->str);
+    g_string_free(r.forward, TRUE);
+    g_string_free(r.nat, TRUE);
+    return text;
+}
+
+/* ---- the rules that the kernel has ---- */
+
+/* Counts the rules of a table by a dump (linux/netfilter/nf_tables.h); -1 where the kernel does not answer. */
+static int count_rules(const char *bridge)
+{
+    struct { struct nlmsghdr h; struct nfgenmsg g; } request = {
+        { sizeof request, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 }, { 1 /* NFPROTO_INET */, NFNETLINK_V0, 0 }
+    };
+    g_autofree char *table = g_strconcat("vireo_", bridge, NULL), *buffer = g_malloc(65536);
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER), count = 0;
+    struct timeval wait = { 5, 0 };
+    bool done = fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) < 0 || send(fd, &request, sizeof request, 0) < 0;
+    if (done)
+        count = -1;
+    while (!done) {
+        ssize_t got = recv(fd, buffer, 65536, 0);
+        unsigned left = got > 0 ? (unsigned)got : 0;
+        if (got <= 0) {
+            count = -1;
+            break;
+        }
+        for (struct nlmsghdr *h = (struct nlmsghdr *)buffer; NLMSG_OK(h, left) && !done; h = NLMSG_NEXT(h, left)) {
+            if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR) {
+                done = true;
+                continue;
+            }
+            unsigned at = NLMSG_LENGTH(sizeof(struct nfgenmsg));
+            while (at + NLA_HDRLEN <= h->nlmsg_len) {
+                const struct nlattr *a = (const struct nlattr *)((const char *)h + at);
+                if (a->nla_len < NLA_HDRLEN || at + a->nla_len > h->nlmsg_len)
+                    break;
+                unsigned size = (unsigned)(a->nla_len - NLA_HDRLEN);
+                if ((a->nla_type & NLA_TYPE_MASK) == NFTA_RULE_TABLE && size == strlen(table) + 1 && !memcmp((const char *)a + NLA_HDRLEN, table, size))
+                    count++;
+                at += NLA_ALIGN(a->nla_len);
+            }
+        }
+    }
+    if (fd >= 0)
+        close(fd);
+    return count;
+}
+
+/* ---- making and taking away ---- */
+
+static const char *const nft[] = { "nft", "-f", "-", NULL };
+
+bool network_firewall_apply(struct network *n, const struct doc *d, GError **error)
+{
+    if (network_mode(d) == NETWORK_OPEN)
+        return true; /* the administrator's own rules decide */
+    g_autofree char *text = table_text(d);
+    g_autoptr(GError) why = NULL;
+    if (!net_run(nft, text, &why))
+        return manage_fail(error, why->code, "cannot make the firewall rules of network '%s': %s", n->name, why->message);
+    int count = count_rules(el_get(doc_root(d), "bridge/@name"));
+    n->rules = count > 0 ? (unsigned)count : 0;
+    return true;
+}
+
+void network_firewall_remove(const char *bridge)
+{
+    g_autofree char *text = g_strdup_printf("table inet vireo_%s { }\ndelete table inet vireo_%s\n", bridge, bridge);
+    g_autoptr(GError) error = NULL;
+    if (count_rules(bridge) != 0 && !net_run(nft, text, &error))
+        g_warning("the firewall rules of bridge '%s' are left behind: %s", bridge, error->message);
+}
+
+void network_firewall_mend(struct network *n)
+{
+    doc_auto *d = network_live(n);
+    if (!d || n->user || !network_is_virtual(network_mode(d)) || network_mode(d) == NETWORK_OPEN)
+        return;
+    int count = count_rules(el_get(doc_root(d), "bridge/@name"));
+    g_autoptr(GError) error = NULL;
+    if (count < 0 || !n->rules || (unsigned)count == n->rules)
+        return; /* not to be known, or all there: our own changes are heard of as well */
+    g_message("network '%s': its firewall rules were taken away by another program and are put back", n->name);
+    if (!network_firewall_apply(n, d, &error))
+        g_warning("%s", error->message);
+}
