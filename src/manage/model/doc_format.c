@@ -80,8 +80,12 @@ static void put(GString *out, const struct el *e, unsigned level)
     indent(out, level);
     g_string_append_c(out, '<');
     g_string_append(out, name);
+    bool declares = e->child && !strchr(name, ':');
+    if (declares && s->flags & SCHEMA_XMLNS_FIRST) {
+        put_namespaces(out, e);
+    }
     put_attributes(out, e);
-    if (e->child && !strchr(name, ':')) {
+    if (declares && !(s->flags & SCHEMA_XMLNS_FIRST)) {
         put_namespaces(out, e);
     }
     if (!children && !*text && !(s->flags & SCHEMA_OPEN)) {

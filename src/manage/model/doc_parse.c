@@ -529,7 +529,7 @@ static void setup(struct parser *p, xmlParserCtxtPtr xml)
     *xml->sax = sax;
     xml->_private = p;
     xml->options = XML_PARSE_NONET;
-    xml->replaceEntities = 0;
+    xml->replaceEntities = 1; /* the five of XML itself: others cannot be declared. Else libxml2 hands &amp; in attributes on as &#38; */
     xml->loadsubset = 0;
     xml->linenumbers = 1;
     p->xml = xml;

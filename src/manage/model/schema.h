@@ -16,6 +16,7 @@ enum schema_kind {
 
 enum schema_flags {
     SCHEMA_REQUIRED = 1, /* of attributes and links */
+    SCHEMA_XMLNS_FIRST = 1, /* of elements: declarations of namespaces go before the attributes */
     SCHEMA_MANY = 2,     /* of links */
     SCHEMA_DROP = 4,     /* of links and attributes: read and forgotten */
     SCHEMA_UNORDERED = 8,  /* of elements: children stay in the order in which they came */

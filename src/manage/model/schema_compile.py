@@ -9,7 +9,7 @@ KINDS = {'uint': 'UINT', 'int': 'INT', 'hex': 'HEX', 'oct': 'OCT', 'bool': 'BOOL
          'number': 'NUMBER'}
 RANGES = {'u8': (0, 255), 'u16': (0, 65535), 'u32': (0, 0xffffffff), 'u64': (0, (1 << 64) - 1)}
 NAME = r'[A-Za-z_][\w.:-]*'
-ELEMENT_FLAGS = {'~': 'UNORDERED', 'open': 'OPEN', 'blank': 'BLANK'}
+ELEMENT_FLAGS = {'~': 'UNORDERED', 'open': 'OPEN', 'blank': 'BLANK', 'xmlns': 'XMLNS_FIRST'}
 
 
 class Mistake(Exception):

@@ -7,6 +7,9 @@
 
 #include "manage/drivers/network/network.h"
 
+/* Newer than the oldest headers that this is compiled with. */
+enum { METADATA_DESCRIPTION = 0, METADATA_TITLE = 1, METADATA_ELEMENT = 2, ERR_NO_NETWORK_METADATA = 111 };
+
 static struct network_driver *driver_of(struct manage_call *c) { return manage_data(c->conn->state, "network"); }
 
 /* The network that argument 0 names: by its UUID, as clients keep that. */
@@ -465,7 +468,7 @@ static GVariant *list_all_ports(struct manage_call *c, GError **error)
 
 static GVariant *no_metadata(const struct network *n, GError **error)
 {
-    return manage_null(error, VIR_ERR_NO_NETWORK_METADATA, "Requested metadata element is not present in network '%s'", n->name);
+    return manage_null(error, ERR_NO_NETWORK_METADATA, "Requested metadata element is not present in network '%s'", n->name);
 }
 
 static GVariant *get_metadata(struct manage_call *c, GError **error)
@@ -485,9 +488,9 @@ static GVariant *get_metadata(struct manage_call *c, GError **error)
     const struct el *root = d ? doc_root(d) : NULL;
     const char *text = NULL;
     g_autofree char *found = NULL;
-    if (type == VIR_NETWORK_METADATA_DESCRIPTION || type == VIR_NETWORK_METADATA_TITLE)
-        text = el_get(root, type == VIR_NETWORK_METADATA_TITLE ? "title" : "description");
-    else if (type == VIR_NETWORK_METADATA_ELEMENT)
+    if (type == METADATA_DESCRIPTION || type == METADATA_TITLE)
+        text = el_get(root, type == METADATA_TITLE ? "title" : "description");
+    else if (type == METADATA_ELEMENT)
         text = found = network_metadata_get(el_child(root, "metadata"), uri ? uri : "");
     else
         return manage_null(error, VIR_ERR_INVALID_ARG, "unknown metadata type %d", type);
@@ -498,11 +501,11 @@ static bool set_metadata_doc(struct doc *d, int type, const char *text, const ch
 {
     if (!d)
         return true;
-    if (type == VIR_NETWORK_METADATA_ELEMENT)
+    if (type == METADATA_ELEMENT)
         return network_metadata_set(doc_root(d), text, key, uri, error);
-    if (type == VIR_NETWORK_METADATA_TITLE && text && strchr(text, '\n'))
+    if (type == METADATA_TITLE && text && strchr(text, '\n'))
         return manage_fail(error, VIR_ERR_XML_ERROR, "Network title can't contain newlines");
-    el_set(doc_root(d), type == VIR_NETWORK_METADATA_TITLE ? "title" : "description", text && *text ? text : NULL);
+    el_set(doc_root(d), type == METADATA_TITLE ? "title" : "description", text && *text ? text : NULL);
     return true;
 }
 
@@ -531,7 +534,7 @@ static GVariant *set_metadata(struct manage_call *c, GError **error)
     uint32_t flags = uint_arg(c, 5);
     if (!manage_check_flags(flags, 3, error))
         return NULL;
-    if (type < 0 || type > VIR_NETWORK_METADATA_ELEMENT)
+    if (type < 0 || type > METADATA_ELEMENT)
         return manage_null(error, VIR_ERR_INVALID_ARG, "unknown metadata type %d", type);
     network_auto *n = network_of(c, error);
     if (!n)
