@@ -21,6 +21,8 @@ struct manage_services {
     bool (*volume_of_path)(struct manage_state *s, const char *path, char **ret_pool, char **ret_volume);
     /* secret: the value, by UUID text or by usage ("volume", "/path"). */
     GBytes *(*secret_value)(struct manage_state *s, const char *uuid, const char *usage_type, const char *usage, GError **error);
+    /* The UUID text of the secret of that usage, or NULL; free it. */
+    char *(*secret_uuid)(struct manage_state *s, const char *usage_type, const char *usage);
     /* domain: names of running domains whose document uses this path as a writable disk (storage asks before wipe and delete). */
     char *(*disk_user)(struct manage_state *s, const char *path);
 };
