@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files about events share. */
+#pragma once
+
+#include "manage/api/api.h"
+
+struct api_callback {
+    gint refs;
+    int id;     /* what the program knows it by */
+    int remote; /* what the other side knows it by */
+    enum api_class class;
+    virConnectPtr conn; /* held */
+    void *object;       /* held; NULL: of all objects */
+    void (*fn)(void);
+    void *opaque;
+    virFreeCallback free;
+    bool legacy, removed;
+};
+
+/* Calls the program's function with the C arguments of an event message. */
+void api_event_call(const struct api_callback *c, unsigned proc, GVariant *payload);
