@@ -137,9 +137,18 @@ struct domain_command {
     GPtrArray *taps;         /* char *: taps made by us */
     char *emulator;
     bool is_vireo;           /* vireo-vmm, else a QEMU */
+    GPtrArray *after;        /* struct json_object *: commands for domain_command_after() */
+    struct domain_driver *driver;
+    char *domain;            /* name, for the networks */
 };
+/* What has to be told before the machine runs: I/O limits, links that are down. */
+bool domain_command_after(struct domain *d, GPtrArray *after, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* live: aliases are filled in. What the machine cannot do is refused here by element and line (VIR_ERR_CONFIG_UNSUPPORTED); nothing is left behind on errors. */
 struct domain_command *domain_command_new(struct domain *d, struct doc *live, GError **error);
+/* A line with the date in LOG/qemu/NAME.log (domain_start.c). */
+void domain_log(struct domain *d, const char *text);
+/* A tap that domain_command_new() made is taken away. */
+void domain_tap_remove(const char *name);
 void domain_command_free(struct domain_command *c); /* closes descriptors, detaches networks that are still in it */
 
 bool domain_attach(struct domain *d, const char *xml, uint32_t flags, GError **error) G_GNUC_WARN_UNUSED_RESULT;

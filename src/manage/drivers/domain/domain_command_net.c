@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Network cards: taps in bridges, the user-mode network with its forwards, and the cards themselves. */
+#include "manage/drivers/domain/domain_plan.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct plan_item *add_netdev(struct domain_build *b, const struct el *nic, const char *type)
+{
+    g_autofree char *id = g_strdup_printf("host%s", el_get_or(nic, "alias/@name", "net0"));
+    struct json_object *o = json_object_new_object();
+    js_set(o, "type", type);
+    js_set(o, "id", id);
+    return domain_plan_add(b, PLAN_NETDEV, id, o);
+}
+
+static bool is_virtio(const struct el *nic)
+{
+    return g_str_has_prefix(el_get_or(nic, "model/@type", ""), "virtio");
+}
+
+/* The kernel moves the packets, where it can. */
+static bool add_vhost(struct domain_build *b, const struct el *nic, struct plan_item *item, unsigned queues)
+{
+    if (!b->d || !is_virtio(nic) || el_is(nic, "driver/@name", "qemu") || !el_is(b->root, "@type", "kvm"))
+        return false;
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    for (unsigned i = 0; i < queues; i++) {
+        int fd = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+            break;
+        g_array_append_val(fds, fd);
+    }
+    if (fds->len < queues) {
+        for (unsigned i = 0; i < fds->len; i++)
+            close(g_array_index(fds, int, i));
+        return false;
+    }
+    for (unsigned i = 0; i < queues; i++)
+        domain_plan_fd(item, g_array_index(fds, int, i));
+    item->vhost = true;
+    js_bool(item->json, "vhost", true);
+    return true;
+}
+
+static unsigned queues_of(const struct el *nic)
+{
+    uint64_t n = domain_number(nic, "driver/@queues", 1);
+    return is_virtio(nic) ? CLAMP(n, 1, 16) : 1;
+}
+
+static bool tap(struct domain_build *b, struct el *nic, const char *bridge, GError **error)
+{
+    unsigned queues = queues_of(nic);
+    struct plan_item *item = add_netdev(b, nic, "tap");
+    if (!b->d) {
+        js_set(item->json, "fd", "-1");
+        return true;
+    }
+    if (!b->dr->state->privileged)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "%s: a network card in the bridge '%s' needs a privileged daemon; <interface type='user'> works without",
+                           el_get_or(nic, "alias/@name", "interface"), bridge ? bridge : "(none)");
+    const char *asked = el_get(nic, "target/@dev");
+    bool ours = !asked || g_str_has_prefix(asked, "vnet");
+    g_autofree char *name = ours ? NULL : g_strdup(asked);
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    if (domain_tap_new(bridge, el_get(nic, "mac/@address"), domain_number(nic, "mtu/@size", 0), queues, &name, fds, error) < 0)
+        return false;
+    for (unsigned i = 0; i < fds->len; i++)
+        domain_plan_fd(item, g_array_index(fds, int, i));
+    el_set(nic, "target/@dev", name);
+    add_vhost(b, nic, item, queues);
+    return true;
+}
+
+/* <portForward proto= address=><range start= end= to=/></portForward> as hostfwd. */
+static bool add_forwards(struct json_object *o, const struct el *nic, GError **error)
+{
+    struct json_object *all = NULL;
+    el_each(f, nic, "portForward") {
+        const char *proto = el_get_or(f, "@proto", "tcp"), *address = el_get_or(f, "@address", "");
+        if (!el_find(f, "range"))
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<portForward>%s: say which ports with <range start=>", domain_line(f));
+        el_each(r, f, "range") {
+            unsigned start = domain_number(r, "@start", 0), end = domain_number(r, "@end", start), to = domain_number(r, "@to", start);
+            if (!start || end < start || end > 65535 || end - start > 1000)
+                return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<range>%s: ports from 1 to 65535, at most 1000 in a row", domain_line(r));
+            if (el_is(r, "@exclude", "yes"))
+                return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<range exclude='yes'>%s is not there: give the ranges without it", domain_line(r));
+            for (unsigned p = start; p <= end; p++) {
+                struct json_object *one = json_object_new_object();
+                g_autofree char *text = g_strdup_printf("%s:%s:%u-:%u", proto, address, p, to + p - start);
+                js_set(one, "str", text);
+                all = all ? all : json_object_new_array();
+                json_object_array_add(all, one);
+            }
+        }
+    }
+    if (all)
+        json_object_object_add(o, "hostfwd", all);
+    return true;
+}
+
+static bool user(struct domain_build *b, const struct el *nic, GError **error)
+{
+    struct plan_item *item = add_netdev(b, nic, "user");
+    el_each(ip, nic, "ip") {
+        g_autofree char *net = g_strdup_printf("%s/%u", el_get_or(ip, "@address", ""), (unsigned)domain_number(ip, "@prefix", 24));
+        if (!el_is(ip, "@family", "ipv6"))
+            js_set(item->json, "net", net);
+        else if (!b->m.is_vireo)
+            js_set(item->json, "ipv6-prefix", el_get(ip, "@address"));
+    }
+    return add_forwards(item->json, nic, error);
+}
+
+static bool network(struct domain_build *b, struct el *nic, GError **error)
+{
+    const char *name = el_get_or(nic, "source/@network", ""), *mac = el_get_or(nic, "mac/@address", "");
+    struct manage_state *s = b->dr->state;
+    bool in_user_mode = false;
+    g_autoptr(GError) why = NULL;
+    if (!b->d)
+        return tap(b, nic, "virbr0", error);
+    if (!s->services->network_attach)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "an <interface type='network'>%s: there are no networks here", domain_line(nic));
+    g_autofree char *bridge = s->services->network_attach(s, name, b->d->name, mac, &in_user_mode, &why);
+    if (why) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    g_ptr_array_add(b->plan->networks, g_strdup(name));
+    g_ptr_array_add(b->plan->networks, g_strdup(mac));
+    if (in_user_mode || !bridge) {
+        domain_plan_note(b, "the network '%s' is served in user mode", name);
+        return user(b, nic, error);
+    }
+    el_set(nic, "source/@bridge", bridge);
+    return tap(b, nic, bridge, error);
+}
+
+static const char *card(const struct domain_build *b, const char *model)
+{
+    static const struct { const char *model, *driver; bool vireo; } rows[] = {
+        { "virtio", "virtio-net-pci", true }, { "virtio-non-transitional", "virtio-net-pci-non-transitional", true }, { "virtio-transitional", "virtio-net-pci-transitional", false },
+        { "e1000", "e1000", true },           { "e1000e", "e1000e", true },                                           { "rtl8139", "rtl8139", true },
+        { "vmxnet3", "vmxnet3", false },      { "pcnet", "pcnet", false },                                            { "ne2k_pci", "ne2k_pci", false },
+        { "i82559er", "i82559er", false },    { "usb-net", "usb-net", false } };
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+        if (g_str_equal(rows[i].model, model))
+            return b->m.is_vireo && !rows[i].vireo ? NULL : g_str_equal(model, "virtio") && !b->m.has_pci ? "virtio-net-device" : rows[i].driver;
+    return NULL;
+}
+
+static bool add_card(struct domain_build *b, const struct el *nic, GError **error)
+{
+    static const struct { const char *path, *key; } onoff[] = { { "driver/host/@csum", "csum" }, { "driver/host/@gso", "gso" }, { "driver/host/@tso4", "host_tso4" },
+        { "driver/host/@tso6", "host_tso6" }, { "driver/host/@ecn", "host_ecn" }, { "driver/host/@ufo", "host_ufo" }, { "driver/host/@mrg_rxbuf", "mrg_rxbuf" },
+        { "driver/guest/@csum", "guest_csum" }, { "driver/guest/@tso4", "guest_tso4" }, { "driver/guest/@tso6", "guest_tso6" }, { "driver/guest/@ecn", "guest_ecn" },
+        { "driver/guest/@ufo", "guest_ufo" }, { "driver/@ioeventfd", "ioeventfd" }, { "driver/@event_idx", "event_idx" }, { "driver/@packed", "packed" } };
+    const char *model = el_get_or(nic, "model/@type", "virtio"), *driver = card(b, model);
+    if (!driver)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: there is no card '%s'; virtio, e1000e, e1000 and rtl8139 are there", el_get(nic, "mac/@address"),
+                           domain_line(nic), model);
+    struct json_object *o = domain_plan_device(b, driver, nic);
+    g_autofree char *netdev = g_strdup_printf("host%s", el_get_or(nic, "alias/@name", "net0"));
+    js_set(o, "netdev", netdev);
+    js_set(o, "mac", el_get(nic, "mac/@address"));
+    domain_plan_boot(b, o, nic);
+    if (!is_virtio(nic))
+        return true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(onoff); i++)
+        if (el_get(nic, onoff[i].path))
+            js_bool(o, onoff[i].key, el_is(nic, onoff[i].path, "on"));
+    unsigned queues = queues_of(nic);
+    if (queues > 1) {
+        js_bool(o, "mq", true);
+        js_int(o, "vectors", 2 * queues + 2);
+    }
+    if (el_find(nic, "mtu"))
+        js_int(o, "host_mtu", (int64_t)domain_number(nic, "mtu/@size", 0));
+    if (el_get(nic, "driver/@rx_queue_size"))
+        js_int(o, "rx_queue_size", (int64_t)domain_number(nic, "driver/@rx_queue_size", 256));
+    if (el_get(nic, "driver/@tx_queue_size"))
+        js_int(o, "tx_queue_size", (int64_t)domain_number(nic, "driver/@tx_queue_size", 256));
+    return true;
+}
+
+static bool refuse_unsupported(const struct el *nic, GError **error)
+{
+    static const char *const never[] = { "filterref", "bandwidth", "virtualport", "vlan", "port" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
+        if (el_find(nic, never[i]))
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: <%s> is not there yet", el_get(nic, "mac/@address"), domain_line(nic), never[i]);
+    return true;
+}
+
+bool domain_plan_interface(struct domain_build *b, struct el *nic, GError **error)
+{
+    const char *type = el_get_or(nic, "@type", "");
+    if (!refuse_unsupported(nic, error) || (b->d && !domain_image_conflicts(b->dr, b->d, nic, error)))
+        return false;
+    bool good;
+    if (g_str_equal(type, "network"))
+        good = network(b, nic, error);
+    else if (g_str_equal(type, "bridge"))
+        good = tap(b, nic, el_get(nic, "source/@bridge"), error);
+    else if (g_str_equal(type, "ethernet"))
+        good = tap(b, nic, NULL, error);
+    else if (g_str_equal(type, "user"))
+        good = user(b, nic, error);
+    else
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: type '%s' is not there: network, bridge, ethernet and user are", el_get(nic, "mac/@address"),
+                           domain_line(nic), type);
+    if (!good || !add_card(b, nic, error))
+        return false;
+    if (el_is(nic, "link/@state", "down")) {
+        struct json_object *args = domain_plan_after(b, "set_link");
+        js_set(args, "name", el_get_or(nic, "alias/@name", "net0"));
+        js_bool(args, "up", false);
+    }
+    return true;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A plan: what a document needs in the machine, back ends before the devices that use them. At the start it becomes a command line, at run time QMP commands,
+ * undone in reverse when one of them fails. So a device is described in one place.
+ */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "manage/drivers/domain/domain_complete.h"
+
+enum plan_kind { PLAN_OPTION, PLAN_OBJECT, PLAN_CHARDEV, PLAN_BLOCKDEV, PLAN_NETDEV, PLAN_DEVICE };
+
+struct plan_item {
+    enum plan_kind kind;
+    char *id;                 /* of object, chardev, node, netdev, device */
+    struct json_object *json; /* QEMU's form; chardevs: that of chardev-add ("backend") */
+    char *option, *text;      /* PLAN_OPTION: "-name", its value or NULL */
+    GArray *fds;              /* int, owned; netdevs and chardevs: their descriptors */
+    bool vhost;               /* netdev: the second half of fds are those of vhost */
+};
+
+struct domain_plan {
+    GPtrArray *items;
+    GPtrArray *networks;      /* pairs network, mac: attached for this plan */
+    GPtrArray *after;         /* struct json_object *: {"execute", "arguments"} to be sent before the machine runs, or after the device has come */
+    GPtrArray *notes;         /* char *: what was left out, for the domain's log */
+};
+
+struct domain_build {
+    struct domain *d;         /* NULL: nothing is to be made on the host (domxml-to-native) */
+    struct domain_driver *dr;
+    struct doc *live;
+    struct el *root, *devices;
+    struct domain_machine m;
+    struct domain_plan *plan;
+    const char *dir;          /* for sockets */
+};
+
+struct domain_plan *domain_plan_new(void);
+void domain_plan_free(struct domain_plan *p); /* closes descriptors */
+
+/* ---- adding ---- */
+
+void domain_plan_option(struct domain_build *b, const char *option, const char *format, ...) G_GNUC_PRINTF(3, 4);
+struct json_object *domain_plan_object(struct domain_build *b, const char *type, const char *id);
+struct json_object *domain_plan_blockdev(struct domain_build *b, const char *driver, const char *node);
+struct json_object *domain_plan_device(struct domain_build *b, const char *driver, const struct el *e); /* id: the alias; its address */
+struct plan_item *domain_plan_add(struct domain_build *b, enum plan_kind kind, const char *id, struct json_object *json);
+struct json_object *domain_plan_after(struct domain_build *b, const char *command); /* its arguments */
+void domain_plan_note(struct domain_build *b, const char *format, ...) G_GNUC_PRINTF(2, 3);
+void domain_plan_fd(struct plan_item *item, int fd); /* taken over */
+/* "bus" and "addr" of a device's PCI address. */
+void domain_plan_address(struct domain_build *b, struct json_object *o, const struct el *e);
+
+void js_set(struct json_object *o, const char *key, const char *value); /* NULL: not */
+void js_int(struct json_object *o, const char *key, int64_t value);
+void js_bool(struct json_object *o, const char *key, bool value);
+/* Commas doubled, as in QEMU's options. Free it. */
+char *domain_plan_escape(const char *text);
+
+/* ---- using ---- */
+
+/* Options of a command line; descriptors go over to fds under the numbers that the options name. */
+void domain_plan_argv(struct domain_plan *p, GPtrArray *argv, GArray *fds);
+/* Sends it to the running machine. On failure what was made is taken away again. */
+bool domain_plan_send(struct domain_plan *p, struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* ---- parts ---- */
+
+/* The device of one element and its back ends; VIR_ERR_CONFIG_UNSUPPORTED for what the machine does not have. */
+bool domain_plan_element(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_disk(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Storage of a disk alone: node names in *ret_top; nothing for an empty drive (NULL). */
+bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_interface(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_char(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* What vireo-vmm lacks: an error, or a note where leaving it out changes nothing for the guest. *ret_skip: it is left out. */
+bool domain_plan_lacks(struct domain_build *b, const struct el *e, bool *ret_skip, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Machine, CPU, memory, clock, boot: all that is not a device. */
+struct json_object *domain_plan_memory(struct domain_build *b, const char *id, uint64_t bytes, bool shared);
+bool domain_plan_machine(struct domain_build *b, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+void domain_plan_boot(struct domain_build *b, struct json_object *o, const struct el *e); /* bootindex */
+
+/* domain_image.c: what is behind a disk can be opened by this process; says what is wrong if not. write: the disk is not read-only. */
+bool domain_image_check(const char *path, const char *format, bool write, const char *target, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Path of a disk's local image, NULL: none (network, empty). Volumes are asked for. *ret_format: free it; may be NULL. */
+char *domain_image_path(struct domain_driver *dr, const struct el *disk, char **ret_format, GError **error);
+/* No other running domain writes to this image or has this MAC address. */
+bool domain_image_conflicts(struct domain_driver *dr, struct domain *self, const struct el *device, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* domain_tap.c: a tap in a bridge, up; name is "vnetN". -1 with an error. */
+int domain_tap_new(const char *bridge, const char *mac, unsigned mtu, unsigned queues, char **ret_name, GArray *ret_fds, GError **error);
