@@ -61,6 +61,7 @@ bool rpc_stream_finish(struct rpc_stream *s, GError **error);
 bool rpc_stream_abort(struct rpc_stream *s, GError **error);
 /* What is possible now, in virStreamEventType bits (1 readable, 2 writable, 4 error, 8 hang-up). */
 int rpc_stream_ready(struct rpc_stream *s);
-/* `notify` is called (from the thread that reads) whenever rpc_stream_ready() may have changed; NULL: none. */
+/* `notify` is called whenever rpc_stream_ready() may have changed, from the thread that reads and with the client's lock held: it may set a flag or write
+ * to a descriptor, and call nothing here. Not called any more once this function has returned with NULL. */
 void rpc_stream_set_notify(struct rpc_stream *s, void (*notify)(void *opaque), void *opaque);
 void rpc_stream_free(struct rpc_stream *s); /* aborts one that is not finished */
