@@ -3,7 +3,7 @@
 #include "manage/core/manage.h"
 
 extern const struct manage_driver manage_driver_host, manage_driver_secret, manage_driver_storage, manage_driver_volume, manage_driver_network,
-    manage_driver_interface, manage_driver_nodedev, manage_driver_domain;
+    manage_driver_interface, manage_driver_nwfilter, manage_driver_nodedev, manage_driver_domain;
 
 static const struct manage_driver *const drivers[] = {
     &manage_driver_host,
@@ -12,6 +12,7 @@ static const struct manage_driver *const drivers[] = {
     &manage_driver_volume,
     &manage_driver_network,
     &manage_driver_interface,
+    &manage_driver_nwfilter,
     &manage_driver_nodedev,
     &manage_driver_domain,
     NULL

@@ -464,6 +464,78 @@ static GVariant *list_all_ports(struct manage_call *c, GError **error)
     return g_variant_new("(a((say)ay)u)", &b, count);
 }
 
+/* A copy of a port; port_done(). */
+static struct network_port *port_of(struct network *n, const uint8_t *uuid, GError **error)
+{
+    struct network_port *found = NULL;
+    char text[37];
+    g_mutex_lock(&n->lock);
+    for (unsigned i = 0; i < n->ports->len && !found; i++) {
+        const struct network_port *p = n->ports->pdata[i];
+        if (!memcmp(p->uuid, uuid, 16)) {
+            found = g_memdup2(p, sizeof *p);
+            found->domain = g_strdup(p->domain);
+            found->mac = g_strdup(p->mac);
+        }
+    }
+    g_mutex_unlock(&n->lock);
+    manage_uuid_format(uuid, text);
+    return found ? found : manage_null(error, VIR_ERR_NO_NETWORK_PORT, "network port not found: network '%s' has no port with matching uuid '%s'", n->name, text);
+}
+
+static void port_done(struct network_port *p)
+{
+    g_free(p->domain);
+    g_free(p->mac);
+    g_free(p);
+}
+
+static GVariant *port_lookup(struct manage_call *c, GError **error)
+{
+    g_autoptr(GVariant) v = g_variant_get_child_value(c->args, 1);
+    gsize size;
+    const uint8_t *uuid = g_variant_get_fixed_array(v, &size, 1);
+    network_auto *n = network_of(c, error);
+    struct network_port *p = n && size == 16 ? port_of(n, uuid, error) : NULL;
+    if (!p)
+        return NULL;
+    GVariant *reply = g_variant_new("(@((say)ay))", port_variant(n, p));
+    port_done(p);
+    return reply;
+}
+
+static GVariant *port_xml(struct manage_call *c, GError **error)
+{
+    if (!manage_check_flags(uint_arg(c, 1), 0, error))
+        return NULL;
+    g_autoptr(GVariant) record = g_variant_get_child_value(c->args, 0), of = g_variant_get_child_value(record, 0);
+    const char *name;
+    g_variant_get_child(of, 0, "&s", &name);
+    network_auto *n = network_by_uuid(driver_of(c), manage_variant_uuid(of), name, error);
+    struct network_port *p = n ? port_of(n, manage_variant_uuid(record), error) : NULL;
+    if (!p)
+        return NULL;
+    doc_auto *live = network_live(n), *d = doc_new(&schema_networkport);
+    char uuid[37];
+    manage_uuid_format(p->uuid, uuid);
+    el_set(doc_root(d), "uuid", uuid);
+    el_set(doc_root(d), "owner/name", p->domain);
+    el_set(doc_root(d), "mac/@address", p->mac);
+    if (live && el_get(doc_root(live), "bridge/@name")) {
+        el_set(doc_root(d), "plug/@type", network_is_virtual(network_mode(live)) ? "network" : "bridge");
+        el_set(doc_root(d), "plug/@bridge", el_get(doc_root(live), "bridge/@name"));
+    }
+    port_done(p);
+    g_autofree char *text = doc_format(d);
+    return g_variant_new("(s)", text);
+}
+
+static GVariant *port_refuse(struct manage_call *c, GError **error)
+{
+    return manage_null(error, VIR_ERR_NO_SUPPORT, "this function is not supported by the connection driver: %s: ports come and go with the domains' interfaces",
+                       c->proc->name);
+}
+
 /* ---- metadata: title, description, and elements by their namespace ---- */
 
 static GVariant *no_metadata(const struct network *n, GError **error)
@@ -572,6 +644,10 @@ const struct manage_row network_rows[] = {
     { RPC_NETWORK_UPDATE, update },
     { RPC_NETWORK_GET_DHCP_LEASES, dhcp_leases },
     { RPC_NETWORK_LIST_ALL_PORTS, list_all_ports },
+    { RPC_NETWORK_PORT_LOOKUP_BY_UUID, port_lookup },
+    { RPC_NETWORK_PORT_GET_XML_DESC, port_xml },
+    { RPC_NETWORK_PORT_CREATE_XML, port_refuse },
+    { RPC_NETWORK_PORT_DELETE, port_refuse },
     { RPC_NETWORK_GET_METADATA, get_metadata },
     { RPC_NETWORK_SET_METADATA, set_metadata },
     { 0, NULL },
