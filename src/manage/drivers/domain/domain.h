@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The domain driver's own structures; only files of this folder include it. Reading order: domain_driver.c (the rows), domain_list.c
- * (which domains there are), domain_start.c (a process is made), domain_monitor.c (QMP), domain_command.c (document to command line),
- * domain_device*.c (attach and detach), domain_stats.c, domain_block.c.
+ * (which domains there are), domain_store.c (definitions and status on disk), domain_define.c, domain_job.c, domain_start.c (a process is made),
+ * domain_monitor.c (QMP), domain_event.c (what the machine tells), domain_stop.c, domain_reattach.c (found again after a restart of the daemon),
+ * domain_command.c (document to command line), domain_device*.c (attach and detach), domain_stats.c, domain_block.c.
  *
  * Locks: list->lock (hash tables alone), then domain->lock (everything in the domain that is not said to be constant). Neither is held while waiting for a
  * monitor, a process or another driver. What takes long on one domain (start, stop, attach, jobs) is bracketed by domain_begin() and
@@ -10,11 +11,14 @@
  */
 #pragma once
 
+#include <libvirt/libvirt.h>
+
 #include "manage/core/manage.h"
 #include "manage/core/manage_services.h"
 #include "manage/model/doc.h"
 
 struct domain_driver;
+struct json_object;
 struct monitor;
 
 struct domain {
@@ -28,6 +32,10 @@ struct domain {
     int state, reason;         /* virDomainState and its reason */
     bool persistent, autostart, autodestroy;
     bool removed;              /* no longer in the list */
+    bool hidden;               /* being defined or created for the first time: lookups do not find it yet */
+    bool updated;              /* the definition changed since the machine started */
+    uint64_t owner;            /* conn->id of who started it with autodestroy */
+    const char *os_type;       /* "hvm"; interned */
 
     /* What is seen without reading the document. */
     uint64_t max_kib, memory_kib;
@@ -41,11 +49,17 @@ struct domain {
     pid_t pid;
     uint64_t pid_start;        /* field 22 of /proc/PID/stat: the same process after a restart of the daemon */
     struct monitor *monitor;
-    char *dir;                 /* STATE/qemu/NAME: monitor socket, console sockets; made at start, removed at stop */
+    char *dir;                 /* STATE/qemu/domain-ID-NAME, the name cut to 20 bytes: monitor socket, console sockets; made before
+                                * domain_command_new() is called, removed at stop */
     gint64 started;            /* g_get_real_time() */
     uint64_t balloon_kib;
     struct domain_run *run;    /* of domain_start.c: networks attached, cgroup, log */
     GHashTable *stats;         /* of domain_stats.c */
+
+    GQueue work;               /* of domain_job.c: what the machine told, to be done in order off the main loop */
+    bool working;
+    GHashTable *consoles;      /* of domain_console.c: device alias -> who uses it */
+    struct domain_agent *agent; /* of domain_agent.c */
 
     bool busy;                 /* domain_begin() */
     const char *job;           /* what: "start", "attach" */
@@ -60,6 +74,10 @@ struct domain_driver {
     gint next_id;
     GMutex emulators_lock;
     GHashTable *emulators;     /* of domain_machine.c: what each QEMU has; under emulators_lock */
+    GThreadPool *workers;      /* domain_queue() */
+    GQueue recent;             /* of domain_store.c: domains whose definition is in memory, latest first */
+    GMutex recent_lock;
+    gint stopping;             /* domain_driver_stop() has begun: processes go on, nobody follows them */
     char *config_dir, *autostart_dir, *state_dir, *lib_dir, *log_dir; /* .../qemu */
 };
 
@@ -75,6 +93,8 @@ static inline void domain_cleanup(struct domain **d)
 }
 #define domain_auto __attribute__((cleanup(domain_cleanup))) struct domain
 /* A reference; NULL with VIR_ERR_NO_DOMAIN that says "Domain not found: no domain with matching ...". */
+/* Without an error: NULL when there is none. */
+struct domain *domain_find_name(struct domain_driver *dr, const char *name);
 struct domain *domain_by_uuid(struct domain_driver *dr, const uint8_t uuid[16], const char *name, GError **error);
 struct domain *domain_by_name(struct domain_driver *dr, const char *name, GError **error);
 struct domain *domain_by_id(struct domain_driver *dr, int id, GError **error);
@@ -83,6 +103,31 @@ GPtrArray *domain_all(struct domain_driver *dr); /* of struct domain *, referenc
 struct domain *domain_of_call(struct manage_call *c, unsigned i, GError **error);
 /* The record D of a domain; takes d->lock itself. */
 GVariant *domain_variant(struct domain *d);
+
+/* A new domain in the list, hidden, or the one that is there with this name and UUID; VIR_ERR_OPERATION_FAILED where another has one of them. */
+struct domain *domain_claim(struct domain_driver *dr, const uint8_t uuid[16], const char *name, GError **error);
+void domain_set_id(struct domain *d, int id);
+void domain_show(struct domain *d);     /* not hidden any more */
+void domain_remove(struct domain *d);   /* from the list; takes list->lock and d->lock */
+bool domain_rename(struct domain *d, const char *name, GError **error);
+struct domain_list *domain_list_new(void);
+void domain_list_free(struct domain_list *l);
+
+/* ---- disk (domain_store.c) ---- */
+
+void domain_load_definitions(struct domain_driver *dr);
+/* Fills name-independent summary fields (memory, vcpus, os type) from a document; d->lock held. */
+void domain_summary_locked(struct domain *d, const struct doc *doc);
+char *domain_definition_path(struct domain_driver *dr, const char *name);
+/* Definition (text) as it goes to the file NAME.xml. */
+bool domain_write_definition(struct domain_driver *dr, const char *name, const struct doc *doc, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_erase_definition(struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* and the autostart mark */
+bool domain_write_autostart(struct domain *d, bool on, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The definition is no longer kept in memory. Takes d->lock. */
+void domain_forget_definition(struct domain *d);
+/* The status file of a running domain from what is in *d. Takes d->lock. */
+bool domain_write_status(struct domain *d, GError **error);
+void domain_erase_status(struct domain *d, const char *name);
 
 /* The persistent definition: a copy (doc_free), from memory or disk. For a transient domain: a copy of the live document. Takes d->lock. */
 struct doc *domain_definition(struct domain *d, GError **error);
@@ -100,21 +145,78 @@ bool domain_set_live(struct domain *d, struct doc *new, GError **error) G_GNUC_W
 bool domain_begin(struct domain *d, const char *job, bool running, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void domain_end(struct domain *d);
 
+/* The same without a limit of time, for what must happen; no check. */
+void domain_begin_wait(struct domain *d, const char *job);
+/* Runs fn(d, opaque) on a worker thread: in order for one domain, several domains at once. opaque is fn's to free. */
+typedef void (*domain_work)(struct domain *d, void *opaque);
+void domain_queue(struct domain *d, domain_work fn, void *opaque);
+
 /* VIR_DOMAIN_AFFECT_LIVE | _CONFIG | _CURRENT(0) -> which; errors where the domain is not running or transient. */
 bool domain_affect(struct domain *d, uint32_t flags, bool *ret_live, bool *ret_config, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Changes the live document, the definition, or both (VIR_DOMAIN_AFFECT_*), by the same function. Inside a job. */
+typedef void (*domain_editor)(struct el *root, void *opaque);
+bool domain_edit(struct domain *d, uint32_t which, domain_editor edit, void *opaque, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Threads of the vCPUs, as the machine tells them; of struct domain_vcpu. */
+struct domain_vcpu {
+    unsigned index;
+    pid_t tid;
+};
+GArray *domain_vcpu_threads(struct domain *d, GError **error);
+
+/* ---- agent (domain_agent.c) ---- */
+
+bool domain_agent_ready(struct domain *d); /* a channel for it is there and the guest has opened it */
+bool domain_agent_shutdown(struct domain *d, bool reboot, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* ---- process (domain_start.c) ---- */
 
 bool domain_start(struct domain *d, struct manage_call *c, uint32_t create_flags, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* inside a job */
+/* What of a running machine belongs to the life cycle alone. */
+struct domain_run {
+    bool is_vireo;
+    int pidfd;                 /* readable when the process has ended */
+    GSource *watch;            /* of pidfd */
+    GPtrArray *networks, *taps; /* taken from struct domain_command */
+    bool powered_down;         /* SHUTDOWN was told */
+    bool shutdown_by_guest;
+    bool ending;               /* domain_stop() works on it */
+    bool fake_reboot;          /* the next SHUTDOWN is to be a start from reset */
+    int stop_reason;           /* virDomainShutoffReason for the end of the process if nothing else is known; 0: crashed */
+    gint64 us;                 /* of the state's last change, monotonic */
+};
+/* The same from a document that the caller has made (create): taken over. */
+bool domain_start_document(struct domain *d, struct doc *live, struct manage_call *c, uint32_t create_flags, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Ends the process and everything that belongs to it; `reason` is a virDomainShutoffReason, event detail follows from it. Inside a job, or from
  * the monitor's end of file. */
 void domain_stop(struct domain *d, int reason);
 /* Sets state and reason, writes the status file, sends the event (event < 0: none). */
 void domain_set_state(struct domain *d, int state, int reason, int event, int detail);
+/* Life cycle event. */
+void domain_event(struct domain *d, int event, int detail);
+void domain_event_of(struct domain *d, GVariant *record, int event, int detail); /* with a record D made before */
+/* SIGTERM, and SIGKILL after `term_ms`; true when it has ended. term_ms < 0: never SIGKILL, waits 15 s. */
+bool domain_kill(struct domain *d, int term_ms);
+/* Follows pid: a pidfd source on the main loop. false: it is not there any more. */
+bool domain_watch(struct domain *d);
+void domain_run_free(struct domain_run *r);
+void domain_monitor_lost(struct domain *d, void *run); /* a domain_work */
+void domain_remove_tree(const char *dir);              /* of files and sockets, one level; NULL is fine */
+/* Field 22 of /proc/PID/stat; 0: there is no such process. */
+uint64_t domain_pid_start(pid_t pid);
+/* The machine tells which pty each character device got: into the live document. */
+void domain_read_ptys(struct domain *d);
+/* What the machine says of itself (query-status) into state and reason, without an event. */
+bool domain_read_state(struct domain *d, GError **error);
+/* Status files: running machines are attached again, those that ended are noted. */
+void domain_attach_running(struct domain_driver *dr);
+void domain_consoles_close(struct domain *d); /* streams of the domain's consoles end */
+void domain_do_work(gpointer domain, gpointer unused); /* of dr->workers */
+void domain_on_event(struct domain *d, const char *name, struct json_object *data, gint64 us); /* monitor_event */
 
 /* ---- monitor (domain_monitor.c) ---- */
 
-struct json_object;
 /* Called on the state's main loop for each QMP event; and with name NULL when the connection has ended. */
 typedef void (*monitor_event)(struct domain *d, const char *name, struct json_object *data, gint64 us);
 struct monitor *monitor_open(struct domain *d, const char *socket_path, unsigned wait_ms, monitor_event fn, GError **error);
@@ -129,7 +231,10 @@ struct json_object *monitor_command_fds(struct domain *d, const char *name, stru
 
 /* Fills in a definition as libvirt does at define: uuid, defaults, controllers, addresses, machine type. Checks against what there is. */
 bool domain_complete(struct domain_driver *dr, struct doc *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* What a start needs: the command line, descriptors that the process is to get, and the live document (aliases, pty paths come later). */
+/* What a start needs: the command line, descriptors that the process is to get, and the live document (aliases, pty paths come later).
+ * domain_start.c adds by itself: -S, -no-shutdown, -no-reboot where on_reboot says so, and the monitor (a listening socket by descriptor:
+ * -chardev socket,id=charmonitor,fd=N,server=on,wait=off -mon chardev=charmonitor,id=monitor,mode=control). Character devices' chardev ids are
+ * "char" and the device's alias (charserial0): so their ptys are found. */
 struct domain_command {
     GPtrArray *argv;         /* char *, NULL-terminated */
     GArray *fds;             /* int; the process gets each under the same number */
@@ -158,4 +263,4 @@ bool domain_update(struct domain *d, const char *xml, uint32_t flags, GError **e
 /* ---- rows of the other files, put together in domain_driver.c ---- */
 
 extern const struct manage_row domain_rows_life[], domain_rows_list[], domain_rows_config[], domain_rows_device[], domain_rows_stats[], domain_rows_block[],
-    domain_rows_host[], domain_rows_snapshot[];
+    domain_rows_host[], domain_rows_snapshot[], domain_rows_define[], domain_rows_info[], domain_rows_metadata[], domain_rows_console[], domain_rows_agent[];

@@ -8,7 +8,7 @@ static const struct {
     const char *element, *prefix;
 } prefixes[] = {
     { "interface", "net" }, { "filesystem", "fs" },     { "serial", "serial" },     { "parallel", "parallel" }, { "channel", "channel" },   { "console", "console" },
-    { "input", "input" },   { "tpm", "tpm" },           { "sound", "sound" },       { "audio", "audio" },       { "video", "video" },       { "hostdev", "hostdev" },
+    { "input", "input" },   { "tpm", "tpm" },           { "sound", "sound" },       { "video", "video" },       { "hostdev", "hostdev" },
     { "redirdev", "redir" }, { "smartcard", "smartcard" }, { "hub", "hub" },        { "watchdog", "watchdog" }, { "memballoon", "balloon" }, { "rng", "rng" },
     { "shmem", "shmem" },   { "panic", "panic" },       { "vsock", "vsock" },       { "crypto", "crypto" },     { "iommu", "iommu" },
 };

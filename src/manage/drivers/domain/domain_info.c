@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a domain is: state, document, numbers. The quick rows read memory under the domain's lock and nothing else. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "manage/drivers/domain/domain.h"
+
+enum { XML_FLAGS = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_UPDATE_CPU | VIR_DOMAIN_XML_MIGRATABLE };
+
+static uint32_t flags_of(struct manage_call *c)
+{
+    uint32_t flags;
+    g_variant_get_child(c->args, 1, "u", &flags);
+    return flags;
+}
+
+static GVariant *get_state(struct manage_call *c, GError **error)
+{
+    domain_auto *d = manage_check_flags(flags_of(c), 0, error) ? domain_of_call(c, 0, error) : NULL;
+    if (!d)
+        return NULL;
+    g_mutex_lock(&d->lock);
+    GVariant *v = g_variant_new("(ii)", d->state, d->reason);
+    g_mutex_unlock(&d->lock);
+    return v;
+}
+
+/* Nanoseconds of CPU that the process has used. */
+static uint64_t cpu_time(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid), *text = NULL;
+    unsigned long long user, system;
+    if (pid <= 0 || !g_file_get_contents(path, &text, NULL, NULL))
+        return 0;
+    const char *at = strrchr(text, ')');
+    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
+        return 0;
+    return (user + system) * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK));
+}
+
+static GVariant *get_info(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    if (!d)
+        return NULL;
+    g_mutex_lock(&d->lock);
+    uint64_t now = d->id >= 0 && d->balloon_kib ? d->balloon_kib : d->memory_kib, max = d->max_kib;
+    int state = d->state;
+    unsigned vcpus = d->vcpus;
+    pid_t pid = d->pid;
+    g_mutex_unlock(&d->lock);
+    return g_variant_new("(yttqt)", (guchar)state, max, now, (guint16)vcpus, cpu_time(pid));
+}
+
+/* ---- the document ---- */
+
+static void hide_secrets(struct doc *doc)
+{
+    el_each(graphics, el_find(doc_root(doc), "devices"), "graphics") {
+        el_set(graphics, "@passwd", NULL);
+        el_set(graphics, "@passwdValidTo", NULL);
+    }
+}
+
+/* What another host may not take over as it is: what belongs to this run alone. */
+static void make_migratable(struct doc *doc) { el_set(doc_root(doc), "@id", NULL); }
+
+static GVariant *get_xml_desc(struct manage_call *c, GError **error)
+{
+    uint32_t flags = flags_of(c);
+    domain_auto *d = manage_check_flags(flags, XML_FLAGS, error) ? domain_of_call(c, 0, error) : NULL;
+    if (!d)
+        return NULL;
+    if (c->conn->readonly && (flags & (VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE)))
+        return manage_null(error, VIR_ERR_OPERATION_DENIED, "operation virDomainGetXMLDesc with secure flag forbidden for read only access");
+    doc_auto *doc = flags & VIR_DOMAIN_XML_INACTIVE ? NULL : domain_live(d, NULL);
+    bool live = doc != NULL;
+    if (!doc && !(doc = domain_definition(d, error)))
+        return NULL;
+    g_mutex_lock(&d->lock);
+    uint64_t now = d->balloon_kib;
+    g_mutex_unlock(&d->lock);
+    if (live && now)
+        el_setf(doc_root(doc), "currentMemory", "%llu", (unsigned long long)now), el_set(doc_root(doc), "currentMemory/@unit", "KiB");
+    if (!(flags & VIR_DOMAIN_XML_SECURE))
+        hide_secrets(doc);
+    if (flags & VIR_DOMAIN_XML_MIGRATABLE)
+        make_migratable(doc);
+    g_autofree char *text = doc_format(doc);
+    return g_variant_new("(s)", text);
+}
+
+/* ---- quick ones ---- */
+
+enum what { ACTIVE, PERSISTENT, UPDATED };
+
+static GVariant *is(struct manage_call *c, enum what what, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    if (!d)
+        return NULL;
+    g_mutex_lock(&d->lock);
+    int yes = what == ACTIVE ? d->id >= 0 : what == PERSISTENT ? d->persistent : d->updated;
+    g_mutex_unlock(&d->lock);
+    return g_variant_new("(i)", yes);
+}
+
+static GVariant *is_active(struct manage_call *c, GError **error) { return is(c, ACTIVE, error); }
+static GVariant *is_persistent(struct manage_call *c, GError **error) { return is(c, PERSISTENT, error); }
+static GVariant *is_updated(struct manage_call *c, GError **error) { return is(c, UPDATED, error); }
+
+static GVariant *get_os_type(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    return d ? g_variant_new("(s)", d->os_type) : NULL;
+}
+
+static GVariant *get_max_memory(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    return d ? g_variant_new("(t)", d->max_kib) : NULL;
+}
+
+/* Nothing is labelled: there is no security driver. */
+static GVariant *get_security_label(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    return d ? g_variant_new("(@ayi)", g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 1, 1), 0) : NULL;
+}
+
+static GVariant *get_security_labels(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    return d ? g_variant_new("(@a(ayi)i)", g_variant_new_array(G_VARIANT_TYPE("(ayi)"), NULL, 0), 0) : NULL;
+}
+
+/* Deprecation and taint notes. */
+static GVariant *get_messages(struct manage_call *c, GError **error)
+{
+    domain_auto *d = manage_check_flags(flags_of(c), 3, error) ? domain_of_call(c, 0, error) : NULL;
+    return d ? g_variant_new("(@as)", g_variant_new_strv(NULL, 0)) : NULL;
+}
+
+static GVariant *get_control_info(struct manage_call *c, GError **error)
+{
+    domain_auto *d = manage_check_flags(flags_of(c), 0, error) ? domain_of_call(c, 0, error) : NULL;
+    if (!d)
+        return NULL;
+    g_mutex_lock(&d->lock);
+    bool running = d->id >= 0, busy = d->busy;
+    uint64_t ms = busy ? (uint64_t)(g_get_monotonic_time() - d->job_started) / 1000 : 0;
+    bool ok = !running || d->monitor;
+    g_mutex_unlock(&d->lock);
+    if (!running)
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
+    return g_variant_new("(uut)", !ok ? VIR_DOMAIN_CONTROL_ERROR : busy ? VIR_DOMAIN_CONTROL_JOB : VIR_DOMAIN_CONTROL_OK, 0, ms);
+}
+
+/* ---- jobs: none that a client could follow or end ---- */
+
+static GVariant *get_job_info(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    guint64 z = 0;
+    return d ? g_variant_new("(ittttttttttt)", VIR_DOMAIN_JOB_NONE, z, z, z, z, z, z, z, z, z, z, z) : NULL;
+}
+
+static GVariant *get_job_stats(struct manage_call *c, GError **error)
+{
+    domain_auto *d = manage_check_flags(flags_of(c), 3, error) ? domain_of_call(c, 0, error) : NULL;
+    if (!d)
+        return NULL;
+    if (d->id < 0)
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
+    return g_variant_new("(i@a(sv))", VIR_DOMAIN_JOB_NONE, g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0));
+}
+
+static GVariant *abort_job(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    return d ? manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: no job is active on the domain") : NULL;
+}
+
+const struct manage_row domain_rows_info[] = {
+    { RPC_DOMAIN_GET_STATE, get_state },
+    { RPC_DOMAIN_GET_INFO, get_info },
+    { RPC_DOMAIN_GET_XML_DESC, get_xml_desc },
+    { RPC_DOMAIN_IS_ACTIVE, is_active },
+    { RPC_DOMAIN_IS_PERSISTENT, is_persistent },
+    { RPC_DOMAIN_IS_UPDATED, is_updated },
+    { RPC_DOMAIN_GET_OS_TYPE, get_os_type },
+    { RPC_DOMAIN_GET_MAX_MEMORY, get_max_memory },
+    { RPC_DOMAIN_GET_SECURITY_LABEL, get_security_label },
+    { RPC_DOMAIN_GET_SECURITY_LABEL_LIST, get_security_labels },
+    { RPC_DOMAIN_GET_MESSAGES, get_messages },
+    { RPC_DOMAIN_GET_CONTROL_INFO, get_control_info },
+    { RPC_DOMAIN_GET_JOB_INFO, get_job_info },
+    { RPC_DOMAIN_GET_JOB_STATS, get_job_stats },
+    { RPC_DOMAIN_ABORT_JOB, abort_job },
+    { RPC_DOMAIN_ABORT_JOB_FLAGS, abort_job },
+    { 0, NULL },
+};

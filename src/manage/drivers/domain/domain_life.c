@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A running machine is stopped, paused, restarted: destroy, shutdown, reboot, reset, suspend, resume. */
+#include <json-c/json.h>
+#include <string.h>
+
+#include "manage/drivers/domain/domain.h"
+
+enum { SHUTDOWN_FLAGS = VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN | VIR_DOMAIN_SHUTDOWN_GUEST_AGENT };
+
+/* Inside a job: a command whose answer says nothing more. */
+static bool command(struct domain *d, const char *name, GError **error)
+{
+    struct json_object *o = monitor_command(d, name, NULL, error);
+    json_object_put(o);
+    return o != NULL;
+}
+
+/* The domain of a call, running, inside job `job`; domain_end() and domain_unref() must follow. */
+static struct domain *begin(struct manage_call *c, const char *job, GError **error)
+{
+    struct domain *d = domain_of_call(c, 0, error);
+    if (!d || domain_begin(d, job, true, error))
+        return d;
+    domain_unref(d);
+    return NULL;
+}
+
+static GVariant *end(struct domain *d, bool ok)
+{
+    domain_end(d);
+    domain_unref(d);
+    return ok ? manage_void() : NULL;
+}
+
+static uint32_t flags_of(struct manage_call *c)
+{
+    uint32_t flags;
+    g_variant_get_child(c->args, 1, "u", &flags);
+    return flags;
+}
+
+/* ---- destroy ---- */
+
+static GVariant *destroy_with(struct manage_call *c, uint32_t flags, GError **error)
+{
+    if (!manage_check_flags(flags, VIR_DOMAIN_DESTROY_GRACEFUL | VIR_DOMAIN_DESTROY_REMOVE_LOGS, error))
+        return NULL;
+    domain_auto *found = domain_of_call(c, 0, error);
+    if (!found)
+        return NULL;
+    g_mutex_lock(&found->lock);
+    bool starting = found->busy && found->id >= 0 && found->run && !found->run->ending;
+    if (starting)
+        found->run->stop_reason = VIR_DOMAIN_SHUTOFF_DESTROYED;
+    g_mutex_unlock(&found->lock);
+    if (starting && !(flags & VIR_DOMAIN_DESTROY_GRACEFUL))
+        (void)domain_kill(found, 2000); /* whatever the job waits for: it ends */
+    struct domain *d = begin(c, "destroy", starting ? NULL : error);
+    if (!d) {
+        if (!starting)
+            return NULL;
+        g_clear_error(error);
+        return manage_void(); /* the job that saw the process end has cleaned up */
+    }
+    if ((flags & VIR_DOMAIN_DESTROY_GRACEFUL) && !domain_kill(d, -1))
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the machine of domain '%s' does not end when asked to; leave --graceful out", d->name), end(d, false);
+    domain_stop(d, VIR_DOMAIN_SHUTOFF_DESTROYED);
+    return end(d, true);
+}
+
+static GVariant *destroy(struct manage_call *c, GError **error) { return destroy_with(c, 0, error); }
+static GVariant *destroy_flags(struct manage_call *c, GError **error) { return destroy_with(c, flags_of(c), error); }
+
+/* ---- shutdown and reboot ---- */
+
+static void rebooting(struct domain *d, bool on)
+{
+    g_mutex_lock(&d->lock);
+    if (d->run)
+        d->run->fake_reboot = on;
+    g_mutex_unlock(&d->lock);
+    (void)!domain_write_status(d, NULL);
+}
+
+/* By the agent where it was asked for, or is there and nothing was asked for; else by the power button. */
+static bool power(struct domain *d, uint32_t flags, bool reboot, GError **error)
+{
+    bool agent = (flags & VIR_DOMAIN_SHUTDOWN_GUEST_AGENT) || (!flags && domain_agent_ready(d));
+    if (agent) {
+        g_autoptr(GError) e = NULL;
+        rebooting(d, reboot);
+        if (domain_agent_shutdown(d, reboot, &e))
+            return true;
+        if (!(flags & VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) && flags) {
+            rebooting(d, false);
+            g_propagate_error(error, g_steal_pointer(&e));
+            return false;
+        }
+    }
+    rebooting(d, reboot);
+    return command(d, "system_powerdown", error);
+}
+
+static GVariant *shutdown_with(struct manage_call *c, uint32_t flags, bool reboot, GError **error)
+{
+    static const uint32_t others = VIR_DOMAIN_SHUTDOWN_INITCTL | VIR_DOMAIN_SHUTDOWN_SIGNAL | VIR_DOMAIN_SHUTDOWN_PARAVIRT;
+    if (flags & others & ~SHUTDOWN_FLAGS)
+        return manage_null(error, VIR_ERR_INVALID_ARG, "unsupported flags (0x%x): a machine is asked by ACPI or by the guest agent", flags & others);
+    if (!manage_check_flags(flags, SHUTDOWN_FLAGS, error))
+        return NULL;
+    struct domain *d = begin(c, reboot ? "reboot" : "shutdown", error);
+    return d ? end(d, power(d, flags, reboot, error)) : NULL;
+}
+
+static GVariant *shutdown_plain(struct manage_call *c, GError **error) { return shutdown_with(c, 0, false, error); }
+static GVariant *shutdown_flags(struct manage_call *c, GError **error) { return shutdown_with(c, flags_of(c), false, error); }
+static GVariant *reboot(struct manage_call *c, GError **error) { return shutdown_with(c, flags_of(c), true, error); }
+
+static GVariant *reset(struct manage_call *c, GError **error)
+{
+    if (!manage_check_flags(flags_of(c), 0, error))
+        return NULL;
+    struct domain *d = begin(c, "reset", error);
+    if (!d)
+        return NULL;
+    rebooting(d, false);
+    bool ok = command(d, "system_reset", error);
+    if (ok && d->state == VIR_DOMAIN_CRASHED)
+        domain_set_state(d, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_UNKNOWN, -1, 0);
+    return end(d, ok);
+}
+
+/* ---- suspend and resume ---- */
+
+static GVariant *suspend(struct manage_call *c, GError **error)
+{
+    struct domain *d = begin(c, "suspend", error);
+    if (!d)
+        return NULL;
+    if (d->state == VIR_DOMAIN_PMSUSPENDED)
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is pmsuspended"), end(d, false);
+    if (d->state == VIR_DOMAIN_PAUSED)
+        return end(d, true);
+    int state = d->state, reason = d->reason;
+    g_mutex_lock(&d->lock);
+    d->state = VIR_DOMAIN_PAUSED; /* before its STOP arrives, which is told here */
+    d->reason = VIR_DOMAIN_PAUSED_USER;
+    g_mutex_unlock(&d->lock);
+    bool ok = command(d, "stop", error);
+    if (ok)
+        domain_set_state(d, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
+    else
+        domain_set_state(d, state, reason, -1, 0);
+    return end(d, ok);
+}
+
+static GVariant *resume(struct manage_call *c, GError **error)
+{
+    struct domain *d = begin(c, "resume", error);
+    if (!d)
+        return NULL;
+    if (d->state == VIR_DOMAIN_PMSUSPENDED)
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is pmsuspended"), end(d, false);
+    if (d->state == VIR_DOMAIN_RUNNING)
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is already running"), end(d, false);
+    int state = d->state, reason = d->reason;
+    g_mutex_lock(&d->lock);
+    d->state = VIR_DOMAIN_RUNNING;
+    d->reason = VIR_DOMAIN_RUNNING_UNPAUSED;
+    g_mutex_unlock(&d->lock);
+    bool ok = command(d, "cont", error);
+    if (ok)
+        domain_set_state(d, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_UNPAUSED);
+    else
+        domain_set_state(d, state, reason, -1, 0);
+    return end(d, ok);
+}
+
+/* ---- signals to the machine ---- */
+
+static GVariant *inject_nmi(struct manage_call *c, GError **error)
+{
+    if (!manage_check_flags(flags_of(c), 0, error))
+        return NULL;
+    struct domain *d = begin(c, "inject NMI", error);
+    return d ? end(d, command(d, "inject-nmi", error)) : NULL;
+}
+
+static GVariant *pm_wakeup(struct manage_call *c, GError **error)
+{
+    if (!manage_check_flags(flags_of(c), 0, error))
+        return NULL;
+    struct domain *d = begin(c, "wake up", error);
+    return d ? end(d, command(d, "system_wakeup", error)) : NULL;
+}
+
+/* Linux input codes are what the machine takes by number on a PC keyboard for all keys below 0x59; others go by the same number with the code set said to be Linux's. */
+static GVariant *send_key(struct manage_call *c, GError **error)
+{
+    uint32_t set, hold, flags;
+    g_autoptr(GVariant) codes = g_variant_get_child_value(c->args, 3);
+    g_variant_get_child(c->args, 1, "u", &set);
+    g_variant_get_child(c->args, 2, "u", &hold);
+    g_variant_get_child(c->args, 4, "u", &flags);
+    if (!manage_check_flags(flags, 0, error))
+        return NULL;
+    if (set != VIR_KEYCODE_SET_LINUX && set != VIR_KEYCODE_SET_XT && set != VIR_KEYCODE_SET_QNUM)
+        return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "key codes of set %u cannot be sent; use linux, xt or qnum", set);
+    struct json_object *keys = json_object_new_array(), *args = json_object_new_object();
+    for (gsize i = 0; i < g_variant_n_children(codes); i++) {
+        uint32_t code;
+        struct json_object *key = json_object_new_object();
+        g_variant_get_child(codes, i, "u", &code);
+        json_object_object_add(key, "type", json_object_new_string("number"));
+        json_object_object_add(key, "data", json_object_new_int64(code));
+        json_object_array_add(keys, key);
+    }
+    json_object_object_add(args, "keys", keys);
+    if (hold)
+        json_object_object_add(args, "hold-time", json_object_new_int64(hold));
+    struct domain *d = begin(c, "send key", error);
+    if (!d) {
+        json_object_put(args);
+        return NULL;
+    }
+    struct json_object *o = monitor_command(d, "send-key", args, error);
+    json_object_put(o);
+    return end(d, o != NULL);
+}
+
+/* ---- what the machine cannot do yet ---- */
+
+static GVariant *no_save(struct manage_call *c, GError **error)
+{
+    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine cannot save its state yet");
+}
+
+static GVariant *no_dump(struct manage_call *c, GError **error)
+{
+    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine cannot write its memory to a file yet");
+}
+
+static GVariant *no_screen(struct manage_call *c, GError **error)
+{
+    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine has no display to take a picture of");
+}
+
+static GVariant *no_suspend_for(struct manage_call *c, GError **error)
+{
+    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "guests cannot be suspended by their agent yet; use suspend");
+}
+
+static GVariant *no_managed_save(struct manage_call *c, GError **error) { return g_variant_new("(i)", 0); }
+static GVariant *remove_managed_save(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    return d && manage_check_flags(flags_of(c), 0, error) ? manage_void() : NULL; /* there is none */
+}
+
+const struct manage_row domain_rows_life[] = {
+    { RPC_DOMAIN_DESTROY, destroy },
+    { RPC_DOMAIN_DESTROY_FLAGS, destroy_flags },
+    { RPC_DOMAIN_SHUTDOWN, shutdown_plain },
+    { RPC_DOMAIN_SHUTDOWN_FLAGS, shutdown_flags },
+    { RPC_DOMAIN_REBOOT, reboot },
+    { RPC_DOMAIN_RESET, reset },
+    { RPC_DOMAIN_SUSPEND, suspend },
+    { RPC_DOMAIN_RESUME, resume },
+    { RPC_DOMAIN_INJECT_NMI, inject_nmi },
+    { RPC_DOMAIN_PM_WAKEUP, pm_wakeup },
+    { RPC_DOMAIN_PM_SUSPEND_FOR_DURATION, no_suspend_for },
+    { RPC_DOMAIN_SEND_KEY, send_key },
+    { RPC_DOMAIN_SAVE, no_save },
+    { RPC_DOMAIN_SAVE_FLAGS, no_save },
+    { RPC_DOMAIN_SAVE_PARAMS, no_save },
+    { RPC_DOMAIN_RESTORE, no_save },
+    { RPC_DOMAIN_RESTORE_FLAGS, no_save },
+    { RPC_DOMAIN_RESTORE_PARAMS, no_save },
+    { RPC_DOMAIN_SAVE_IMAGE_GET_XML_DESC, no_save },
+    { RPC_DOMAIN_SAVE_IMAGE_DEFINE_XML, no_save },
+    { RPC_DOMAIN_MANAGED_SAVE, no_save },
+    { RPC_DOMAIN_MANAGED_SAVE_GET_XML_DESC, no_save },
+    { RPC_DOMAIN_MANAGED_SAVE_DEFINE_XML, no_save },
+    { RPC_DOMAIN_HAS_MANAGED_SAVE_IMAGE, no_managed_save },
+    { RPC_DOMAIN_MANAGED_SAVE_REMOVE, remove_managed_save },
+    { RPC_DOMAIN_CORE_DUMP, no_dump },
+    { RPC_DOMAIN_CORE_DUMP_WITH_FORMAT, no_dump },
+    { RPC_DOMAIN_SCREENSHOT, no_screen },
+    { 0, NULL },
+};

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which domains there are: tables by UUID, name and id, and the calls that look domains up or list them. */
+#include <string.h>
+
+#include "manage/drivers/domain/domain.h"
+
+#define LIST(name) VIR_CONNECT_LIST_DOMAINS_##name
+enum { LIST_KNOWN = (1 << 16) - 1, LIST_LIMIT = 16384 }; /* flags up to NO_CHECKPOINT; records in one reply */
+
+struct domain_list {
+    GMutex lock;
+    GHashTable *by_uuid, *by_name, *by_id; /* by_uuid holds the reference; keys lie in the domain */
+};
+
+static guint uuid_hash(gconstpointer key)
+{
+    uint32_t h;
+    memcpy(&h, key, sizeof(h));
+    return h;
+}
+
+static gboolean uuid_equal(gconstpointer a, gconstpointer b) { return !memcmp(a, b, 16); }
+
+struct domain_list *domain_list_new(void)
+{
+    struct domain_list *l = g_new0(struct domain_list, 1);
+    g_mutex_init(&l->lock);
+    l->by_uuid = g_hash_table_new_full(uuid_hash, uuid_equal, NULL, (GDestroyNotify)domain_unref);
+    l->by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    l->by_id = g_hash_table_new(NULL, NULL);
+    return l;
+}
+
+void domain_list_free(struct domain_list *l)
+{
+    if (!l)
+        return;
+    g_hash_table_unref(l->by_id);
+    g_hash_table_unref(l->by_name);
+    g_hash_table_unref(l->by_uuid);
+    g_mutex_clear(&l->lock);
+    g_free(l);
+}
+
+/* ---- one domain ---- */
+
+static struct domain *domain_new(struct domain_driver *dr, const uint8_t uuid[16], const char *name)
+{
+    struct domain *d = g_new0(struct domain, 1);
+    d->refs = 1;
+    d->driver = dr;
+    g_mutex_init(&d->lock);
+    g_cond_init(&d->job_done);
+    memcpy(d->uuid, uuid, 16);
+    d->name = g_strdup(name);
+    d->id = -1;
+    d->state = VIR_DOMAIN_SHUTOFF;
+    d->hidden = true;
+    d->os_type = "hvm";
+    return d;
+}
+
+struct domain *domain_ref(struct domain *d)
+{
+    g_atomic_int_inc(&d->refs);
+    return d;
+}
+
+void domain_unref(struct domain *d)
+{
+    if (!g_atomic_int_dec_and_test(&d->refs))
+        return;
+    doc_free(d->live);
+    doc_free(d->defined);
+    domain_run_free(d->run);
+    if (d->stats)
+        g_hash_table_unref(d->stats);
+    if (d->consoles)
+        g_hash_table_unref(d->consoles);
+    g_free(d->dir);
+    g_free(d->name);
+    g_cond_clear(&d->job_done);
+    g_mutex_clear(&d->lock);
+    g_free(d);
+}
+
+/* ---- changing the list ---- */
+
+static bool taken(const struct domain *other, const uint8_t uuid[16], const char *name, GError **error)
+{
+    char text[37];
+    manage_uuid_format(other->uuid, text);
+    if (memcmp(other->uuid, uuid, 16))
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "domain '%s' already exists with uuid %s", name, text);
+    return manage_fail(error, VIR_ERR_OPERATION_FAILED, "domain '%s' is already defined with uuid %s", other->name, text);
+}
+
+struct domain *domain_claim(struct domain_driver *dr, const uint8_t uuid[16], const char *name, GError **error)
+{
+    struct domain_list *l = dr->list;
+    g_mutex_lock(&l->lock);
+    struct domain *same = g_hash_table_lookup(l->by_uuid, uuid), *named = g_hash_table_lookup(l->by_name, name), *d = NULL;
+    if (same && same == named) {
+        d = domain_ref(same);
+    } else if (same || named) {
+        (void)!taken(named ? named : same, uuid, name, error);
+    } else {
+        d = domain_new(dr, uuid, name);
+        g_hash_table_insert(l->by_uuid, d->uuid, domain_ref(d));
+        g_hash_table_insert(l->by_name, d->name, d);
+    }
+    g_mutex_unlock(&l->lock);
+    return d;
+}
+
+void domain_show(struct domain *d)
+{
+    struct domain_list *l = d->driver->list;
+    g_mutex_lock(&l->lock);
+    d->hidden = false;
+    g_mutex_unlock(&l->lock);
+}
+
+void domain_remove(struct domain *d)
+{
+    struct domain_list *l = d->driver->list;
+    domain_forget_definition(d);
+    g_mutex_lock(&l->lock);
+    g_mutex_lock(&d->lock);
+    bool there = !d->removed;
+    d->removed = true;
+    if (there && d->id >= 0)
+        g_hash_table_remove(l->by_id, GINT_TO_POINTER(d->id));
+    if (there)
+        g_hash_table_remove(l->by_name, d->name);
+    g_mutex_unlock(&d->lock);
+    if (there)
+        g_hash_table_remove(l->by_uuid, d->uuid); /* last: drops the list's reference; the caller has its own */
+    g_mutex_unlock(&l->lock);
+}
+
+bool domain_rename(struct domain *d, const char *name, GError **error)
+{
+    struct domain_list *l = d->driver->list;
+    g_mutex_lock(&l->lock);
+    struct domain *other = g_hash_table_lookup(l->by_name, name);
+    if (other) {
+        (void)!taken(other, d->uuid, name, error);
+    } else {
+        g_mutex_lock(&d->lock);
+        g_hash_table_remove(l->by_name, d->name);
+        g_free(d->name);
+        d->name = g_strdup(name);
+        g_hash_table_insert(l->by_name, d->name, d);
+        g_mutex_unlock(&d->lock);
+    }
+    g_mutex_unlock(&l->lock);
+    return !other;
+}
+
+void domain_set_id(struct domain *d, int id)
+{
+    struct domain_list *l = d->driver->list;
+    g_mutex_lock(&l->lock);
+    g_mutex_lock(&d->lock);
+    if (d->id >= 0)
+        g_hash_table_remove(l->by_id, GINT_TO_POINTER(d->id));
+    d->id = id;
+    if (id >= 0 && !d->removed)
+        g_hash_table_insert(l->by_id, GINT_TO_POINTER(id), d);
+    g_mutex_unlock(&d->lock);
+    g_mutex_unlock(&l->lock);
+}
+
+/* ---- looking up ---- */
+
+static struct domain *find(struct domain_driver *dr, GHashTable *table, gconstpointer key)
+{
+    g_mutex_lock(&dr->list->lock);
+    struct domain *d = g_hash_table_lookup(table, key);
+    d = d && !d->hidden ? domain_ref(d) : NULL;
+    g_mutex_unlock(&dr->list->lock);
+    return d;
+}
+
+struct domain *domain_find_name(struct domain_driver *dr, const char *name) { return find(dr, dr->list->by_name, name); }
+
+struct domain *domain_by_uuid(struct domain_driver *dr, const uint8_t uuid[16], const char *name, GError **error)
+{
+    char text[37];
+    struct domain *d = find(dr, dr->list->by_uuid, uuid);
+    if (d)
+        return d;
+    manage_uuid_format(uuid, text);
+    if (name)
+        return manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching uuid '%s' (%s)", text, name);
+    return manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching uuid '%s'", text);
+}
+
+struct domain *domain_by_name(struct domain_driver *dr, const char *name, GError **error)
+{
+    struct domain *d = find(dr, dr->list->by_name, name);
+    return d ? d : manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching name '%s'", name);
+}
+
+struct domain *domain_by_id(struct domain_driver *dr, int id, GError **error)
+{
+    struct domain *d = id >= 0 ? find(dr, dr->list->by_id, GINT_TO_POINTER(id)) : NULL;
+    return d ? d : manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching id %d", id);
+}
+
+static gint by_name(gconstpointer a, gconstpointer b)
+{
+    return strcmp((*(struct domain *const *)a)->name, (*(struct domain *const *)b)->name);
+}
+
+/* Names change under the list's lock alone, so sorting happens there. */
+GPtrArray *domain_all(struct domain_driver *dr)
+{
+    struct domain_list *l = dr->list;
+    GHashTableIter i;
+    gpointer d;
+    g_mutex_lock(&l->lock);
+    GPtrArray *all = g_ptr_array_new_full(g_hash_table_size(l->by_uuid) + 1, (GDestroyNotify)domain_unref);
+    g_hash_table_iter_init(&i, l->by_uuid);
+    while (g_hash_table_iter_next(&i, NULL, &d))
+        if (!((struct domain *)d)->hidden)
+            g_ptr_array_add(all, domain_ref(d));
+    g_ptr_array_sort(all, by_name);
+    g_mutex_unlock(&l->lock);
+    return all;
+}
+
+static struct domain_driver *driver_of(struct manage_call *c) { return manage_data(c->conn->state, "domain"); }
+
+struct domain *domain_of_call(struct manage_call *c, unsigned i, GError **error)
+{
+    g_autoptr(GVariant) record = g_variant_get_child_value(c->args, i);
+    const char *name;
+    g_variant_get_child(record, 0, "&s", &name);
+    return domain_by_uuid(driver_of(c), manage_variant_uuid(record), name, error);
+}
+
+GVariant *domain_variant(struct domain *d)
+{
+    g_mutex_lock(&d->lock);
+    GVariant *v = g_variant_new("(s@ayi)", d->name, manage_uuid_variant(d->uuid), d->id);
+    g_mutex_unlock(&d->lock);
+    return v;
+}
+
+/* ---- calls ---- */
+
+static GVariant *reply(struct domain *d)
+{
+    if (!d)
+        return NULL;
+    GVariant *v = g_variant_new("(@(sayi))", domain_variant(d));
+    domain_unref(d);
+    return v;
+}
+
+static GVariant *lookup_by_id(struct manage_call *c, GError **error)
+{
+    int id;
+    g_variant_get(c->args, "(i)", &id);
+    return reply(domain_by_id(driver_of(c), id, error));
+}
+
+static GVariant *lookup_by_name(struct manage_call *c, GError **error)
+{
+    const char *name;
+    g_variant_get(c->args, "(&s)", &name);
+    return reply(domain_by_name(driver_of(c), name, error));
+}
+
+static GVariant *lookup_by_uuid(struct manage_call *c, GError **error)
+{
+    g_autoptr(GVariant) uuid = g_variant_get_child_value(c->args, 0);
+    if (g_variant_get_size(uuid) != 16)
+        return manage_null(error, VIR_ERR_INVALID_ARG, "a UUID has 16 bytes");
+    return reply(domain_by_uuid(driver_of(c), g_variant_get_data(uuid), NULL, error));
+}
+
+/* Of a group of flags: none named, or one named that holds. */
+static bool among(uint32_t flags, uint32_t yes, uint32_t no, bool holds)
+{
+    return !(flags & (yes | no)) || (flags & (holds ? yes : no));
+}
+
+static bool state_listed(const struct domain *d, uint32_t flags)
+{
+    uint32_t mine = d->state == VIR_DOMAIN_RUNNING ? LIST(RUNNING) : d->state == VIR_DOMAIN_PAUSED ? LIST(PAUSED) : d->state == VIR_DOMAIN_SHUTOFF ? LIST(SHUTOFF) : LIST(OTHER);
+    return !(flags & (LIST(RUNNING) | LIST(PAUSED) | LIST(SHUTOFF) | LIST(OTHER))) || (flags & mine);
+}
+
+/* Snapshots, checkpoints and saved states do not exist yet. */
+static bool listed(struct domain *d, uint32_t flags)
+{
+    g_mutex_lock(&d->lock);
+    bool yes = among(flags, LIST(ACTIVE), LIST(INACTIVE), d->id >= 0) && among(flags, LIST(PERSISTENT), LIST(TRANSIENT), d->persistent) && state_listed(d, flags) &&
+               among(flags, LIST(MANAGEDSAVE), LIST(NO_MANAGEDSAVE), false) && among(flags, LIST(AUTOSTART), LIST(NO_AUTOSTART), d->autostart) &&
+               among(flags, LIST(HAS_SNAPSHOT), LIST(NO_SNAPSHOT), false) && among(flags, LIST(HAS_CHECKPOINT), LIST(NO_CHECKPOINT), false);
+    g_mutex_unlock(&d->lock);
+    return yes;
+}
+
+static GVariant *list_all(struct manage_call *c, GError **error)
+{
+    int need;
+    uint32_t flags, n = 0;
+    g_variant_get(c->args, "(iu)", &need, &flags);
+    if (!manage_check_flags(flags, LIST_KNOWN, error))
+        return NULL;
+    g_autoptr(GPtrArray) all = domain_all(driver_of(c));
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sayi)"));
+    for (unsigned i = 0; i < all->len; i++) {
+        if (!listed(all->pdata[i], flags))
+            continue;
+        n++;
+        if (need && n <= LIST_LIMIT)
+            g_variant_builder_add_value(&b, domain_variant(all->pdata[i]));
+    }
+    if (need && n > LIST_LIMIT) {
+        g_variant_builder_clear(&b);
+        return manage_null(error, VIR_ERR_RPC, "too many domains '%u' for limit '%d'", n, LIST_LIMIT);
+    }
+    return g_variant_new("(a(sayi)u)", &b, n);
+}
+
+/* The old pairs: how many, and their names or ids up to a number. */
+static GVariant *count(struct manage_call *c, uint32_t flags)
+{
+    g_autoptr(GPtrArray) all = domain_all(driver_of(c));
+    int n = 0;
+    for (unsigned i = 0; i < all->len; i++)
+        n += listed(all->pdata[i], flags);
+    return g_variant_new("(i)", n);
+}
+
+static GVariant *num_of_domains(struct manage_call *c, GError **error) { return count(c, LIST(ACTIVE)); }
+static GVariant *num_of_defined(struct manage_call *c, GError **error) { return count(c, LIST(INACTIVE) | LIST(PERSISTENT)); }
+
+static GVariant *list_ids(struct manage_call *c, GError **error)
+{
+    int max;
+    g_variant_get(c->args, "(i)", &max);
+    g_autoptr(GPtrArray) all = domain_all(driver_of(c));
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("ai"));
+    for (unsigned i = 0; i < all->len && max > 0; i++) {
+        struct domain *d = all->pdata[i];
+        g_mutex_lock(&d->lock);
+        int id = d->id;
+        g_mutex_unlock(&d->lock);
+        if (id >= 0) {
+            g_variant_builder_add(&b, "i", id);
+            max--;
+        }
+    }
+    return g_variant_new("(ai)", &b);
+}
+
+static GVariant *list_defined(struct manage_call *c, GError **error)
+{
+    int max;
+    g_variant_get(c->args, "(i)", &max);
+    g_autoptr(GPtrArray) all = domain_all(driver_of(c));
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("as"));
+    for (unsigned i = 0; i < all->len && max > 0; i++) {
+        struct domain *d = all->pdata[i];
+        if (!listed(d, LIST(INACTIVE) | LIST(PERSISTENT)))
+            continue;
+        g_mutex_lock(&d->lock);
+        g_variant_builder_add(&b, "s", d->name);
+        g_mutex_unlock(&d->lock);
+        max--;
+    }
+    return g_variant_new("(as)", &b);
+}
+
+const struct manage_row domain_rows_list[] = {
+    { RPC_DOMAIN_LOOKUP_BY_ID, lookup_by_id },
+    { RPC_DOMAIN_LOOKUP_BY_NAME, lookup_by_name },
+    { RPC_DOMAIN_LOOKUP_BY_UUID, lookup_by_uuid },
+    { RPC_CONNECT_LIST_ALL_DOMAINS, list_all },
+    { RPC_CONNECT_NUM_OF_DOMAINS, num_of_domains },
+    { RPC_CONNECT_LIST_DOMAINS, list_ids },
+    { RPC_CONNECT_NUM_OF_DEFINED_DOMAINS, num_of_defined },
+    { RPC_CONNECT_LIST_DEFINED_DOMAINS, list_defined },
+    { 0, NULL },
+};

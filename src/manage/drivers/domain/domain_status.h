@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A status file as it was read: domain_status.c reads, domain_reattach.c uses it. */
+#pragma once
+
+#include "manage/drivers/domain/domain.h"
+
+struct status {
+    gint64 id, pid, start, state, reason, since, autodestroy, vireo, rebooting;
+    char *name, *dir;
+    GPtrArray *networks, *taps;
+    struct doc *live;
+};
+struct status *status_read(const char *path, GError **error);
+void status_free(struct status *st);
