@@ -93,7 +93,7 @@ static void put(GString *out, const struct el *e, unsigned level)
         return;
     }
     g_string_append_c(out, '>');
-    if (children || s->flags & SCHEMA_OPEN) {
+    if (children || (s->flags & SCHEMA_OPEN && s->kind == KIND_NONE)) {
         g_string_append(out, s->flags & SCHEMA_BLANK ? "\n\n" : "\n");
         if (s->kind == KIND_RAW) {
             raw_format(out, text, level + 1);

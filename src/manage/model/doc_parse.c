@@ -22,7 +22,7 @@ struct parser {
     struct doc *doc;
     xmlParserCtxtPtr xml;
     GArray *frames;
-    GString *text, *scratch, *value;
+    GString *text, *scratch, *value, *size;
     struct raw *raw;      /* the element on top holds content without schema */
     unsigned raw_depth;
     unsigned dropped;     /* depth inside an element that is read and forgotten */
@@ -174,6 +174,50 @@ static bool add_missing(struct parser *p, const struct schema_el *s, struct attr
     return true;
 }
 
+/* A size in another unit, rounded up. */
+static bool scale(struct parser *p, const char *name, const char *text, const char *unit, uint16_t to, GString *out)
+{
+    uint64_t number = 0, bytes, factor = value_unit(unit), target = value_unit(schema_words[to]);
+    if (!factor) {
+        fail(p, "attribute 'unit' of <%s> is '%.100s', expected is one of: b, bytes, KB, k, KiB, MB, M, MiB, GB, G, GiB, TB, T, TiB, PB, P, PiB, EB, E, EiB", name, unit);
+        return false;
+    }
+    if (!value_number(text, &number) || __builtin_mul_overflow(number, factor, &bytes)) {
+        fail(p, "<%s> is '%.100s' %s, which is not a size below 16 EiB", name, text, unit);
+        return false;
+    }
+    g_string_printf(out, "%" G_GUINT64_FORMAT, bytes / target + (bytes % target != 0));
+    return true;
+}
+
+/* Brings the size in an attribute to the unit that the schema writes it in. */
+static bool scale_attributes(struct parser *p, const struct schema_el *s, struct attr_view view[128], unsigned *n)
+{
+    const struct schema_attr *size = NULL;
+    for (unsigned i = 0; i < s->nattrs && !size; i++) {
+        size = schema_attrs[s->attrs + i].unit ? &schema_attrs[s->attrs + i] : NULL;
+    }
+    struct attr_view *value = NULL, *unit = NULL;
+    uint16_t name = schema_word("unit", 4), names = schema_word("units", 5);
+    for (unsigned i = 0; i < *n; i++) {
+        value = view[i].name == size->name ? &view[i] : value;
+        unit = view[i].name == name || view[i].name == names ? &view[i] : unit;
+    }
+    if (!value || *n == 128) {
+        return true;
+    }
+    if (!scale(p, schema_words[s->name], value->value, unit ? unit->value : schema_words[size->unit], size->unit, p->size)) {
+        return false;
+    }
+    value->value = p->size->str;
+    if (unit) {
+        unit->value = schema_words[size->unit];
+    } else {
+        view[(*n)++] = (struct attr_view){ name, schema_words[size->unit] };
+    }
+    return true;
+}
+
 static bool put_attributes(struct parser *p, uint32_t el, const struct schema_el *s, const struct attr_view *view, unsigned n)
 {
     uint32_t at = n ? doc_grow(p->doc, n * sizeof(struct el_attr)) : 0;
@@ -298,7 +342,7 @@ static void open_el(struct parser *p, uint16_t row, const struct schema_link *li
     struct attr_view view[128];
     bool good;
     unsigned n = take_attributes(p, s, nattrs, attrs, view, &good);
-    if (!good || !add_missing(p, s, view, &n)) {
+    if (!good || !add_missing(p, s, view, &n) || (s->flags & SCHEMA_SCALES && !scale_attributes(p, s, view, &n))) {
         return;
     }
     uint32_t el = new_el(p, row);
@@ -373,31 +417,21 @@ static bool check_children(struct parser *p, const struct el *e)
     return true;
 }
 
-/* Brings a size to the unit that the schema writes it in. */
-static bool scale(struct parser *p, struct el *e, const char *text, GString *out)
+/* Brings the size that is the element's text to the unit that the schema writes it in. */
+static bool scale_text(struct parser *p, struct el *e, const char *text)
 {
     const struct schema_el *s = el_schema(e);
-    uint64_t number = 0, bytes;
-    const char *unit = el_get_or(e, "@unit", schema_words[s->unit]);
-    uint64_t factor = value_unit(unit), to = value_unit(schema_words[s->unit]);
-    if (!factor) {
-        fail(p, "attribute 'unit' of <%s> is '%.100s', expected is one of: b, bytes, KB, k, KiB, MB, M, MiB, GB, G, GiB, TB, T, TiB, PB, P, PiB, EB, E, EiB", el_name(e),
-             unit);
+    if (!scale(p, el_name(e), text, el_get_or(e, "@unit", schema_words[s->unit]), s->unit, p->value)) {
         return false;
     }
-    if (!value_number(text, &number) || __builtin_mul_overflow(number, factor, &bytes)) {
-        fail(p, "<%s> is '%.100s' %s, which is not a size below 16 EiB", el_name(e), text, unit);
-        return false;
-    }
-    g_string_printf(out, "%" G_GUINT64_FORMAT, bytes / to + (bytes % to != 0));
     struct el_attr *attrs = e->nattrs ? doc_at(p->doc, e->attrs) : NULL;
+    uint16_t name = schema_word("unit", 4);
     for (unsigned i = 0; i < e->nattrs; i++) {
-        if (!strcmp(schema_words[attrs[i].name], "unit")) {
+        if (attrs[i].name == name) {
             attrs[i].value = DOC_WORD | s->unit;
             return true;
         }
     }
-    uint16_t name = schema_word("unit", 4);
     uint32_t self = e->self, at = doc_grow(p->doc, (e->nattrs + 1) * sizeof *attrs);
     e = doc_el(p->doc, self); /* may have moved */
     attrs = doc_at(p->doc, at);
@@ -440,7 +474,7 @@ static void close_text(struct parser *p, uint32_t el, char *text)
         return;
     }
     if (s->unit) {
-        if (!scale(p, doc_el(p->doc, el), text, p->value)) {
+        if (!scale_text(p, doc_el(p->doc, el), text)) {
             return;
         }
         good = p->value->str;
@@ -568,6 +602,7 @@ static struct doc *parse(const struct schema *s, uint16_t parent, const char *xm
     p.text = g_string_sized_new(256);
     p.scratch = g_string_sized_new(256);
     p.value = g_string_sized_new(64);
+    p.size = g_string_sized_new(24);
     if (parent) {
         struct frame outside = { .el = new_el(&p, parent) };
         g_array_append_val(p.frames, outside);
@@ -578,6 +613,7 @@ static struct doc *parse(const struct schema *s, uint16_t parent, const char *xm
     g_string_free(p.text, TRUE);
     g_string_free(p.scratch, TRUE);
     g_string_free(p.value, TRUE);
+    g_string_free(p.size, TRUE);
     raw_free(p.raw);
     if (!p.failed && p.outside) {
         doc_root(p.doc)->parent = 0;

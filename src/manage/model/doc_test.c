@@ -3,6 +3,7 @@
  * Documents: reading, changing, order, errors with their lines, limits, hostile input. With arguments it is a tool for tests and for people:
  *   doc_test format SCHEMA FILE...   prints what the file is in canonical form
  *   doc_test same SCHEMA FILE...     is each file in canonical form? prints the first lines that differ
+ *   doc_test golden all DIR          the same for all DIR/SCHEMA/?*.xml
  *   doc_test bench SCHEMA FILE       time and memory of one document
  */
 #include "manage/core/manage_error.h"
@@ -202,8 +203,28 @@ static void bench(const struct schema *s, const char *text, gsize size)
     printf("text %zu bytes, document %zu bytes, parse %.1f us, format %.1f us\n", size, bytes, (parsed - start) / (double)ROUNDS, (formatted - parsed) / (double)ROUNDS);
 }
 
+static int tool(int argc, char **argv);
+
+/* DIR/SCHEMA/?*.xml: all in canonical form? */
+static int golden(const char *dir)
+{
+    int bad = 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
+        g_autofree char *path = g_build_filename(dir, all[i]->name, NULL);
+        g_autoptr(GDir) files = g_dir_open(path, 0, NULL);
+        for (const char *name; files && (name = g_dir_read_name(files));) {
+            g_autofree char *file = g_build_filename(path, name, NULL);
+            bad |= g_str_has_suffix(name, ".xml") && tool(4, (char *[]){ "doc_test", "same", (char *)all[i]->name, file });
+        }
+    }
+    return bad;
+}
+
 static int tool(int argc, char **argv)
 {
+    if (!strcmp(argv[1], "golden")) {
+        return golden(argv[3]);
+    }
     const struct schema *s = schema_named(argv[2]);
     int bad = 0;
     for (int i = 3; i < argc; i++) {

@@ -89,11 +89,13 @@ static const char *check_unsigned(const struct value_type *t, const char *text, 
         high = t->range ? high : 07777;
     }
     if (!good || v < low || v > high) {
-        const char *what = t->kind == KIND_OCT ? "an octal number" : t->kind == KIND_HEX ? "a number, decimal or with 0x" : "a whole number";
+        const char *what = t->kind == KIND_OCT ? "an octal number" : t->kind == KIND_HEX || t->kind == KIND_HEXU ? "a number, decimal or with 0x" : "a whole number";
         return fail(ret_expected, t->range ? g_strdup_printf("%s from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, what, low, high) : g_strdup(what));
     }
     if (t->kind == KIND_HEX) {
         g_string_printf(buffer, "0x%0*" G_GINT64_MODIFIER "x", MAX(t->width, 1), v);
+    } else if (t->kind == KIND_HEXU) {
+        g_string_printf(buffer, "0x%0*" G_GINT64_MODIFIER "X", MAX(t->width, 1), v);
     } else if (t->kind == KIND_OCT) {
         g_string_printf(buffer, "0%" G_GINT64_MODIFIER "o", v);
     } else {
@@ -209,7 +211,7 @@ static const char *check_decimal(const char *text, char **ret_expected)
 static const char *check_kind(const struct value_type *t, const char *text, GString *buffer, char **ret_expected)
 {
     switch (t->kind) {
-    case KIND_UINT: case KIND_HEX: case KIND_OCT: case KIND_SCALED: return check_unsigned(t, text, buffer, ret_expected);
+    case KIND_UINT: case KIND_HEX: case KIND_HEXU: case KIND_OCT: case KIND_SCALED: return check_unsigned(t, text, buffer, ret_expected);
     case KIND_INT: return check_signed(t, text, buffer, ret_expected);
     case KIND_NUMBER: return check_decimal(text, ret_expected);
     case KIND_BOOL: return !strcmp(text, "yes") || !strcmp(text, "no") ? text : fail(ret_expected, g_strdup("yes or no"));

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum schema_kind {
-    KIND_NONE, KIND_UINT, KIND_INT, KIND_HEX, KIND_OCT, KIND_BOOL, KIND_ONOFF, KIND_UUID, KIND_NAME, KIND_PATH, KIND_ABSPATH, KIND_MAC, KIND_IP,
+    KIND_NONE, KIND_UINT, KIND_INT, KIND_HEX, KIND_HEXU, KIND_OCT, KIND_BOOL, KIND_ONOFF, KIND_UUID, KIND_NAME, KIND_PATH, KIND_ABSPATH, KIND_MAC, KIND_IP,
     KIND_SCALED, KIND_CPUSET, KIND_TEXT, KIND_ANY, KIND_WORDS, KIND_RAW, KIND_NUMBER,
 };
 
@@ -24,18 +24,21 @@ enum schema_flags {
     SCHEMA_NEEDS = 32,   /* of elements: some child is required */
     SCHEMA_VARIES = 64,  /* of elements: some line depends on an attribute */
     SCHEMA_BLANK = 128,  /* of elements: an empty line goes before the first child and after this element */
+    SCHEMA_SCALES = 256, /* of elements: some attribute is a size with a unit of its own */
 };
 
 struct schema_attr {
     uint16_t name, list, range, cond;
     uint16_t fallback; /* word that stands where the attribute is missing */
     uint8_t kind, flags, width;
+    uint16_t unit;     /* word: the size that it holds, with attribute "unit" or "units" beside it, is brought to this unit */
 };
 
 struct schema_el {
     uint16_t name, list, range, unit; /* unit: word, the one that a scaled number is brought to */
     uint16_t attrs, nattrs, links, nlinks;
-    uint8_t kind, flags, width;
+    uint8_t kind, width;
+    uint16_t flags;
 };
 
 /* That an element may stand in another. */

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 
-KINDS = {'uint': 'UINT', 'int': 'INT', 'hex': 'HEX', 'oct': 'OCT', 'bool': 'BOOL', 'onoff': 'ONOFF', 'uuid': 'UUID', 'name': 'NAME', 'path': 'PATH',
+KINDS = {'uint': 'UINT', 'int': 'INT', 'hex': 'HEX', 'hexu': 'HEXU', 'oct': 'OCT', 'bool': 'BOOL', 'onoff': 'ONOFF', 'uuid': 'UUID', 'name': 'NAME', 'path': 'PATH',
          'abspath': 'ABSPATH', 'mac': 'MAC', 'ip': 'IP', 'scaled': 'SCALED', 'cpuset': 'CPUSET', 'text': 'TEXT', 'any': 'ANY', 'raw': 'RAW',
          'number': 'NUMBER'}
 RANGES = {'u8': (0, 255), 'u16': (0, 65535), 'u32': (0, 0xffffffff), 'u64': (0, (1 << 64) - 1)}
@@ -129,9 +129,9 @@ class Tables:
         tokens = [t for t in tokens if not t.startswith('=')]
         if len(tokens) > 1 or len(fallback) > 1:
             line.fail('too many words')
-        kind, words, limits, width, _ = self.kind(line, tokens[0] if tokens else 'any')
+        kind, words, limits, width, unit = self.kind(line, tokens[0] if tokens else 'any')
         flags = (1 if m[3] else 0) | (4 if m[1] else 0)
-        return (self.word(m[2]), words, limits, cond, self.word(fallback[0][1:]) if fallback else 0, kind, flags, width)
+        return (self.word(m[2]), words, limits, cond, self.word(fallback[0][1:]) if fallback else 0, kind, flags, width, unit)
 
     def element(self, line):
         """Row number of the element on this line."""
@@ -152,6 +152,8 @@ class Tables:
         self.els.append(None)
         kind, words, limits, width, unit = self.kind(line, kinds[0]) if kinds else ('NONE', 0, 0, 0, 0)
         attrs, links = self.content(line)
+        if any(a[8] for a in attrs):
+            flags.add('SCALES')
         if any(link[2] & 1 for link in links):
             flags.add('NEEDS')
         if any(a[3] for a in attrs) or any(link[1] for link in links):
@@ -272,10 +274,10 @@ def emit(t, out):
           [f'{{ {f"{low}" if low > -(1 << 63) else "INT64_MIN"}, {high}u }}' for low, high in t.ranges])
     table('struct schema_cond', 'schema_conds', [f'{{ {n}, {l}, {int(neg)}, {int(more)} }}' for n, l, neg, more in t.conds])
     table('struct schema_attr', 'schema_attrs',
-          ['{ 0 }'] + [f'{{ {n}, {l}, {r}, {c}, {d}, KIND_{k}, {f}, {w} }}' for n, l, r, c, d, k, f, w in t.attrs[1:]])
+          ['{ 0 }'] + [f'{{ {n}, {l}, {r}, {c}, {d}, KIND_{k}, {f}, {w}, {u} }}' for n, l, r, c, d, k, f, w, u in t.attrs[1:]])
     rows = ['{ 0 }']
     for n, l, r, u, a, na, k, nk, kind, flags, width in t.els[1:]:
-        rows.append(f'{{ {n}, {l}, {r}, {u}, {a}, {na}, {k}, {nk}, KIND_{kind}, {" | ".join("SCHEMA_" + f for f in flags) or 0}, {width} }}')
+        rows.append(f'{{ {n}, {l}, {r}, {u}, {a}, {na}, {k}, {nk}, KIND_{kind}, {width}, {" | ".join("SCHEMA_" + f for f in flags) or 0} }}')
     table('struct schema_el', 'schema_els', rows)
     table('struct schema_link', 'schema_links', ['{ 0 }'] + [f'{{ {e}, {c}, {f} }}' for e, c, f in t.links[1:]])
     table('struct schema_namespace', 'schema_namespaces', [f'{{ {quote(p)}, {quote(u)} }}' for p, u in t.namespaces.items()] + ['{ NULL, NULL }'])
