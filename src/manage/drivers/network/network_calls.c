@@ -427,13 +427,11 @@ static GVariant *dhcp_leases(struct manage_call *c, GError **error)
     if (!n)
         return NULL;
     doc_auto *d = network_live(n);
-    if (!d)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "network '%s' is not active: it has no leases", n->name);
-    g_autoptr(GPtrArray) leases = network_leases(n, mac);
+    g_autoptr(GPtrArray) leases = network_leases(n, mac); /* none where it is not active */
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(sximsmssumsms)"));
     for (unsigned i = 0; i < leases->len && need; i++)
-        g_variant_builder_add_value(&b, lease_variant(leases->pdata[i], el_get_or(doc_root(d), "bridge/@name", "")));
+        g_variant_builder_add_value(&b, lease_variant(leases->pdata[i], d ? el_get_or(doc_root(d), "bridge/@name", "") : ""));
     return g_variant_new("(a(sximsmssumsms)u)", &b, leases->len);
 }
 

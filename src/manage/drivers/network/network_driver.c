@@ -22,18 +22,22 @@ static const char default_xml[] = "<network>\n"
                                   "  </ip>\n"
                                   "</network>\n";
 
-/* First start: there is no directory of definitions yet. One who removed `default` later does not get it again. */
+/*
+ * First start: there is no directory of definitions yet. One who removed `default` later does not get it again. The system's own daemon starts it with the
+ * host; a second one, below a root directory, would take virbr0 away from that: there it is started when somebody asks for it.
+ */
 static bool define_default(struct network_driver *dr, GError **error)
 {
     uint8_t uuid[16];
+    bool autostart = !dr->state->privileged || !strcmp(dr->state->dirs.config, "/etc/vireo");
     doc_auto *d = doc_parse(&schema_network, default_xml, -1, error);
     if (!d || !network_complete(dr, d, error) || !manage_uuid_parse(el_get(doc_root(d), "uuid"), uuid))
         return false;
     network_auto *n = network_new(dr, "default", uuid);
-    if (!network_save(n, d, error) || !network_set_autostart(n, true, error))
+    if (!network_save(n, d, error) || !network_set_autostart(n, autostart, error))
         return false;
     n->defined = g_steal_pointer(&d);
-    n->autostart = true;
+    n->autostart = autostart;
     network_list_add(dr, n);
     return true;
 }

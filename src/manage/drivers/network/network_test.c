@@ -129,17 +129,18 @@ static bool has_link(const char *name)
     return net_link_exists(name);
 }
 
-/* `default` is there from the first start, active, with autostart; and comes back only where nobody removed it. */
+/* `default` is there from the first start, and comes back only where nobody removed it. */
 static void test_default(struct fixture *f, gconstpointer unused)
 {
     g_autoptr(GVariant) n = network(f, "default");
     g_autofree char *xml = xml_of(f, n, 0);
     g_assert_nonnull(strstr(xml, "<range start='192.168.122.2' end='192.168.122.254'/>"));
-    g_autoptr(GVariant) active = call(f, RPC_NETWORK_IS_ACTIVE, g_variant_new("(@(say))", n)), autostart = call(f, RPC_NETWORK_GET_AUTOSTART, g_variant_new("(@(say))", n));
-    int a, b;
-    g_variant_get(active, "(i)", &a);
-    g_variant_get(autostart, "(i)", &b);
-    g_assert_true(a && b);
+    g_autoptr(GVariant) autostart = call(f, RPC_NETWORK_GET_AUTOSTART, g_variant_new("(@(say))", n));
+    int is;
+    g_variant_get(autostart, "(i)", &is);
+    g_assert_true(is == (geteuid() != 0)); /* below a root directory it is not started by itself where it would make a bridge */
+    if (!is)
+        on(f, RPC_NETWORK_CREATE, n);
     g_assert_true(has_link("virbr0") == (geteuid() == 0));
     remove_network(f, "default");
     g_assert_false(has_link("virbr0"));

@@ -130,10 +130,17 @@ static struct el *find_entry(const struct section *s, struct el *parent, const s
     return NULL;
 }
 
+/* The entry's own tag, for messages. */
+static char *first_line(const struct el *e)
+{
+    char *text = el_format(e, 0);
+    text[strcspn(text, "\n")] = 0;
+    return text;
+}
+
 static bool found_twice(const struct section *s, struct el *parent, const struct el *entry, const char *network, GError **error)
 {
-    g_autofree char *text = el_format(entry, 0);
-    g_strchomp(text);
+    g_autofree char *text = first_line(entry);
     if (g_str_has_prefix(s->what, "DNS"))
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "there is already at least one %s record with a matching field in network %s: %s", s->what, network, text);
     return manage_fail(error, VIR_ERR_OPERATION_INVALID, "there is an existing %s entry in network '%s' that matches \"%s\"", s->what, network, text);
@@ -141,8 +148,7 @@ static bool found_twice(const struct section *s, struct el *parent, const struct
 
 static bool not_found(const struct section *s, const struct el *entry, const char *network, GError **error)
 {
-    g_autofree char *text = el_format(entry, 0);
-    g_strchomp(text);
+    g_autofree char *text = first_line(entry);
     if (s->number == VIR_NETWORK_SECTION_PORTGROUP)
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "couldn't find a portgroup entry in network '%s' matching <portgroup name='%s'>", network,
                            el_get_or(entry, "@name", ""));
