@@ -16,16 +16,13 @@ static GLogWriterOutput writer(GLogLevelFlags level, const GLogField *fields, gs
     return G_LOG_WRITER_HANDLED;
 }
 
-void daemon_log_init(bool verbose)
+void daemon_log_init(bool verbose, bool to_syslog)
 {
     log_verbose = verbose;
-    g_log_set_writer_func(writer, NULL, NULL); /* GLib allows it once */
-}
-
-void daemon_log_to_syslog(void)
-{
-    openlog("vireod", LOG_PID, LOG_DAEMON);
-    log_syslog = true;
+    log_syslog = to_syslog;
+    if (to_syslog)
+        openlog("vireod", LOG_PID, LOG_DAEMON);
+    g_log_set_writer_func(writer, NULL, NULL);
 }
 
 static void say(const char *format, va_list args)

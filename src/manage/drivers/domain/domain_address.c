@@ -218,6 +218,12 @@ static bool grow(struct pci_map *m, struct el *e, unsigned wants, GError **error
     }
     if (express && wants & (PCI_EXPRESS | PCI_UPSTREAM | PCI_TO_PCI))
         return place(m, NULL, PCI_ROOT_PORT, error) && add_bus(m, "pcie-root-port", error);
+    bool conventional = false;
+    for (unsigned i = 0; i < m->nbuses; i++)
+        conventional |= m->buses[i].model && m->buses[i].model->offers & PCI_PLAIN;
+    /* The first bridge to conventional PCI brings a port of its own. */
+    if (wants & PCI_PLAIN && express && !conventional && !(place(m, NULL, PCI_ROOT_PORT, error) && add_bus(m, "pcie-root-port", error)))
+        return false;
     if (wants & PCI_PLAIN)
         return place(m, NULL, express ? PCI_TO_PCI : PCI_PLAIN, error) && add_bus(m, express ? "pcie-to-pci-bridge" : "pci-bridge", error);
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "there is no PCI slot left on the root bus");

@@ -241,7 +241,8 @@ static bool complete_cpu(struct domain_complete *c, GError **error)
         domain_default(cpu, "@check", "partial");
     } else {
         domain_default(cpu, "@check", "none");
-        domain_default(cpu, "@migratable", "on");
+        if (g_str_equal(mode, "host-passthrough"))
+            domain_default(cpu, "@migratable", "on");
     }
     el_each(f, cpu, "feature")
         domain_default(f, "@policy", "require");

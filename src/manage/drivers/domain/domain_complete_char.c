@@ -49,6 +49,9 @@ static bool complete_source(struct el *e, GError **error)
                                g_str_equal(type, "tcp") ? "host= service" : "path");
     if (g_str_equal(type, "tcp"))
         domain_default(e, "protocol/@type", "raw");
+    struct el *source = el_find(e, "source");
+    if (g_str_equal(type, "unix") && source && !el_get(source, "@path") && !el_is(source, "@mode", "connect"))
+        el_remove(source); /* a socket of our own, whose place is known when the machine starts */
     return true;
 }
 

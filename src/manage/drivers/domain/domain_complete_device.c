@@ -58,8 +58,34 @@ static bool complete_disk(struct domain_complete *c, struct el *disk, GError **e
     return true;
 }
 
+/* Disks of one bus stand in the order of their names, wherever the document has them; `bus` is what the document says, which may be nothing. */
+static void sort_disks(struct el *devices)
+{
+    g_autoptr(GPtrArray) order = g_ptr_array_new();
+    bool moved = false;
+    el_each(disk, devices, "disk") {
+        int at = -1;
+        for (int i = (int)order->len - 1; i >= 0; i--) {
+            struct el *other = order->pdata[i];
+            if (!g_str_equal(el_get_or(other, "target/@bus", ""), el_get_or(disk, "target/@bus", "")))
+                continue;
+            if (domain_disk_index(el_get_or(other, "target/@dev", "")) > domain_disk_index(el_get_or(disk, "target/@dev", "")))
+                at = i;
+            else if (at == -1)
+                at = i + 1;
+        }
+        moved |= at != -1 && at != (int)order->len;
+        g_ptr_array_insert(order, at, disk);
+    }
+    for (unsigned i = 0; moved && i < order->len; i++)
+        el_copy(devices, order->pdata[i]);
+    for (unsigned i = 0; moved && i < order->len; i++)
+        el_remove(order->pdata[i]);
+}
+
 bool domain_complete_disks(struct domain_complete *c, GError **error)
 {
+    sort_disks(c->devices);
     el_each(disk, c->devices, "disk")
         if (!complete_disk(c, disk, error))
             return false;
