@@ -45,7 +45,8 @@ char *daemon_config_text(void); /* the default file: every key with its meaning,
 
 /* ---- log ---- */
 
-void daemon_log_init(bool verbose, bool syslog);
+void daemon_log_init(bool verbose);
+void daemon_log_to_syslog(void);
 void daemon_log(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void daemon_debug(const char *format, ...) G_GNUC_PRINTF(1, 2); /* with --verbose */
 

@@ -326,11 +326,14 @@ static gssize message_size(struct client *c, const uint8_t *data, gsize size, st
         hostile(c, "a message of the length", length);
         return -1;
     }
-    if (size < RPC_HEADER + 4)
-        return size == length && length == RPC_HEADER ? (rpc_header_read(data, h), (gssize)length) : 0;
+    if (size < RPC_HEADER)
+        return 0;
     rpc_header_read(data, h);
     if (h->type == RPC_CALL_WITH_FDS || h->type == RPC_REPLY_WITH_FDS) {
-        memcpy(ret_nfds, data + RPC_HEADER, 4);
+        if (length >= RPC_HEADER + 4 && size < RPC_HEADER + 4)
+            return 0;
+        if (length >= RPC_HEADER + 4)
+            memcpy(ret_nfds, data + RPC_HEADER, 4);
         *ret_nfds = GUINT32_FROM_BE(*ret_nfds);
         if (*ret_nfds > RPC_FDS_MAX || length < RPC_HEADER + 4) {
             hostile(c, "a number of descriptors of", *ret_nfds);

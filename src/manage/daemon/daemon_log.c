@@ -16,13 +16,16 @@ static GLogWriterOutput writer(GLogLevelFlags level, const GLogField *fields, gs
     return G_LOG_WRITER_HANDLED;
 }
 
-void daemon_log_init(bool verbose, bool to_syslog)
+void daemon_log_init(bool verbose)
 {
     log_verbose = verbose;
-    log_syslog = to_syslog;
-    if (to_syslog)
-        openlog("vireod", LOG_PID, LOG_DAEMON);
-    g_log_set_writer_func(writer, NULL, NULL);
+    g_log_set_writer_func(writer, NULL, NULL); /* GLib allows it once */
+}
+
+void daemon_log_to_syslog(void)
+{
+    openlog("vireod", LOG_PID, LOG_DAEMON);
+    log_syslog = true;
 }
 
 static void say(const char *format, va_list args)

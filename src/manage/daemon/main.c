@@ -46,9 +46,18 @@ static void start_loop(struct daemon *d)
     d->loop_thread = g_thread_new("loop", run_loop, d);
 }
 
+static gboolean quit_loop(gpointer loop)
+{
+    g_main_loop_quit(loop);
+    return G_SOURCE_REMOVE;
+}
+
 static void stop_loop(struct daemon *d)
 {
-    g_main_loop_quit(d->loop);
+    GSource *s = g_idle_source_new(); /* from inside: a loop that has not begun to run would miss the word */
+    g_source_set_callback(s, quit_loop, d->loop, NULL);
+    g_source_attach(s, d->context);
+    g_source_unref(s);
     g_thread_join(d->loop_thread);
     g_main_loop_unref(d->loop);
     g_main_context_unref(d->context);
@@ -111,7 +120,7 @@ static void detach(struct daemon *d)
     char ready = 1;
     if (d->parent < 0)
         return;
-    daemon_log_init(d->options.verbose, true);
+    daemon_log_to_syslog();
     dup2(null, 0);
     dup2(null, 1);
     dup2(null, 2);
@@ -254,7 +263,7 @@ int main(int argc, char **argv)
         daemon_options_free(&d.options);
         return code;
     }
-    daemon_log_init(d.options.verbose, false);
+    daemon_log_init(d.options.verbose);
     prepare_process();
     d.options.inherited = daemon_inherited();
     if (d.options.daemonize)

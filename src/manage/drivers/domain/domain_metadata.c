@@ -80,7 +80,7 @@ static char *replaced(const char *raw, const struct change *c)
         if (n == old || n->type != XML_ELEMENT_NODE)
             continue;
         g_autofree char *text = dump(n);
-        g_string_append_printf(s, "\n    %s", text);
+        g_string_append_printf(s, "%s\n", text);
     }
     xmlFreeDoc(doc);
     xmlDocPtr new = c->text ? xmlReadMemory(c->text, (int)strlen(c->text), NULL, NULL, PARSE) : NULL;
@@ -88,11 +88,9 @@ static char *replaced(const char *raw, const struct change *c)
         xmlNodePtr n = xmlDocGetRootElement(new);
         set_namespace(n, xmlNewNs(n, BAD_CAST c->uri, BAD_CAST c->key));
         g_autofree char *text = dump(n);
-        g_string_append_printf(s, "\n    %s", text);
+        g_string_append_printf(s, "%s\n", text);
         xmlFreeDoc(new);
     }
-    if (s->len)
-        g_string_append(s, "\n  ");
     return g_string_free(s, FALSE);
 }
 
