@@ -143,13 +143,13 @@ static void put_link(struct el *express, const char *validity, int port, unsigne
 
 static void put_express(struct el *cap, struct udev_device *u)
 {
-    uint8_t c[256];
+    uint8_t c[257];
     gsize n = read_config(u, c, sizeof(c));
     unsigned at = find_express(c, n);
-    if (!at)
+    if (!at && n <= 256) /* more than that is the extended space, which conventional PCI does not have */
         return;
     struct el *e = el_add(cap, "pci-express");
-    unsigned type = c[at + 2] >> 4;
+    unsigned type = at ? c[at + 2] >> 4 : 9;
     if (type == 9 || type == 10) /* inside the root complex: there is no link */
         return;
     uint32_t able = (uint32_t)c[at + 12] | (uint32_t)c[at + 13] << 8 | (uint32_t)c[at + 15] << 24;
