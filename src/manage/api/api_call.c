@@ -367,13 +367,19 @@ int api_names_new(const char *func, const void *object, enum api_class class, ch
 int api_params(const char *func, const void *object, enum api_class class, virTypedParameterPtr params, int *nparams, unsigned proc, ...)
 {
     g_autoptr(GVariant) ret = NULL;
+    bool counts = rpc_proc(proc) && g_str_has_suffix(rpc_proc(proc)->ret, "i"); /* can be asked for the number */
+    if (!api_begin(func, object, class))
+        return -1;
+    if (!nparams || *nparams < 0 || (!counts && !*nparams) || (*nparams && !params)) {
+        const char *fault = !nparams ? "nparams in %s must not be NULL" : *nparams > 0 ? "params in %s must not be NULL" :
+                                      *nparams < 0 ? "nparams in %s must not be negative" : "*nparams in %s must be greater than zero";
+        g_autofree char *text = g_strdup_printf(fault, func);
+        api_fail(NULL, VIR_ERR_INVALID_ARG, "%s", text);
+        return -1;
+    }
     WITH_ARGS(proc, ret = vcall(func, object, class, NULL, proc, args));
     if (!ret)
         return -1;
-    if (!nparams) {
-        api_fail(NULL, VIR_ERR_INVALID_ARG, "nparams in %s must not be NULL", func);
-        return -1;
-    }
     g_autoptr(GVariant) list = g_variant_get_child_value(ret, 0);
     if (!*nparams && g_variant_n_children(ret) > 1) {
         g_autoptr(GVariant) count = g_variant_get_child_value(ret, 1);

@@ -97,14 +97,14 @@ virConnectPtr virConnectOpenAuth(const char *name, virConnectAuthPtr auth, unsig
 
 int virConnectRef(virConnectPtr conn) { return api_public_ref(ON(conn)); }
 
-/* How many references are left: 0 when this was the last. */
+/* 0 when this was the last reference, 1 when others are left. */
 int virConnectClose(virConnectPtr conn)
 {
     if (!BEGIN(conn))
         return -1;
-    int left = g_atomic_int_get(&conn->o.refs) - 1;
+    bool last = g_atomic_int_get(&conn->o.refs) == 1;
     api_object_unref(conn);
-    return left;
+    return !last;
 }
 
 /* ---- the connection ---- */

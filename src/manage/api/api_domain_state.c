@@ -125,19 +125,19 @@ char *virDomainScreenshot(virDomainPtr domain, virStreamPtr stream, unsigned int
 
 /* ---- lookups by text ---- */
 
-static bool parse_uuid(const char *func, const char *text, uint8_t uuid[16])
+static bool parse_uuid(const char *text, uint8_t uuid[16])
 {
     if (text && manage_uuid_parse(text, uuid))
         return true;
-    api_fail(NULL, VIR_ERR_INVALID_ARG, "uuidstr in %s must be a valid UUID", func);
+    api_fail(NULL, VIR_ERR_INVALID_ARG, "Invalid UUID");
     return false;
 }
 
-#define BY_UUID_TEXT(Type, Object)                                                                             \
-    Type##Ptr Type##LookupByUUIDString(Object object, const char *uuidstr)                                     \
-    {                                                                                                          \
-        uint8_t uuid[16];                                                                                      \
-        return BEGIN(object) && parse_uuid(__func__, uuidstr, uuid) ? Type##LookupByUUID(object, uuid) : NULL; \
+#define BY_UUID_TEXT(Type, Object)                                                                   \
+    Type##Ptr Type##LookupByUUIDString(Object object, const char *uuidstr)                           \
+    {                                                                                                \
+        uint8_t uuid[16];                                                                            \
+        return BEGIN(object) && parse_uuid(uuidstr, uuid) ? Type##LookupByUUID(object, uuid) : NULL; \
     }
 BY_UUID_TEXT(virDomain, virConnectPtr)
 BY_UUID_TEXT(virNetwork, virConnectPtr)

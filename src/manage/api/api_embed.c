@@ -309,7 +309,12 @@ static void embed_close(virConnectPtr conn)
 }
 
 static bool embed_alive(virConnectPtr conn) { return true; }
-static int embed_keepalive(virConnectPtr conn, int interval, unsigned count) { return 1; }
+
+static int embed_keepalive(virConnectPtr conn, int interval, unsigned count)
+{
+    api_fail(conn, VIR_ERR_NO_SUPPORT, "virConnectSetKeepAlive");
+    return -1;
+}
 
 static const struct api_backend backend = { .call = embed_call, .close = embed_close, .alive = embed_alive, .keepalive = embed_keepalive, .secure = true,
                                             .send = stream_send, .send_hole = stream_send_hole, .recv = stream_recv, .finish = stream_finish,

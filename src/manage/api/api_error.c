@@ -115,7 +115,7 @@ static char *sentence(int code, const char *detail)
 {
     static const struct { int code; const char *begin; } begins[] = {
         { VIR_ERR_INTERNAL_ERROR, "internal error: " }, { VIR_ERR_NO_SUPPORT, "this function is not supported by the connection driver: " },
-        { VIR_ERR_NO_CONNECT, "no connection driver available for " }, { VIR_ERR_INVALID_ARG, "invalid argument: " },
+        { VIR_ERR_NO_CONNECT, "no connection driver available for " },
         { VIR_ERR_OPERATION_DENIED, "operation forbidden: " }, { VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: " },
         { VIR_ERR_AUTH_FAILED, "authentication failed: " }, { VIR_ERR_RPC, "RPC error: " }, { VIR_ERR_OVERFLOW, "numerical overflow: " },
         { VIR_ERR_INVALID_STREAM, "" }, { VIR_ERR_OPERATION_FAILED, "operation failed: " },
