@@ -80,7 +80,7 @@ static void put(GString *out, const struct el *e, unsigned level)
     indent(out, level);
     g_string_append_c(out, '<');
     g_string_append(out, name);
-    bool declares = e->child && !strchr(name, ':');
+    bool declares = e->child && s->flags & SCHEMA_PREFIXED;
     if (declares && s->flags & SCHEMA_XMLNS_FIRST) {
         put_namespaces(out, e);
     }

@@ -25,6 +25,7 @@ enum schema_flags {
     SCHEMA_VARIES = 64,  /* of elements: some line depends on an attribute */
     SCHEMA_BLANK = 128,  /* of elements: an empty line goes before the first child and after this element */
     SCHEMA_SCALES = 256, /* of elements: some attribute is a size with a unit of its own */
+    SCHEMA_PREFIXED = 512, /* of elements: children of a namespace are possible, which is declared here */
 };
 
 struct schema_attr {

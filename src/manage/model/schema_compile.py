@@ -152,6 +152,8 @@ class Tables:
         self.els.append(None)
         kind, words, limits, width, unit = self.kind(line, kinds[0]) if kinds else ('NONE', 0, 0, 0, 0)
         attrs, links = self.content(line)
+        if ':' not in m[2] and any(':' in link[3] for link in links):
+            flags.add('PREFIXED')
         if any(a[8] for a in attrs):
             flags.add('SCALES')
         if any(link[2] & 1 for link in links):
@@ -162,7 +164,7 @@ class Tables:
             line.fail('more than 100 attributes')
         first_attr, first_link = len(self.attrs), len(self.links)
         self.attrs += attrs
-        self.links += links
+        self.links += [link[:3] for link in links]
         self.els[line.index] = (self.word(m[2]), words, limits, unit, first_attr, len(attrs), first_link, len(links), kind, sorted(flags), width)
         return line.index
 
@@ -180,7 +182,7 @@ class Tables:
             if (name, cond) in seen:
                 line.fail(f"element '{name}' twice")
             seen[(name, cond)] = True
-        return attrs, [link[:3] for link in links]
+        return attrs, links
 
     def collect(self, line, cond, attrs, links, path):
         for inner in line.inside:
