@@ -259,6 +259,8 @@ void domain_command_free(struct domain_command *c); /* closes descriptors, detac
 bool domain_attach(struct domain *d, const char *xml, uint32_t flags, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_detach(struct domain *d, const char *xml, const char *alias, uint32_t flags, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_update(struct domain *d, const char *xml, uint32_t flags, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The machine has let go of a device: its back ends go, and its element in the live document. false: there is none of this alias. Not under d->lock. */
+bool domain_device_deleted(struct domain *d, const char *alias);
 
 /* ---- rows of the other files, put together in domain_driver.c ---- */
 

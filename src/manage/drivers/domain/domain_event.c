@@ -291,21 +291,9 @@ static void on_memory_size(struct domain *d, struct json_object *data)
 static void on_deleted(struct domain *d, struct json_object *data)
 {
     const char *alias = text(data, "device");
-    bool found = false;
     if (!*alias)
         return; /* a part of a device, without a name of its own */
-    g_mutex_lock(&d->lock);
-    struct el *devices = d->live ? el_find(doc_root(d->live), "devices") : NULL;
-    for (struct el *e = el_child(devices, NULL); e && !found; e = el_next(e, NULL)) {
-        found = el_is(e, "alias/@name", alias);
-        if (found) {
-            el_remove(e);
-            break;
-        }
-    }
-    g_mutex_unlock(&d->lock);
-    if (found)
-        (void)!domain_write_status(d, NULL);
+    domain_device_deleted(d, alias);
     send_event(d, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, g_variant_new("(@(sayi)s)", domain_variant(d), alias));
 }
 

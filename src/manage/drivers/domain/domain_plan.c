@@ -322,6 +322,12 @@ static void take_back(struct plan_item *i, struct domain *d)
     json_object_put(o);
 }
 
+void domain_plan_undo(struct domain_plan *p, struct domain *d, unsigned done)
+{
+    while (done)
+        take_back(p->items->pdata[--done], d);
+}
+
 bool domain_plan_send(struct domain_plan *p, struct domain *d, GError **error)
 {
     unsigned done = 0;
@@ -329,7 +335,6 @@ bool domain_plan_send(struct domain_plan *p, struct domain *d, GError **error)
         done++;
     if (done == p->items->len)
         return true;
-    while (done)
-        take_back(p->items->pdata[--done], d);
+    domain_plan_undo(p, d, done);
     return false;
 }

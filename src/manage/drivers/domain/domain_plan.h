@@ -66,6 +66,9 @@ void domain_plan_argv(struct domain_plan *p, GPtrArray *argv, GArray *fds);
 /* Sends it to the running machine. On failure what was made is taken away again. */
 bool domain_plan_send(struct domain_plan *p, struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* Takes the first `done` items away again. */
+void domain_plan_undo(struct domain_plan *p, struct domain *d, unsigned done);
+
 /* ---- parts ---- */
 
 /* The device of one element and its back ends; VIR_ERR_CONFIG_UNSUPPORTED for what the machine does not have. */
