@@ -165,8 +165,8 @@ GPtrArray *network_leases(struct network *n, const char *mac); /* of struct netw
 
 bool network_firewall_apply(struct network *n, const struct doc *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void network_firewall_remove(const char *bridge);
-/* Are all our rules there? Applies them again where not. */
-void network_firewall_mend(struct network *n);
+/* Are all our rules there? Applies them again where not; true: something was missing. */
+bool network_firewall_mend(struct network *n);
 struct network_watch *network_watch_new(struct network_driver *dr);
 void network_watch_free(struct network_watch *w);
 

@@ -176,16 +176,17 @@ void network_firewall_remove(const char *bridge)
         g_warning("the firewall rules of bridge '%s' are left behind: %s", bridge, error->message);
 }
 
-void network_firewall_mend(struct network *n)
+bool network_firewall_mend(struct network *n)
 {
     doc_auto *d = network_live(n);
     if (!d || n->user || !network_is_virtual(network_mode(d)) || network_mode(d) == NETWORK_OPEN)
-        return;
+        return false;
     int count = count_rules(el_get(doc_root(d), "bridge/@name"));
     g_autoptr(GError) error = NULL;
     if (count < 0 || !n->rules || (unsigned)count == n->rules)
-        return; /* not to be known, or all there: our own changes are heard of as well */
+        return false; /* not to be known, or all there: our own changes are heard of as well */
     g_message("network '%s': its firewall rules were taken away by another program and are put back", n->name);
     if (!network_firewall_apply(n, d, &error))
         g_warning("%s", error->message);
+    return true;
 }

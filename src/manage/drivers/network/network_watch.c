@@ -52,11 +52,16 @@ static void mend_all(gpointer unused, gpointer opaque)
 {
     struct network_watch *w = opaque;
     g_autoptr(GPtrArray) all = network_all(w->driver);
+    bool mended = false;
     for (unsigned i = 0; i < all->len; i++) {
         g_mutex_lock(&w->driver->change);
-        network_firewall_mend(all->pdata[i]);
+        mended |= network_firewall_mend(all->pdata[i]);
         g_mutex_unlock(&w->driver->change);
     }
+    g_mutex_lock(&w->lock);
+    if (!mended)
+        w->last = 0; /* it was our own change that was heard of */
+    g_mutex_unlock(&w->lock);
 }
 
 static gboolean due(gpointer opaque)
