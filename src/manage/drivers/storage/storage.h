@@ -233,8 +233,10 @@ void storage_dir_permissions(struct storage_pool *p);
 bool storage_device_look(struct storage_volume *v, GError **error);
 /* Waits until a device node has come; udev may take its time. */
 bool storage_device_wait(const char *path, GError **error);
-/* Volumes of a directory of links to devices (iscsi). */
-/* Puts the content of `from` onto the device of v. */
+/* Mode and owner, as the definition says. */
+bool storage_device_owner(const struct storage_volume *v, GError **error);
+struct storage_volume *storage_device_look_at(struct storage_pool *p, const struct storage_volume *v, GError **error);
+/* Waits for the device of v, sets its owner, and puts the content of `from` (or NULL) onto it. */
 bool storage_device_fill(struct storage_job *j, struct storage_volume *v, struct storage_volume *from, GError **error);
 
 /* ---- files and images ---- */

@@ -4,7 +4,7 @@
 
 #include "storage.h"
 
-const struct storage_backend *const storage_backends[] = { &storage_dir, &storage_fs, &storage_netfs, NULL };
+const struct storage_backend *const storage_backends[] = { &storage_dir, &storage_fs, &storage_netfs, &storage_logical, &storage_disk, &storage_iscsi, NULL };
 
 /* All kinds that there are, in the order of the capabilities. Volumes: those kinds whose capabilities tell of formats though they are not served. */
 static const struct { const char *type; bool volumes, without_formats; } kinds[] = {
