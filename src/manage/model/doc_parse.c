@@ -13,8 +13,9 @@
 
 /* An element that is open. */
 struct frame {
-    uint32_t el, last; /* last: its last child so far */
-    unsigned last_place, text; /* text: where its text begins in the buffer */
+    uint32_t el, last, before; /* last: its last child so far, and the one before that */
+    unsigned last_place, before_place, text; /* text: where its text begins in the buffer */
+    bool optional;             /* may be missing: nothing stands for it when it is empty */
     bool disordered;           /* children have come in another order than the schema's */
 };
 
@@ -218,6 +219,13 @@ static bool scale_attributes(struct parser *p, const struct schema_el *s, struct
     return true;
 }
 
+/* An empty value of it is as good as none. */
+static bool is_nothing(const struct schema_attr *a)
+{
+    bool text = a->kind == KIND_TEXT || a->kind == KIND_NAME || a->kind == KIND_PATH || a->kind == KIND_ABSPATH || a->kind == KIND_UUID || a->kind == KIND_UNIT;
+    return text && !(a->flags & SCHEMA_REQUIRED) && !a->list;
+}
+
 static bool put_attributes(struct parser *p, uint32_t el, const struct schema_el *s, const struct attr_view *view, unsigned n)
 {
     uint32_t at = n ? doc_grow(p->doc, n * sizeof(struct el_attr)) : 0;
@@ -229,6 +237,9 @@ static bool put_attributes(struct parser *p, uint32_t el, const struct schema_el
             fail(p, *known ? "unknown attribute '%s' of <%s>, possible are: %s" : "unknown attribute '%s' of <%s>, which has none", schema_words[view[i].name],
                  schema_words[s->name], known);
             return false;
+        }
+        if (!*view[i].value && is_nothing(a)) {
+            continue;
         }
         uint32_t value = check_attribute(p, s, a, view[i].value);
         if (!value) {
@@ -269,6 +280,8 @@ static bool hang(struct parser *p, uint32_t el, const struct schema_link *link, 
     }
     f->disordered |= last && place < f->last_place;
     *(last ? &last->next : &parent->child) = el;
+    f->before = f->last;
+    f->before_place = f->last_place;
     f->last = el;
     f->last_place = place;
     return true;
@@ -355,7 +368,7 @@ static void open_el(struct parser *p, uint16_t row, const struct schema_link *li
     if (p->frames->len == p->outside) {
         p->doc->root = el;
     }
-    struct frame f = { .el = el, .text = p->text->len };
+    struct frame f = { .el = el, .text = p->text->len, .optional = link && !(link->flags & SCHEMA_REQUIRED) };
     g_array_append_val(p->frames, f);
     if (s->kind == KIND_RAW) {
         p->raw = p->raw ? p->raw : raw_new();
@@ -453,7 +466,21 @@ static char *trim(char *text)
     return text;
 }
 
-static void close_text(struct parser *p, uint32_t el, char *text)
+/* Takes an element that has just been read back out of its parent. */
+static void forget(struct parser *p)
+{
+    struct frame *f = &g_array_index(p->frames, struct frame, p->frames->len - 2);
+    *(f->before ? &doc_el(p->doc, f->before)->next : &doc_el(p->doc, f->el)->child) = 0;
+    f->last = f->before;
+    f->last_place = f->before_place;
+}
+
+static bool only_unit(const struct el *e)
+{
+    return !e->nattrs || (e->nattrs == 1 && el_get(e, "@unit"));
+}
+
+static void close_text(struct parser *p, uint32_t el, bool optional, char *text)
 {
     const struct schema_el *s = el_schema(doc_el(p->doc, el));
     if (s->kind != KIND_TEXT && s->kind != KIND_ANY && s->kind != KIND_PATH) {
@@ -469,6 +496,10 @@ static void close_text(struct parser *p, uint32_t el, char *text)
     struct value_type type = { .list = s->list, .range = s->range, .kind = s->kind, .width = s->width };
     g_autofree char *expected = NULL;
     const char *good = value_check(&type, text, p->value, &expected);
+    if (!good && !*text && optional && only_unit(doc_el(p->doc, el))) {
+        forget(p);
+        return;
+    }
     if (!good) {
         fail(p, "<%s> is '%.200s', expected is %s", schema_words[s->name], text, expected);
         return;
@@ -506,7 +537,7 @@ static void on_end(void *ctx, const xmlChar *local, const xmlChar *prefix, const
         doc_el(p->doc, f.el)->text = at;
         doc_el(p->doc, f.el)->flags |= EL_RAW;
     } else {
-        close_text(p, f.el, p->text->str + f.text);
+        close_text(p, f.el, f.optional && p->frames->len > 1, p->text->str + f.text);
     }
     g_string_truncate(p->text, f.text);
     struct el *e = doc_el(p->doc, f.el);

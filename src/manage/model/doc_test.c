@@ -4,6 +4,7 @@
  *   doc_test format SCHEMA FILE...   prints what the file is in canonical form
  *   doc_test same SCHEMA FILE...     is each file in canonical form? prints the first lines that differ
  *   doc_test golden all DIR          the same for all DIR/SCHEMA/?*.xml
+ *   doc_test check SCHEMA FILE       FILE holds documents with zero bytes between them: a line with the verdict on each
  *   doc_test bench SCHEMA FILE       time and memory of one document
  */
 #include "manage/core/manage_error.h"
@@ -91,6 +92,18 @@ static void test_edit(void)
     g_assert_null(el_next(el_find(root, "devices/disk"), "disk"));
     el_set(root, "vcpu/@placement", NULL);
     g_assert_null(el_get(root, "vcpu/@placement"));
+}
+
+/* Empty optional elements and attributes are none, as in libvirt. */
+static void test_empty(void)
+{
+    doc_auto *d = parse("<domain type='kvm'><name>a</name><uuid/><memory>1024</memory><memtune><hard_limit unit='KiB'/><soft_limit/></memtune>"
+                        "<os><type>hvm</type></os><devices><emulator/><disk type='file'><source file=''/><target dev='vda'/><serial/></disk></devices></domain>");
+    g_autofree char *text = doc_format(d);
+    g_assert_cmpstr(text, ==,
+                    "<domain type='kvm'>\n  <name>a</name>\n  <memory unit='KiB'>1024</memory>\n  <memtune/>\n  <os>\n    <type>hvm</type>\n  </os>\n  <devices>\n"
+                    "    <disk type='file' device='disk'>\n      <source/>\n      <target dev='vda'/>\n    </disk>\n  </devices>\n</domain>\n");
+    refused(&schema_domain, "<domain type='kvm'><name/></domain>", "<name> is '', expected is a name");
 }
 
 static void test_errors(void)
@@ -220,8 +233,23 @@ static int golden(const char *dir)
     return bad;
 }
 
+static int check(const struct schema *s, const char *path)
+{
+    gsize size;
+    g_autofree char *text = read_file(path, &size);
+    for (gsize at = 0; at < size; at += strlen(text + at) + 1) {
+        g_autoptr(GError) error = NULL;
+        doc_auto *d = doc_parse(s, text + at, -1, &error);
+        puts(d ? "ok" : error->message);
+    }
+    return 0;
+}
+
 static int tool(int argc, char **argv)
 {
+    if (!strcmp(argv[1], "check")) {
+        return check(schema_named(argv[2]), argv[3]);
+    }
     if (!strcmp(argv[1], "golden")) {
         return golden(argv[3]);
     }
@@ -256,6 +284,7 @@ int main(int argc, char **argv)
     g_test_add_func("/doc/same", test_same);
     g_test_add_func("/doc/order", test_order);
     g_test_add_func("/doc/edit", test_edit);
+    g_test_add_func("/doc/empty", test_empty);
     g_test_add_func("/doc/errors", test_errors);
     g_test_add_func("/doc/hostile", test_hostile);
     g_test_add_func("/doc/raw", test_raw);

@@ -81,7 +81,8 @@ static const char *check_unsigned(const struct value_type *t, const char *text, 
 {
     const struct schema_range *r = &schema_ranges[t->range];
     uint64_t low = t->range ? (uint64_t)MAX(r->low, 0) : 0, high = t->range ? r->high : UINT64_MAX, v;
-    bool good = value_number(text, &v);
+    bool hex = t->kind == KIND_HEX || t->kind == KIND_HEXU || t->width == 16;
+    bool good = value_number(text, &v) && (hex || strspn(text, "0123456789") == strlen(text));
     if (t->kind == KIND_OCT) {
         char *end;
         v = strtoull(text, &end, 8);
@@ -208,6 +209,60 @@ static const char *check_decimal(const char *text, char **ret_expected)
     return end != text && !*end ? text : fail(ret_expected, g_strdup("a number"));
 }
 
+/* Texts: the range is that of the length. */
+static const char *check_text(const struct value_type *t, const char *text, char **ret_expected)
+{
+    const struct schema_range *r = &schema_ranges[t->range];
+    glong length = g_utf8_strlen(text, -1);
+    if (t->range && (length < r->low || (uint64_t)length > r->high)) {
+        bool exact = r->low == (int64_t)r->high;
+        return fail(ret_expected, exact ? g_strdup_printf("a text of %" G_GINT64_FORMAT " characters", r->low)
+                                        : g_strdup_printf("a text of %" G_GINT64_FORMAT " to %" G_GUINT64_FORMAT " characters", r->low, r->high));
+    }
+    return *text || t->kind == KIND_ANY ? text : fail(ret_expected, g_strdup("a text"));
+}
+
+static const char *check_wwn(const char *text, char **ret_expected)
+{
+    const char *digits = g_str_has_prefix(text, "0x") ? text + 2 : text;
+    bool good = strlen(digits) == 16 && strspn(digits, "0123456789abcdefABCDEF") == 16;
+    return good ? text : fail(ret_expected, g_strdup("16 hexadecimal digits"));
+}
+
+static const char *check_diskdev(const char *text, char **ret_expected)
+{
+    static const char *const prefixes[] = { "fd", "hd", "sd", "vd", "xvd", "ubd" };
+    const char *name = g_str_has_prefix(text, "ioemu:") ? text + 6 : text;
+    for (unsigned i = 0; i < G_N_ELEMENTS(prefixes); i++) {
+        const char *rest = name + strlen(prefixes[i]);
+        if (g_str_has_prefix(name, prefixes[i]) && *rest && strspn(rest, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == strlen(rest)) {
+            return text;
+        }
+    }
+    return fail(ret_expected, g_strdup("a name such as vda, sdb, hdc or fda"));
+}
+
+/* One to four numbers with dots between them. */
+static const char *check_usbport(const char *text, char **ret_expected)
+{
+    const char *p = text;
+    for (unsigned parts = 1; parts <= 4 && g_ascii_isdigit(*p); parts++) {
+        p += strspn(p, "0123456789");
+        if (!*p) {
+            return text;
+        }
+        p += *p == '.';
+    }
+    return fail(ret_expected, g_strdup("a port such as 2 or 1.3"));
+}
+
+static const char *check_time(const char *text, char **ret_expected)
+{
+    g_autoptr(GTimeZone) utc = g_time_zone_new_utc();
+    g_autoptr(GDateTime) time = g_date_time_new_from_iso8601(text, utc);
+    return time ? text : fail(ret_expected, g_strdup("a time such as 2030-12-31T23:59:59"));
+}
+
 static const char *check_kind(const struct value_type *t, const char *text, GString *buffer, char **ret_expected)
 {
     switch (t->kind) {
@@ -223,7 +278,12 @@ static const char *check_kind(const struct value_type *t, const char *text, GStr
     case KIND_MAC: return check_mac(text, buffer, ret_expected);
     case KIND_IP: return check_ip(text, ret_expected);
     case KIND_CPUSET: return check_cpuset(text, buffer, ret_expected);
-    case KIND_TEXT: return *text ? text : fail(ret_expected, g_strdup("a text"));
+    case KIND_TEXT: case KIND_ANY: return check_text(t, text, ret_expected);
+    case KIND_UNIT: return value_unit(text) ? text : fail(ret_expected, g_strdup("one of: b, bytes, KB, k, KiB, MB, M, MiB, GB, G, GiB, TB, T, TiB, PB, P, PiB, EB, E, EiB"));
+    case KIND_WWN: return check_wwn(text, ret_expected);
+    case KIND_DISKDEV: return check_diskdev(text, ret_expected);
+    case KIND_USBPORT: return check_usbport(text, ret_expected);
+    case KIND_TIME: return check_time(text, ret_expected);
     case KIND_NONE: return !*text ? text : fail(ret_expected, g_strdup("no text"));
     default: return text;
     }
