@@ -14,9 +14,9 @@ struct domain_list {
 
 static guint uuid_hash(gconstpointer key)
 {
-    uint32_t h;
-    memcpy(&h, key, sizeof(h));
-    return h;
+    uint64_t half[2]; /* both: UUIDs that people number themselves differ in the last digits only */
+    memcpy(half, key, sizeof(half));
+    return (guint)((half[0] * 0x9e3779b97f4a7c15u ^ half[1]) * 0x9e3779b97f4a7c15u >> 32);
 }
 
 static gboolean uuid_equal(gconstpointer a, gconstpointer b) { return !memcmp(a, b, 16); }
