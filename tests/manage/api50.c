@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Fifty calls of libvirt's C interface in one program, written for libvirt: it is compiled against both libraries and must print the same against the
- * same daemon. What it makes it takes away again. usage: api50 URI [start]; "start": also runs the domain, paused.
+ * same daemon. What it makes it takes away again. usage: api50 URI [KERNEL]; with a kernel
+ * the domain is also run, paused at first. A call that changes a state is followed by its event before the next, so that the order is certain.
  */
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
@@ -57,14 +58,14 @@ static void wait_event(int event)
     virEventRemoveTimeout(timer);
 }
 
-static char *domain_xml(const char *type, const char *name)
+static char *domain_xml(const char *type, const char *name, const char *kernel)
 {
     char *xml = NULL;
     if (asprintf(&xml,
                  "<domain type='%s'><name>%s</name><uuid>a1f2b3c4-0000-4000-8000-00000000a50a</uuid><title>fifty</title>"
-                 "<memory unit='MiB'>64</memory><currentMemory unit='MiB'>64</currentMemory><vcpu>2</vcpu><os><type arch='%s'>hvm</type></os>"
+                 "<memory unit='MiB'>64</memory><currentMemory unit='MiB'>64</currentMemory><vcpu>2</vcpu><os><type arch='%s'>hvm</type>%s%s%s</os>"
                  "<devices><memballoon model='none'/></devices></domain>",
-                 type, name, strcmp(type, "test") ? "x86_64" : "i686") < 0)
+                 type, name, strcmp(type, "test") ? "x86_64" : "i686", kernel ? "<kernel>" : "", kernel ? kernel : "", kernel ? "</kernel>" : "") < 0)
         abort();
     return xml;
 }
@@ -128,6 +129,7 @@ static void running(virDomainPtr dom)
     virDomainStatsRecordPtr *stats = NULL;
     int state = -1;
     said("virDomainCreateWithFlags", virDomainCreateWithFlags(dom, VIR_DOMAIN_START_PAUSED));
+    wait_event(VIR_DOMAIN_EVENT_SUSPENDED);
     said("virDomainIsActive", virDomainIsActive(dom));
     said("virDomainGetState", virDomainGetState(dom, &state, NULL, 0));
     printf("   %d\n", state);
@@ -136,14 +138,17 @@ static void running(virDomainPtr dom)
         said("virTypedParamsGetInt", virTypedParamsGetInt(stats[0]->params, stats[0]->nparams, "state.state", &state));
     virDomainStatsRecordListFree(stats);
     said("virDomainResume", virDomainResume(dom));
+    wait_event(VIR_DOMAIN_EVENT_RESUMED);
     said("virDomainSuspend", virDomainSuspend(dom));
+    wait_event(VIR_DOMAIN_EVENT_SUSPENDED);
     said("virDomainDestroy", virDomainDestroy(dom));
+    wait_event(VIR_DOMAIN_EVENT_STOPPED);
     printf("   id %d\n", (int)virDomainGetID(dom));
 }
 
-static void domains(virConnectPtr conn, int start)
+static void domains(virConnectPtr conn, const char *kernel)
 {
-    char *xml = domain_xml(!strcmp(virConnectGetType(conn), "TEST") ? "test" : "qemu", "fifty");
+    char *xml = domain_xml(!strcmp(virConnectGetType(conn), "TEST") ? "test" : "qemu", "fifty", kernel);
     virDomainPtr *all = NULL, found;
     int callback = virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_event), NULL, NULL);
     said("virConnectDomainEventRegisterAny", callback < 0 ? -1 : 0);
@@ -172,7 +177,7 @@ static void domains(virConnectPtr conn, int start)
     said("virDomainLookupByName (missing)", virDomainLookupByName(conn, "no-such-domain") ? 0 : -1);
     said("virDomainLookupByID (missing)", virDomainLookupByID(conn, 123456) ? 0 : -1);
     settings(dom);
-    if (start)
+    if (kernel)
         running(dom);
     said("virDomainUndefine", virDomainUndefine(dom));
     said("virDomainFree", virDomainFree(dom));
@@ -233,7 +238,7 @@ static void readonly(const char *uri)
     said("virConnectOpenReadOnly", conn ? 0 : -1);
     if (!conn)
         return;
-    char *xml = domain_xml("qemu", "fifty");
+    char *xml = domain_xml("qemu", "fifty", NULL);
     said("virDomainDefineXML (read-only)", virDomainDefineXML(conn, xml) ? 0 : -1);
     free(xml);
     said("virConnectClose", virConnectClose(conn));
@@ -252,7 +257,7 @@ int main(int argc, char **argv)
     if (!conn)
         return 1;
     host(conn);
-    domains(conn, argc > 2);
+    domains(conn, argc > 2 ? argv[2] : NULL);
     others(conn);
     mistakes(conn);
     if (strncmp(argv[1], "test:", 5))

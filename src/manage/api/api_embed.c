@@ -110,38 +110,16 @@ static void state_put(struct embed_state *s)
 /* ---- streams ---- */
 
 struct embed_stream {
-    gint refs; /* the handle's and the thread's */
+    virStreamPtr st;
     struct manage_stream *source;
+    GThread *reader; /* NULL: nothing comes from this source */
     GMutex lock; /* what follows */
     GCond cond;
-    virStreamPtr st; /* NULL once the handle has let go */
     GByteArray *ahead;
     int64_t hole; /* behind the bytes in `ahead` */
     GError *error;
     bool ended, cancelled;
 };
-
-static void stream_unref(struct embed_stream *s)
-{
-    if (!g_atomic_int_dec_and_test(&s->refs))
-        return;
-    if (s->source->ops->free)
-        s->source->ops->free(s->source->opaque);
-    g_free(s->source);
-    g_clear_error(&s->error);
-    g_byte_array_unref(s->ahead);
-    g_mutex_clear(&s->lock);
-    g_cond_clear(&s->cond);
-    g_free(s);
-}
-
-/* Under s->lock; the handle outlives it: stream_forget() takes the lock before it lets go. */
-static void changed_locked(struct embed_stream *s)
-{
-    g_cond_broadcast(&s->cond);
-    if (s->st)
-        api_stream_changed(s->st);
-}
 
 static gpointer read_ahead(gpointer opaque)
 {
@@ -157,32 +135,28 @@ static gpointer read_ahead(gpointer opaque)
         s->hole = hole;
         s->ended = n < 0 || (n == 0 && hole <= 0);
         s->error = error;
-        changed_locked(s);
+        g_cond_broadcast(&s->cond);
+        api_stream_changed(s->st);
         while (!s->cancelled && !s->ended && (s->ahead->len >= STREAM_AHEAD || s->hole > 0))
             g_cond_wait(&s->cond, &s->lock);
         go_on = !s->ended && !s->cancelled;
         g_mutex_unlock(&s->lock);
     }
-    stream_unref(s);
     return NULL;
 }
 
 static void stream_begin(virStreamPtr st, struct manage_stream *source)
 {
     struct embed_stream *s = g_new0(struct embed_stream, 1);
-    s->refs = 1;
     s->source = source;
     s->st = st;
     s->ahead = g_byte_array_new();
     g_mutex_init(&s->lock);
     g_cond_init(&s->cond);
     st->link = s;
-    if (source->ops->read) {
-        s->refs = 2;
-        g_thread_unref(g_thread_new("vireo-stream", read_ahead, s));
-    } else {
-        s->ended = true;
-    }
+    s->ended = !source->ops->read;
+    if (source->ops->read)
+        s->reader = g_thread_new("vireo-stream", read_ahead, s);
 }
 
 static int stream_send(virStreamPtr st, const void *data, size_t size, bool wait, GError **error)
@@ -262,14 +236,21 @@ static int stream_ready(virStreamPtr st)
     return ready | (s->source->ops->write ? VIR_STREAM_EVENT_WRITABLE : 0);
 }
 
+/* What the source holds (a volume that is busy) is free again when this returns. */
 static void stream_forget(virStreamPtr st)
 {
     struct embed_stream *s = st->link;
     stream_cancel(s);
-    g_mutex_lock(&s->lock);
-    s->st = NULL;
-    g_mutex_unlock(&s->lock);
-    stream_unref(s);
+    if (s->reader)
+        g_thread_join(s->reader);
+    if (s->source->ops->free)
+        s->source->ops->free(s->source->opaque);
+    g_free(s->source);
+    g_clear_error(&s->error);
+    g_byte_array_unref(s->ahead);
+    g_mutex_clear(&s->lock);
+    g_cond_clear(&s->cond);
+    g_free(s);
 }
 
 /* ---- calls ---- */

@@ -78,7 +78,17 @@ static int stream_recv(virStreamPtr st, void *data, size_t size, bool wait, int6
 
 static bool stream_finish(virStreamPtr st, bool abort, GError **error)
 {
-    return abort ? rpc_stream_abort(st->link, error) : rpc_stream_finish(st->link, error);
+    if (!abort)
+        return rpc_stream_finish(st->link, error);
+    GError *inner = NULL;
+    if (rpc_stream_abort(st->link, &inner))
+        return true;
+    if (rpc_client_alive(st->o.conn->link)) { /* the daemon's last word on the stream, that it was given up, is what was asked for */
+        g_error_free(inner);
+        return true;
+    }
+    g_propagate_error(error, inner);
+    return false;
 }
 
 static int stream_ready(virStreamPtr st) { return rpc_stream_ready(st->link); }

@@ -14,7 +14,8 @@
 
 /* ---- sockets of this host ---- */
 
-static bool is_session(const struct api_uri *u) { return g_str_has_prefix(u->path, "/session") || (geteuid() && !g_str_has_prefix(u->path, "/system")); }
+/* Root has no session: both paths mean the system's daemon. */
+static bool is_session(const struct api_uri *u) { return geteuid() && !g_str_has_prefix(u->path, "/system"); }
 
 /* Where sockets may be, most wanted first. */
 static GPtrArray *candidates(const struct api_uri *u, bool readonly)

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""libvireo: one program compiled against it and against libvirt prints the same; Debian's python3-libvirt works with it in libvirt's place, for calls,
+events, streams and threads, over test:///default, a vireod, a libvirtd of our own, and the drivers in the program itself."""
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import textwrap
+import time
+
+import pytest
+
+from conftest import BUILD, HERE, PLAIN, Vireod
+
+ROOT = os.path.dirname(os.path.dirname(HERE))
+LIBRARY = os.path.join(BUILD, "src/manage/api")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """The program of fifty calls, with libvirt's headers and library, and with ours."""
+    where = tmp_path_factory.mktemp("api50")
+    source = os.path.join(HERE, "api50.c")
+    ours, theirs = str(where / "ours"), str(where / "theirs")
+    cc = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Werror", source]
+    subprocess.run([*cc, "-I" + os.path.join(ROOT, "include/vireo"), "-o", ours, "-L" + LIBRARY, "-lvireo", "-Wl,-rpath," + LIBRARY], check=True)
+    if os.path.exists("/usr/include/libvirt/libvirt.h"):
+        subprocess.run([*cc, "-o", theirs, "-lvirt"], check=True)
+    else:
+        theirs = None
+    return ours, theirs
+
+
+@pytest.fixture(scope="module")
+def in_libvirts_place(tmp_path_factory):
+    """A directory where our library has libvirt's name, as an installation has in its vireo directory."""
+    where = tmp_path_factory.mktemp("place")
+    os.symlink(os.path.join(LIBRARY, "libvireo.so.0"), where / "libvirt.so.0")
+    return str(where)
+
+
+@pytest.fixture(scope="module")
+def libvirtd(tmp_path_factory):
+    """Debian's libvirtd in mount and network namespaces of its own; only its sockets are seen from here. None where it is not installed."""
+    if not shutil.which("libvirtd") or os.geteuid() != 0:
+        yield None
+        return
+    where = tmp_path_factory.mktemp("libvirtd")
+    (where / "libvirtd.conf").write_text(f'unix_sock_dir = "{where}"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\nunix_sock_ro_perms = "0777"\n')
+    script = (f"ip link set lo up; for d in /run/libvirt /etc/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do mkdir -p $d; mount -t tmpfs tmpfs $d; done; "
+              f"mkdir -p /etc/libvirt/qemu; printf 'stdio_handler = \"file\"\\nsecurity_driver = \"none\"\\nuser = \"root\"\\ngroup = \"root\"\\n"
+              f"cgroup_controllers = []\\nremember_owner = 0\\nnamespaces = []\\n' > /etc/libvirt/qemu.conf; "
+              f"exec libvirtd -f {where}/libvirtd.conf -p {where}/pid -t 60")
+    with open(where / "log", "wb") as log:
+        process = subprocess.Popen(["unshare", "-m", "-n", "sh", "-c", script], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + 30
+    while not os.path.exists(where / "libvirt-sock"):
+        assert process.poll() is None and time.monotonic() < until, (where / "log").read_text()
+        time.sleep(0.1)
+    yield f"qemu+unix:///system?socket={where}/libvirt-sock"
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """The smallest guest: a Multiboot header (0.6.96, 3.1) with addresses, then CLI, HLT, and a jump back to it."""
+    path = tmp_path_factory.mktemp("kernel") / "halt"
+    path.write_bytes(struct.pack("<8I", 0x1badb002, 0x10003, -(0x1badb002 + 0x10003) & 0xffffffff, 0x100000, 0x100000, 0x100024, 0x100024, 0x100020) +
+                     b"\xfa\xf4\xeb\xfc")
+    return str(path)
+
+
+def output(program, *args, env=None):
+    done = subprocess.run([program, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, text=True, env=dict(PLAIN, **(env or {})))
+    assert done.returncode == 0, f"{program} {args} ended with {done.returncode}: {done.stdout}"
+    return done.stdout
+
+
+def same(programs, uri, *args):
+    ours, theirs = programs
+    mine = output(ours, uri, *args)
+    assert int(mine.splitlines()[-1].split()[0]) >= 50, mine
+    if theirs is None:
+        pytest.skip("libvirt-dev is not installed: nothing to compare with")
+    assert mine == output(theirs, uri, *args)
+    return mine
+
+
+def test_fifty_calls_print_the_same_with_both_libraries_on_vireod(programs, shared_vireod):
+    text = same(programs, shared_vireod.uri)
+    assert "virConnectOpen: 0" in text and "event of fifty: 0 0" in text and "error 42" in text and "error 29" in text
+
+
+def test_fifty_calls_print_the_same_when_a_domain_runs_on_vireod(programs, shared_vireod, kernel):
+    text = same(programs, shared_vireod.uri, kernel)
+    assert "virDomainCreateWithFlags: 0" in text and "event of fifty: 2 0" in text and "event of fifty: 5 1" in text, text
+
+
+def test_fifty_calls_print_the_same_with_both_libraries_on_libvirtd(programs, libvirtd, kernel):
+    if not libvirtd:
+        pytest.skip("no libvirtd here (or not root)")
+    text = same(programs, libvirtd, kernel)
+    assert "virDomainDefineXML: 0" in text
+
+
+def test_the_test_driver_takes_the_fifty_calls(programs):
+    text = output(programs[0], "test:///default", "/kernel")
+    assert "virDomainDefineXML: 0" in text and "virDomainSuspend: 0" in text and "id -1" in text, text
+
+
+def python(place, script, *args, uri="test:///default", status=0, env=None):
+    """Runs a script of Debian's python3-libvirt with our library; `c` is an open connection, `wait(n)` runs until n things are in `got`."""
+    head = """
+        import libvirt, sys, threading, time, os
+        libvirt.registerErrorHandler(lambda *a: None, None)
+        libvirt.virEventRegisterDefaultImpl()
+        threading.Thread(target=lambda: [libvirt.virEventRunDefaultImpl() for _ in iter(int, 1)], daemon=True).start()
+        got = []
+        def wait(n, seconds=5):
+            until = time.monotonic() + seconds
+            while len(got) < n and time.monotonic() < until: time.sleep(0.01)
+            assert len(got) >= n, (n, got)
+        c = libvirt.open(sys.argv[1])
+    """
+    code = textwrap.dedent(head) + textwrap.dedent(script)
+    done = subprocess.run(["/usr/bin/python3", "-c", code, uri, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+                          env=dict(PLAIN, LD_LIBRARY_PATH=place, **(env or {})), check=False)
+    if "No module named 'libvirt'" in done.stdout:
+        pytest.skip("python3-libvirt is not installed")
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def test_python3_libvirt_works_with_our_library_in_libvirts_place(in_libvirts_place, shared_vireod):
+    script = """
+        maps = open('/proc/self/maps').read()
+        assert 'libvireo.so.0' in maps and 'libvirt.so.0.9' not in maps
+        xml = "<domain type='%s'><name>py</name><memory>65536</memory><os><type>hvm</type></os></domain>" % ('test' if c.getType() == 'TEST' else 'qemu')
+        c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda conn, dom, event, detail, o: got.append((dom.name(), event, o)), 'mine')
+        d = c.defineXML(xml)
+        assert d.name() == 'py' and len(d.UUID()) == 16 and d.ID() == -1 and d.state() == [5, 0], d.state()
+        assert d.maxMemory() == 65536 and 'py' in [x.name() for x in c.listAllDomains()] and 'py' in c.listDefinedDomains()
+        d.setAutostart(1); assert d.autostart() == 1
+        d.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, 'a title', None, None)
+        assert d.metadata(libvirt.VIR_DOMAIN_METADATA_TITLE, None) == 'a title'
+        d.undefine(); wait(2)
+        assert got[0] == ('py', 0, 'mine') and got[-1] == ('py', 1, 'mine'), got
+        try:
+            c.lookupByName('py'); assert False
+        except libvirt.libvirtError as e:
+            assert e.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN and 'no domain with matching name' in str(e), e
+    """
+    python(in_libvirts_place, script)
+    python(in_libvirts_place, script, uri=shared_vireod.uri)
+
+
+def test_events_of_networks_pools_and_secrets(in_libvirts_place, shared_vireod):
+    python(in_libvirts_place, """
+        c.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda conn, n, event, detail, o: got.append((n.name(), event)), None)
+        n = c.networkDefineXML('<network><name>evented</name></network>'); wait(1); n.undefine(); wait(2)
+        assert got == [('evented', 0), ('evented', 1)], got
+        del got[:]
+        c.storagePoolEventRegisterAny(None, libvirt.VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE, lambda conn, p, event, detail, o: got.append((p.name(), event)), None)
+        p = c.storagePoolDefineXML("<pool type='dir'><name>evp</name><target><path>%s</path></target></pool>" % sys.argv[2]); wait(1); p.undefine(); wait(2)
+        assert got == [('evp', 0), ('evp', 1)], got
+        del got[:]
+        c.secretEventRegisterAny(None, libvirt.VIR_SECRET_EVENT_ID_LIFECYCLE, lambda conn, s, event, detail, o: got.append((s.usageID(), event)), None)
+        s = c.secretDefineXML("<secret><usage type='volume'><volume>/v</volume></usage></secret>"); s.setValue(b'a\\0b'); assert s.value() == b'a\\0b'
+        wait(1); s.undefine(); wait(2)
+        assert got == [('/v', 0), ('/v', 1)], got
+    """, os.path.join(shared_vireod.root, "pool"), uri=shared_vireod.uri)
+
+
+STREAMS = """
+    import hashlib
+    path = sys.argv[2]; os.makedirs(path, exist_ok=True)
+    p = c.storagePoolCreateXML("<pool type='dir'><name>streams</name><target><path>%s</path></target></pool>" % path)
+    v = p.createXML("<volume><name>a.img</name><capacity>3000000</capacity><target><format type='raw'/></target></volume>")
+    data = os.urandom(1 << 20) + bytes(900000) + os.urandom(3000000 - (1 << 20) - 900000)
+    at = [0]
+    def source(st, n, o):
+        piece = data[at[0]:at[0] + n]; at[0] += len(piece); return piece
+    st = c.newStream(); v.upload(st, 0, len(data)); st.sendAll(source, None); st.finish()
+    assert open(path + '/a.img', 'rb').read() == data
+    back = bytearray()
+    st = c.newStream(); v.download(st, 0, 0); st.recvAll(lambda st, piece, o: back.extend(piece), None); st.finish()
+    assert bytes(back) == data
+    st = c.newStream(); v.download(st, 5, 100); assert st.recv(1000) == data[5:105]; assert st.recv(10) == b''; st.finish()
+    st = c.newStream(); v.download(st, 0, 0); assert len(st.recv(1000)) == 1000; st.abort()
+    def destroy():
+        "The daemon lets go of a volume a moment after it has acknowledged the end of a stream."
+        for _ in range(100):
+            try: return p.destroy()
+            except libvirt.libvirtError as e:
+                if 'jobs running' not in str(e): raise
+                time.sleep(0.02)
+"""
+
+
+def test_volumes_go_up_and_down(in_libvirts_place, shared_vireod, tmp_path):
+    python(in_libvirts_place, STREAMS + "    destroy()\n", os.path.join(shared_vireod.root, "streams"), uri=shared_vireod.uri)
+
+
+def test_sparse_and_nonblocking_streams(in_libvirts_place, shared_vireod):
+    python(in_libvirts_place, STREAMS + """
+    os.truncate(path + '/a.img', 0); os.truncate(path + '/a.img', 3000000)
+    with open(path + '/a.img', 'r+b') as f: f.seek(1 << 20); f.write(b'data')
+    seen = []
+    st = c.newStream(); v.download(st, 0, 0, libvirt.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM)
+    st.sparseRecvAll(lambda st, piece, o: seen.append(piece), lambda st, n, o: seen.append(n), None); st.finish()
+    assert sum(x if isinstance(x, int) else len(x) for x in seen) == 3000000 and any(isinstance(x, int) for x in seen), seen
+    back = bytearray(); done = threading.Event()
+    st = c.newStream(libvirt.VIR_STREAM_NONBLOCK); v.download(st, 0, 0)
+    def ready(st, events, o):
+        while True:
+            piece = st.recv(65536)
+            if piece == -2: return
+            if not piece:
+                st.eventRemoveCallback(); done.set(); return
+            back.extend(piece)
+    st.eventAddCallback(libvirt.VIR_STREAM_EVENT_READABLE, ready, None)
+    assert done.wait(10), len(back)
+    st.finish()
+    assert bytes(back) == open(path + '/a.img', 'rb').read()
+    destroy()
+""", os.path.join(shared_vireod.root, "sparse"), uri=shared_vireod.uri)
+
+
+def test_many_threads_share_one_connection(in_libvirts_place, shared_vireod):
+    script = """
+        faults = []
+        kind = 'test' if c.getType() == 'TEST' else 'qemu'
+        def work(n):
+            try:
+                for i in range(20):
+                    d = c.defineXML("<domain type='%s'><name>t%d-%d</name><memory>65536</memory><os><type>hvm</type></os></domain>" % (kind, n, i))
+                    assert c.lookupByName(d.name()).UUIDString() == d.UUIDString()
+                    try: c.lookupByName('missing%d' % n); faults.append('found')
+                    except libvirt.libvirtError as e:
+                        if 'missing%d' % n not in str(e): faults.append(str(e))
+                    d.undefine()
+            except Exception as e: faults.append(repr(e))
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        [t.start() for t in threads]; [t.join() for t in threads]
+        assert not faults, faults[:3]
+    """
+    python(in_libvirts_place, script)
+    python(in_libvirts_place, script, uri=shared_vireod.uri)
+
+
+def test_a_program_hears_that_its_daemon_has_gone(in_libvirts_place, tmp_path):
+    daemon = Vireod(tmp_path)
+    try:
+        python(in_libvirts_place, """
+            c.registerCloseCallback(lambda conn, reason, o: got.append(reason), None)
+            os.kill(int(sys.argv[2]), 9); wait(1)
+            assert got == [libvirt.VIR_CONNECT_CLOSE_REASON_EOF], got
+            assert c.isAlive() == 0
+            try: c.getHostname(); assert False
+            except libvirt.libvirtError as e: print(e)
+        """, daemon.process.pid, uri=daemon.uri)
+    finally:
+        daemon.stop(signal.SIGKILL, status=None)
+
+
+def test_drivers_in_the_program_itself(in_libvirts_place, tmp_path):
+    uri = f"vireo:///embed?root={tmp_path}"
+    for known in (0, 1):
+        python(in_libvirts_place, """
+            names = [d.name() for d in c.listAllDomains()]
+            assert names == (['kept'] if sys.argv[2] == '1' else []), names
+            c.defineXML("<domain type='qemu'><name>kept</name><memory>65536</memory><os><type>hvm</type></os></domain>")
+            assert c.getURI().startswith('vireo:///embed') and c.getType() == 'QEMU'
+        """ + textwrap.indent(textwrap.dedent(STREAMS), " " * 12) + "            destroy()\n" if not known else """
+            names = [d.name() for d in c.listAllDomains()]
+            assert names == ['kept'], names
+        """, known if known else os.path.join(tmp_path, "pool"), uri=uri)
+    assert os.path.exists(tmp_path / "etc/vireo/qemu/kept.xml")
+
+
+def test_a_session_starts_its_daemon(in_libvirts_place, tmp_path):
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root, to become an ordinary user by setpriv")
+    home = tmp_path / "home"
+    for name in ("run", "config", "data", "cache"):
+        (home / name).mkdir(parents=True)
+    for d, _, _ in os.walk(tmp_path):
+        os.chown(d, 65534, 65534)
+    for d in [tmp_path, *tmp_path.parents][:3]:
+        os.chmod(d, os.stat(d).st_mode | 0o011)
+    env = dict(PLAIN, HOME=str(home), XDG_RUNTIME_DIR=str(home / "run"), XDG_CONFIG_HOME=str(home / "config"), XDG_DATA_HOME=str(home / "data"),
+               XDG_CACHE_HOME=str(home / "cache"), VIREOD_PATH=os.path.join(BUILD, "vireod"), LD_LIBRARY_PATH=in_libvirts_place)
+    del env["LIBVIRT_AUTOSTART"]
+    code = "import libvirt; c = libvirt.open('vireo:///session'); print(c.getURI(), c.getType(), [n.name() for n in c.listAllNetworks()])"
+    os.chmod(in_libvirts_place, 0o755)
+    for d in [in_libvirts_place, *map(str, __import__("pathlib").Path(in_libvirts_place).parents)][:3]:
+        os.chmod(d, os.stat(d).st_mode | 0o055)
+    done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code], env=env, text=True, timeout=40,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    try:
+        assert done.returncode == 0 and "vireo:///session QEMU" in done.stdout, done.stdout
+    finally:
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as f:
+                    mine = f"XDG_RUNTIME_DIR={home}/run".encode() in f.read()
+                if mine:
+                    os.kill(int(pid), signal.SIGTERM)
+            except OSError:
+                pass
+
+
+def test_mistakes_in_uris_are_named(in_libvirts_place):
+    for uri, words in (("nonsense", "is not a URI"), ("qemu+tls://host/system", "transport 'tls' is not supported"), ("vireo:///embed", "?root=DIR"),
+                       ("test:///other.xml", "reads no file"), ("qemu+ssh:///system", "names no host"), ("qemu+ssh://-oProxyCommand=x/system", "no name of a host"),
+                       ("qemu+ext:///system", "?command="), ("qemu+unix:///system?socket=/no/such", "/no/such"), ("qemu:///system?socket=%zz", "is not a URI")):
+        code = f"import libvirt\ntry: libvirt.open({uri!r})\nexcept libvirt.libvirtError as e: print('said:', e)"
+        done = subprocess.run(["/usr/bin/python3", "-c", code], env=dict(PLAIN, LD_LIBRARY_PATH=in_libvirts_place), text=True, timeout=20,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        said = [line for line in done.stdout.splitlines() if line.startswith("said:")]
+        assert said and words in said[0], (uri, done.stdout)
+
+
+def test_ext_transport_and_aliases(in_libvirts_place, shared_vireod, tmp_path):
+    relay = tmp_path / "relay"
+    relay.write_text(f"#!/bin/sh\nexec /usr/bin/python3 -c \"\nimport os, socket, threading\ns = socket.socket(socket.AF_UNIX); s.connect('{shared_vireod.socket}')\n"
+                     "def pump(read, write):\n    while True:\n        d = read(65536)\n        if not d: os._exit(0)\n        write(d)\n"
+                     "threading.Thread(target=pump, args=(lambda n: os.read(0, n), s.sendall)).start()\npump(s.recv, lambda d: os.write(1, d))\n\"\n")
+    relay.chmod(0o755)
+    python(in_libvirts_place, "assert c.getType() == 'QEMU' and c.listAllDomains() is not None", uri=f"qemu+ext:///system?command={relay}")
+    python(in_libvirts_place, "assert libvirt.open(None).getType() == 'QEMU'", env={"LIBVIRT_DEFAULT_URI": shared_vireod.uri})
