@@ -375,6 +375,14 @@ bool domain_plan_disk(struct domain_build *b, struct el *disk, GError **error)
     }
     if (!good)
         return false;
+    /* An empty drive of vireo-vmm takes media when it has a back end, of QEMU in any case. */
+    if (!top && b->m.is_vireo) {
+        top = g_strdup_printf("drive-%s", el_get_or(disk, "alias/@name", ""));
+        g_autofree char *device = g_strdup_printf("if=none,id=%s,media=cdrom,readonly=on", top);
+        struct plan_item *last = g_ptr_array_steal_index(b->plan->items, b->plan->items->len - 1);
+        domain_plan_option(b, "-drive", "%s", device);
+        g_ptr_array_add(b->plan->items, last);
+    }
     js_set(o, "drive", top);
     add_boot(b, o, disk);
     if (top && !el_is(disk, "@device", "cdrom"))

@@ -8,7 +8,7 @@
 #include <libvirt/libvirt.h>
 #include <string.h>
 
-enum { DETACH_WAIT_MS = 5000 };
+enum { DETACH_WAIT_MS = 8000 }; /* PCI Express gives the user of a slot's button 5 s to change his mind */
 
 /* Does `e` stand for the same device as `asked`? By what names a device: address, alias, or what its kind is told apart by. */
 static bool same_address(const struct el *a, const struct el *b)
@@ -211,26 +211,42 @@ static void tell_added(struct domain *d, const struct el *e)
                  g_variant_new("(@(sayi)s)", domain_variant(d), el_get_or(e, "alias/@name", "")));
 }
 
+/* What is in the machine though the device is not: the document shows it until the guest lets go. */
+static void take_back(struct domain *d, struct domain_plan *plan, GPtrArray *new)
+{
+    for (unsigned i = new->len; i > 0; i--)
+        if (!domain_plan_made(plan, el_get_or(new->pdata[i - 1], "alias/@name", "")))
+            g_ptr_array_remove_index(new, i - 1);
+    if (new->len)
+        (void)!commit_live(d, new, NULL);
+    domain_plan_undo(plan, d);
+}
+
+static void after_attach(struct domain *d, const struct el *e, struct domain_plan *plan)
+{
+    static const char *const character[] = { "serial", "console", "channel" };
+    keep_networks(d, plan->networks);
+    for (unsigned i = 0; i < plan->notes->len; i++)
+        domain_log(d, plan->notes->pdata[i]);
+    for (unsigned i = 0; i < G_N_ELEMENTS(character); i++)
+        if (g_str_equal(el_name(e), character[i]))
+            domain_read_ptys(d);
+    tell_added(d, e);
+}
+
 /* Into the machine, and then into the live document. `live`: a copy of it, with the device. */
 static bool attach_live(struct domain *d, struct doc *live, struct el *e, GError **error)
 {
     struct domain_build b;
     g_autoptr(GPtrArray) new = g_ptr_array_new();
     domain_build_init(&b, d, d->driver, live);
-    bool good = plan_new(&b, e, new, error) && domain_plan_send(b.plan, d, error);
-    if (good && !domain_command_after(d, b.plan->after, error)) {
-        domain_plan_undo(b.plan, d, b.plan->items->len);
+    bool good = plan_new(&b, e, new, error);
+    if (good && !(domain_plan_send(b.plan, d, error) && domain_command_after(d, b.plan->after, error))) {
+        take_back(d, b.plan, new);
         good = false;
-    }
-    if (good) {
-        keep_networks(d, b.plan->networks);
-        for (unsigned i = 0; i < b.plan->notes->len; i++)
-            domain_log(d, b.plan->notes->pdata[i]);
+    } else if (good) {
         good = commit_live(d, new, error);
-        bool character = g_str_equal(el_name(e), "serial") || g_str_equal(el_name(e), "console") || g_str_equal(el_name(e), "channel");
-        if (good && character)
-            domain_read_ptys(d);
-        tell_added(d, e);
+        after_attach(d, e, b.plan);
     }
     domain_build_finish(&b);
     return good;

@@ -85,12 +85,11 @@ static bool change_medium(struct domain *d, struct doc *live, struct el *e, stru
     if (el_find(e, "source"))
         el_set(e, "source/@index", NULL);
     domain_build_init(&b, d, d->driver, live);
-    bool good = domain_plan_storage(&b, e, &top, error) && domain_plan_send(b.plan, d, error);
-    if (good && (!open_tray(d, id, force, error) || (top && !tray(d, "blockdev-insert-medium", id, false, top, error)))) {
-        domain_plan_undo(b.plan, d, b.plan->items->len);
-        good = false;
-    }
-    if (good) {
+    bool good = domain_plan_storage(&b, e, &top, error) && domain_plan_send(b.plan, d, error) && open_tray(d, id, force, error) &&
+                (!top || tray(d, "blockdev-insert-medium", id, false, top, error));
+    if (!good) {
+        domain_plan_undo(b.plan, d);
+    } else {
         good = tray(d, "blockdev-close-tray", id, false, NULL, error);
         domain_device_backends(d, old);
     }

@@ -322,19 +322,39 @@ static void take_back(struct plan_item *i, struct domain *d)
     json_object_put(o);
 }
 
-void domain_plan_undo(struct domain_plan *p, struct domain *d, unsigned done)
+void domain_plan_undo(struct domain_plan *p, struct domain *d)
 {
-    while (done)
-        take_back(p->items->pdata[--done], d);
+    while (p->done)
+        take_back(p->items->pdata[--p->done], d);
+}
+
+/* Back ends first, in their order: most of what can fail fails there, where it can be taken back at once. */
+static void devices_last(struct domain_plan *p)
+{
+    g_autoptr(GPtrArray) old = p->items;
+    p->items = g_ptr_array_new_with_free_func(item_free);
+    g_ptr_array_set_free_func(old, NULL);
+    for (unsigned turn = 0; turn < 2; turn++)
+        for (unsigned i = 0; i < old->len; i++)
+            if ((((struct plan_item *)old->pdata[i])->kind == PLAN_DEVICE) == turn)
+                g_ptr_array_add(p->items, old->pdata[i]);
 }
 
 bool domain_plan_send(struct domain_plan *p, struct domain *d, GError **error)
 {
-    unsigned done = 0;
-    while (done < p->items->len && send_item(p->items->pdata[done], d, error))
-        done++;
-    if (done == p->items->len)
-        return true;
-    domain_plan_undo(p, d, done);
+    devices_last(p);
+    p->done = 0;
+    while (p->done < p->items->len && send_item(p->items->pdata[p->done], d, error))
+        p->done++;
+    return p->done == p->items->len;
+}
+
+bool domain_plan_made(const struct domain_plan *p, const char *device)
+{
+    for (unsigned i = 0; i < p->done; i++) {
+        const struct plan_item *item = p->items->pdata[i];
+        if (item->kind == PLAN_DEVICE && !g_strcmp0(item->id, device))
+            return true;
+    }
     return false;
 }

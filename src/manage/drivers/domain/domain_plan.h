@@ -22,6 +22,7 @@ struct plan_item {
 
 struct domain_plan {
     GPtrArray *items;
+    unsigned done;            /* items that the running machine has */
     GPtrArray *networks;      /* pairs network, mac: attached for this plan */
     GPtrArray *after;         /* struct json_object *: {"execute", "arguments"} to be sent before the machine runs, or after the device has come */
     GPtrArray *notes;         /* char *: what was left out, for the domain's log */
@@ -63,11 +64,11 @@ char *domain_plan_escape(const char *text);
 
 /* Options of a command line; descriptors go over to fds under the numbers that the options name. */
 void domain_plan_argv(struct domain_plan *p, GPtrArray *argv, GArray *fds);
-/* Sends it to the running machine. On failure what was made is taken away again. */
+/* Sends it to the running machine, devices last. On failure p->done items are there: domain_plan_undo(). */
 bool domain_plan_send(struct domain_plan *p, struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-
-/* Takes the first `done` items away again. */
-void domain_plan_undo(struct domain_plan *p, struct domain *d, unsigned done);
+bool domain_plan_made(const struct domain_plan *p, const char *device); /* a device of this id is there */
+/* Takes away again what was made. A device goes when its guest lets go. */
+void domain_plan_undo(struct domain_plan *p, struct domain *d);
 
 /* ---- parts ---- */
 
