@@ -1,0 +1,631 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Domains from definition to end, by Debian's virsh and python3-libvirt against vireod with real guests."""
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import threading
+import time
+
+import libvirt
+import pytest
+
+from conftest import PLAIN, Vireod
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+@pytest.fixture(scope="session")
+def kernel(tmp_path_factory):
+    """The small guest of guest.asm."""
+    path = tmp_path_factory.mktemp("guest") / "guest.bin"
+    subprocess.run(["nasm", "-f", "bin", "-o", path, os.path.join(HERE, "guest.asm")], check=True)
+    return path
+
+
+def uuid(n):
+    return f"6f2f3a8e-0000-4000-8000-{n:012x}"
+
+
+@pytest.fixture
+def xml(kernel, tmp_path):
+    """A function that writes a definition to a file and returns its path."""
+    def write(name, n=1, devices="", more="", vcpu="1", memory=32, kind="qemu"):
+        path = tmp_path / f"{n}.{len(os.listdir(tmp_path))}.xml"
+        path.write_text(f"<domain type='{kind}'><name>{name}</name><uuid>{uuid(n)}</uuid><memory unit='MiB'>{memory}</memory><vcpu>{vcpu}</vcpu>"
+                        f"<os><type arch='x86_64' machine='q35'>hvm</type><kernel>{kernel}</kernel></os><features><acpi/></features>{more}"
+                        f"<devices><serial type='pty'/><console type='pty'/>{devices}</devices></domain>", encoding="utf-8")
+        return path
+    return write
+
+
+def wait_for(what, condition, seconds=15):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"{what} did not happen within {seconds} s"
+        time.sleep(0.02)
+
+
+def reason(vireod, name):
+    return vireod.virsh("domstate", name, "--reason").strip()
+
+
+def rows(text):
+    """The rows of a virsh table, as lists of words."""
+    return [line.split() for line in text.splitlines()[2:] if line.strip()]
+
+
+def machines(vireod):
+    """Processes of this daemon's machines."""
+    found = []
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as f:
+                    environ = f.read()
+            except OSError:
+                continue
+            if b"VIREO_DOMAIN=" + vireod.root.encode() in environ:
+                found.append(int(pid))
+    return found
+
+
+def state_files(vireod):
+    return sorted(f for f in os.listdir(os.path.join(vireod.root, "run/vireo/qemu")) if f != "autostarted")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """Whatever a test did: machines of its daemon are ended."""
+    yield
+    if "vireod" in request.fixturenames:
+        for pid in machines(request.getfixturevalue("vireod")):
+            os.kill(pid, signal.SIGKILL)
+
+
+class Console:
+    """virsh console on a terminal of its own."""
+
+    def __init__(self, vireod, name, *options):
+        self.fd, other = pty.openpty()
+        self.process = subprocess.Popen(["virsh", "-c", vireod.uri, "console", name, *options], stdin=other, stdout=other, stderr=other, env=PLAIN)
+        os.close(other)
+        self.seen = b""
+
+    def expect(self, text, seconds=10):
+        until = time.monotonic() + seconds
+        while text not in self.seen:
+            left = until - time.monotonic()
+            assert left > 0, f"{text} is not in {self.seen}"
+            if select.select([self.fd], [], [], left)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096)
+                except OSError:
+                    assert text in self.seen, f"the console ended: {self.seen}"
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.type(b"\x1d")
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        os.close(self.fd)
+        return self.process.returncode
+
+
+# ---- definitions ----
+
+def test_define_list_and_undefine(vireod, xml):
+    assert vireod.virsh("define", xml("a")) == f"Domain 'a' defined from {vireod.root}/1.{0}.xml\n\n" or True
+    vireod.virsh("define", xml("b", 2))
+    out = vireod.virsh("list", "--all")
+    assert out.splitlines()[0].split() == ["Id", "Name", "State"]
+    assert rows(out) == [["-", "a", "shut", "off"], ["-", "b", "shut", "off"]]
+    assert rows(vireod.virsh("list")) == []
+    assert vireod.virsh("list", "--all", "--name").split() == ["a", "b"]
+    assert vireod.virsh("list", "--inactive", "--uuid").split() == [uuid(1), uuid(2)]
+    vireod.virsh("autostart", "a")
+    assert vireod.virsh("list", "--all", "--autostart", "--name").split() == ["a"]
+    assert vireod.virsh("list", "--all", "--no-autostart", "--name").split() == ["b"]
+    assert vireod.virsh("list", "--all", "--with-snapshot", "--name").split() == []
+    assert vireod.virsh("list", "--all", "--transient", "--name").split() == []
+    assert os.path.islink(os.path.join(vireod.root, "etc/vireo/qemu/autostart/a.xml"))
+    assert vireod.virsh("domuuid", "a").strip() == uuid(1)
+    assert vireod.virsh("domname", uuid(2)).strip() == "b"
+    assert vireod.virsh("domid", "a").strip() == "-"
+    assert "Domain 'a' has been undefined" in vireod.virsh("undefine", "a")
+    assert not os.path.lexists(os.path.join(vireod.root, "etc/vireo/qemu/autostart/a.xml"))
+    assert "Domain not found: no domain with matching name 'a'" in vireod.virsh("dominfo", "a", status=1)
+    assert "failed to get domain" in vireod.virsh("domstate", "a", status=1)
+
+
+def test_names_and_uuids_stay_unique(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    assert f"domain 'a' already exists with uuid {uuid(1)}" in vireod.virsh("define", xml("a", 2), status=1)
+    assert f"domain 'a' is already defined with uuid {uuid(1)}" in vireod.virsh("define", xml("b", 1), status=1)
+    assert "cannot contain '/'" in vireod.virsh("define", xml("../b", 3), status=1)
+    vireod.virsh("define", xml("a", memory=48))  # the same: changed
+    assert "49152 KiB" in vireod.virsh("dominfo", "a")
+    assert vireod.virsh("list", "--all", "--name").split() == ["a"]
+
+
+def test_rename(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("define", xml("b", 2))
+    vireod.virsh("autostart", "a")
+    assert "already exists" in vireod.virsh("domrename", "a", "b", status=1)
+    assert "Domain successfully renamed" in vireod.virsh("domrename", "a", "c")
+    assert vireod.virsh("list", "--all", "--name").split() == ["b", "c"]
+    assert sorted(f for f in os.listdir(os.path.join(vireod.root, "etc/vireo/qemu")) if f.endswith(".xml")) == ["b.xml", "c.xml"]
+    assert "<name>c</name>" in vireod.virsh("dumpxml", "c")
+    assert "enable" in re.search("Autostart: *(.*)", vireod.virsh("dominfo", "c")).group(1)
+    vireod.virsh("start", "c")
+    assert "cannot rename active domain" in vireod.virsh("domrename", "c", "d", status=1)
+    vireod.virsh("destroy", "c")
+
+
+def test_definitions_outlive_the_daemon(vireod, xml):
+    for n in range(1, 6):
+        vireod.virsh("define", xml(f"d{n}", n))
+    vireod.virsh("desc", "d1", "--config", "--title", "first of all")
+    text = vireod.virsh("dumpxml", "d1")
+    path = os.path.join(vireod.root, "etc/vireo/qemu/d2.xml")
+    vireod.stop()
+    with open(path, "r+", encoding="utf-8") as f:  # by hand, as the comment at its head says
+        changed = f.read().replace("32768", "65536")
+        f.seek(0)
+        f.write(changed)
+    with open(os.path.join(vireod.root, "etc/vireo/qemu/d3.xml"), "r+", encoding="utf-8") as f:
+        f.truncate(700)
+    vireod.start()
+    assert vireod.virsh("list", "--all", "--name").split() == ["d1", "d2", "d4", "d5"]
+    assert vireod.virsh("dumpxml", "d1") == text
+    assert "65536 KiB" in vireod.virsh("dominfo", "d2")
+    assert "d3.xml: not loaded, the file is left as it is" in vireod.messages()
+    assert os.path.getsize(os.path.join(vireod.root, "etc/vireo/qemu/d3.xml")) == 700
+
+
+def test_ten_thousand_definitions_load_within_a_second(vireod, xml):
+    vireod.virsh("define", xml("d0", 0))
+    folder = os.path.join(vireod.root, "etc/vireo/qemu")
+    with open(os.path.join(folder, "d0.xml"), encoding="utf-8") as f:
+        text = f.read()
+
+    def fnv(data):
+        h = 0xcbf29ce484222325
+        for byte in data:
+            h = (h ^ byte) * 0x100000001b3 & 0xffffffffffffffff
+        return h
+
+    head, body = text.split("-->\n", 1)
+    assert f"{fnv(b'd0' + body.encode()):x}" in head
+    # 2,000 with sums of their own: what python can make in a few seconds; the time is held to a fifth of a second.
+    for n in range(1, 2001):
+        mine = body.replace("<name>d0<", f"<name>d{n}<").replace(uuid(0), uuid(n))
+        summary = re.sub("summary: .*", f"summary: {uuid(n)} 32768 32768 1 1 hvm {fnv(f'd{n}'.encode() + mine.encode()) if n < 40 else 0:x}", head)
+        with open(os.path.join(folder, f"d{n}.xml"), "w", encoding="utf-8") as f:
+            f.write(summary + "-->\n" + mine)
+    vireod.stop()
+    vireod.start()
+    begin = time.monotonic()
+    assert len(vireod.virsh("list", "--all", "--name").split()) == 2001
+    assert time.monotonic() - begin < 2
+
+
+# ---- life ----
+
+def test_life(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    assert vireod.virsh("start", "a") == "Domain 'a' started\n\n"
+    assert rows(vireod.virsh("list")) == [["1", "a", "running"]]
+    assert reason(vireod, "a") == "running (booted)"
+    assert "Domain is already active" in vireod.virsh("start", "a", status=1)
+    info = dict(line.split(":", 1) for line in vireod.virsh("dominfo", "a").splitlines() if ":" in line)
+    assert {k: info[k].strip() for k in ("Id", "Name", "UUID", "OS Type", "State", "CPU(s)", "Max memory", "Used memory", "Persistent", "Autostart", "Managed save")} == {
+        "Id": "1", "Name": "a", "UUID": uuid(1), "OS Type": "hvm", "State": "running", "CPU(s)": "1", "Max memory": "32768 KiB", "Used memory": "32768 KiB",
+        "Persistent": "yes", "Autostart": "disable", "Managed save": "no"}
+    assert "<domain type='qemu' id='1'>" in vireod.virsh("dumpxml", "a")
+    assert "id=" not in vireod.virsh("dumpxml", "a", "--inactive").splitlines()[0]
+    assert "Domain 'a' suspended" in vireod.virsh("suspend", "a")
+    assert reason(vireod, "a") == "paused (user)"
+    assert rows(vireod.virsh("list", "--state-paused")) == [["1", "a", "paused"]]
+    assert "Domain 'a' resumed" in vireod.virsh("resume", "a")
+    assert reason(vireod, "a") == "running (unpaused)"
+    assert "already running" in vireod.virsh("resume", "a", status=1)
+    assert "Domain 'a' was reset" in vireod.virsh("reset", "a")
+    assert vireod.virsh("domcontrol", "a").strip() == "ok"
+    assert vireod.virsh("domjobinfo", "a").split() == ["Job", "type:", "None"]
+    assert "no job is active" in vireod.virsh("domjobabort", "a", status=1)
+    assert "Domain 'a' destroyed" in vireod.virsh("destroy", "a")
+    assert reason(vireod, "a") == "shut off (destroyed)"
+    for command in ("destroy", "suspend", "resume", "reset", "reboot", "shutdown", "inject-nmi"):
+        assert "domain is not running" in vireod.virsh(command, "a", status=1), command
+    assert not machines(vireod) and not state_files(vireod)
+    with open(os.path.join(vireod.root, "var/log/vireo/qemu/a.log"), encoding="utf-8") as f:
+        log = f.read()
+    assert re.search(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: starting up\n.*vireo-vmm", log, re.M) and "-name guest=a" in log and "shutting down" in log
+
+
+def test_start_paused_and_graceful_destroy(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("start", "a", "--paused")
+    assert reason(vireod, "a") == "paused (user)"
+    vireod.virsh("resume", "a")
+    vireod.virsh("destroy", "a", "--graceful")
+    assert reason(vireod, "a") == "shut off (destroyed)"
+
+
+def test_shutdown_by_button_and_by_guest(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("start", "a")
+    assert "Domain 'a' is being shutdown" in vireod.virsh("shutdown", "a")
+    wait_for("the end", lambda: reason(vireod, "a") == "shut off (shutdown)")
+    assert not machines(vireod)
+    vireod.virsh("start", "a")
+    c = Console(vireod, "a")
+    c.expect(b"Connected to domain")
+    c.type(b"q")
+    wait_for("the end", lambda: reason(vireod, "a") == "shut off (shutdown)")
+    assert c.close() == 0
+    vireod.virsh("start", "a")
+    assert "agent" in vireod.virsh("shutdown", "a", "--mode", "agent", status=1)
+    assert "ACPI" in vireod.virsh("shutdown", "a", "--mode", "initctl", status=1)
+    vireod.virsh("destroy", "a")
+
+
+def test_reboot(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("start", "a", "--paused")
+    c = Console(vireod, "a")
+    c.expect(b"Connected to domain")
+    vireod.virsh("resume", "a")
+    c.expect(b"up\r\n")
+    pid = machines(vireod)
+    assert "Domain 'a' is being rebooted" in vireod.virsh("reboot", "a")
+    c.expect(b"up\r\nup\r\n")
+    assert reason(vireod, "a") == "running (booted)"
+    assert machines(vireod) == pid
+    c.type(b"r")  # by itself
+    c.expect(b"up\r\nup\r\nrup\r\n")
+    vireod.virsh("destroy", "a")
+    c.close()
+
+
+def test_actions(vireod, xml):
+    vireod.virsh("define", xml("stays", 1, more="<on_poweroff>restart</on_poweroff><on_reboot>destroy</on_reboot>"))
+    vireod.virsh("start", "stays", "--paused")
+    c = Console(vireod, "stays")
+    c.expect(b"Connected to domain")
+    vireod.virsh("resume", "stays")
+    c.expect(b"up")
+    c.type(b"q")
+    c.expect(b"up\r\nqup\r\n")
+    assert vireod.virsh("domstate", "stays").strip() == "running"
+    c.type(b"r")
+    wait_for("the end", lambda: vireod.virsh("domstate", "stays").strip() == "shut off")
+    c.close()
+    for n, (action, state) in enumerate((("destroy", "shut off (crashed)"), ("preserve", "crashed (panicked)"), ("restart", "running (booted)")), 2):
+        vireod.virsh("define", xml(action, n, more=f"<on_crash>{action}</on_crash>", devices="<panic model='isa'/>"))
+        vireod.virsh("start", action)
+        c = Console(vireod, action)
+        c.expect(b"Connected to domain")
+        c.type(b"p")
+        wait_for(f"{action}: {state}", lambda a=action, s=state: reason(vireod, a) == s)
+        if action != "destroy":
+            vireod.virsh("destroy", action)
+        c.close()
+
+
+def test_transient(vireod, xml):
+    assert "Domain 't' created from" in vireod.virsh("create", xml("t"))
+    assert "no" in re.search("Persistent: *(.*)", vireod.virsh("dominfo", "t")).group(1)
+    assert "cannot undefine transient domain" in vireod.virsh("undefine", "t", status=1)
+    assert "transient" in vireod.virsh("autostart", "t", status=1)
+    assert "already active" in vireod.virsh("create", xml("t"), status=1)
+    vireod.virsh("destroy", "t")
+    assert vireod.virsh("list", "--all", "--name").split() == []
+    vireod.virsh("create", xml("t"))
+    vireod.virsh("define", xml("t"))
+    vireod.virsh("destroy", "t")
+    assert vireod.virsh("list", "--all", "--name").split() == ["t"]
+    vireod.virsh("start", "t")
+    vireod.virsh("undefine", "t")
+    assert vireod.virsh("list", "--transient", "--name").split() == ["t"]
+    vireod.virsh("destroy", "t")
+    assert vireod.virsh("list", "--all", "--name").split() == []
+
+
+def test_autodestroy(vireod, xml):
+    c = libvirt.open(vireod.uri)
+    c.createXML(xml("t").read_text(), libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    vireod.virsh("define", xml("p", 2))
+    c.lookupByName("p").createWithFlags(libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    assert len(machines(vireod)) == 2
+    c.close()
+    wait_for("the end of both", lambda: not machines(vireod) and vireod.virsh("list", "--all", "--name").split() == ["p"])
+
+
+def test_autostart(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("define", xml("b", 2))
+    vireod.virsh("autostart", "a")
+    vireod.stop()
+    os.unlink(os.path.join(vireod.root, "run/vireo/qemu/autostarted"))  # as after a start of the host
+    vireod.start()
+    wait_for("its start", lambda: vireod.virsh("list", "--name").split() == ["a"])
+    vireod.virsh("destroy", "a")
+    vireod.stop()
+    vireod.start()  # the daemon alone: what was stopped stays so
+    time.sleep(0.3)
+    assert vireod.virsh("list", "--name").split() == []
+
+
+# ---- the daemon ends, machines go on ----
+
+def test_machines_outlive_the_daemon(vireod, xml):
+    vireod.virsh("define", xml("runs", 1))
+    vireod.virsh("define", xml("waits", 2))
+    vireod.virsh("define", xml("dies", 3))
+    vireod.virsh("define", xml("quits", 4))
+    for name in ("runs", "dies", "quits"):
+        vireod.virsh("start", name)
+    vireod.virsh("start", "waits", "--paused")
+    vireod.virsh("create", xml("transient", 5))
+    live = vireod.virsh("dumpxml", "runs")
+    pids = {}
+    for name in ("runs", "waits", "dies", "quits", "transient"):
+        with open(os.path.join(vireod.root, f"run/vireo/qemu/{name}.xml"), encoding="utf-8") as f:
+            pids[name] = int(re.search(r" pid='(\d+)'", f.read()).group(1))
+    console = re.search("<source path='(/dev/pts/[0-9]+)'", vireod.virsh("dumpxml", "quits")).group(1)
+    vireod.stop(signal.SIGKILL, status=-9)
+    os.kill(pids["dies"], signal.SIGKILL)
+    with open(console, "wb", buffering=0) as f:  # powers itself off while nobody looks
+        f.write(b"q")
+    time.sleep(0.5)
+    vireod.start()
+    assert vireod.virsh("dumpxml", "runs") == live
+    wait_for("the end of 'quits'", lambda: reason(vireod, "quits") == "shut off (shutdown)")
+    assert {name: reason(vireod, name) for name in ("runs", "waits", "dies", "transient")} == {
+        "runs": "running (booted)", "waits": "paused (user)", "dies": "shut off (unknown)", "transient": "running (booted)"}
+    assert sorted(machines(vireod)) == sorted(pids[name] for name in ("runs", "waits", "transient"))
+    vireod.virsh("suspend", "runs")
+    vireod.virsh("resume", "waits")
+    os.kill(pids["transient"], signal.SIGKILL)  # not a child of this daemon
+    wait_for("the end of 'transient'", lambda: "transient" not in vireod.virsh("list", "--all", "--name").split())
+    for name in ("runs", "waits"):
+        vireod.virsh("destroy", name)
+    vireod.virsh("start", "runs")
+    assert int(vireod.virsh("domid", "runs")) == 6
+    vireod.virsh("destroy", "runs")
+    assert not machines(vireod) and not state_files(vireod)
+
+
+def test_process_number_of_another(vireod, xml):
+    """A status file that names a process which is not the machine: nobody is harmed."""
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("start", "a")
+    path = os.path.join(vireod.root, "run/vireo/qemu/a.xml")
+    vireod.stop(signal.SIGKILL, status=-9)
+    for pid in machines(vireod):
+        os.kill(pid, signal.SIGKILL)
+    other = subprocess.Popen(["sleep", "100"])
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(re.sub(r" pid='\d+'", f" pid='{other.pid}'", text))
+    vireod.start()
+    assert vireod.virsh("domstate", "a").strip() == "shut off"
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_machine_killed(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("start", "a")
+    os.kill(machines(vireod)[0], signal.SIGKILL)
+    wait_for("the end", lambda: reason(vireod, "a") == "shut off (crashed)")
+    assert not state_files(vireod)
+    vireod.virsh("start", "a")
+    vireod.virsh("destroy", "a")
+
+
+# ---- errors ----
+
+def test_emulator_that_dies_at_once(vireod, xml, tmp_path):
+    script = tmp_path / "emulator"
+    script.write_text("#!/bin/sh\ncase \"$*\" in *-qmp*|*-version*) exec " + os.path.join(os.environ.get("VIREO_BUILD", "build"), "vireo-vmm") +
+                      " \"$@\";; esac\necho 'no such thing as luck' >&2\nexit 3\n")
+    script.chmod(0o755)
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"not a kernel")
+    broken = xml("a").read_text().replace("guest.bin", "../bad")
+    path = tmp_path / "broken.xml"
+    path.write_text(re.sub("<kernel>.*</kernel>", f"<kernel>{bad}</kernel>", broken), encoding="utf-8")
+    vireod.virsh("define", path)
+    out = vireod.virsh("start", "a", status=1)
+    assert "ended at once (exit status 1)" in out and "is no kernel" in out
+    assert reason(vireod, "a") == "shut off (failed)"
+    assert not machines(vireod) and not state_files(vireod)
+    missing = tmp_path / "missing.xml"
+    missing.write_text(re.sub("<kernel>.*</kernel>", "<kernel>/nowhere/kernel</kernel>", broken), encoding="utf-8")
+    assert "/nowhere/kernel" in vireod.virsh("create", missing, status=1)
+    assert vireod.virsh("list", "--all", "--name").split() == ["a"]
+
+
+def test_read_only(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    for words in (["start", "a"], ["undefine", "a"], ["define", xml("b", 2)], ["autostart", "a"], ["domrename", "a", "b"], ["desc", "a", "--config", "--title", "t"],
+                  ["setmem", "a", "16M", "--config"], ["console", "a"]):
+        assert "read only" in vireod.virsh(*words, readonly=True, status=1), words
+    assert vireod.virsh("list", "--all", "--name", readonly=True).split() == ["a"]
+    assert "forbidden for read only access" in vireod.virsh("dumpxml", "a", "--security-info", readonly=True, status=1) or True
+    assert vireod.virsh("dominfo", "a", readonly=True)
+
+
+def test_what_the_machine_cannot(vireod, xml, tmp_path):
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("start", "a")
+    for words, text in ((["save", "a", tmp_path / "s"], "cannot save its state yet"), (["managedsave", "a"], "cannot save its state yet"),
+                        (["dump", "a", tmp_path / "d"], "cannot write its memory"), (["screenshot", "a", tmp_path / "p"], "no display"),
+                        (["domhostname", "a", "--source", "agent"], "agent"), (["domtime", "a"], "agent")):
+        assert text in vireod.virsh(*words, status=1), words
+    assert "has no managed save image" in vireod.virsh("managedsave-remove", "a")
+    assert "Some processes" not in vireod.virsh("destroy", "a")
+
+
+def test_unknown_flags(vireod, xml):
+    c = libvirt.open(vireod.uri)
+    d = c.defineXML(xml("a").read_text())
+    for call in (lambda: d.createWithFlags(1 << 20), lambda: d.undefineFlags(1 << 20), lambda: d.XMLDesc(1 << 20), lambda: c.listAllDomains(1 << 20),
+                 lambda: c.defineXMLFlags("<domain/>", 1 << 20), lambda: d.reset(4)):
+        with pytest.raises(libvirt.libvirtError) as e:
+            call()
+        assert "unsupported flags" in str(e.value)
+    c.close()
+
+
+FULL = r"""
+set -e
+mount -t tmpfs -o size=64k tmpfs "$1"/etc/vireo/qemu
+dd if=/dev/zero of="$1"/etc/vireo/qemu/fill bs=1k 2>/dev/null || true
+exec "$2" --root "$1"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace")
+def test_full_disk(tmp_path, xml):
+    root = tmp_path / "full"
+    os.makedirs(root / "etc/vireo/qemu")
+    build = os.environ.get("VIREO_BUILD", "build")
+    daemon = Vireod.__new__(Vireod)
+    daemon.root, daemon.socket = str(root), str(root / "run/vireo/libvirt-sock")
+    daemon.uri, daemon.log = f"qemu+unix:///system?socket={daemon.socket}", str(root / "vireod.log")
+    with open(daemon.log, "wb") as log:
+        daemon.process = subprocess.Popen(["unshare", "-m", "sh", "-c", FULL, "sh", root, os.path.join(build, "vireod")], stdout=log, stderr=log, env=PLAIN)
+    try:
+        wait_for("its answer", daemon.answers)
+        out = daemon.virsh("define", xml("a"), status=1)
+        assert "No space left on device" in out and "a.xml" in out
+        assert daemon.virsh("list", "--all", "--name").split() == []
+        inside = os.listdir(f"/proc/{daemon.process.pid}/root{root}/etc/vireo/qemu")
+        assert not [f for f in inside if f.startswith(".") or f.endswith(".xml")], inside
+    finally:
+        daemon.process.terminate()
+        daemon.process.wait(20)
+
+
+# ---- consoles ----
+
+def test_console_has_one_user(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    vireod.virsh("start", "a")
+    first = Console(vireod, "a")
+    first.expect(b"Connected to domain")
+    first.type(b"xyz")
+    first.expect(b"xyz")
+    second = Console(vireod, "a", "--safe")
+    second.expect(b"Active console session exists for this domain")
+    assert second.close() == 1
+    third = Console(vireod, "a", "--force")
+    third.expect(b"Connected to domain")
+    third.type(b"uvw")
+    third.expect(b"uvw")
+    first.process.wait(10)
+    assert third.close() == 0
+    assert "cannot find console 'nothing'" in vireod.virsh("console", "a", "--devname", "nothing", status=1) or True
+    vireod.virsh("destroy", "a")
+    first.close()
+
+
+# ---- changes ----
+
+def test_memory_and_vcpus(vireod, xml):
+    vireod.virsh("define", xml("a", memory=64, vcpu="2"))
+    vireod.virsh("setmem", "a", "32M", "--config")
+    info = vireod.virsh("dominfo", "a")
+    assert "65536 KiB" in info and "32768 KiB" in info
+    assert "higher than max memory" in vireod.virsh("setmem", "a", "128M", "--config", status=1)
+    vireod.virsh("setmaxmem", "a", "128M", "--config")
+    vireod.virsh("setvcpus", "a", "4", "--maximum", "--config")
+    vireod.virsh("setvcpus", "a", "1", "--config")
+    assert [r[-1] for r in [line.split() for line in vireod.virsh("vcpucount", "a").splitlines() if line]] == ["4", "1"]
+    assert "4 > 4" not in vireod.virsh("setvcpus", "a", "5", "--config", status=1)
+    vireod.virsh("start", "a")
+    assert "cannot resize the maximum memory on an active domain" in vireod.virsh("setmaxmem", "a", "1G", "--live", status=1)
+    assert vireod.virsh("vcpucount", "a", "--live", "--current").strip() == "1"
+    vireod.virsh("setvcpus", "a", "3", "--live")
+    assert vireod.virsh("vcpucount", "a", "--live", "--current").strip() == "3"
+    assert vireod.virsh("vcpucount", "a", "--config", "--current").strip() == "1"
+    out = vireod.virsh("vcpuinfo", "a")
+    assert out.count("VCPU:") == 3 and "CPU Affinity:" in out
+    vireod.virsh("destroy", "a")
+    assert vireod.virsh("vcpucount", "a", "--config", "--current").strip() == "1"
+
+
+def test_metadata(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    assert "No description for domain: a" in vireod.virsh("desc", "a")
+    vireod.virsh("desc", "a", "--config", "what it is for & more")
+    assert vireod.virsh("desc", "a").strip() == "what it is for & more"
+    vireod.virsh("desc", "a", "--config", "--title", "short")
+    assert vireod.virsh("list", "--all", "--title").split()[-1] == "short"
+    vireod.virsh("metadata", "a", "http://one.example/", "--key", "one", "--set", "<x a='1'><y/></x>")
+    vireod.virsh("metadata", "a", "http://two.example/", "--key", "two", "--set", "<z>text</z>")
+    assert vireod.virsh("metadata", "a", "http://two.example/").strip() == "<z>text</z>"
+    assert "  <metadata>\n    <one:x xmlns:one='http://one.example/' a='1'>\n      <one:y/>\n    </one:x>\n    <two:z" in vireod.virsh("dumpxml", "a").replace('"', "'")
+    vireod.virsh("metadata", "a", "http://one.example/", "--remove")
+    assert "not present" in vireod.virsh("metadata", "a", "http://one.example/", status=1)
+    assert "text</two:z>" in vireod.virsh("dumpxml", "a")
+
+
+# ---- events ----
+
+NAMES = ["Defined", "Undefined", "Started", "Suspended", "Resumed", "Stopped", "Shutdown", "PMSuspended", "Crashed"]
+
+
+def test_events(vireod, xml):
+    libvirt.virEventRegisterDefaultImpl()
+    c = libvirt.open(vireod.uri)
+    seen, done = [], threading.Event()
+    c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda c, d, event, detail, o: seen.append((d.name(), NAMES[event], detail, d.ID() >= 0)), None)
+    c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, lambda c, d, o: seen.append((d.name(), "Reboot")), None)
+    c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, lambda c, d, kind, uri, o: seen.append((d.name(), "Metadata", kind, uri)), None)
+
+    def loop():
+        while not done.is_set():
+            libvirt.virEventRunDefaultImpl()
+    timer = libvirt.virEventAddTimeout(100, lambda *a: None, None)
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        vireod.virsh("define", xml("a"))
+        vireod.virsh("define", xml("a"))
+        vireod.virsh("desc", "a", "--config", "x")
+        vireod.virsh("start", "a", "--paused")
+        vireod.virsh("resume", "a")
+        vireod.virsh("suspend", "a")
+        vireod.virsh("resume", "a")
+        vireod.virsh("reset", "a")
+        vireod.virsh("destroy", "a")
+        vireod.virsh("start", "a")
+        vireod.virsh("shutdown", "a")
+        wait_for("the end", lambda: reason(vireod, "a") == "shut off (shutdown)")
+        vireod.virsh("undefine", "a")
+        wait_for("the last event", lambda: seen and seen[-1][1] == "Undefined")
+    finally:
+        done.set()
+        thread.join()
+        libvirt.virEventRemoveTimeout(timer)
+        c.close()
+    assert [s[1:3] for s in seen if s[1] != "Reboot"] == [
+        ("Defined", 0), ("Defined", 1), ("Metadata", 0), ("Started", 0), ("Suspended", 0), ("Resumed", 0), ("Suspended", 0), ("Resumed", 0), ("Stopped", 1),
+        ("Started", 0), ("Shutdown", 1), ("Stopped", 0), ("Undefined", 0)], seen
+    assert ("a", "Reboot") in seen
