@@ -93,19 +93,20 @@ static void start_over(struct domain *d)
 static char *action(struct domain *d, const char *which)
 {
     g_mutex_lock(&d->lock);
-    char *what = g_strdup(d->live ? el_get_or(doc_root(d->live), which, "destroy") : "destroy");
+    char *what = g_strdup(d->live ? el_get_or(doc_root(d->live), which, strcmp(which, "on_reboot") ? "destroy" : "restart") : "destroy");
     g_mutex_unlock(&d->lock);
     return what;
 }
 
-/* The guest has powered itself off; the process stays (-no-shutdown) until we say what is to become of it. Inside a job. */
+/* The guest has powered itself off; the process stays (-no-shutdown) until we say what is to become of it. A restart that was asked for is one unless
+ * reboots are to be the end. Inside a job. */
 static void powered_down(struct domain *d)
 {
     g_mutex_lock(&d->lock);
     bool reboot = d->run && d->run->fake_reboot, guest = d->run && d->run->shutdown_by_guest;
     g_mutex_unlock(&d->lock);
-    g_autofree char *what = action(d, "on_poweroff");
-    if (reboot || !strcmp(what, "restart"))
+    g_autofree char *what = action(d, reboot ? "on_reboot" : "on_poweroff");
+    if (!strcmp(what, "restart"))
         start_over(d);
     else if (strcmp(what, "preserve") || !guest)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_SHUTDOWN);
@@ -119,22 +120,35 @@ static void on_shutdown(struct domain *d, struct json_object *data)
     struct domain_run *run = d->run;
     bool again = run && run->powered_down, reboot = run && run->fake_reboot;
     if (run) {
-        run->powered_down = true;
+        run->powered_down = !why || strcmp(why, "guest-panic");
         run->shutdown_by_guest = guest;
     }
     g_mutex_unlock(&d->lock);
-    if (!run || again || (why && !strcmp(why, "host-signal")))
-        return; /* its process is ending: seen there */
+    if (!run || again || (why && (!strcmp(why, "host-signal") || !strcmp(why, "guest-panic"))))
+        return; /* its process is ending: seen there; or on_panic() has seen to it */
     if (!reboot)
         domain_set_state(d, VIR_DOMAIN_SHUTDOWN, VIR_DOMAIN_SHUTDOWN_UNKNOWN, VIR_DOMAIN_EVENT_SHUTDOWN,
                          guest ? VIR_DOMAIN_EVENT_SHUTDOWN_GUEST : VIR_DOMAIN_EVENT_SHUTDOWN_HOST);
     domain_begin_wait(d, "shutdown");
-    if (d->run == run)
+    if (d->run == run && why && strstr(why, "-reset")) /* -no-reboot: it was to reset */
+        domain_stop(d, VIR_DOMAIN_SHUTOFF_SHUTDOWN);
+    else if (d->run == run)
         powered_down(d);
     domain_end(d);
 }
 
-static void on_reset(struct domain *d, struct json_object *data) { send_event(d, VIR_DOMAIN_EVENT_ID_REBOOT, g_variant_new("(@(sayi))", domain_variant(d))); }
+static void on_reset(struct domain *d, struct json_object *data)
+{
+    struct domain_run *run = d->run;
+    g_autofree char *what = action(d, "on_reboot");
+    send_event(d, VIR_DOMAIN_EVENT_ID_REBOOT, g_variant_new("(@(sayi))", domain_variant(d)));
+    if (strcmp(what, "destroy") || !json_object_get_boolean(json_object_object_get(data, "guest")))
+        return;
+    domain_begin_wait(d, "reset");
+    if (d->run == run && run)
+        domain_stop(d, VIR_DOMAIN_SHUTOFF_SHUTDOWN);
+    domain_end(d);
+}
 
 /* <on_crash>: coredump-* end like the action in their name; there is no dump yet. */
 static void on_panic(struct domain *d, struct json_object *data)
@@ -153,12 +167,21 @@ static void on_panic(struct domain *d, struct json_object *data)
 
 /* ---- running and paused ---- */
 
+/* Events are worked on after commands that came later have had their effect: the machine is asked what is true now. */
+static bool runs(struct domain *d)
+{
+    struct json_object *o = monitor_command(d, "query-status", NULL, NULL);
+    bool yes = o && json_object_get_boolean(json_object_object_get(o, "running"));
+    json_object_put(o);
+    return yes;
+}
+
 static void on_stop(struct domain *d, struct json_object *data)
 {
     g_mutex_lock(&d->lock);
     bool news = d->state == VIR_DOMAIN_RUNNING;
     g_mutex_unlock(&d->lock);
-    if (news) /* suspend says so itself before */
+    if (news && !runs(d)) /* suspend says so itself before */
         domain_set_state(d, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_UNKNOWN, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
 }
 
@@ -167,7 +190,7 @@ static void on_resume(struct domain *d, struct json_object *data)
     g_mutex_lock(&d->lock);
     bool news = d->state == VIR_DOMAIN_PAUSED && d->reason != VIR_DOMAIN_PAUSED_STARTING_UP;
     g_mutex_unlock(&d->lock);
-    if (news)
+    if (news && runs(d))
         domain_set_state(d, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_UNPAUSED);
 }
 

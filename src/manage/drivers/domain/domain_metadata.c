@@ -91,7 +91,10 @@ static char *replaced(const char *raw, const struct change *c)
         g_string_append_printf(s, "%s\n", text);
         xmlFreeDoc(new);
     }
-    return g_string_free(s, FALSE);
+    g_autofree char *text = g_strdup_printf("<metadata>%s</metadata>", s->str);
+    doc_auto *canonical = s->len ? doc_parse_at(&schema_domain, "", text, -1, NULL) : NULL;
+    g_string_free(s, TRUE);
+    return g_strdup(canonical ? el_raw(doc_root(canonical)) : "");
 }
 
 /* ---- setting ---- */

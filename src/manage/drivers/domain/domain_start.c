@@ -169,7 +169,7 @@ static void add_arguments(struct domain_command *cmd, const struct doc *live, in
         g_ptr_array_set_size(a, (int)a->len - 1); /* the NULL at its end */
     g_ptr_array_add(a, g_strdup("-S"));
     g_ptr_array_add(a, g_strdup("-no-shutdown"));
-    if (el_is(r, "on_reboot", "destroy"))
+    if (el_is(r, "on_reboot", "destroy") && !el_is(r, "on_poweroff", "restart")) /* -no-reboot knows no difference */
         g_ptr_array_add(a, g_strdup("-no-reboot"));
     g_ptr_array_add(a, g_strdup("-chardev"));
     g_ptr_array_add(a, g_strdup_printf("socket,id=charmonitor,fd=%d,server=on,wait=off", monitor));
