@@ -499,6 +499,43 @@ def test_dnsmasq_and_bridge_that_went_while_the_daemon_was_away(lab):
 
 
 @needs_root
+def test_dnsmasq_that_dies_comes_back(lab):
+    lab.define(NAT)
+    server = lab.dnsmasq("nat1")
+    os.kill(server, signal.SIGKILL)
+    wait_for("dnsmasq again", lambda: lab.dnsmasq("nat1") not in (None, server))
+    assert lab.guest("vrn1").dhcp()["ip"]
+
+
+def seconds_for(lab, guest, megabytes, to_guest):
+    """How long so much takes from the host to a guest, or back."""
+    guest_ip = guest.dhcp()["ip"]
+    there, here = (guest, lab) if to_guest else (lab, guest)
+    receive = ("import socket; s = socket.create_server(('', 7777)); print('ready', flush=True); c = s.accept()[0]; n = 0\n"
+               "while True:\n    d = c.recv(65536)\n    n += len(d)\n    if not d:\n        break\nprint(n)")
+    send = f"import socket; s = socket.create_connection(('{guest_ip if to_guest else '10.61.1.1'}', 7777)); s.sendall(bytes({megabytes} << 20))"
+    sink = subprocess.Popen(there.words(sys.executable, "-c", receive), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    assert sink.stdout.readline().strip() == "ready"
+    start = time.monotonic()
+    here.run(sys.executable, "-c", send)
+    assert int(sink.communicate(timeout=40)[0]) == megabytes << 20
+    return time.monotonic() - start
+
+
+@needs_root
+def test_bandwidth_is_limited_both_ways(lab):
+    limits = "<bandwidth><inbound average='1024' burst='64'/><outbound average='1024' burst='64'/></bandwidth>"
+    lab.define(NAT.replace("  <ip address", f"  {limits}\n  <ip address", 1))
+    guest = lab.guest("vrn1")
+    assert 1.4 < seconds_for(lab, guest, 2, True) < 6, "2 MiB at 1 MiB/s into the network"
+    assert 1 < seconds_for(lab, guest, 2, False) < 12, "2 MiB at 1 MiB/s out of the network"
+    lab.clean()
+    lab.define(NAT)
+    guest = lab.guest("vrn1")
+    assert seconds_for(lab, guest, 2, True) < 1 and seconds_for(lab, guest, 2, False) < 1
+
+
+@needs_root
 def test_killed_at_any_moment_of_start_and_stop_nothing_is_left(lab):
     lab.define(NAT, start=False)
     for i in range(12):
@@ -558,6 +595,9 @@ def test_duplicates_and_nonsense_are_named(lab):
     assert "is that of network 'nat1'" in lab.refuse("net-define", one.replace("vrn1", "vrn2").replace("<ip", "<mac address='52:54:00:11:22:33'/><ip", 1))
     assert "<blah>" in lab.refuse("net-define", "<network><name>x</name>\n<blah/></network>")
     assert "not entirely within" in lab.refuse("net-define", isolated("x", "vrx", 11).replace("11.120", "12.120"))
+    lab.define(isolated("ports", "vrn12", 12, "<port isolated='yes'/>"), start=False)
+    assert "<port isolated='yes'>" in lab.virsh("net-start", "ports", status=1)
+    lab.virsh("net-undefine", "ports")
     for mode, words in (("passthrough", "passthrough"), ("hostdev", "hostdev")):
         lab.define(f"<network><name>{mode}</name><forward mode='{mode}'><interface dev='eth9'/></forward></network>", start=False)
         assert words in lab.virsh("net-start", mode, status=1)

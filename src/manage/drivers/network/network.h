@@ -41,6 +41,8 @@ struct network {
     GPtrArray *ports;     /* struct network_port * */
     /* Under driver->change: */
     pid_t dnsmasq;        /* 0: none */
+    GSource *dns_source;  /* hears of its end */
+    gint64 dns_started;   /* g_get_monotonic_time(), when it was started again by itself */
     unsigned rules;       /* in our nftables table after it was made; 0: there is none */
 };
 
@@ -169,6 +171,8 @@ void network_firewall_remove(const char *bridge);
 bool network_firewall_mend(struct network *n);
 struct network_watch *network_watch_new(struct network_driver *dr);
 void network_watch_free(struct network_watch *w);
+/* dnsmasq of the network is another process now, or none (n->dnsmasq): its end is heard of. driver->change is held. */
+void network_watch_dns(struct network *n);
 
 /* ---- parts (network_update.c) ---- */
 

@@ -142,6 +142,17 @@ static bool check_portgroups(const struct el *root, const char *name, GError **e
     return true;
 }
 
+static bool check_bandwidth(const struct el *parent, const char *name, GError **error)
+{
+    static const char *const direction[] = { "bandwidth/inbound", "bandwidth/outbound" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(direction); i++) {
+        const struct el *e = el_find(parent, direction[i]);
+        if (e && !el_get(e, "@average") && !(i == 0 && el_get(e, "@floor")))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "line %u: <%s> of network '%s' has no average", el_line(e), el_name(e), name);
+    }
+    return true;
+}
+
 static bool check_mode(const struct doc *d, const char *name, GError **error)
 {
     const struct el *root = doc_root(d);
@@ -166,8 +177,12 @@ bool network_check(const struct doc *d, GError **error)
 {
     const struct el *root = doc_root(d);
     const char *name = el_get_or(root, "name", "");
-    if (!check_names(root, name, error) || !check_mode(d, name, error) || !check_ips(root, name, error) || !check_portgroups(root, name, error))
+    if (!check_names(root, name, error) || !check_mode(d, name, error) || !check_ips(root, name, error) || !check_portgroups(root, name, error) ||
+        !check_bandwidth(root, name, error))
         return false;
+    el_each (group, root, "portgroup")
+        if (!check_bandwidth(group, name, error))
+            return false;
     g_autofree char *config = network_dns_config(NULL, d, error); /* what would be a line of its own is found here */
     return config != NULL;
 }

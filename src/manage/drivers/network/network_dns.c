@@ -355,5 +355,6 @@ bool network_dns_start(struct network *n, const struct doc *d, GError **error)
     if (!net_run(argv, NULL, &why))
         return manage_fail(error, why->code, "network '%s': %s", n->name, why->message);
     n->dnsmasq = network_dns_find(dr, n->name);
+    network_watch_dns(n);
     return true;
 }

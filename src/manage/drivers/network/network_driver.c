@@ -135,12 +135,16 @@ static bool start(struct manage_state *s, void **ret_data, GError **error)
     bool first = access(dr->config_dir, F_OK) != 0;
     if (s->privileged)
         make_searchable(s->dirs.lib);
-    if (!network_load_all(dr, error) || (first && !define_default(dr, error))) {
+    if (s->privileged)
+        dr->watch = network_watch_new(dr);
+    g_mutex_lock(&dr->change);
+    bool ok = network_load_all(dr, error) && (!first || define_default(dr, error));
+    g_mutex_unlock(&dr->change);
+    if (!ok) {
+        network_watch_free(dr->watch);
         network_driver_free(dr);
         return false;
     }
-    if (s->privileged)
-        dr->watch = network_watch_new(dr);
     struct manage_services *services = manage_services_of(s);
     services->network_attach = attach;
     services->network_detach = detach;

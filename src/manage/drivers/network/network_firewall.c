@@ -77,7 +77,7 @@ static void input_rules(GString *s, const char *bridge)
     rule(s, "iifname \"%s\" meta l4proto { tcp, udp } th dport { 53, 67, 69, 547 } accept", bridge);
 }
 
-static char *table_text(const struct doc *d)
+static char *chains_text(const struct doc *d)
 {
     const struct el *root = doc_root(d), *forward = el_child(root, "forward");
     const char *bridge = el_get(root, "bridge/@name");
@@ -97,15 +97,37 @@ static char *table_text(const struct doc *d)
     }
     rule(r.forward, "oifname \"%s\" reject with icmpx port-unreachable", bridge);
     rule(r.forward, "iifname \"%s\" reject with icmpx port-unreachable", bridge);
-    /* The first two lines make the transaction good whether the table is there or not. */
-    char *text = g_strdup_printf("table inet vireo_%s { }\ndelete table inet vireo_%s\ntable inet vireo_%s {\n"
-                                 "  chain input {\n    type filter hook input priority filter; policy accept;\n%s  }\n"
+    char *text = g_strdup_printf("  chain input {\n    type filter hook input priority filter; policy accept;\n%s  }\n"
                                  "  chain forward {\n    type filter hook forward priority filter; policy accept;\n%s  }\n"
-                                 "  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n%s  }\n}\n",
-                                 bridge, bridge, bridge, input->str, r.forward->str, r.nat->str);
+                                 "  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n%s  }\n",
+                                 input->str, r.forward->str, r.nat->str);
     g_string_free(r.forward, TRUE);
     g_string_free(r.nat, TRUE);
     return text;
+}
+
+/* What the network sends out is policed where it enters the host: libvirt's "outbound". */
+static char *police_text(const struct el *root, const char *bridge)
+{
+    const struct el *out = el_find(root, "bandwidth/outbound");
+    const char *average = el_get(out, "@average"), *burst = el_get(out, "@burst");
+    if (!average)
+        return g_strdup("");
+    return g_strdup_printf("  chain prerouting {\n    type filter hook prerouting priority raw; policy accept;\n"
+                           "    iifname \"%s\" limit rate over %s kbytes/second burst %s kbytes drop\n  }\n",
+                           bridge, average, burst ? burst : average);
+}
+
+/* The first two lines make the transaction good whether the table is there or not. */
+static char *whole_text(const struct doc *d)
+{
+    const struct el *root = doc_root(d);
+    const char *bridge = el_get(root, "bridge/@name");
+    /* An open network has no rules of ours: the administrator's own decide. */
+    g_autofree char *chains = network_mode(d) == NETWORK_OPEN ? g_strdup("") : chains_text(d), *police = police_text(root, bridge);
+    if (!*chains && !*police)
+        return NULL;
+    return g_strdup_printf("table inet vireo_%s { }\ndelete table inet vireo_%s\ntable inet vireo_%s {\n%s%s}\n", bridge, bridge, bridge, chains, police);
 }
 
 /* ---- the rules that the kernel has ---- */
@@ -157,9 +179,9 @@ static const char *const nft[] = { "nft", "-f", "-", NULL };
 
 bool network_firewall_apply(struct network *n, const struct doc *d, GError **error)
 {
-    if (network_mode(d) == NETWORK_OPEN)
-        return true; /* the administrator's own rules decide */
-    g_autofree char *text = table_text(d);
+    g_autofree char *text = whole_text(d);
+    if (!text)
+        return true;
     g_autoptr(GError) why = NULL;
     if (!net_run(nft, text, &why))
         return manage_fail(error, why->code, "cannot make the firewall rules of network '%s': %s", n->name, why->message);
@@ -179,7 +201,7 @@ void network_firewall_remove(const char *bridge)
 bool network_firewall_mend(struct network *n)
 {
     doc_auto *d = network_live(n);
-    if (!d || n->user || !network_is_virtual(network_mode(d)) || network_mode(d) == NETWORK_OPEN)
+    if (!d || n->user || !network_is_virtual(network_mode(d)))
         return false;
     int count = count_rules(el_get(doc_root(d), "bridge/@name"));
     g_autoptr(GError) error = NULL;

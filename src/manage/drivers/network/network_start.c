@@ -23,6 +23,9 @@ static bool check_can(const struct network *n, const struct doc *d, GError **err
     static const struct { const char *path, *value, *what; } missing[] = {
         { "bridge/@zone", NULL, "the firewalld zone of <bridge zone=>" },
         { "bridge/@macTableManager", "libvirt", "<bridge macTableManager='libvirt'>" },
+        { "bandwidth/inbound/@floor", NULL, "a guaranteed rate, <inbound floor=>," },
+        { "port/@isolated", "yes", "<port isolated='yes'>" },
+        { "vlan/tag/@id", NULL, "<vlan>" },
         { "virtualport/@type", NULL, "<virtualport> (Open vSwitch, 802.1Qbg, 802.1Qbh, midonet)" },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(missing); i++) {
@@ -31,9 +34,9 @@ static bool check_can(const struct network *n, const struct doc *d, GError **err
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "network '%s': %s is not done here yet: take it out to start the network", n->name,
                                missing[i].what);
     }
-    if (el_child(root, "vlan") || el_child(root, "bandwidth"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "network '%s': <%s> is not done here yet: take it out to start the network", n->name,
-                           el_child(root, "vlan") ? "vlan" : "bandwidth");
+    if (el_child(root, "bandwidth") && !(network_is_virtual(mode) && n->driver->state->privileged))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "network '%s': <bandwidth> needs a bridge that the network makes itself: take it out to start the network",
+                           n->name);
     return true;
 }
 
@@ -133,6 +136,21 @@ static bool set_forwarding(const struct network *n, const struct doc *d, GError 
     return !has_family(d, AF_INET6) || (check_autoconf(n, error) && net_sysctl("1", error, "net/ipv6/conf/all/forwarding"));
 }
 
+/* What comes into the network is shaped where it leaves the host: a token bucket on the bridge (tc-htb(8)). */
+static bool shape(const struct network *n, const struct doc *d, const char *bridge, GError **error)
+{
+    static const char *const tc[] = { "tc", "-batch", "-", NULL };
+    const struct el *in = el_find(doc_root(d), "bandwidth/inbound");
+    const char *average = el_get(in, "@average"), *peak = el_get(in, "@peak"), *burst = el_get(in, "@burst");
+    if (!average)
+        return true;
+    g_autofree char *with_burst = burst ? g_strdup_printf(" burst %skb", burst) : g_strdup("");
+    g_autofree char *text = g_strdup_printf("qdisc add dev %s root handle 1: htb default 1\nclass add dev %s parent 1: classid 1:1 htb rate %skbps ceil %skbps%s\n",
+                                            bridge, bridge, average, peak ? peak : average, with_burst);
+    g_autoptr(GError) why = NULL;
+    return net_run(tc, text, &why) || manage_fail(error, why->code, "cannot limit the rate of network '%s': %s", n->name, why->message);
+}
+
 static bool make_bridge(const struct network *n, const struct doc *d, GError **error)
 {
     const struct el *root = doc_root(d);
@@ -141,7 +159,7 @@ static bool make_bridge(const struct network *n, const struct doc *d, GError **e
     el_get_u64(root, "bridge/@delay", &delay);
     el_get_u64(root, "mtu/@size", &mtu);
     return net_bridge_create(bridge, el_get(root, "mac/@address"), el_is(root, "bridge/@stp", "on"), (unsigned)MIN(delay, 1000), (unsigned)mtu, error) &&
-           set_ipv6(d, bridge, error) && add_addresses(n, d, bridge, error) && net_link_up(bridge, true, error) && add_routes(n, d, error) &&
+           set_ipv6(d, bridge, error) && add_addresses(n, d, bridge, error) && net_link_up(bridge, true, error) && shape(n, d, bridge, error) && add_routes(n, d, error) &&
            set_forwarding(n, d, error);
 }
 
@@ -241,6 +259,7 @@ void network_stop(struct network *n)
         g_warning("'%s' is left behind", status);
     clear_half(dr, n->name);
     n->dnsmasq = 0;
+    network_watch_dns(n);
     n->rules = 0;
     g_mutex_lock(&n->lock);
     doc_free(n->live);
@@ -267,6 +286,7 @@ bool network_find_again(struct network *n)
         return false;
     }
     n->dnsmasq = network_dns_find(n->driver, n->name);
+    network_watch_dns(n);
     if (!n->dnsmasq && network_dns_wanted(d) && !network_dns_start(n, d, &error))
         g_warning("%s", error->message);
     g_clear_error(&error);

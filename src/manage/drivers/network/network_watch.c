@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Hears of changes of nftables (netlink group NFNLGRP_NFTABLES) on the state's main loop; when one of our tables lost something, a thread
- * looks after all active networks, 50 ms later, or later where it happens again and again. Nothing polls.
+ * looks after all active networks, 50 ms later, or later where it happens again and again. The end of a network's dnsmasq is heard of by its pidfd.
+ * Nothing polls.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "manage/drivers/network/network.h"
@@ -48,9 +51,74 @@ static bool is_loss(const struct nlmsghdr *h)
     return h->nlmsg_type >> 8 == NFNL_SUBSYS_NFTABLES && (type == NFT_MSG_DELTABLE || type == NFT_MSG_DELCHAIN || type == NFT_MSG_DELRULE) && is_ours(h);
 }
 
-static void mend_all(gpointer unused, gpointer opaque)
+/* ---- dnsmasq ---- */
+
+#define DNS_AGAIN_S 10 /* one that ends sooner than so after it was started again is left alone */
+
+/* It has ended: by us, then there is nothing to do; or by itself. */
+static void mend_dns(struct network *n)
 {
-    struct network_watch *w = opaque;
+    doc_auto *d = network_live(n);
+    g_autoptr(GError) error = NULL;
+    gint64 now = g_get_monotonic_time();
+    if (!d || n->user || !network_is_virtual(network_mode(d)) || !network_dns_wanted(d) || network_dns_find(n->driver, n->name))
+        return;
+    if (n->dns_started && now - n->dns_started < DNS_AGAIN_S * G_USEC_PER_SEC) {
+        g_warning("network '%s': dnsmasq has ended again and is left alone: net-destroy and net-start bring it back", n->name);
+        return;
+    }
+    g_message("network '%s': dnsmasq has ended by itself and is started again", n->name);
+    n->dns_started = now;
+    if (!network_dns_start(n, d, &error))
+        g_warning("%s", error->message);
+}
+
+struct dns_end {
+    struct network *network;
+    int pidfd;
+};
+
+static void dns_end_free(gpointer opaque)
+{
+    struct dns_end *e = opaque;
+    close(e->pidfd);
+    network_unref(e->network);
+    g_free(e);
+}
+
+static gboolean dns_ended(gpointer opaque)
+{
+    struct network *n = ((struct dns_end *)opaque)->network;
+    if (n->driver->watch)
+        g_thread_pool_push(n->driver->watch->pool, network_ref(n), NULL);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean dns_dispatch(GSource *source, GSourceFunc callback, gpointer opaque) { return callback(opaque); }
+
+void network_watch_dns(struct network *n)
+{
+    static GSourceFuncs funcs = { .dispatch = dns_dispatch };
+    if (n->dns_source) {
+        g_source_destroy(n->dns_source);
+        g_clear_pointer(&n->dns_source, g_source_unref);
+    }
+    int pidfd = n->dnsmasq && n->driver->watch ? (int)syscall(SYS_pidfd_open, n->dnsmasq, 0) : -1;
+    if (pidfd < 0)
+        return;
+    fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+    struct dns_end *e = g_new0(struct dns_end, 1);
+    *e = (struct dns_end){ network_ref(n), pidfd };
+    n->dns_source = g_source_new(&funcs, sizeof(GSource));
+    g_source_add_unix_fd(n->dns_source, pidfd, G_IO_IN);
+    g_source_set_callback(n->dns_source, dns_ended, e, dns_end_free);
+    g_source_attach(n->dns_source, n->driver->state->context);
+}
+
+/* ---- nftables ---- */
+
+static void mend_rules(struct network_watch *w)
+{
     g_autoptr(GPtrArray) all = network_all(w->driver);
     bool mended = false;
     for (unsigned i = 0; i < all->len; i++) {
@@ -62,6 +130,21 @@ static void mend_all(gpointer unused, gpointer opaque)
     if (!mended)
         w->last = 0; /* it was our own change that was heard of */
     g_mutex_unlock(&w->lock);
+}
+
+/* Work of the pool's thread: the watch itself (rules), or a network whose dnsmasq has ended. */
+static void work(gpointer what, gpointer opaque)
+{
+    struct network_watch *w = opaque;
+    if (what == w) {
+        mend_rules(w);
+        return;
+    }
+    struct network *n = what;
+    g_mutex_lock(&w->driver->change);
+    mend_dns(n);
+    g_mutex_unlock(&w->driver->change);
+    network_unref(n);
 }
 
 static gboolean due(gpointer opaque)
@@ -135,7 +218,7 @@ struct network_watch *network_watch_new(struct network_driver *dr)
     w->driver = dr;
     w->fd = fd;
     g_mutex_init(&w->lock);
-    w->pool = g_thread_pool_new(mend_all, w, 1, FALSE, NULL);
+    w->pool = g_thread_pool_new(work, w, 1, FALSE, NULL);
     w->source = fd_source_new(fd);
     g_source_set_callback(w->source, (GSourceFunc)(void *)heard, w, NULL);
     g_source_attach(w->source, dr->state->context);
@@ -149,11 +232,18 @@ void network_watch_free(struct network_watch *w)
         return;
     g_source_destroy(w->source);
     g_source_unref(w->source);
+    g_autoptr(GPtrArray) all = network_all(w->driver);
+    g_mutex_lock(&w->driver->change);
+    for (unsigned i = 0; i < all->len; i++) {
+        ((struct network *)all->pdata[i])->dnsmasq = 0; /* goes on running, unheard */
+        network_watch_dns(all->pdata[i]);
+    }
+    g_mutex_unlock(&w->driver->change);
     if (w->timer) {
         g_source_destroy(w->timer);
         g_source_unref(w->timer);
     }
-    g_thread_pool_free(w->pool, TRUE, TRUE);
+    g_thread_pool_free(w->pool, FALSE, TRUE);
     close(w->fd);
     g_mutex_clear(&w->lock);
     g_free(w);
