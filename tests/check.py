@@ -115,7 +115,7 @@ def sanitizers(total, build):
         meson_suite(total, asan, suite, env)
 
 
-FUZZERS = ("virtio", "nic", "nvme", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client")
+FUZZERS = ("virtio", "nic", "nvme", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document")
 FUZZ_SECONDS = 15  # each, two at a time
 
 
@@ -156,7 +156,8 @@ def fuzz_one(tree, name, seconds):
     os.makedirs(kept, exist_ok=True)
     log = os.path.join(os.path.abspath(tree), f"fuzz_{name}.log")
     words = os.path.join(here, name + ".dict")
-    args = [os.path.join(tree, "tests", "fuzz", "fuzz_" + name), f"-max_total_time={seconds or FUZZ_SECONDS}", "-max_len=1024",
+    args = [os.path.join(tree, "tests", "fuzz", "fuzz_" + name), f"-max_total_time={seconds or FUZZ_SECONDS}",
+            "-max_len=8192" if name == "document" else "-max_len=1024",
             "-len_control=0", "-timeout=20", "-close_fd_mask=1", f"-artifact_prefix={os.path.abspath(tree)}/{name}-"]
     args += ["-seed=1"] if seconds is None else []
     args += [f"-dict={words}"] if os.path.exists(words) else []
@@ -164,7 +165,7 @@ def fuzz_one(tree, name, seconds):
                UBSAN_OPTIONS="halt_on_error=1:abort_on_error=1:print_stacktrace=1")
     with open(log, "wb") as f:
         try:
-            status = subprocess.run(args + [kept, os.path.join(here, "corpus", name)], check=False, stdin=subprocess.DEVNULL,
+            status = subprocess.run(args + [kept, os.path.join(here, "corpus", name)] + ([os.path.join(ROOT, "tests", "manage", "golden")] if name == "document" else []), check=False, stdin=subprocess.DEVNULL,
                                     stdout=subprocess.DEVNULL, stderr=f, env=env, timeout=(seconds or FUZZ_SECONDS) + 120).returncode
         except subprocess.TimeoutExpired:
             status = "none: it did not end"
