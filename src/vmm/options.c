@@ -109,8 +109,8 @@ static bool check(struct options *o, GError **error)
         return vireo_fail(error, VIREO_ERROR_INVALID, "The -accel and \"-machine accel=\" options are incompatible; keep one of them");
     if (!c->kernel && (c->initrd || c->append))
         return vireo_fail(error, VIREO_ERROR_INVALID, "-%s only allowed with -kernel option", c->append ? "append" : "initrd");
-    if (!c->kernel && strcmp(c->board, "none"))
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "nothing to start: firmware does not run yet; give a kernel with -kernel FILE");
+    if (c->kernel && c->bios)
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "-bios: a kernel given with -kernel is started without firmware; leave one of them out");
     if (o->daemonize && o->nographic && !c->nodefaults) /* with -nodefaults nothing of it is on the terminal */
         return vireo_fail(error, VIREO_ERROR_INVALID, "-nographic cannot be used with -daemonize; use -display none");
     if (o->no_net && o->nics->len)
@@ -156,7 +156,7 @@ static void config_free(struct machine_config *c)
 {
     if (!c)
         return;
-    char *texts[] = { c->name, c->uuid, c->cpu_spec, c->accel_name, c->kernel, c->initrd, c->append, c->memory_backend, c->mem_path };
+    char *texts[] = { c->name, c->uuid, c->bios, c->boot_order, c->cpu_spec, c->accel_name, c->kernel, c->initrd, c->append, c->memory_backend, c->mem_path };
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
     g_free(c);

@@ -480,10 +480,11 @@ bool opt_rtc(struct options *o, const struct option_row *row, const char *arg, G
 }
 
 static const char *const boot_orders[] = { "c", NULL };
+struct boot_opts { char *order; };
 static const struct keyval_key boot_keys[] = {
-    { "order", KV_ONLY, 0, "firmware does not run yet; the kernel of -kernel is started", boot_orders },
-    { "once", KV_ONLY, 0, "firmware does not run yet; the kernel of -kernel is started", boot_orders },
-    { "menu", KV_ONLY, 0, "firmware does not run yet", only_off },
+    { "order", KV_STRING, offsetof(struct boot_opts, order), "kinds of disks that firmware tries: c disk, d CD-ROM, n network" },
+    { "once", KV_ONLY, 0, "another order for the first start is not there", boot_orders },
+    { "menu", KV_ONLY, 0, "there is no boot menu", only_off },
     { "strict", KV_IGNORED },
     { NULL }
 };
@@ -491,7 +492,19 @@ static const struct keyval_key boot_keys[] = {
 bool opt_boot(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
     keyval_auto *kv = keyval_parse(arg, "order", error);
-    return kv && keyval_load(kv, boot_keys, o, error);
+    struct boot_opts v = { NULL };
+    if (!kv || !keyval_load(kv, boot_keys, &v, error))
+        return false;
+    if (!v.order)
+        return true;
+    if (!*v.order || v.order[strspn(v.order, "acdn")]) {
+        vireo_fail(error, VIREO_ERROR_INVALID, "order=%s: an order is made of the letters a, c, d and n", v.order);
+        g_free(v.order);
+        return false;
+    }
+    g_free(o->config->boot_order);
+    o->config->boot_order = v.order;
+    return true;
 }
 
 /* ---- -action, -overcommit ---- */

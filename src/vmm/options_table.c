@@ -110,7 +110,7 @@ const struct option_row option_rows[] = {
     { "kernel", "FILE", "Linux (bzImage), PVH ELF or multiboot kernel", opt_config_text, CONFIG(kernel) },
     { "initrd", "FILE", "initial RAM disk of the kernel", opt_config_text, CONFIG(initrd) },
     { "append", "TEXT", "command line of the kernel", opt_config_text, CONFIG(append) },
-    REFUSE("bios", "FILE", "firmware does not run yet; start a kernel with -kernel"),
+    { "bios", "FILE", "firmware; default: SeaBIOS, when there is no -kernel", opt_config_text, CONFIG(bios) },
     REFUSE("pflash", "FILE", "firmware does not run yet; start a kernel with -kernel"),
     REFUSE("option-rom", "FILE", "firmware does not run yet; start a kernel with -kernel"),
     REFUSE("dtb", "FILE", "PC machines have no device tree"),

@@ -47,7 +47,7 @@ static enum options_result parse(struct options *o, const char *line, char **ret
 static void test_bad(void)
 {
     static const struct { const char *line, *message; } bad[] = {
-        { "", "nothing to start: firmware does not run yet; give a kernel with -kernel FILE" },
+        { "-kernel k -bios b", "-bios: a kernel given with -kernel is started without firmware; leave one of them out" },
         { "-kernel k", "there is no graphical display yet; use -nographic for a serial console in this terminal, or -display none" },
         { "-append x", "-append only allowed with -kernel option" },
         { "-initrd x", "-initrd only allowed with -kernel option" },
@@ -89,7 +89,7 @@ static void test_bad(void)
         { "-mon a", "-mon a: there is no monitor for humans yet; add mode=control" },
         { "-uuid x", "-uuid x: failed to parse UUID string: wrong format; expected xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" },
         { "-rtc base=x", "-rtc base=x: invalid datetime format 'x'; valid: utc, localtime, 2006-06-17T16:01:21, 2006-06-17" },
-        { "-boot d", "-boot d: Parameter 'order=d' is not available: firmware does not run yet; the kernel of -kernel is started" },
+        { "-boot x", "-boot x: order=x: an order is made of the letters a, c, d and n" },
         { "-sandbox on,spawn=maybe", "-sandbox on,spawn=maybe: Parameter 'spawn=maybe' is not available: it takes allow or deny" },
         { "-add-fd fd=1,set=0", "-add-fd fd=1,set=0: fd=1 is one of the standard streams; pass another number, at least 3" },
         { "-add-fd set=0", "-add-fd set=0: Parameter 'fd' is missing" },

@@ -158,7 +158,7 @@ UNKNOWN = [
     (["-drive", "file={disk},format=raw,if=virtio,colour=red"], ["colour"]), (["-drive", "format=raw,if=virtio"], ["file"]),
     (["-blockdev", "driver=nbd,node-name=x"], ["nbd"]), (["-blockdev", "{{not json"], ["JSON|blockdev"]), (["-uuid", "12345"], ["12345"]),
     (["-rtc", "base=yesterday"], ["yesterday"]), (["-d", "everything-else"], ["everything-else"]), (["-boot", "order=n"], ["order|boot"]),
-    (["-device", "{{\"driver\": 3"], ["JSON|-device"]), (["-bios", "x.bin"], ["-bios", "-kernel"]),
+    (["-device", "{{\"driver\": 3"], ["JSON|-device"]), (["-pflash", "x.bin"], ["-pflash", "-kernel"]),
 ]
 
 
@@ -209,6 +209,6 @@ def test_help_and_version():
 
 def test_every_refused_option_says_what_to_do():
     """Options of QEMU that are not there are refused by name, not taken for unknown ones."""
-    for option in ("-fda", "-bios", "-smbios", "-usb", "-spice", "-gdb", "-icount", "-incoming", "-debugcon"):
+    for option in ("-fda", "-pflash", "-smbios", "-usb", "-spice", "-gdb", "-icount", "-incoming", "-debugcon"):
         status, _, err = vmm.run([option, "x"] if option != "-usb" else [option])
         assert status == 1 and option in err and len(err) > len(option) + 30, f"{option} is refused without a reason: {err!r}"

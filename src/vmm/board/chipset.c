@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cpu/x86/x86_model.h"
 #include "vmm/board/bios.h"
+#include "vmm/board/firmware.h"
 #include "vmm/board/smbios.h"
 #include "vmm/core/device.h"
 #include "vmm/core/hostmem.h"
@@ -261,25 +262,28 @@ static uint64_t build_tables(struct chipset *cs)
 {
     const struct machine *m = cs->machine;
     uint8_t present[ACPI_MAX_CPUS] = { 0 };
-    uint64_t rsdp;
     for (unsigned i = 0; i < MIN(m->max_vcpus, ACPI_MAX_CPUS); i++)
         present[i] = m->vcpus[i] != NULL;
     g_clear_pointer(&cs->tables, g_bytes_unref);
     cs->acpi.cpu_present = present;
-    cs->tables = acpi_build(&cs->acpi, CHIPSET_FIRMWARE, &rsdp);
+    cs->tables = acpi_build(&cs->acpi, cs->firmware ? firmware_tables_at(cs) : CHIPSET_FIRMWARE, &cs->rsdp);
     cs->acpi.cpu_present = NULL;
-    return rsdp;
+    return cs->rsdp;
 }
 
-/* After the devices' reset: what firmware does before it starts the kernel. */
+/* After the devices' reset: firmware is put in place, or what it would have done before it starts the kernel. */
 static void board_reset(struct machine *m)
 {
     struct chipset *cs = m->board;
     g_autoptr(GError) error = NULL;
     build_tables(cs);
-    put(cs, CHIPSET_FIRMWARE, cs->tables);
-    put(cs, CHIPSET_SMBIOS, cs->smbios);
-    bios_install(m, cs->e820, cs->ne820, cs->low_size);
+    if (cs->firmware) {
+        firmware_reset(cs, cs->firmware); /* the first vCPU is where a reset has put it: at the image's last 16 bytes */
+    } else {
+        put(cs, CHIPSET_FIRMWARE, cs->tables);
+        put(cs, CHIPSET_SMBIOS, cs->smbios);
+        bios_install(m, cs->e820, cs->ne820, cs->low_size);
+    }
     if ((cs->reset && !cs->reset(cs, &error)) || (cs->boot && !boot_enter(cs->boot, m, &error))) {
         log_warn("the machine cannot start: %s", error->message);
         machine_request_shutdown(m, CAUSE_HOST_ERROR);
@@ -345,18 +349,20 @@ bool chipset_finish(struct chipset *cs, const char *extra_cmdline, GError **erro
 {
     struct machine_config *c = cs->machine->config;
     struct boot_env env = { .kernel_path = c->kernel, .initrd_path = c->initrd, .low_size = cs->low_size, .linux_entry = c->linux_entry };
-    if (!c->kernel)
-        return vireo_fail(error, VIREO_ERROR_INVALID, "there is nothing to start: this machine has no firmware yet; give a kernel with -kernel "
+    if (!c->kernel && !cs->firmware)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "there is nothing to start: this board has no firmware; give a kernel with -kernel "
                           "(Linux, Multiboot or PVH)");
     chipset_find_uarts(cs);
     cs->acpi.nnodes = cs->machine->numa->nnodes;
     cs->acpi.cpu_node = cs->machine->numa->cpu_node;
     cs->acpi.distance = cs->machine->numa->distances ? cs->machine->numa->distance : NULL;
     env.rsdp = build_tables(cs);
-    if (g_bytes_get_size(cs->tables) > CHIPSET_SMBIOS - CHIPSET_FIRMWARE)
+    if (!cs->firmware && g_bytes_get_size(cs->tables) > CHIPSET_SMBIOS - CHIPSET_FIRMWARE)
         return vireo_fail(error, VIREO_ERROR_FAILED, "the ACPI tables of a machine with %u CPUs do not fit; use fewer", cs->acpi.max_cpus);
     cs->smbios = smbios_build(c, cs->machine->nvcpus, CHIPSET_SMBIOS, CHIPSET_BIOS - CHIPSET_SMBIOS);
     qsort(cs->e820, cs->ne820, sizeof(cs->e820[0]), by_base);
+    if (cs->firmware)
+        return firmware_finish(cs, cs->firmware, error);
     memcpy(env.e820, cs->e820, sizeof(cs->e820));
     env.ne820 = cs->ne820;
     g_autofree char *line = g_strconcat(extra_cmdline ? extra_cmdline : "", c->append ? c->append : "", NULL);
@@ -370,6 +376,7 @@ void chipset_destroy(struct chipset *cs)
     if (!cs)
         return;
     boot_image_free(cs->boot);
+    firmware_free(cs->firmware);
     g_clear_pointer(&cs->tables, g_bytes_unref);
     g_clear_pointer(&cs->smbios, g_bytes_unref);
     apic_detach(cs->machine);

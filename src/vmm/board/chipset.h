@@ -23,7 +23,9 @@ struct chipset {
     struct acpi_config acpi;
     struct e820_entry e820[E820_MAX];
     unsigned ne820;
-    struct boot_image *boot;
+    struct boot_image *boot;    /* NULL: firmware starts */
+    struct firmware *firmware;  /* NULL: a kernel is started */
+    uint64_t rsdp;              /* of the tables */
     GBytes *tables, *smbios;
     void *own; /* of the board */
     bool (*reset)(struct chipset *cs, GError **error); /* before the boot image is put in place; may be NULL */

@@ -5,6 +5,7 @@
 #include "cpu/x86/x86_model.h"
 #include "vmm/board/board.h"
 #include "vmm/board/chipset.h"
+#include "vmm/board/firmware.h"
 #include "vmm/bus/pci.h"
 #include "vmm/core/device.h"
 #include "vmm/dev/i8042.h"
@@ -56,6 +57,8 @@ static bool pc_create(struct machine *m, GError **error)
     if (!cs)
         return false;
     cs->reset = pc_reset;
+    if (!m->config->kernel && !(cs->firmware = firmware_create(cs, error)))
+        return false;
     if (!i8042_create(m, cs->isa[1], cs->isa[12], error))
         return false;
     struct pci_bus *bus = pci_bus_create(m, cs->gsi + 16);

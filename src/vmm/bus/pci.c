@@ -522,3 +522,35 @@ void pci_device_reset(struct pci_device *d)
         d->changed(d);
     pci_unlock(d->bus);
 }
+
+/* ---- names for firmware (IEEE 1275, PCI bus binding) ---- */
+
+struct pci_device *pci_bus_function_of(struct pci_bus *bus, const struct device *owner)
+{
+    struct pci_device *found = NULL;
+    for (struct pci_device *d = pci_bus_next(bus, NULL); d && !found; d = pci_bus_next(bus, d))
+        found = d->owner == owner ? d : d->secondary ? pci_bus_function_of(d->secondary, owner) : NULL;
+    return found;
+}
+
+static const char *firmware_name(const struct pci_device *d)
+{
+    if (d->secondary)
+        return "pci-bridge";
+    switch (d->config[PCI_REG_CLASS + 2]) {
+    case 0x01:
+        return "scsi";
+    case 0x02:
+        return "ethernet";
+    default:
+        return "device";
+    }
+}
+
+char *pci_firmware_path(const struct pci_device *d)
+{
+    struct pci_device *bridge = pci_bus_bridge(d->bus);
+    g_autofree char *above = bridge ? pci_firmware_path(bridge) : g_strdup("/pci@i0cf8");
+    unsigned slot = PCI_SLOT((unsigned)d->devfn), function = PCI_FUNC((unsigned)d->devfn);
+    return function ? g_strdup_printf("%s/%s@%x,%x", above, firmware_name(d), slot, function) : g_strdup_printf("%s/%s@%x", above, firmware_name(d), slot);
+}

@@ -77,6 +77,10 @@ struct pci_device *pci_bus_next(struct pci_bus *bus, struct pci_device *prev);
 struct pci_bus *pci_bus_find(struct pci_bus *bus, const char *name);
 const char *pci_bus_name(const struct pci_bus *bus);
 unsigned pci_bus_number(const struct pci_bus *bus); /* as the guest, or the board, has numbered it */
+/* The function that belongs to `owner`, on this bus or behind its bridges; NULL: none. Main thread. */
+struct pci_device *pci_bus_function_of(struct pci_bus *bus, const struct device *owner);
+/* Its path as firmware names it: "/pci@i0cf8/pci-bridge@1/scsi@0"; the caller frees. */
+char *pci_firmware_path(const struct pci_device *d);
 struct pci_device *pci_bus_bridge(const struct pci_bus *bus); /* NULL: it is the root bus */
 /* The lock of all buses, for who looks at several registers at once. */
 void pci_lock(struct pci_bus *bus);

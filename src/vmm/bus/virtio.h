@@ -195,7 +195,7 @@ extern const char *const virtio_on_off_auto[];
     { "ioeventfd", PROP_BOOL, offsetof(type, v.ioeventfd), .def = "on", .help = "notifications by eventfd where the accelerator can" }, \
     { "iommu_platform", PROP_BOOL, offsetof(type, v.iommu_platform), .def = "off", .help = "only off: there is no IOMMU" },  \
     { "packed", PROP_BOOL, offsetof(type, v.packed), .def = "off", .help = "offer packed queues" },      \
-    { "bootindex", PROP_UINT, offsetof(type, v.bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" }
+    { "bootindex", PROP_UINT, offsetof(type, v.bootindex), 0, UINT32_MAX, .def = "4294967295", .help = "place in the firmware\'s boot order; 4294967295: none" }
 /* State rows of every virtio device. */
 #define VIRTIO_FIELDS(type)                                                                                                 \
     DEVICE_FIELD(type, v.features), DEVICE_FIELD(type, v.driver_features), DEVICE_FIELD(type, v.status),                      \

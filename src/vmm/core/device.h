@@ -92,6 +92,9 @@ struct device {
     void *bus_data;    /* the bus's */
     struct removable *removable; /* its medium can be changed (removable.h); NULL: it has none */
     struct device *parent; /* the device that it sits on and goes with; NULL: none */
+    /* Firmware's name of a disk behind a controller (Open Firmware, IEEE 1275): the controller, a function on PCI, and what follows its path. */
+    struct device *boot_controller; /* NULL: the device is the function itself */
+    char boot_unit[32];
 };
 
 /* vmm/dev/devices.c and devices_known.c. device_class_missing: QEMU has a device of this name, this program does not have it

@@ -62,6 +62,8 @@ static void config_free(struct machine_config *c)
         return;
     g_free(c->name);
     g_free(c->uuid);
+    g_free(c->bios);
+    g_free(c->boot_order);
     g_free(c->cpu_spec);
     g_free(c->accel_name);
     g_free(c->accel_device);

@@ -54,6 +54,8 @@ struct machine_listener {
 
 struct machine_config { /* filled by the options; plain values */
     char *name, *uuid;
+    char *bios;        /* -bios; NULL: the default image */
+    char *boot_order;  /* letters a c d n; NULL: "cad" */
     const char *board;             /* "q35", "microvm" */
     uint64_t ram_size;             /* at start */
     uint64_t max_ram_size;         /* with what may be plugged; 0: nothing may */

@@ -4,6 +4,8 @@
  * and the LPC bridge (ICH9, 8086:2918, at 00:1f.0). Configuration space only: addresses of ECAM, ACPI registers and
  * interrupt routing are the board's and fixed.
  */
+#include <string.h>
+
 #include "vmm/bus/pci.h"
 #include "vmm/core/machine.h"
 #include "vmm/dev/virtio_devices.h"
@@ -17,22 +19,25 @@ struct pci_bridge {
 struct bridge_class {
     struct pci_id id;
     bool multifunction;
-    uint8_t writable[8]; /* registers that keep what is written: PIRQ routing */
+    struct { uint8_t at, count, reset, mask; } keeps[4]; /* registers that keep what is written, one byte each */
 };
 
 /* Subsystem ids are those by which guests' quirk tables know a virtual machine (1af4:1100). */
-static const struct bridge_class host_bridge = { { 0x8086, 0x29c0, 0x1af4, 0x1100, 0, 0x06, 0x00, 0, 0 }, false, { 0 } };
+static const struct bridge_class host_bridge = { { 0x8086, 0x29c0, 0x1af4, 0x1100, 0, 0x06, 0x00, 0, 0 }, false,
+                                                 /* PAM: RAM lies at C0000h-FFFFFh whatever they say; where ECAM is; SMRAM */
+                                                 { { 0x90, 1, 0, 0x30 }, { 0x91, 6, 0, 0x33 }, { 0x60, 8, 0, 0xff }, { 0x9d, 2, 0, 0xff } } };
 static const struct bridge_class lpc_bridge = { { 0x8086, 0x2918, 0x1af4, 0x1100, 2, 0x06, 0x01, 0, 0 }, true,
-                                                { 0x60, 0x61, 0x62, 0x63, 0x68, 0x69, 0x6a, 0x6b } };
+                                                /* PIRQ routing, disabled (ICH9 datasheet, 13.1.17) */
+                                                { { 0x60, 4, 0x80, 0x8f }, { 0x68, 4, 0x80, 0x8f } } };
 
 static bool bridge_realize(struct device *d, GError **error)
 {
     struct pci_bridge *s = (struct pci_bridge *)d;
     const struct bridge_class *c = d->class->bus_class;
     pci_device_init(&s->pci, d, d->class->name, &c->id);
-    for (unsigned i = 0; i < G_N_ELEMENTS(c->writable) && c->writable[i]; i++) {
-        s->pci.config[c->writable[i]] = 0x80; /* routing disabled (ICH9 datasheet, 13.1.17) */
-        s->pci.wmask[c->writable[i]] = 0x8f;
+    for (unsigned i = 0; i < G_N_ELEMENTS(c->keeps); i++) {
+        memset(s->pci.config + c->keeps[i].at, c->keeps[i].reset, c->keeps[i].count);
+        memset(s->pci.wmask + c->keeps[i].at, c->keeps[i].mask, c->keeps[i].count);
     }
     if (c->multifunction)
         s->pci.config[PCI_REG_HEADER_TYPE] = 0x80;

@@ -83,6 +83,8 @@ static uint8_t byte_read(struct pm *p, unsigned offset)
         return (uint8_t)(p->control >> shift);
     case PM_GPE0 - PM_BASE ... PM_GPE0 - PM_BASE + PM_GPE0_LEN - 1:
         return p->gpe[offset - (PM_GPE0 - PM_BASE)];
+    case 0x30:
+        return 0x20; /* SMI_EN.APMC_EN (ICH9 datasheet, 13.8.3.10): tells firmware that there is nothing for it to set up in SMM */
     default:
         return 0;
     }

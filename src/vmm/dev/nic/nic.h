@@ -60,7 +60,7 @@ void nic_write(struct nic *n, uint64_t gpa, const void *data, uint64_t size);
     { "addr", PROP_PCI_ADDR, offsetof(type, nic.addr), .def = "-1", .help = "slot[.function]" },                              \
     { "romfile", PROP_STRING, offsetof(type, nic.romfile), .help = "empty: there are no option ROMs" },                       \
     { "rombar", PROP_BOOL, offsetof(type, nic.rombar), .def = "off", .help = "accepted; there are no option ROMs" },          \
-    { "bootindex", PROP_UINT, offsetof(type, nic.bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" }
+    { "bootindex", PROP_UINT, offsetof(type, nic.bootindex), 0, UINT32_MAX, .def = "4294967295", .help = "place in the firmware\'s boot order; 4294967295: none" }
 
 /* ---- serial EEPROM of 64 words, as a 93C46 answers (Microchip 93C46 datasheet) ---- */
 

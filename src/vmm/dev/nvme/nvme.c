@@ -490,7 +490,7 @@ static const struct device_prop props[] = {
     { "max_ioqpairs", PROP_UINT, offsetof(T, max_ioqpairs), 1, NVME_MAX_QUEUES - 1, .def = "64", .help = "pairs of I/O queues" },
     { "msix_qsize", PROP_UINT, offsetof(T, msix_qsize), 1, 2048, .def = "65", .help = "interrupt vectors" },
     { "mdts", PROP_UINT, offsetof(T, mdts), 1, 8, .def = "7", .help = "the largest transfer: 4096 bytes to this power of two" },
-    { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" },
+    { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "4294967295", .help = "place in the firmware\'s boot order; 4294967295: none" },
     { "cmb_size_mb", PROP_UINT, offsetof(T, cmb_size_mb), 0, UINT32_MAX, .def = "0", .help = "only 0" },
     { "ioeventfd", PROP_BOOL, offsetof(T, ioeventfd), .def = "off", .help = "only off" },
     { "use-intel-id", PROP_BOOL, offsetof(T, use_intel_id), .def = "off", .help = "only off" },
@@ -572,7 +572,7 @@ static const struct device_prop ns_props[] = {
     { "bus", PROP_STRING, offsetof(T, bus_name), .help = "id of the controller; without it, the last one" },
     { "nsid", PROP_UINT, offsetof(T, nsid), 0, NVME_MAX_NS, .def = "0", .help = "number of the namespace; 0: the first free one" },
     { "uuid", PROP_STRING, offsetof(T, uuid), .help = "UUID; auto: made of the serial number and nsid" },
-    { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" },
+    { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "4294967295", .help = "place in the firmware\'s boot order; 4294967295: none" },
     { NULL }
 };
 const struct device_class nvme_ns_class = {

@@ -619,6 +619,8 @@ static struct ide_port *find_port(struct ide_drive *d, GError **error)
                 return NULL;
             }
             d->dev.parent = c->class->user_creatable && c->id ? c : NULL;
+            d->dev.boot_controller = c;
+            g_snprintf(d->dev.boot_unit, sizeof(d->dev.boot_unit), "/drive@%x/disk@0", n);
             return p;
         }
     }
@@ -713,7 +715,7 @@ static void unrealize(struct device *dev)
     { "ver", PROP_STRING, offsetof(T, version), .help = "firmware version, up to 8 characters" },                               \
     { "model", PROP_STRING, offsetof(T, model), .help = "up to 40 characters" },                                                \
     { "wwn", PROP_UINT, offsetof(T, wwn), .def = "0", .help = "world wide name; 0: none" },                                     \
-    { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" }, \
+    { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "4294967295", .help = "place in the firmware\'s boot order; 4294967295: none" }, \
     DISK_SERIAL_PROP(T, disk, "serial number, up to 20 characters"), DISK_PROPS(T, disk), DISK_ERROR_PROPS(T, disk)
 static const struct device_prop hd_props[] = {
     IDE_PROPS,

@@ -166,7 +166,8 @@ static bool realize(struct device *d, GError **error)
     fill_unit(s, cd);
     if (cd)
         scsi_unit_init_tray(&s->unit);
-    d->parent = s->bus->controller;
+    d->parent = d->boot_controller = s->bus->controller;
+    g_snprintf(d->boot_unit, sizeof(d->boot_unit), "/channel@0/disk@%x,%x", (unsigned)s->id, (unsigned)s->lun);
     g_mutex_lock(s->disk.lock);
     g_ptr_array_add(s->bus->devices, s);
     s->bus->plugged(s->bus, s, true);
@@ -221,7 +222,7 @@ static bool unplug(struct device *d, GError **error)
     { "device_id", PROP_STRING, offsetof(T, device_id), .help = "designator of the unit; without it the serial number or the drive's id" }, \
     { "wwn", PROP_UINT, offsetof(T, wwn), 0, UINT64_MAX, .def = "0", .help = "name, NAA; 0: none" },                         \
     { "max_io_size", PROP_UINT, offsetof(T, max_io), 0, UINT64_MAX, .def = "2147483647", .help = "bytes of a request" },     \
-    { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "0", .help = "boot order; used by firmware only" }, \
+    { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "4294967295", .help = "place in the firmware\'s boot order; 4294967295: none" }, \
     { "scsi_version", PROP_UINT, offsetof(T, scsi_version), 5, 5, .def = "5", .help = "only 5" }
 
 static const struct device_prop hd_props[] = {
