@@ -6,7 +6,17 @@
 
 #define COMMAND_TABLES \
     COMMAND_TABLE(domain) \
+    COMMAND_TABLE(domain_state) \
+    COMMAND_TABLE(domain_tune) \
+    COMMAND_TABLE(domain_device) \
+    COMMAND_TABLE(domain_block) \
+    COMMAND_TABLE(domain_guest) \
+    COMMAND_TABLE(domain_meta) \
+    COMMAND_TABLE(domain_migrate) \
     COMMAND_TABLE(domain_list) \
+    COMMAND_TABLE(event) \
+    COMMAND_TABLE(snapshot) \
+    COMMAND_TABLE(checkpoint) \
     COMMAND_TABLE(monitor) \
     COMMAND_TABLE(console) \
     COMMAND_TABLE(host) \

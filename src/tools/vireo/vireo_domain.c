@@ -171,7 +171,7 @@ static GPtrArray *storage_of(struct call *c, virDomainPtr domain)
         if (volume)
             g_ptr_array_add(volumes, volume);
         else if (source)
-            fprintf(stderr, "Storage volume '%s'(%s) is not managed by libvirt. Remove it manually.\n", target ? target : "", source);
+            complain(c, "Storage volume '%s'(%s) is not managed by libvirt. Remove it manually.\n", target ? target : "", source);
     }
     xml_close(&x);
     for (char **w = wanted; w && *w; w++)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Devices of the host. */
 #include "vireo_commands.h"
+#include "vireo_tree.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,34 +28,6 @@ static bool capability_flags(struct call *c, unsigned *flags)
     return true;
 }
 
-/* The children of `parent` (NULL: those without one), each under the branch that leads to it. */
-static void print_tree(struct call *c, virNodeDevicePtr *all, char **parents, int n, const char *parent, const char *indent)
-{
-    g_autoptr(GArray) mine = g_array_new(false, false, sizeof(int));
-    for (int i = 0; i < n; i++)
-        if (!g_strcmp0(parents[i], parent))
-            g_array_append_val(mine, i);
-    for (guint k = 0; k < mine->len; k++) {
-        int i = g_array_index(mine, int, k);
-        bool last = k + 1 == mine->len;
-        if (parent)
-            say(c, "%s+- %s\n", indent, virNodeDeviceGetName(all[i]));
-        else
-            say(c, "%s\n", virNodeDeviceGetName(all[i]));
-        const char *name = virNodeDeviceGetName(all[i]);
-        bool children = false;
-        for (int j = 0; j < n; j++)
-            children |= !g_strcmp0(parents[j], name);
-        if (children) {
-            g_autofree char *below = parent ? g_strdup_printf("%s%s", indent, last ? "    " : "|   ") : g_strdup("  ");
-            say(c, "%s|\n", parent ? below : "  ");
-            print_tree(c, all, parents, n, name, parent ? below : "  ");
-        }
-        if (parent && last)
-            say(c, "%s\n", indent);
-    }
-}
-
 static bool cmd_list(struct call *c)
 {
     unsigned flags = 0;
@@ -72,20 +45,10 @@ static bool cmd_list(struct call *c)
     if (n < 0)
         return complain(c, "Failed to list node devices");
     qsort(all, n, sizeof *all, by_name);
-    if (tree) {
-        g_auto(GStrv) parents = g_new0(char *, n + 1);
-        for (int i = 0; i < n; i++) {
-            const char *parent = virNodeDeviceGetParent(all[i]);
-            parents[i] = g_strdup(parent ? parent : "");
-        }
-        for (int i = 0; i < n; i++)
-            if (!*parents[i])
-                g_clear_pointer(&parents[i], g_free);
-        print_tree(c, all, parents, n, NULL, "");
-        for (int i = 0; i < n; i++) /* a strv must not have holes when it is freed */
-            if (!parents[i])
-                parents[i] = g_strdup("");
-    }
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(tree_node_free);
+    for (int i = 0; tree && i < n; i++)
+        g_ptr_array_add(nodes, tree_node(virNodeDeviceGetName(all[i]), virNodeDeviceGetParent(all[i])));
+    tree_print(c, nodes);
     struct table *t = call_json(c) ? table_new(c, "Name", NULL) : NULL;
     for (int i = 0; i < n; i++) {
         if (t)
