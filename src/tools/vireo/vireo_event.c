@@ -410,7 +410,7 @@ static bool cmd_net_event(struct call *c)
     g_autoptr(virNetwork) network = opt_str(c, "network") ? arg_network(c) : NULL;
     if (opt_str(c, "network") && !network)
         return false;
-    return watch_end(&w, virConnectNetworkEventRegisterAny(c->v->connection, network, number, VIR_NETWORK_EVENT_CALLBACK(on_network), &k, NULL), timeout,
+    return watch_end(&w, virConnectNetworkEventRegisterAny(c->v->connection, network, number, VIR_NETWORK_EVENT_CALLBACK((void (*)(void))on_network), &k, NULL), timeout,
         virConnectNetworkEventDeregisterAny);
 }
 
