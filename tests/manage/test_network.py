@@ -440,14 +440,23 @@ def test_flushed_rules_come_back(lab):
     guest.dhcp()
     assert guest.pings("203.0.113.2")
     before = lab.run("nft", "list", "table", "inet", "vireo_vrn1")
-    for command in (["flush", "ruleset"], ["delete", "table", "inet", "vireo_vrn1"], ["flush", "chain", "inet", "vireo_vrn1", "postrouting"]):
+    for i, command in enumerate((["flush", "ruleset"], ["delete", "table", "inet", "vireo_vrn1"], ["flush", "chain", "inet", "vireo_vrn1", "postrouting"])):
+        time.sleep(0.6 if i else 0)
         lab.run("nft", *command)
         start = time.monotonic()
         wait_for(f"rules after nft {command[0]}", lambda: lab.run("nft", "list", "table", "inet", "vireo_vrn1", status=None) == before)
         assert time.monotonic() - start < 3
-        time.sleep(1.2)  # one after the other: what is destroyed again and again is mended less often
     assert guest.pings("203.0.113.2")
     assert outside.pings("203.0.113.1")
+
+
+@needs_root
+def test_another_firewall_that_drops_is_named(lab):
+    lab.run("nft", "-f", "-", stdin="table ip other { chain FWD { type filter hook forward priority 0; policy drop; }; }\n")
+    lab.define(NAT)
+    with open(f"{lab.root}/vireod.log", encoding="utf-8") as f:
+        assert re.search(r"network 'nat1': another firewall drops .*ip other FWD.*iifname vrn1 accept", f.read())
+    lab.run("nft", "delete", "table", "ip", "other")
 
 
 def cpu_ticks(pid):
@@ -538,9 +547,9 @@ def test_bandwidth_is_limited_both_ways(lab):
 @needs_root
 def test_killed_at_any_moment_of_start_and_stop_nothing_is_left(lab):
     lab.define(NAT, start=False)
-    for i in range(12):
+    for i in range(8):
         client = subprocess.Popen(["virsh", "-c", lab.uri, "net-start nat1; net-destroy nat1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV)
-        time.sleep(0.03 + 0.012 * i)
+        time.sleep(0.03 + 0.018 * i)
         lab.daemon.kill()
         lab.daemon.wait()
         client.wait(20)
@@ -598,6 +607,7 @@ def test_duplicates_and_nonsense_are_named(lab):
     lab.define(isolated("ports", "vrn12", 12, "<port isolated='yes'/>"), start=False)
     assert "<port isolated='yes'>" in lab.virsh("net-start", "ports", status=1)
     lab.virsh("net-undefine", "ports")
+    assert "not a device name" in lab.refuse("net-define", NAT.replace("<forward mode='nat'/>", "<forward mode='nat' dev='x\" accept; '/>"))
     for mode, words in (("passthrough", "passthrough"), ("hostdev", "hostdev")):
         lab.define(f"<network><name>{mode}</name><forward mode='{mode}'><interface dev='eth9'/></forward></network>", start=False)
         assert words in lab.virsh("net-start", mode, status=1)

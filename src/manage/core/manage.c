@@ -112,6 +112,13 @@ void manage_state_free(struct manage_state *s)
     g_free(s);
 }
 
+void manage_state_reload(struct manage_state *s)
+{
+    for (unsigned i = 0; s->table->drivers[i]; i++)
+        if (s->table->drivers[i]->reload)
+            s->table->drivers[i]->reload(s, s->p->data[i]);
+}
+
 void *manage_data(struct manage_state *s, const char *driver)
 {
     for (unsigned i = 0; s->table->drivers[i]; i++)

@@ -60,6 +60,7 @@ struct manage_driver {
     void (*autostart)(struct manage_state *s, void *data);
     void (*stop)(struct manage_state *s, void *data);          /* running objects go on running */
     void (*conn_closed)(struct manage_conn *c, void *data);    /* autodestroy and the like */
+    void (*reload)(struct manage_state *s, void *data);        /* SIGHUP: look again whether what belongs to us is as it should be; main loop's thread, must not block */
 };
 
 /* A set of drivers behind a URI: the real ones, or the test driver's. NULL-terminated. */
@@ -101,6 +102,7 @@ struct manage_state {
  * The caller runs `context` from a thread of its own and holds it until manage_state_free(). */
 struct manage_state *manage_state_new(const struct manage_table *table, const char *root, GMainContext *context, GError **error);
 void manage_state_free(struct manage_state *s);
+void manage_state_reload(struct manage_state *s); /* tells the drivers */
 /* A driver's data by name; NULL where the table does not have it. */
 void *manage_data(struct manage_state *s, const char *driver);
 /* The handler's row of a procedure, NULL where no driver has it. */

@@ -169,6 +169,7 @@ static gboolean on_reload(gpointer opaque)
     else
         server_reload(d->server, &config);
     daemon_config_clear(&config);
+    manage_state_reload(d->state);
     return G_SOURCE_CONTINUE;
 }
 

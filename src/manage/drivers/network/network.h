@@ -169,8 +169,11 @@ bool network_firewall_apply(struct network *n, const struct doc *d, GError **err
 void network_firewall_remove(const char *bridge);
 /* Are all our rules there? Applies them again where not; true: something was missing. */
 bool network_firewall_mend(struct network *n);
+/* Says in the log which chain of another table drops what this network forwards: our rules cannot allow it. */
+void network_firewall_warn(const struct network *n, const struct doc *d);
 struct network_watch *network_watch_new(struct network_driver *dr);
 void network_watch_free(struct network_watch *w);
+void network_watch_look(struct network_watch *w); /* now, in the thread of the watch */
 /* dnsmasq of the network is another process now, or none (n->dnsmasq): its end is heard of. driver->change is held. */
 void network_watch_dns(struct network *n);
 

@@ -111,6 +111,24 @@ static bool check_ips(const struct el *root, const char *name, GError **error)
     return true;
 }
 
+/* What goes between quotes of nft's language, and into paths below /proc/sys. */
+static bool is_device_name(const char *name)
+{
+    return *name && strlen(name) < IFNAMSIZ && strspn(name, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "_.-@:") == strlen(name);
+}
+
+static bool check_devices(const struct el *root, const char *name, GError **error)
+{
+    const char *dev = el_get(root, "forward/@dev");
+    bool ok = !dev || is_device_name(dev);
+    el_each (interface, el_child(root, "forward"), "interface") {
+        dev = ok ? el_get_or(interface, "@dev", "") : dev;
+        ok = ok && is_device_name(dev);
+    }
+    return ok || manage_fail(error, VIR_ERR_XML_ERROR, "forward device '%s' in network '%s' is not a device name: at most 15 letters, digits, '_', '.', '-', '@', ':'",
+                             dev, name);
+}
+
 static bool check_names(const struct el *root, const char *name, GError **error)
 {
     const char *bridge = el_get(root, "bridge/@name"), *mac = el_get(root, "mac/@address");
@@ -125,7 +143,7 @@ static bool check_names(const struct el *root, const char *name, GError **error)
         return manage_fail(error, VIR_ERR_XML_ERROR, "Invalid bridge mac address '%s' in network '%s'", mac, name);
     if (mac && (g_ascii_xdigit_value(mac[1]) & 1))
         return manage_fail(error, VIR_ERR_XML_ERROR, "Invalid multicast bridge mac address '%s' in network '%s'", mac, name);
-    return true;
+    return check_devices(root, name, error);
 }
 
 static bool check_portgroups(const struct el *root, const char *name, GError **error)

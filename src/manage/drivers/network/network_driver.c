@@ -181,4 +181,6 @@ static void stop(struct manage_state *s, void *data)
     network_driver_free(dr);
 }
 
-const struct manage_driver manage_driver_network = { .name = "network", .rows = network_rows, .start = start, .autostart = autostart, .stop = stop };
+static void reload(struct manage_state *s, void *data) { network_watch_look(((struct network_driver *)data)->watch); }
+
+const struct manage_driver manage_driver_network = { .name = "network", .rows = network_rows, .start = start, .autostart = autostart, .stop = stop, .reload = reload };

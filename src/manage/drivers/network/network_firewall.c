@@ -5,6 +5,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
@@ -132,45 +133,109 @@ static char *whole_text(const struct doc *d)
 
 /* ---- the rules that the kernel has ---- */
 
-/* Counts the rules of a table by a dump (linux/netfilter/nf_tables.h); -1 where the kernel does not answer. */
-static int count_rules(const char *bridge)
+struct dump {
+    void (*fn)(struct dump *d, const struct nlmsghdr *h);
+    const char *table;  /* count_rule */
+    unsigned count;
+    GString *text;      /* dropping_chain */
+};
+
+/* The attribute of a message, or of a nest; NULL. */
+static const struct nlattr *find_attr(const char *at, const char *end, unsigned type)
 {
-    struct { struct nlmsghdr h; struct nfgenmsg g; } request = {
-        { sizeof request, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 }, { 1 /* NFPROTO_INET */, NFNETLINK_V0, 0 }
-    };
-    g_autofree char *table = g_strconcat("vireo_", bridge, NULL), *buffer = g_malloc(65536);
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER), count = 0;
+    while (at + NLA_HDRLEN <= end) {
+        const struct nlattr *a = (const struct nlattr *)at;
+        if (a->nla_len < NLA_HDRLEN || a->nla_len > end - at)
+            return NULL;
+        if ((a->nla_type & NLA_TYPE_MASK) == type)
+            return a;
+        at += NLA_ALIGN(a->nla_len);
+    }
+    return NULL;
+}
+
+static const struct nlattr *message_attr(const struct nlmsghdr *h, unsigned type)
+{
+    return find_attr((const char *)h + NLMSG_LENGTH(sizeof(struct nfgenmsg)), (const char *)h + h->nlmsg_len, type);
+}
+
+static const struct nlattr *inner_attr(const struct nlattr *a, unsigned type)
+{
+    return a ? find_attr((const char *)a + NLA_HDRLEN, (const char *)a + a->nla_len, type) : NULL;
+}
+
+static const char *attr_text(const struct nlattr *a)
+{
+    const char *text = a ? (const char *)a + NLA_HDRLEN : "";
+    return a && a->nla_len > NLA_HDRLEN && !((const char *)a)[a->nla_len - 1] ? text : "";
+}
+
+static uint32_t attr_be32(const struct nlattr *a)
+{
+    uint32_t v = 0;
+    if (a && a->nla_len >= NLA_HDRLEN + 4)
+        memcpy(&v, (const char *)a + NLA_HDRLEN, 4);
+    return ntohl(v);
+}
+
+/* Lists what the kernel has (linux/netfilter/nf_tables.h): `type` NFT_MSG_GET...; false where it does not answer. */
+static bool dump(struct dump *d, unsigned type, unsigned family)
+{
+    struct { struct nlmsghdr h; struct nfgenmsg g; } request = { { sizeof request, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), NLM_F_REQUEST | NLM_F_DUMP, 1, 0 },
+                                                                 { (uint8_t)family, NFNETLINK_V0, 0 } };
+    g_autofree char *buffer = g_malloc(65536);
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     struct timeval wait = { 5, 0 };
-    bool done = fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) < 0 || send(fd, &request, sizeof request, 0) < 0;
-    if (done)
-        count = -1;
-    while (!done) {
+    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) == 0 && send(fd, &request, sizeof request, 0) >= 0, done = false;
+    while (ok && !done) {
         ssize_t got = recv(fd, buffer, 65536, 0);
         unsigned left = got > 0 ? (unsigned)got : 0;
-        if (got <= 0) {
-            count = -1;
-            break;
-        }
+        ok = got > 0 || (got < 0 && errno == EINTR);
         for (struct nlmsghdr *h = (struct nlmsghdr *)buffer; NLMSG_OK(h, left) && !done; h = NLMSG_NEXT(h, left)) {
-            if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR) {
-                done = true;
-                continue;
-            }
-            unsigned at = NLMSG_LENGTH(sizeof(struct nfgenmsg));
-            while (at + NLA_HDRLEN <= h->nlmsg_len) {
-                const struct nlattr *a = (const struct nlattr *)((const char *)h + at);
-                if (a->nla_len < NLA_HDRLEN || at + a->nla_len > h->nlmsg_len)
-                    break;
-                unsigned size = (unsigned)(a->nla_len - NLA_HDRLEN);
-                if ((a->nla_type & NLA_TYPE_MASK) == NFTA_RULE_TABLE && size == strlen(table) + 1 && !memcmp((const char *)a + NLA_HDRLEN, table, size))
-                    count++;
-                at += NLA_ALIGN(a->nla_len);
-            }
+            done = h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR;
+            if (!done && h->nlmsg_len >= NLMSG_LENGTH(sizeof(struct nfgenmsg)))
+                d->fn(d, h);
         }
     }
     if (fd >= 0)
         close(fd);
-    return count;
+    return ok;
+}
+
+static void count_rule(struct dump *d, const struct nlmsghdr *h)
+{
+    d->count += !strcmp(attr_text(message_attr(h, NFTA_RULE_TABLE)), d->table);
+}
+
+/* -1 where that cannot be known. */
+static int count_rules(const char *bridge)
+{
+    g_autofree char *table = g_strconcat("vireo_", bridge, NULL);
+    struct dump d = { .fn = count_rule, .table = table };
+    return dump(&d, NFT_MSG_GETRULE, NFPROTO_INET) ? (int)d.count : -1;
+}
+
+/* A base chain of the forward hook whose policy is drop, and that is not ours. */
+static void dropping_chain(struct dump *d, const struct nlmsghdr *h)
+{
+    const struct nfgenmsg *g = NLMSG_DATA(h);
+    const char *table = attr_text(message_attr(h, NFTA_CHAIN_TABLE)), *name = attr_text(message_attr(h, NFTA_CHAIN_NAME));
+    const struct nlattr *hook = inner_attr(message_attr(h, NFTA_CHAIN_HOOK), NFTA_HOOK_HOOKNUM), *policy = message_attr(h, NFTA_CHAIN_POLICY);
+    const char *family = g->nfgen_family == NFPROTO_INET ? "inet" : g->nfgen_family == NFPROTO_IPV4 ? "ip" : g->nfgen_family == NFPROTO_IPV6 ? "ip6" : NULL;
+    if (family && hook && policy && attr_be32(hook) == NF_INET_FORWARD && attr_be32(policy) == NF_DROP && !g_str_has_prefix(table, "vireo_"))
+        g_string_append_printf(d->text, "%s%s %s %s", d->text->len ? ", " : "", family, table, name);
+}
+
+void network_firewall_warn(const struct network *n, const struct doc *d)
+{
+    const char *bridge = el_get(doc_root(d), "bridge/@name");
+    g_autoptr(GString) text = g_string_new(NULL);
+    struct dump chains = { .fn = dropping_chain, .text = text };
+    if (network_mode(d) == NETWORK_ISOLATED || !dump(&chains, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC) || !text->len)
+        return;
+    g_warning("network '%s': another firewall drops what it does not know of forwarded packets (nftables chain %s): where it has no rule for '%s', guests reach nothing "
+              "beyond the host. Rules that allow it: nft insert rule CHAIN iifname %s accept; nft insert rule CHAIN oifname %s ct state established,related accept",
+              n->name, text->str, bridge, bridge, bridge);
 }
 
 /* ---- making and taking away ---- */

@@ -193,6 +193,8 @@ static bool start_virtual(struct network *n, const struct doc *d, GError **error
     if (!ok)
         network_sweep(dr, n->name, d);
     clear_half(dr, n->name);
+    if (ok)
+        network_firewall_warn(n, d);
     return ok;
 }
 

@@ -172,6 +172,12 @@ static void lost(struct network_watch *w)
     g_mutex_unlock(&w->lock);
 }
 
+void network_watch_look(struct network_watch *w)
+{
+    if (w)
+        lost(w);
+}
+
 static gboolean heard(gint fd, GIOCondition condition, gpointer opaque)
 {
     struct network_watch *w = opaque;
