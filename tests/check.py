@@ -115,7 +115,7 @@ def sanitizers(total, build):
         meson_suite(total, asan, suite, env)
 
 
-FUZZERS = ("virtio", "nic", "nvme", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document")
+FUZZERS = ("virtio", "nic", "nvme", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document", "xdr", "rpc")
 FUZZ_SECONDS = 15  # each, two at a time
 
 

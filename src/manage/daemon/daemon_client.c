@@ -403,9 +403,9 @@ static bool feed(struct client *c, const uint8_t *data, gsize size)
         g_byte_array_append(c->in, data, (guint)size);
     cork(c);
     bool ok = direct ? messages(c, data, size, &used) : messages(c, c->in->data, c->in->len, &used);
-    if (direct)
+    if (direct && size > used)
         g_byte_array_append(c->in, data + used, (guint)(size - used));
-    else
+    else if (!direct)
         g_byte_array_remove_range(c->in, 0, (guint)used);
     if (c->in->len == 0 && before > BUFFER) { /* a big message does not keep its room */
         g_byte_array_unref(c->in);

@@ -104,7 +104,8 @@ static void put_double(GByteArray *to, double d)
 static void put_bytes(GByteArray *to, const void *data, gsize size)
 {
     static const guint8 zero[4];
-    g_byte_array_append(to, data, (guint)size);
+    if (size)
+        g_byte_array_append(to, data, (guint)size);
     g_byte_array_append(to, zero, (guint)(-size & 3));
 }
 

@@ -317,7 +317,10 @@ static bool read_value(struct decoder *d, const char *p)
 
 GVariant *rpc_decode_as(const char *letters, const char *type, const void *data, gsize size, gsize *ret_used, GError **error)
 {
-    struct decoder d = { data, (const guint8 *)data + size, NULL, 0, 0, NULL, error };
+    static const guint8 nothing[1];
+    const guint8 *at = size ? data : nothing;
+    gsize room = size + size / 2 + 16; /* strings get a NUL each, and offsets: seldom more */
+    struct decoder d = { at, at + size, g_malloc(room), 0, room, NULL, error };
     d.ends = g_array_new(FALSE, FALSE, sizeof(gsize));
     bool ok = read_tuple(&d, letters);
     g_array_free(d.ends, TRUE);
@@ -326,7 +329,7 @@ GVariant *rpc_decode_as(const char *letters, const char *type, const void *data,
         return NULL;
     }
     if (ret_used)
-        *ret_used = (gsize)(d.at - (const guint8 *)data);
+        *ret_used = (gsize)(d.at - at);
     return g_variant_ref_sink(g_variant_new_from_data(G_VARIANT_TYPE(type), d.out, d.len, TRUE, g_free, d.out));
 }
 
