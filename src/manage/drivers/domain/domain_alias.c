@@ -91,12 +91,18 @@ void domain_alias_one(struct el *devices, struct el *e)
         el_set(e, "alias/@name", alias);
 }
 
-/* The first console shares its name with the serial port that it is. */
+/* The first console shares its name with the serial port that it is; the others are numbered by their place. */
 static void alias_consoles(struct el *devices)
 {
+    unsigned place = 0;
     struct el *console = el_child(devices, "console"), *serial = el_child(devices, "serial");
     if (console && serial && el_is(console, "target/@type", "serial") && !el_get(console, "alias/@name"))
         el_set(console, "alias/@name", el_get_or(serial, "alias/@name", "serial0"));
+    el_each(e, devices, "console") {
+        g_autofree char *alias = g_strdup_printf("console%u", place++);
+        if (!el_get(e, "alias/@name") && !taken(devices, alias))
+            el_set(e, "alias/@name", alias);
+    }
 }
 
 void domain_alias_all(struct doc *d)

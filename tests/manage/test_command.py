@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From documents to command lines: domain/NAME.xml must give domain/NAME.argv, one line an option. VIREO_REGENERATE=1 writes the files anew."""
+import glob
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import BUILD
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "domain")
+CASES = sorted(os.path.basename(f)[:-4] for f in glob.glob(os.path.join(HERE, "*.xml")) if not f.endswith(".complete.xml"))
+GOLDEN = os.path.join(BUILD, "src/manage/drivers/domain_golden")
+QEMU = "/usr/bin/qemu-system-x86_64"
+
+
+def golden(how, path):
+    return subprocess.run([GOLDEN, how, path], capture_output=True, text=True, timeout=20, check=False)
+
+
+def need_qemu(path):
+    with open(path, encoding="utf-8") as f:
+        if QEMU in f.read() and not shutil.which(QEMU):
+            pytest.skip(f"{QEMU} is not installed")
+
+
+def compare(path, out):
+    if os.environ.get("VIREO_REGENERATE"):
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(out)
+    with open(path, encoding="utf-8") as f:
+        assert out == f.read(), f"{path} is what it should be (VIREO_REGENERATE=1 takes what it is now)"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_command_line(case):
+    path = os.path.join(HERE, case + ".xml")
+    need_qemu(path)
+    p = golden("argv", path)
+    compare(path[:-4] + ".argv", p.stdout if p.returncode == 0 else "error: " + p.stderr)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_definition(case):
+    """The definition as libvirtd 9.0 keeps it (test_complete.py compares with the real one)."""
+    path = os.path.join(HERE, case + ".xml")
+    need_qemu(path)
+    p = golden("complete", path)
+    assert p.returncode == 0, p.stderr
+    compare(path[:-4] + ".complete.xml", p.stdout)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_completed_definition_stays(case, tmp_path):
+    """What is complete is not changed by being defined again, but for the order of disks whose bus had to be guessed (as with libvirtd)."""
+    path = os.path.join(HERE, case + ".complete.xml")
+    need_qemu(path)
+    p = golden("complete", path)
+    assert p.returncode == 0, p.stderr
+    with open(path, encoding="utf-8") as f:
+        before = f.read()
+    assert sorted(p.stdout.splitlines()) == sorted(before.splitlines())
+    (tmp_path / "again.xml").write_text(p.stdout)
+    assert golden("complete", str(tmp_path / "again.xml")).stdout == p.stdout
+
+
+HEAD = "<domain type='qemu'>\n<name>t</name>\n<memory>65536</memory>\n<os><type machine='{machine}'>hvm</type></os>\n<devices>\n"
+REFUSED = [
+    # what, machine, devices, in the message
+    ("two disks of one name", "q35", "<disk><source file='/a'/><target dev='vda'/></disk>\n<disk><source file='/b'/><target dev='vda'/></disk>", ["'vda'", "line 6", "line 7"]),
+    ("one MAC twice", "q35", "<interface type='user'><mac address='52:54:00:00:00:01'/></interface>\n<interface type='user'><mac address='52:54:00:00:00:01'/></interface>",
+     ["52:54:00:00:00:01", "line 6", "line 7"]),
+    ("a multicast MAC", "q35", "<interface type='user'><mac address='53:54:00:00:00:01'/></interface>", ["53:54:00:00:00:01", "multicast"]),
+    ("one PCI address twice", "q35", "".join(f"<rng model='virtio'><backend model='builtin'/><address type='pci' bus='0' slot='{s}'/></rng>\n" for s in (9, 9)), ["slot 0x09", "twice"]),
+    ("a slot that a port lacks", "q35", "<controller type='pci' index='1' model='pcie-root-port'/><rng model='virtio'><backend model='builtin'/><address type='pci' bus='1' slot='3'/></rng>",
+     ["pcie-root-port", "slots from 0 to 0"]),
+    ("an unknown machine", "q36", "", ["'q36'", "line 4", "q35"]),
+    ("a disk without a source", "q35", "<disk><target dev='vda'/></disk>", ["'vda'", "source", "line 6"]),
+    ("a disk without a target", "q35", "<disk><source file='/a'/></disk>", ["target", "line 6"]),
+    ("IDE on q35", "q35", "<disk><source file='/a'/><target dev='hda' bus='ide'/></disk>", ["'hda'", "sata"]),
+    ("a network without a name", "q35", "<interface type='network'/>", ["source network="]),
+    ("one boot order twice", "q35", "".join(f"<disk><source file='/{d}'/><target dev='{d}'/><boot order='1'/></disk>\n" for d in ("vda", "vdb")), ["boot order '1'", "line 6", "line 7"]),
+    ("modules without room", "q35", "<memory model='dimm'><target><size>1024</size></target></memory>", ["maxMemory"]),
+    ("a channel that is none", "q35", "<channel type='pty'/>", ["channel", "target"]),
+]
+
+
+@pytest.mark.parametrize("what,machine,devices,words", REFUSED, ids=[r[0] for r in REFUSED])
+def test_bad_definition_is_refused(what, machine, devices, words, tmp_path):
+    (tmp_path / "d.xml").write_text(HEAD.format(machine=machine) + devices + "\n</devices>\n</domain>\n")
+    p = golden("complete", str(tmp_path / "d.xml"))
+    assert p.returncode == 1, f"{what} was taken: {p.stdout}"
+    for w in words:
+        assert w in p.stderr, f"{what}: the message does not say {w!r}: {p.stderr}"
+
+
+MISSING = [
+    ("sound", "<sound model='ich9'/>"), ("watchdog", "<watchdog model='i6300esb'/>"), ("tpm", "<tpm model='tpm-crb'><backend type='emulator'/></tpm>"),
+    ("hostdev", "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='1' slot='0' function='0'/></source></hostdev>"),
+    ("filesystem", "<filesystem><source dir='/x'/><target dir='y'/></filesystem>"), ("vsock", "<vsock/>"), ("parallel", "<parallel type='null'/>"),
+    ("controller", "<controller type='scsi' model='lsilogic'/>"),
+]
+
+
+@pytest.mark.parametrize("name,xml", MISSING, ids=[m[0] for m in MISSING])
+def test_missing_device_is_kept_and_refused_at_the_start(name, xml, tmp_path):
+    (tmp_path / "d.xml").write_text(HEAD.format(machine="q35") + xml + "\n</devices>\n</domain>\n")
+    assert golden("complete", str(tmp_path / "d.xml")).returncode == 0
+    p = golden("argv", str(tmp_path / "d.xml"))
+    assert p.returncode == 1 and f"<{name}>" in p.stderr and "line 6" in p.stderr, p.stderr
+
+
+def test_i440fx_is_kept_and_refused_at_the_start(tmp_path):
+    (tmp_path / "d.xml").write_text(HEAD.format(machine="pc") + "</devices>\n</domain>\n")
+    p = golden("complete", str(tmp_path / "d.xml"))
+    assert p.returncode == 0 and "machine='pc'" in p.stdout and "pci-root" in p.stdout
+    p = golden("argv", str(tmp_path / "d.xml"))
+    assert p.returncode == 1 and "'pc' (line 4)" in p.stderr and "q35" in p.stderr, p.stderr
