@@ -18,13 +18,15 @@ struct el;
 extern const struct schema schema_domain, schema_network, schema_pool, schema_volume, schema_secret, schema_nodedev, schema_snapshot, schema_checkpoint,
     schema_interface, schema_nwfilter, schema_capabilities, schema_domaincaps, schema_cpu, schema_backup, schema_poolcaps, schema_networkport;
 
-/* Parses and checks. Errors (VIR_ERR_XML_ERROR, VIR_ERR_XML_DETAIL) name line, element and what was expected. size < 0: a string. External
- * entities are never loaded; depth, number of nodes and size are bounded. */
+/* Parses and checks. Errors (VIR_ERR_XML_ERROR, VIR_ERR_XML_DETAIL) name line, element and what was expected. size < 0: a string. Document type
+ * declarations are refused; depth, number of nodes and size are bounded. Values come out canonical: sizes in the schema's unit, UUIDs and MAC
+ * addresses in lower case, numbers without leading zeroes; attributes that the schema gives a value for are there. */
 struct doc *doc_parse(const struct schema *s, const char *xml, gssize size, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The same for one element that may stand under `path` of the schema: doc_parse_at(&schema_domain, "devices", "<disk ...") */
 struct doc *doc_parse_at(const struct schema *s, const char *path, const char *xml, gssize size, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* An empty document with the root element alone. */
 struct doc *doc_new(const struct schema *s);
+/* A copy also lets go of what changes have left behind: what is changed for ever is to be replaced by its copy now and then. */
 struct doc *doc_copy(const struct doc *d);
 void doc_free(struct doc *d);
 /* Releases on leaving the scope: doc_auto *d = doc_parse(...); */
@@ -37,6 +39,9 @@ static inline void doc_cleanup(struct doc **d)
 char *doc_format(const struct doc *d);
 /* One element as text, indented by `level` levels. */
 char *el_format(const struct el *e, unsigned level);
+
+/* For people: all elements and attributes with their values, a line each. Free it. */
+char *schema_describe(const struct schema *s);
 
 /* ---- reading ---- */
 
@@ -62,6 +67,7 @@ bool el_get_bytes(const struct el *e, const char *path, const char *unit, uint64
 
 /* ---- changing ---- */
 
+/* Strings that were read before stay good until the document is freed. Values are not checked; that is for doc_parse. */
 /* All names must be in the schema (a defect of the caller: asserted). Children are kept in the schema's order, among the same name in order of adding. */
 struct el *el_add(struct el *parent, const char *name);
 /* Sets text or attribute at a path, making the elements on the way. value NULL: removes the attribute, or the element. printf-like form: el_setf. */

@@ -78,17 +78,18 @@ void doc_shrink(struct doc *d)
     d->chunks[0] = c = g_realloc(c, c->size);
 }
 
+/* A document that has been changed is copied element by element, so that the copy is free of what was replaced. */
 struct doc *doc_copy(const struct doc *d)
 {
-    struct doc *copy = g_memdup2(d, sizeof *d);
-    copy->chunks = g_new(struct doc_chunk *, d->nchunks);
-    for (unsigned i = 0; i < d->nchunks; i++) {
-        const struct doc_chunk *c = d->chunks[i];
-        bool last = i + 1 == d->nchunks; /* only the last one takes more */
-        copy->chunks[i] = g_malloc(last ? c->size : c->used);
-        memcpy(copy->chunks[i], c, c->used);
-        copy->chunks[i]->doc = copy;
+    if (d->nchunks > 1) {
+        return doc_rebuild(d);
     }
+    struct doc *copy = g_memdup2(d, sizeof *d);
+    copy->chunks = g_new(struct doc_chunk *, 1);
+    copy->chunks[0] = g_malloc(d->chunks[0]->used);
+    memcpy(copy->chunks[0], d->chunks[0], d->chunks[0]->used);
+    copy->chunks[0]->size = d->chunks[0]->used;
+    copy->chunks[0]->doc = copy;
     return copy;
 }
 

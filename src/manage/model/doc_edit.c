@@ -208,6 +208,18 @@ static void copy_into(struct el *to, const struct el *from)
     }
 }
 
+struct doc *doc_rebuild(const struct doc *d)
+{
+    uint32_t size = 0;
+    for (unsigned i = 0; i < d->nchunks; i++) {
+        size += d->chunks[i]->used;
+    }
+    struct doc *copy = doc_alloc(d->schema, size);
+    copy->root = el_new(copy, doc_root(d)->schema)->self;
+    copy_into(doc_root(copy), doc_root(d));
+    return copy;
+}
+
 struct el *el_copy(struct el *parent, const struct el *from)
 {
     struct el *copy = el_add(parent, el_name(from));

@@ -27,8 +27,10 @@ struct parser {
     struct raw *raw;      /* the element on top holds content without schema */
     unsigned raw_depth;
     unsigned dropped;     /* depth inside an element that is read and forgotten */
-    unsigned nodes;
+    unsigned nodes, depth, namespaces; /* namespaces: in scope */
+    uint16_t declared[DOC_MAX_DEPTH + 1];
     bool failed;
+    bool large;           /* worth a look at what makes libxml2 slow */
     bool outside;         /* the first frame is not of the text: doc_parse_at */
     GError **error;
 };
@@ -376,24 +378,39 @@ static void open_el(struct parser *p, uint16_t row, const struct schema_link *li
     }
 }
 
-static bool in_limits(struct parser *p)
+static bool in_limits(struct parser *p, int namespaces, int attributes)
 {
     if (++p->nodes > DOC_MAX_NODES) {
         fail(p, "more than %d elements", DOC_MAX_NODES);
         return false;
     }
-    if (p->frames->len + p->raw_depth + p->dropped >= DOC_MAX_DEPTH) {
+    if (++p->depth >= DOC_MAX_DEPTH) {
         fail(p, "elements are nested more than %d deep", DOC_MAX_DEPTH);
         return false;
     }
+    if (namespaces + attributes > DOC_MAX_ATTRIBUTES) {
+        fail(p, "an element with more than %d attributes", DOC_MAX_ATTRIBUTES);
+        return false;
+    }
+    p->declared[p->depth] = namespaces;
+    p->namespaces += namespaces;
+    if (p->namespaces > DOC_MAX_NAMESPACES) {
+        fail(p, "more than %d namespaces are declared", DOC_MAX_NAMESPACES);
+        return false;
+    }
     return true;
+}
+
+static void too_long(struct parser *p)
+{
+    fail(p, "the content of <%s> is longer than %d bytes", el_name(top_el(p)), DOC_MAX_TEXT);
 }
 
 static void on_start(void *ctx, const xmlChar *local, const xmlChar *prefix, const xmlChar *uri, int nns, const xmlChar **ns, int nattrs, int ndefaulted,
                      const xmlChar **attrs)
 {
     struct parser *p = ((xmlParserCtxtPtr)ctx)->_private;
-    if (p->failed || !in_limits(p)) {
+    if (p->failed || !in_limits(p, nns, nattrs)) {
         return;
     }
     if (p->dropped) {
@@ -402,7 +419,9 @@ static void on_start(void *ctx, const xmlChar *local, const xmlChar *prefix, con
     }
     if (p->raw_depth) {
         p->raw_depth++;
-        raw_start(p->raw, (const char *)local, (const char *)prefix, (const char *)uri, nns, ns, nattrs, attrs);
+        if (!raw_start(p->raw, (const char *)local, (const char *)prefix, (const char *)uri, nns, ns, nattrs, attrs)) {
+            too_long(p);
+        }
         return;
     }
     const struct schema_link *link;
@@ -520,6 +539,7 @@ static void on_end(void *ctx, const xmlChar *local, const xmlChar *prefix, const
     if (p->failed) {
         return;
     }
+    p->namespaces -= p->declared[p->depth--];
     if (p->dropped) {
         p->dropped--;
         return;
@@ -556,13 +576,13 @@ static void on_text(void *ctx, const xmlChar *text, int size)
         return;
     }
     if (p->raw_depth) {
-        if (p->raw_depth > 1) {
-            raw_text(p->raw, (const char *)text, size);
+        if (p->raw_depth > 1 && !raw_text(p->raw, (const char *)text, size)) {
+            too_long(p);
         }
         return;
     }
     if (p->text->len + size > DOC_MAX_TEXT) {
-        fail(p, "the text of <%s> is longer than %d bytes", el_name(top_el(p)), DOC_MAX_TEXT);
+        too_long(p);
         return;
     }
     g_string_append_len(p->text, (const char *)text, size);
@@ -596,8 +616,47 @@ static void setup(struct parser *p, xmlParserCtxtPtr xml)
     xml->options = XML_PARSE_NONET;
     xml->replaceEntities = 1; /* the five of XML itself: others cannot be declared. Else libxml2 hands &amp; in attributes on as &#38; */
     xml->loadsubset = 0;
+    if (p->large) { /* find_crowd() knows no other encoding */
+        xml->options |= XML_PARSE_IGNORE_ENC;
+        xml->encoding = xmlStrdup((const xmlChar *)"UTF-8");
+    }
     xml->linenumbers = 1;
     p->xml = xml;
+}
+
+/* libxml2 compares the attributes of an element with one another before it hands them over: a large text is looked through for elements with very many of them before. Returns
+ * the line of the first one, else 0. */
+static unsigned find_crowd(const char *xml, size_t size)
+{
+    static const struct { const char *start, *end; } skipped[] = { { "<!--", "-->" }, { "<![CDATA[", "]]>" }, { "<?", "?>" } };
+    unsigned line = 1, count = 0;
+    char quote = 0;
+    bool inside = false;
+    for (size_t i = 0; i < size; i++) {
+        line += xml[i] == '\n';
+        if (quote) {
+            quote = xml[i] == quote ? 0 : quote;
+        } else if (inside && (xml[i] == '"' || xml[i] == '\'')) {
+            quote = xml[i];
+        } else if (xml[i] == '<') {
+            inside = true;
+            count = 0;
+            for (unsigned k = 0; k < G_N_ELEMENTS(skipped); k++) {
+                size_t length = strlen(skipped[k].start);
+                bool starts = size - i > length && !memcmp(xml + i, skipped[k].start, length);
+                const char *end = starts ? g_strstr_len(xml + i, size - i, skipped[k].end) : NULL;
+                if (end) {
+                    i = end - xml; /* lines in there are not counted: the number is for orientation */
+                    inside = false;
+                }
+            }
+        } else if (xml[i] == '>') {
+            inside = false;
+        } else if (inside && xml[i] == '=' && ++count > 3 * DOC_MAX_ATTRIBUTES) {
+            return line;
+        }
+    }
+    return 0;
 }
 
 static void run(struct parser *p, const char *xml, size_t size)
@@ -609,7 +668,12 @@ static void run(struct parser *p, const char *xml, size_t size)
         return;
     }
     setup(p, ctxt);
-    xmlParseDocument(ctxt);
+    unsigned crowd = p->large ? find_crowd(xml, size) : 0;
+    if (crowd) {
+        fail_at(p, VIR_ERR_XML_ERROR, crowd, "an element with more than %d attributes", DOC_MAX_ATTRIBUTES);
+    } else {
+        xmlParseDocument(ctxt);
+    }
     if (!p->failed && (!ctxt->wellFormed || p->frames->len != p->outside)) {
         fail_at(p, VIR_ERR_XML_DETAIL, line_of(p), "not well-formed");
     }
@@ -628,7 +692,7 @@ static struct doc *parse(const struct schema *s, uint16_t parent, const char *xm
     if (bytes > DOC_MAX_SIZE) {
         return manage_null(error, VIR_ERR_XML_ERROR, "the XML document has %zu bytes, more than the %d that are allowed", bytes, DOC_MAX_SIZE);
     }
-    struct parser p = { .doc = doc_alloc(s, bytes + bytes / 4 + 64), .error = error };
+    struct parser p = { .doc = doc_alloc(s, bytes + bytes / 4 + 64), .error = error, .large = bytes > DOC_LARGE };
     p.frames = g_array_sized_new(FALSE, FALSE, sizeof(struct frame), 16);
     p.text = g_string_sized_new(256);
     p.scratch = g_string_sized_new(256);

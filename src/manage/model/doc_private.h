@@ -14,7 +14,7 @@ enum { DOC_UNIT = 4, DOC_PLACE_BITS = 20, DOC_PLACE_MASK = (1 << DOC_PLACE_BITS)
 #define DOC_WORD 0x80000000u
 
 /* Limits of what is read. */
-enum { DOC_MAX_SIZE = 16 << 20, DOC_MAX_NODES = 500000, DOC_MAX_DEPTH = 220, DOC_MAX_TEXT = 8 << 20 };
+enum { DOC_MAX_SIZE = 16 << 20, DOC_MAX_NODES = 200000, DOC_MAX_NAMESPACES = 1000, DOC_MAX_ATTRIBUTES = 120, DOC_MAX_DEPTH = 220, DOC_MAX_TEXT = 8 << 20, DOC_LARGE = 32 << 10 };
 
 enum { EL_RAW = 1 };
 
@@ -113,14 +113,17 @@ uint64_t value_unit(const char *unit);
 
 /* doc_edit.c */
 struct el *el_insert(struct el *parent, const struct schema_link *link);
+/* A copy in as few chunks as may be. */
+struct doc *doc_rebuild(const struct doc *d);
 
 /* doc_raw.c: content without schema, made canonical: an element a line, attributes in double quotes, comments gone. */
 struct raw;
 struct raw *raw_new(void);
 void raw_free(struct raw *r);
-void raw_start(struct raw *r, const char *local, const char *prefix, const char *uri, int nns, const unsigned char **ns, int nattrs, const unsigned char **attrs);
+/* False: it has become longer than DOC_MAX_TEXT. */
+bool raw_start(struct raw *r, const char *local, const char *prefix, const char *uri, int nns, const unsigned char **ns, int nattrs, const unsigned char **attrs);
 void raw_end(struct raw *r);
-void raw_text(struct raw *r, const char *text, int size);
+bool raw_text(struct raw *r, const char *text, int size);
 /* The content as text at the left margin; r is empty then. */
 char *raw_finish(struct raw *r);
 void raw_format(GString *out, const char *raw, unsigned level);

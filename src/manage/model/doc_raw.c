@@ -17,6 +17,7 @@ struct raw_node {
 
 struct raw {
     GPtrArray *stack; /* [0]: the content as a whole */
+    size_t size;      /* about what it will take as text */
 };
 
 static void node_free(void *p)
@@ -77,8 +78,13 @@ static void escape_len(GString *out, const char *text, size_t size)
     }
 }
 
-static void declare(struct raw_node *n, const char *prefix, const char *uri)
+/* A declaration may come many times that stood in the document once: past the limit nothing is added any more. */
+static void declare(struct raw *r, struct raw_node *n, const char *prefix, const char *uri)
 {
+    r->size += strlen(uri);
+    if (r->size > DOC_MAX_TEXT) {
+        return;
+    }
     g_string_append_printf(n->text, prefix ? " xmlns:%s=\"" : " xmlns%s=\"", prefix ? prefix : "");
     escape_len(n->text, uri, strlen(uri));
     g_string_append_c(n->text, '"');
@@ -98,14 +104,14 @@ static void need(struct raw *r, struct raw_node *n, const char *prefix, const ch
             return;
         }
     }
-    declare(n, prefix, uri);
+    declare(r, n, prefix, uri);
 }
 
-void raw_start(struct raw *r, const char *local, const char *prefix, const char *uri, int nns, const unsigned char **ns, int nattrs, const unsigned char **attrs)
+bool raw_start(struct raw *r, const char *local, const char *prefix, const char *uri, int nns, const unsigned char **ns, int nattrs, const unsigned char **attrs)
 {
     struct raw_node *n = node_new(prefix ? g_strconcat(prefix, ":", local, NULL) : g_strdup(local));
     for (int i = 0; i < nns; i++) {
-        declare(n, (const char *)ns[2 * i], ns[2 * i + 1] ? (const char *)ns[2 * i + 1] : "");
+        declare(r, n, (const char *)ns[2 * i], ns[2 * i + 1] ? (const char *)ns[2 * i + 1] : "");
     }
     need(r, n, prefix, uri);
     for (int i = 0; i < nattrs; i++) {
@@ -120,8 +126,10 @@ void raw_start(struct raw *r, const char *local, const char *prefix, const char 
         escape_len(n->text, a[3], a[4] - a[3]);
         g_string_append_c(n->text, '"');
     }
+    r->size += n->text->len + 8;
     g_ptr_array_add(top(r)->inside, n);
     g_ptr_array_add(r->stack, n);
+    return r->size <= DOC_MAX_TEXT;
 }
 
 void raw_end(struct raw *r)
@@ -129,8 +137,9 @@ void raw_end(struct raw *r)
     g_ptr_array_set_size(r->stack, r->stack->len - 1);
 }
 
-void raw_text(struct raw *r, const char *text, int size)
+bool raw_text(struct raw *r, const char *text, int size)
 {
+    r->size += size;
     GPtrArray *inside = top(r)->inside;
     struct raw_node *last = inside->len ? inside->pdata[inside->len - 1] : NULL;
     if (!last || last->name) {
@@ -138,6 +147,7 @@ void raw_text(struct raw *r, const char *text, int size)
         g_ptr_array_add(inside, last);
     }
     g_string_append_len(last->text, text, size);
+    return r->size <= DOC_MAX_TEXT;
 }
 
 static bool blank(const char *text)
@@ -205,6 +215,7 @@ char *raw_finish(struct raw *r)
         }
     }
     g_ptr_array_set_size(all->inside, 0);
+    r->size = 0;
     return g_string_free(out, FALSE);
 }
 

@@ -5,6 +5,7 @@
  *   doc_test same SCHEMA FILE...     is each file in canonical form? prints the first lines that differ
  *   doc_test golden all DIR          the same for all DIR/SCHEMA/?*.xml
  *   doc_test check SCHEMA FILE       FILE holds documents with zero bytes between them: a line with the verdict on each
+ *   doc_test describe SCHEMA -        what the schema allows
  *   doc_test bench SCHEMA FILE       time and memory of one document
  */
 #include "manage/core/manage_error.h"
@@ -136,6 +137,59 @@ static void test_hostile(void)
         g_string_append(wide, i % 2 ? "<disk/>" : "<input type='mouse'/>");
     }
     refused(&schema_domain, wide->str, "more than");
+    g_autoptr(GString) crowd = g_string_new("<domain type='kvm'><name>\n</name><metadata><a ");
+    for (unsigned i = 0; i < 500000; i++) {
+        g_string_append_printf(crowd, "a%x='' ", i);
+    }
+    g_string_append(crowd, "/></metadata></domain>");
+    refused(&schema_domain, crowd->str, "line 2: an element with more than 120 attributes");
+    refused(&schema_domain, crowd->str + crowd->len - 9, "not well-formed");
+    g_autoptr(GString) spaces = g_string_new("<domain type='kvm'><metadata><a");
+    for (unsigned i = 0; i < 20000; i++) {
+        g_string_append_printf(spaces, i % 100 ? " xmlns:n%u='u'" : "><a xmlns:n%u='u'", i);
+    }
+    refused(&schema_domain, spaces->str, "namespaces");
+    g_autofree char *name = g_strnfill(1 << 20, 'u');
+    g_autoptr(GString) again = g_string_new(NULL);
+    g_string_printf(again, "<domain type='kvm' xmlns:a='%s'><metadata>", name);
+    for (unsigned i = 0; i < 10000; i++) {
+        g_string_append(again, "<a:b/>");
+    }
+    refused(&schema_domain, again->str, "the content of <metadata> is longer than");
+}
+
+/* Long lists in any order take time that grows with their length, not with its square: seconds would be minutes else. */
+static void test_slow(void)
+{
+    g_autoptr(GString) x = g_string_new("<domain type='kvm'><name>n</name><memory>1</memory><os><type>hvm</type></os><devices>");
+    for (unsigned i = 0; i < 60000; i++) {
+        g_string_append(x, i % 2 ? "<hub type='usb'/>" : "<sound model='usb'/><emulator/>");
+    }
+    g_string_append(x, "</devices><metadata xmlns:a='u'>");
+    for (unsigned i = 0; i < 60000; i++) {
+        g_string_append(x, "<a:b c='d'>e</a:b>\n\n");
+    }
+    g_string_append(x, "</metadata></domain>");
+    gint64 start = g_get_monotonic_time();
+    doc_auto *d = parse(x->str);
+    g_autofree char *text = doc_format(d);
+    doc_auto *again = parse(text);
+    g_autofree char *twice = doc_format(again);
+    g_assert_cmpstr(text, ==, twice);
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 20 * G_USEC_PER_SEC);
+}
+
+/* A document that is changed for ever does not grow: its copy is free of what was replaced. */
+static void test_rebuild(void)
+{
+    doc_auto *d = parse(minimal);
+    for (unsigned i = 0; i < 100000; i++) {
+        el_setf(doc_root(d), "memory", "%u", i);
+    }
+    doc_auto *copy = doc_copy(d);
+    g_assert_true(el_equal(doc_root(d), doc_root(copy)));
+    g_autofree char *a = doc_format(d), *b = doc_format(copy);
+    g_assert_cmpstr(a, ==, b);
 }
 
 static void test_raw(void)
@@ -171,6 +225,14 @@ static void test_at(void)
     el_set(doc_root(domain), "devices/emulator", "/bin/x");
     el_copy(el_find(doc_root(domain), "devices"), doc_root(d));
     g_assert_cmpstr(el_get(doc_root(domain), "devices/disk/target/@dev"), ==, "vda");
+}
+
+static void test_describe(void)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
+        g_autofree char *text = schema_describe(all[i]);
+        g_assert_true(*text == '<');
+    }
 }
 
 static char *read_file(const char *path, gsize *ret_size)
@@ -247,6 +309,11 @@ static int check(const struct schema *s, const char *path)
 
 static int tool(int argc, char **argv)
 {
+    if (!strcmp(argv[1], "describe")) {
+        g_autofree char *text = schema_describe(schema_named(argv[2]));
+        fputs(text, stdout);
+        return 0;
+    }
     if (!strcmp(argv[1], "check")) {
         return check(schema_named(argv[2]), argv[3]);
     }
@@ -287,8 +354,11 @@ int main(int argc, char **argv)
     g_test_add_func("/doc/empty", test_empty);
     g_test_add_func("/doc/errors", test_errors);
     g_test_add_func("/doc/hostile", test_hostile);
+    g_test_add_func("/doc/slow", test_slow);
+    g_test_add_func("/doc/rebuild", test_rebuild);
     g_test_add_func("/doc/raw", test_raw);
     g_test_add_func("/doc/namespace", test_namespace);
     g_test_add_func("/doc/at", test_at);
+    g_test_add_func("/doc/describe", test_describe);
     return g_test_run();
 }

@@ -306,4 +306,5 @@ def main():
         emit(t, out)
 
 
-main()
+if __name__ == '__main__':
+    main()
