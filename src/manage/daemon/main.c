@@ -88,7 +88,13 @@ static bool take_pid_file(struct daemon *d, GError **error)
     d->pid_fd = open(d->pid_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (d->pid_fd < 0)
         return manage_fail_errno(error, errno, "cannot write '%s'", d->pid_path);
-    if (flock(d->pid_fd, LOCK_EX | LOCK_NB) < 0)
+    /* A process that a daemon was just making when it was killed holds its descriptors for a moment longer. */
+    bool mine = flock(d->pid_fd, LOCK_EX | LOCK_NB) == 0;
+    for (unsigned i = 0; !mine && i < 50; i++) {
+        g_usleep(20000);
+        mine = flock(d->pid_fd, LOCK_EX | LOCK_NB) == 0;
+    }
+    if (!mine)
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "another vireod runs already: it holds '%s'", d->pid_path);
     if (ftruncate(d->pid_fd, 0) < 0 || write(d->pid_fd, text, strlen(text)) < 0)
         return manage_fail_errno(error, errno, "cannot write '%s'", d->pid_path);

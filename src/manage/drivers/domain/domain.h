@@ -227,6 +227,9 @@ struct json_object *monitor_command(struct domain *d, const char *name, struct j
 /* The same with descriptors. */
 struct json_object *monitor_command_fds(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error);
 
+/* The whole answer, an error of the machine's as well. */
+struct json_object *monitor_answer(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error);
+
 /* ---- document to machine (domain_command.c, domain_device.c) ---- */
 
 /* Fills in a definition as libvirt does at define: uuid, defaults, controllers, addresses, machine type. Checks against what there is. */

@@ -367,6 +367,7 @@ static struct json_object *wait_locked(struct monitor *m, struct pending *p, con
     return p->answer;
 }
 
+/* The whole answer, an error of the machine's too. */
 static struct json_object *run(struct monitor *m, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
 {
     struct pending p = { 0 };
@@ -386,10 +387,10 @@ static struct json_object *run(struct monitor *m, const char *name, struct json_
         got = wait_locked(m, &p, name, error);
     }
     g_mutex_unlock(&m->lock);
-    return got ? result(got, name, error) : NULL;
+    return got;
 }
 
-struct json_object *monitor_command_fds(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
+struct json_object *monitor_answer(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
 {
     g_mutex_lock(&d->lock);
     struct monitor *m = d->monitor ? monitor_ref(d->monitor) : NULL;
@@ -403,6 +404,12 @@ struct json_object *monitor_command_fds(struct domain *d, const char *name, stru
     struct json_object *ret = run(m, name, args, fds, nfds, error);
     monitor_unref(m);
     return ret;
+}
+
+struct json_object *monitor_command_fds(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
+{
+    struct json_object *o = monitor_answer(d, name, args, fds, nfds, error);
+    return o ? result(o, name, error) : NULL;
 }
 
 struct json_object *monitor_command(struct domain *d, const char *name, struct json_object *args, GError **error)

@@ -14,7 +14,7 @@
 #include "manage/drivers/domain/domain.h"
 #include "manage/drivers/domain/domain_status.h"
 
-enum { ATTACH_WAIT_MS = 20000 };
+enum { ATTACH_WAIT_MS = 20000, SHUTOFF_REASONS = VIR_DOMAIN_SHUTOFF_DAEMON + 1 };
 
 /* The process whose environment has this directory: for a daemon that ended before it wrote the number down. 0: none. */
 static pid_t find_process(const char *dir)
@@ -112,10 +112,13 @@ static bool attach_file(struct domain_driver *dr, const char *path, GError **err
     bool alive = st->pid > 0 && st->start && domain_pid_start((pid_t)st->pid) == (uint64_t)st->start;
     if (!alive)
         st->pid = 0;
+    int stopping = st->stopping > 0 && st->stopping < SHUTOFF_REASONS ? (int)st->stopping : 0;
     take(d, st);
     status_free(st);
-    if (half || !alive || !domain_watch(d)) {
-        clear(d, half ? VIR_DOMAIN_SHUTOFF_FAILED : d->state == VIR_DOMAIN_SHUTDOWN ? VIR_DOMAIN_SHUTOFF_SHUTDOWN : VIR_DOMAIN_SHUTOFF_UNKNOWN);
+    if (alive && (half || stopping)) /* its guest has not run yet, or has been told to end already */
+        alive = !domain_kill(d, half ? 0 : 2000);
+    if (half || stopping || !alive || !domain_watch(d)) {
+        clear(d, half ? VIR_DOMAIN_SHUTOFF_FAILED : stopping ? stopping : d->state == VIR_DOMAIN_SHUTDOWN ? VIR_DOMAIN_SHUTOFF_SHUTDOWN : VIR_DOMAIN_SHUTOFF_UNKNOWN);
         return true;
     }
     domain_begin_wait(d, "attach to the running machine");

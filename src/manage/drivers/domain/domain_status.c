@@ -58,6 +58,7 @@ static char *format_locked(struct domain *d)
     number(s, "autodestroy", d->autodestroy);
     number(s, "vireo", r && r->is_vireo);
     number(s, "rebooting", r && r->fake_reboot);
+    number(s, "stopping", r && r->ending ? r->stop_reason : 0);
     attribute(s, "dir", d->dir ? d->dir : "");
     g_string_append(s, ">\n");
     for (unsigned i = 0; r && r->networks && i + 1 < r->networks->len; i += 2) {
@@ -94,7 +95,7 @@ static void start_element(GMarkupParseContext *context, const char *element, con
         { "id", offsetof(struct status, id) }, { "pid", offsetof(struct status, pid) }, { "start", offsetof(struct status, start) },
         { "state", offsetof(struct status, state) }, { "reason", offsetof(struct status, reason) }, { "since", offsetof(struct status, since) },
         { "autodestroy", offsetof(struct status, autodestroy) }, { "vireo", offsetof(struct status, vireo) },
-        { "rebooting", offsetof(struct status, rebooting) },
+        { "rebooting", offsetof(struct status, rebooting) }, { "stopping", offsetof(struct status, stopping) },
     };
     bool network = !strcmp(element, "network"), tap = !strcmp(element, "tap");
     for (unsigned i = 0; names[i]; i++) {

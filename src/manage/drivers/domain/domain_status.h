@@ -5,7 +5,7 @@
 #include "manage/drivers/domain/domain.h"
 
 struct status {
-    gint64 id, pid, start, state, reason, since, autodestroy, vireo, rebooting;
+    gint64 id, pid, start, state, reason, since, autodestroy, vireo, rebooting, stopping;
     char *name, *dir;
     GPtrArray *networks, *taps;
     struct doc *live;

@@ -200,9 +200,14 @@ void domain_stop(struct domain *d, int reason)
     g_mutex_lock(&d->lock);
     bool was_up = d->monitor || reason != VIR_DOMAIN_SHUTOFF_FAILED;
     bool crashed = d->state == VIR_DOMAIN_CRASHED;
-    if (d->run)
+    if (d->run) {
         d->run->ending = true;
+        d->run->stop_reason = reason;
+    }
+    bool alive = d->run && d->pid > 0;
     g_mutex_unlock(&d->lock);
+    if (alive)
+        (void)domain_write_status(d, NULL); /* a daemon that comes after us finishes it */
     if (!domain_kill(d, reason == VIR_DOMAIN_SHUTOFF_FAILED ? 500 : TERM_MS))
         g_warning("domain '%s': process %d does not end", d->name, (int)d->pid);
     domain_log(d, "shutting down");

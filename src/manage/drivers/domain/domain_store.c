@@ -275,8 +275,12 @@ void domain_load_definitions(struct domain_driver *dr)
     const char *file;
     while (dir && (file = g_dir_read_name(dir))) {
         g_autoptr(GError) error = NULL;
+        if (file[0] == '.' && strstr(file, ".xml.")) { /* what a killed daemon left half written */
+            g_autofree char *half = g_build_filename(dr->config_dir, file, NULL);
+            unlink(half);
+        }
         if (file[0] == '.' || !g_str_has_suffix(file, ".xml"))
-            continue; /* what a killed daemon left half written, directories */
+            continue;
         g_autofree char *name = g_strndup(file, strlen(file) - 4);
         if (!load(dr, name, &error))
             g_warning("%s/%s: not loaded, the file is left as it is: %s", dr->config_dir, file, error->message);
