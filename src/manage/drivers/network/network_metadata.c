@@ -6,7 +6,7 @@
 
 #include "manage/drivers/network/network.h"
 
-#define XML_OPTIONS (XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING)
+#define XML_OPTIONS (XML_PARSE_NONET | XML_PARSE_NOBLANKS | XML_PARSE_NOERROR | XML_PARSE_NOWARNING)
 
 static xmlDoc *parse_raw(const char *raw)
 {
@@ -25,10 +25,22 @@ static xmlNode *find(xmlDoc *d, const char *uri)
 static char *dump(xmlDoc *d, xmlNode *node)
 {
     xmlBuffer *b = xmlBufferCreate();
-    xmlNodeDump(b, d, node, 0, 0);
+    xmlNodeDump(b, d, node, 0, 1);
     char *text = g_strdup((const char *)xmlBufferContent(b));
     xmlBufferFree(b);
     return text;
+}
+
+/* A namespace of the whole subtree, or none where the nodes have `from`. */
+static void change_ns(xmlNode *node, const xmlNs *from, xmlNs *to)
+{
+    for (; node; node = node->next) {
+        if (node->type != XML_ELEMENT_NODE)
+            continue;
+        if (node->ns == from)
+            node->ns = to;
+        change_ns(node->children, from, to);
+    }
 }
 
 /* Without the namespace that it is kept under. */
@@ -40,6 +52,7 @@ char *network_metadata_get(const struct el *metadata, const char *uri)
     if (node) {
         xmlNs *own = node->ns;
         node->ns = NULL;
+        change_ns(node->children, own, NULL);
         for (xmlNs **p = &node->nsDef; *p; p = &(*p)->next) {
             if (*p == own) {
                 *p = own->next;
@@ -47,9 +60,6 @@ char *network_metadata_get(const struct el *metadata, const char *uri)
                 break;
             }
         }
-        for (xmlNode *c = node->children; c; c = c->next)
-            if (c->ns == own)
-                c->ns = NULL;
         text = dump(d, node);
     }
     xmlFreeDoc(d);
@@ -66,8 +76,10 @@ static bool add_new(xmlDoc *d, const char *text, const char *key, const char *ur
     }
     xmlNode *copy = xmlDocCopyNode(root, d, 1);
     xmlNs *ns = xmlNewNs(copy, BAD_CAST uri, BAD_CAST key);
-    if (ns)
+    if (ns) {
         xmlSetNs(copy, ns);
+        change_ns(copy->children, NULL, ns);
+    }
     xmlAddChild(xmlDocGetRootElement(d), copy);
     xmlFreeDoc(new);
     return true;
@@ -89,7 +101,7 @@ bool network_metadata_set(struct el *root, const char *text, const char *key, co
     unsigned elements = 0;
     for (xmlNode *n = ok ? xmlDocGetRootElement(d)->children : NULL; n; n = n->next) {
         g_autofree char *piece = dump(d, n);
-        g_string_append(raw, piece);
+        g_string_append_printf(raw, "%s%s", raw->len ? "\n" : "", piece);
         elements += n->type == XML_ELEMENT_NODE;
     }
     xmlFreeDoc(d);

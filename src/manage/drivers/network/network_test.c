@@ -255,6 +255,33 @@ static void test_update(struct fixture *f, gconstpointer unused)
     g_assert_nonnull(strstr(xml, "  <portgroup name='p' default='yes'>\n  </portgroup>\n"));
 }
 
+static void set_metadata(struct fixture *f, GVariant *n, int type, const char *text, const char *key, const char *uri)
+{
+    g_autoptr(GVariant) v = call(f, RPC_NETWORK_SET_METADATA, g_variant_new("(@(say)imsmsmsu)", n, type, text, key, uri, 2));
+}
+
+static void test_metadata(struct fixture *f, gconstpointer unused)
+{
+    g_autoptr(GVariant) n = define(f, "<network><name>m</name><metadata><o:p xmlns:o='urn:o'/></metadata><bridge name='vrt5'/></network>");
+    set_metadata(f, n, 2, "<z a='1'><b>t</b></z>", "k", "http://x/y");
+    set_metadata(f, n, 1, "A title", NULL, NULL);
+    g_autofree char *xml = xml_of(f, n, 0);
+    g_assert_nonnull(strstr(xml, "  <title>A title</title>\n  <metadata>\n    <o:p xmlns:o=\"urn:o\"/>\n    <k:z xmlns:k=\"http://x/y\" a=\"1\">\n      <k:b>t</k:b>\n    </k:z>\n"
+                                 "  </metadata>\n"));
+    g_autoptr(GVariant) got = call(f, RPC_NETWORK_GET_METADATA, g_variant_new("(@(say)imsu)", n, 2, "http://x/y", 2));
+    const char *text;
+    g_variant_get(got, "(&s)", &text);
+    g_assert_cmpstr(text, ==, "<z a=\"1\">\n  <b>t</b>\n</z>");
+    refused(f, RPC_NETWORK_GET_METADATA, g_variant_new("(@(say)imsu)", n, 2, "urn:none", 2), 111, "not present");
+    refused(f, RPC_NETWORK_SET_METADATA, g_variant_new("(@(say)imsmsmsu)", n, 2, "<z", "k", "urn:x", 2), VIR_ERR_XML_ERROR, "not one well-formed");
+    set_metadata(f, n, 2, NULL, NULL, "http://x/y");
+    set_metadata(f, n, 1, NULL, NULL, NULL);
+    g_autofree char *after = xml_of(f, n, 0);
+    g_assert_null(strstr(after, "k:z"));
+    g_assert_null(strstr(after, "title"));
+    g_assert_nonnull(strstr(after, "o:p"));
+}
+
 static void test_services(struct fixture *f, gconstpointer unused)
 {
     g_autoptr(GVariant) n = define(f, "<network><name>s</name><bridge name='vrt6'/><ip address='10.80.1.1' prefix='24'/></network>");
@@ -286,7 +313,7 @@ int main(int argc, char **argv)
         return 1;
     static const struct { const char *name; void (*fn)(struct fixture *f, gconstpointer unused); } tests[] = {
         { "/network/default", test_default }, { "/network/define", test_define }, { "/network/life", test_life },
-        { "/network/half", test_half }, { "/network/update", test_update }, { "/network/services", test_services },
+        { "/network/half", test_half }, { "/network/update", test_update }, { "/network/services", test_services }, { "/network/metadata", test_metadata },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(tests); i++)
         g_test_add(tests[i].name, struct fixture, NULL, up, tests[i].fn, down);
