@@ -115,6 +115,7 @@ struct manage_conn {
     struct manage_state *state;
     uint64_t id;
     bool open, readonly;
+    gint lost;               /* atomic: the client has gone while a call of it is under way (conn_closed comes after the last one): long work gives up */
     char *uri;               /* as the client named it */
     uid_t uid; gid_t gid; pid_t pid; /* of the peer; (uid_t)-1: not known (TCP) */
     /* Called from any thread when an event that this connection registered for has happened; must not block. payload: tuple as the

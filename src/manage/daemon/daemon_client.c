@@ -110,6 +110,7 @@ void client_close(struct client *c)
     c->server->held -= c->in->len;
     g_mutex_lock(&c->lock);
     c->closed = true;
+    g_atomic_int_set(&c->conn->lost, 1);
     epoll_ctl(c->server->epoll, EPOLL_CTL_DEL, c->fd, NULL);
     close(c->fd);
     c->fd = -1;

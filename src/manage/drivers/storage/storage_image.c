@@ -362,16 +362,20 @@ static bool copy_image(const struct storage_job *j, struct block_node *from, str
         if (err)
             return manage_fail_errno(error, err, "cannot copy to volume '%s' at byte %" G_GUINT64_FORMAT, what, at);
     }
-    int err = block_flush(to);
-    return !err || manage_fail_errno(error, err, "cannot write volume '%s'", what);
+    return true;
 }
 
-/* Opens both and copies. path: where the target is now. */
+static bool sync_fd(int fd, const char *what, GError **error)
+{
+    return fdatasync(fd) == 0 || manage_fail_errno(error, errno, "cannot write volume '%s'", what);
+}
+
+/* Opens both and copies. path: where the target is now. Nothing is flushed on the way: what fails is thrown away, which is to be quick. */
 static bool copy_between(const struct storage_job *j, struct block_graph *g, const char *path, const struct storage_volume *v, const struct storage_volume *from,
                          bool fresh, GError **error)
 {
     block_node_auto *in = open_image(g, from->target.path, &from->target, FROM_KEY, 0, error);
-    block_node_auto *out = in ? open_image(g, path, &v->target, OWN_KEY, BLOCK_RDWR | (v->backing ? BLOCK_NO_BACKING : 0), error) : NULL;
+    block_node_auto *out = in ? open_image(g, path, &v->target, OWN_KEY, BLOCK_RDWR | BLOCK_NO_FLUSH | (v->backing ? BLOCK_NO_BACKING : 0), error) : NULL;
     if (!out)
         return false;
     struct block_node *base = v->backing ? block_skip_filters(block_backing(in)) : NULL;
@@ -430,7 +434,7 @@ static bool fill(struct storage_job *j, const struct unfinished *u, struct stora
     bool raw = plain && !(flags & VIR_STORAGE_VOL_CREATE_PREALLOC_METADATA);
     if (raw && !make_raw(j, u->fd, v, error))
         return false;
-    return (raw && !from) || make_formatted(j, u->path, v, from, flags, error);
+    return (raw && !from) || (make_formatted(j, u->path, v, from, flags, error) && (!from || sync_fd(u->fd, v->name, error)));
 }
 
 bool storage_image_make(struct storage_job *j, struct storage_volume *v, struct storage_volume *from, unsigned flags, GError **error)
@@ -477,6 +481,10 @@ bool storage_image_fill(struct storage_job *j, struct storage_volume *v, struct 
     block_graph_set_secrets(g, find_key, &keys);
     bool ok = copy_between(j, g, v->target.path, v, from, false, error);
     block_graph_destroy(g);
+    int fd = ok ? open(v->target.path, O_RDWR | O_CLOEXEC) : -1;
+    ok = ok && fd >= 0 && sync_fd(fd, v->name, error);
+    if (fd >= 0)
+        close(fd);
     return ok;
 }
 

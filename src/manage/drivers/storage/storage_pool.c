@@ -232,6 +232,10 @@ struct doc *storage_pool_parse(const char *xml, const struct storage_backend **r
         g_autofree char *clean = clean_path(path);
         el_set(root, "target/path", clean);
     }
+    static const char *const owners[] = { "target/permissions/owner", "target/permissions/group" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(owners); i++)
+        if (el_is(root, owners[i], "-1")) /* as if it did not say */
+            el_set(root, owners[i], NULL);
     put_sizes(root, 0, 0, 0);
     *ret_backend = b;
     return g_steal_pointer(&d);
@@ -591,7 +595,7 @@ void storage_job_end(struct storage_job *j)
 
 bool storage_job_goes_on(const struct storage_job *j, GError **error)
 {
-    if (g_atomic_int_get(&j->cancelled))
+    if (g_atomic_int_get(&j->cancelled) || g_atomic_int_get(&j->conn->lost))
         return manage_fail(error, VIR_ERR_OPERATION_ABORTED, "the work on pool '%s' was given up: the client has gone, or the daemon stops", j->pool->name);
     return true;
 }
