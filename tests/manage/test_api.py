@@ -36,7 +36,8 @@ def programs(tmp_path_factory):
 def in_libvirts_place(tmp_path_factory):
     """A directory where our library has libvirt's name, as an installation has in its vireo directory."""
     where = tmp_path_factory.mktemp("place")
-    os.symlink(os.path.join(LIBRARY, "libvireo.so.0"), where / "libvirt.so.0")
+    for name in ("libvirt.so.0", "libvirt-qemu.so.0"):
+        os.symlink(os.path.join(LIBRARY, "libvireo.so.0"), where / name)
     return str(where)
 
 
@@ -331,3 +332,18 @@ def test_ext_transport_and_aliases(in_libvirts_place, shared_vireod, tmp_path):
     relay.chmod(0o755)
     python(in_libvirts_place, "assert c.getType() == 'QEMU' and c.listAllDomains() is not None", uri=f"qemu+ext:///system?command={relay}")
     python(in_libvirts_place, "assert libvirt.open(None).getType() == 'QEMU'", env={"LIBVIRT_DEFAULT_URI": shared_vireod.uri})
+
+
+def test_the_emulators_monitor_through_python3_libvirt(in_libvirts_place, libvirtd, kernel):
+    if not libvirtd:
+        pytest.skip("no libvirtd here (or not root)")
+    python(in_libvirts_place, """
+        import libvirt_qemu
+        d = c.createXML("<domain type='qemu'><name>monitored</name><memory>65536</memory><os><type>hvm</type><kernel>%s</kernel></os></domain>" % sys.argv[2],
+                        libvirt.VIR_DOMAIN_START_PAUSED)
+        number = libvirt_qemu.qemuMonitorEventRegister(c, d, 'RESUME', lambda conn, dom, event, *rest: got.append((dom.name(), event)), None, 0)
+        assert '"running":false' in libvirt_qemu.qemuMonitorCommand(d, '{"execute":"query-status"}', 0)
+        d.resume(); wait(1); assert got == [('monitored', 'RESUME')], got
+        libvirt_qemu.qemuMonitorEventDeregister(c, number)
+        d.destroy()
+    """, kernel, uri=libvirtd)

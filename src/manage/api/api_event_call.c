@@ -2,6 +2,8 @@
 /* From an event message to the callback's C arguments: one case a signature. */
 #include "manage/api/api_events.h"
 
+#include <libvirt/libvirt-qemu.h>
+
 #define AS(Type) ((Type)c->fn)
 
 static void graphics(const struct api_callback *c, virDomainPtr dom, GVariant *p)
@@ -51,6 +53,13 @@ static const char *string(GVariant *p, unsigned at)
     g_autoptr(GVariant) v = g_variant_get_child_value(p, at);
     g_variant_get_child(p, at, g_variant_is_of_type(v, G_VARIANT_TYPE_STRING) ? "&s" : "m&s", &s);
     return s;
+}
+
+static void monitor_event(const struct api_callback *c, virDomainPtr dom, GVariant *p)
+{
+    int64_t seconds;
+    g_variant_get_child(p, 3, "x", &seconds);
+    AS(virConnectDomainQemuMonitorEventCallback)(c->conn, dom, string(p, 2), seconds, (unsigned)number(p, 4), string(p, 5), c->opaque);
 }
 
 static void domain_event(const struct api_callback *c, unsigned proc, virDomainPtr dom, GVariant *p)
@@ -167,10 +176,12 @@ void api_event_call(const struct api_callback *c, unsigned proc, GVariant *paylo
     bool reason_first = proc == RPC_DOMAIN_EVENT_CALLBACK_PMWAKEUP || proc == RPC_DOMAIN_EVENT_CALLBACK_PMSUSPEND ||
                         proc == RPC_DOMAIN_EVENT_CALLBACK_PMSUSPEND_DISK;
     g_autoptr(GVariant) record = g_variant_get_child_value(payload, reason_first ? 2 : 1);
-    void *object = api_object_of(c->conn, c->class, record, NULL);
+    void *object = api_object_of(c->conn, c->class == API_MONITOR ? API_DOMAIN : c->class, record, NULL);
     if (!object)
         return;
-    if (c->class == API_DOMAIN)
+    if (c->class == API_MONITOR)
+        monitor_event(c, object, payload);
+    else if (c->class == API_DOMAIN)
         domain_event(c, proc, object, payload);
     else
         other_event(c, proc, object, payload);

@@ -85,6 +85,8 @@ static enum api_class class_of_proc(unsigned number)
     case RPC_SECRET_EVENT_LIFECYCLE:
     case RPC_SECRET_EVENT_VALUE_CHANGED:
         return API_SECRET;
+    case RPC_QEMU_DOMAIN_MONITOR_EVENT:
+        return API_MONITOR;
     default:
         return API_DOMAIN;
     }
@@ -264,6 +266,7 @@ static const struct {
     { API_POOL, RPC_CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY, RPC_CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY, 2 },
     { API_NODEDEV, RPC_CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY, RPC_CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY, 2 },
     { API_SECRET, RPC_CONNECT_SECRET_EVENT_REGISTER_ANY, RPC_CONNECT_SECRET_EVENT_DEREGISTER_ANY, 2 },
+    { API_MONITOR, RPC_QEMU_CONNECT_DOMAIN_MONITOR_EVENT_REGISTER, RPC_QEMU_CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER, 1 },
 };
 
 static unsigned kind_of(enum api_class class)
@@ -274,6 +277,21 @@ static unsigned kind_of(enum api_class class)
     g_assert_not_reached();
 }
 
+/* Under e->registering: a callback that the other side knows by c.remote. Its number for the program. */
+static int store(struct api_events *e, virConnectPtr conn, struct api_callback c)
+{
+    struct api_callback *copy = g_memdup2(&c, sizeof(c));
+    copy->refs = 1;
+    copy->conn = api_object_ref(conn);
+    if (copy->object)
+        api_object_ref(copy->object);
+    g_mutex_lock(&e->lock);
+    int local = copy->id = e->next++;
+    g_ptr_array_add(e->callbacks, copy);
+    g_mutex_unlock(&e->lock);
+    return local;
+}
+
 /* The callback's number, or -1. */
 static int add(const char *func, virConnectPtr conn, enum api_class class, void *object, int id, void (*fn)(void), void *opaque, virFreeCallback ff, bool legacy)
 {
@@ -281,26 +299,32 @@ static int add(const char *func, virConnectPtr conn, enum api_class class, void 
     if (!api_begin(func, conn, API_CONN) || (object && !api_valid(func, object, class)))
         return -1;
     if (!fn || id < 0 || id >= kinds[k].events) {
-        api_fail(conn, VIR_ERR_INVALID_ARG, fn ? "eventID in %s must be less than %d" : "cb in %s must not be NULL", func, kinds[k].events);
+        if (fn)
+            api_fail(conn, VIR_ERR_INVALID_ARG, "eventID in %s must be less than %d", func, kinds[k].events);
+        else
+            api_fail(conn, VIR_ERR_INVALID_ARG, "cb in %s must not be NULL", func);
         return -1;
     }
     struct api_events *e = events_of(conn);
     if (!e)
         return -1;
     g_mutex_lock(&e->registering);
-    int remote = api_int(func, conn, API_CONN, kinds[k].add, id, object);
-    if (remote < 0) {
-        g_mutex_unlock(&e->registering);
+    int remote = api_int(func, conn, API_CONN, kinds[k].add, id, object), local = -1;
+    if (remote >= 0)
+        local = store(e, conn, (struct api_callback){ .class = class, .remote = remote, .fn = fn, .opaque = opaque, .free = ff, .legacy = legacy, .object = object });
+    g_mutex_unlock(&e->registering);
+    return local;
+}
+
+int api_monitor_event_add(virConnectPtr conn, virDomainPtr dom, const char *event, void (*fn)(void), void *opaque, virFreeCallback ff, unsigned flags)
+{
+    struct api_events *e = BEGIN(conn) ? events_of(conn) : NULL;
+    if (!e)
         return -1;
-    }
-    struct api_callback *c = g_new0(struct api_callback, 1);
-    *c = (struct api_callback){ .refs = 1, .class = class, .remote = remote, .fn = fn, .opaque = opaque, .free = ff, .legacy = legacy,
-                                .conn = api_object_ref(conn), .object = object ? api_object_ref(object) : NULL };
-    g_mutex_lock(&e->lock);
-    c->id = e->next++;
-    g_ptr_array_add(e->callbacks, c);
-    int local = c->id;
-    g_mutex_unlock(&e->lock);
+    g_mutex_lock(&e->registering);
+    int remote = INT(conn, QEMU_CONNECT_DOMAIN_MONITOR_EVENT_REGISTER, dom, event, flags), local = -1;
+    if (remote >= 0)
+        local = store(e, conn, (struct api_callback){ .class = API_MONITOR, .remote = remote, .fn = fn, .opaque = opaque, .free = ff, .object = dom });
     g_mutex_unlock(&e->registering);
     return local;
 }
@@ -334,6 +358,8 @@ static int drop(const char *func, virConnectPtr conn, enum api_class class, int 
     api_fail(conn, VIR_ERR_INVALID_ARG, "%s: no callback with number %d is registered", func, id);
     return -1;
 }
+
+int api_monitor_event_drop(virConnectPtr conn, int id) { return drop(__func__, conn, API_MONITOR, id, NULL); }
 
 #define FN(cb) ((void (*)(void))(cb))
 

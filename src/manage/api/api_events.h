@@ -19,3 +19,8 @@ struct api_callback {
 
 /* Calls the program's function with the C arguments of an event message. */
 void api_event_call(const struct api_callback *c, unsigned proc, GVariant *payload);
+
+/* Events of the emulators' monitors, which have procedures of their own. */
+#define API_MONITOR API_NCLASSES
+int api_monitor_event_add(virConnectPtr conn, virDomainPtr dom, const char *event, void (*fn)(void), void *opaque, virFreeCallback ff, unsigned flags);
+int api_monitor_event_drop(virConnectPtr conn, int id);
