@@ -44,7 +44,8 @@ int daemon_inherited(void)
     return CLAMP(n, 0, 64);
 }
 
-static void add_inherited(GPtrArray *to, int n)
+/* *ret_libvirt: sockets under libvirt's names are among them. */
+static void add_inherited(GPtrArray *to, int n, bool *ret_libvirt)
 {
     for (int fd = 3; fd < 3 + n; fd++) {
         struct sockaddr_un a = { 0 };
@@ -54,6 +55,7 @@ static void add_inherited(GPtrArray *to, int n)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
         bool tcp = a.sun_family != AF_UNIX;
+        *ret_libvirt |= !tcp && strstr(a.sun_path, "/libvirt/");
         add(to, fd, !tcp && g_str_has_suffix(a.sun_path, "-ro"), tcp, NULL);
     }
 }
@@ -198,21 +200,28 @@ static char *libvirt_dir(const char *root, bool privileged)
     return g_build_filename(g_get_user_runtime_dir(), "libvirt", NULL);
 }
 
-static bool add_own(GPtrArray *to, const struct manage_dirs *dirs, const char *root, const struct daemon_config *config, bool privileged, GError **error)
+static bool add_own(GPtrArray *to, const struct manage_dirs *dirs, const struct daemon_config *config, bool privileged, GError **error)
 {
-    g_autofree char *libvirt = libvirt_dir(root, privileged);
     if (!add_pair(to, dirs->state, "libvirt-sock", config, privileged, error))
         return false;
     add_alias(dirs->state);
-    return !config->libvirt_names ||
-           (add_pair(to, libvirt, "libvirt-sock", config, privileged, error) && add_pair(to, libvirt, "virtqemud-sock", config, privileged, error));
+    return true;
+}
+
+static bool add_libvirt_names(GPtrArray *to, const char *root, const struct daemon_config *config, bool privileged, GError **error)
+{
+    g_autofree char *dir = libvirt_dir(root, privileged);
+    return add_pair(to, dir, "libvirt-sock", config, privileged, error) && add_pair(to, dir, "virtqemud-sock", config, privileged, error);
 }
 
 GPtrArray *daemon_listen(const struct manage_dirs *dirs, const struct daemon_options *options, const struct daemon_config *config, bool privileged, GError **error)
 {
     GPtrArray *to = g_ptr_array_new_with_free_func(listener_free);
-    add_inherited(to, options->inherited);
-    bool ok = to->len > 0 || add_own(to, dirs, options->root, config, privileged, error);
+    bool libvirt = false;
+    add_inherited(to, options->inherited, &libvirt);
+    bool ok = to->len > 0 || add_own(to, dirs, config, privileged, error);
+    if (ok && config->libvirt_names && !libvirt)
+        ok = add_libvirt_names(to, options->root, config, privileged, error);
     if (ok && (options->listen || config->listen_tcp))
         ok = add_tcp(to, config, error);
     if (ok)
