@@ -49,26 +49,32 @@ uint32_t doc_grow(struct doc *d, size_t size)
     return doc_take(d, size);
 }
 
-static uint32_t add_string(struct doc *d, const char *text, uint32_t (*take)(struct doc *d, size_t size))
+uint16_t doc_word(const char *text, size_t length)
 {
-    size_t size = strlen(text) + 1;
-    uint16_t word = size <= 48 ? schema_word(text, size - 1) : 0;
-    if (word) {
-        return DOC_WORD | word;
-    }
-    uint32_t at = take(d, size);
-    memcpy(doc_at(d, at), text, size);
-    return at;
+    return length <= DOC_WORD_MAX ? schema_word(text, length) : 0;
 }
 
 uint32_t doc_add_string(struct doc *d, const char *text)
 {
-    return add_string(d, text, doc_take);
+    size_t length = strlen(text);
+    uint16_t word = doc_word(text, length);
+    if (word) {
+        return DOC_WORD | word;
+    }
+    uint32_t at = doc_take(d, length + 1);
+    memcpy(doc_at(d, at), text, length + 1);
+    return at;
 }
 
-uint32_t doc_grow_string(struct doc *d, const char *text)
+uint32_t doc_grow_string(struct doc *d, const char *text, uint16_t word)
 {
-    return add_string(d, text, doc_grow);
+    if (word) {
+        return DOC_WORD | word;
+    }
+    size_t size = strlen(text) + 1;
+    uint32_t at = doc_grow(d, size);
+    memcpy(doc_at(d, at), text, size);
+    return at;
 }
 
 void doc_shrink(struct doc *d)

@@ -7,10 +7,14 @@
 /* Line ends and tabs are written as numbers where a reader would make blanks of them. */
 void doc_escape(GString *out, const char *text, bool attribute)
 {
+    const char *plain = text; /* from here on nothing has been written */
     for (const char *p = text;; p++) {
-        size_t plain = strcspn(p, attribute ? "&<>'\"\r\n\t" : "&<>'\"\r");
-        g_string_append_len(out, p, plain);
-        p += plain;
+        bool special = *p == '&' || *p == '<' || *p == '>' || *p == '\'' || *p == '"' || *p == '\r' || (attribute && (*p == '\n' || *p == '\t'));
+        if (!special && *p) {
+            continue;
+        }
+        g_string_append_len(out, plain, p - plain);
+        plain = p + 1;
         switch (*p) {
         case 0: return;
         case '&': g_string_append(out, "&amp;"); break;
@@ -25,15 +29,18 @@ void doc_escape(GString *out, const char *text, bool attribute)
 
 static void indent(GString *out, unsigned level)
 {
-    for (; level; level--) {
-        g_string_append_len(out, "  ", 2);
+    static const char blanks[] = "                                ";
+    for (size_t left = 2 * (size_t)level; left;) {
+        size_t n = MIN(left, sizeof blanks - 1);
+        g_string_append_len(out, blanks, n);
+        left -= n;
     }
 }
 
-static void put_attribute(GString *out, const char *name, const char *value)
+static void put_attribute(GString *out, uint16_t name, const char *value)
 {
     g_string_append_c(out, ' ');
-    g_string_append(out, name);
+    g_string_append_len(out, schema_words[name], schema_lengths[name]);
     g_string_append_len(out, "='", 2);
     doc_escape(out, value, true);
     g_string_append_c(out, '\'');
@@ -49,7 +56,7 @@ static void put_attributes(GString *out, const struct el *e)
         const struct schema_attr *a = &schema_attrs[s->attrs + i];
         for (unsigned k = 0; k < n; k++) {
             if (view[k].name == a->name && view[k].value && schema_attr_of(s, a->name, view, n, true) == a) {
-                put_attribute(out, schema_words[a->name], view[k].value);
+                put_attribute(out, a->name, view[k].value);
                 left--;
                 break;
             }

@@ -108,25 +108,29 @@ static char *list_attrs(const struct schema_el *s, const struct attr_view *view,
 
 /* ---- attributes ---- */
 
-static uint32_t check_attribute(struct parser *p, const struct schema_el *s, const struct schema_attr *a, const char *value)
+static uint32_t check_attribute(struct parser *p, const struct schema_el *s, const struct schema_attr *a, const char *value, uint16_t word)
 {
     struct value_type type = { .list = a->list, .range = a->range, .kind = a->kind, .width = a->width };
     g_autofree char *expected = NULL;
-    const char *good = value_check(&type, value, p->value, &expected);
+    const char *good = value_check(&type, value, word, p->value, &expected);
     if (!good) {
         fail(p, "attribute '%s' of <%s> is '%.200s', expected is %s", schema_words[a->name], schema_words[s->name], value, expected);
         return 0;
     }
-    return doc_grow_string(p->doc, good);
+    return doc_grow_string(p->doc, good, good == value ? word : doc_word(good, strlen(good)));
 }
 
 /* The attributes of the text with zero bytes at their ends; view[].value points into p->scratch. */
 static unsigned take_attributes(struct parser *p, const struct schema_el *s, int n, const xmlChar **attrs, struct attr_view view[128], bool *ret_good)
 {
-    size_t starts[128];
     unsigned count = 0;
     *ret_good = false;
-    g_string_truncate(p->scratch, 0);
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        bytes += attrs[5 * i + 4] - attrs[5 * i + 3] + 1;
+    }
+    g_string_set_size(p->scratch, bytes);
+    char *to = p->scratch->str;
     for (int i = 0; i < n; i++) {
         const char **a = (const char **)attrs + 5 * i;
         if (a[1] && (!a[2] || strncmp(a[2], "http://www.w3.org/", 18))) {
@@ -143,13 +147,11 @@ static unsigned take_attributes(struct parser *p, const struct schema_el *s, int
                  known);
             return 0;
         }
-        starts[count] = p->scratch->len;
-        view[count++].name = name;
-        g_string_append_len(p->scratch, a[3], a[4] - a[3]);
-        g_string_append_c(p->scratch, 0);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        view[i].value = p->scratch->str + starts[i];
+        size_t length = a[4] - a[3];
+        view[count++] = (struct attr_view){ name, doc_word(a[3], length), to };
+        memcpy(to, a[3], length);
+        to[length] = 0;
+        to += length + 1;
     }
     *ret_good = true;
     return count;
@@ -168,7 +170,7 @@ static bool add_missing(struct parser *p, const struct schema_el *s, struct attr
             k++;
         }
         if (k == *n && a->fallback && *n < 128) {
-            view[(*n)++] = (struct attr_view){ a->name, schema_words[a->fallback] };
+            view[(*n)++] = (struct attr_view){ a->name, a->fallback, schema_words[a->fallback] };
         } else if (k == *n) {
             fail(p, "<%s> lacks the attribute '%s'", schema_words[s->name], schema_words[a->name]);
             return false;
@@ -213,10 +215,12 @@ static bool scale_attributes(struct parser *p, const struct schema_el *s, struct
         return false;
     }
     value->value = p->size->str;
+    value->word = doc_word(p->size->str, p->size->len);
     if (unit) {
         unit->value = schema_words[size->unit];
+        unit->word = size->unit;
     } else {
-        view[(*n)++] = (struct attr_view){ name, schema_words[size->unit] };
+        view[(*n)++] = (struct attr_view){ name, size->unit, schema_words[size->unit] };
     }
     return true;
 }
@@ -243,7 +247,7 @@ static bool put_attributes(struct parser *p, uint32_t el, const struct schema_el
         if (!*view[i].value && is_nothing(a)) {
             continue;
         }
-        uint32_t value = check_attribute(p, s, a, view[i].value);
+        uint32_t value = check_attribute(p, s, a, view[i].value, view[i].word);
         if (!value) {
             return false;
         }
@@ -514,7 +518,7 @@ static void close_text(struct parser *p, uint32_t el, bool optional, char *text)
     }
     struct value_type type = { .list = s->list, .range = s->range, .kind = s->kind, .width = s->width };
     g_autofree char *expected = NULL;
-    const char *good = value_check(&type, text, p->value, &expected);
+    const char *good = value_check(&type, text, doc_word(text, strlen(text)), p->value, &expected);
     if (!good && !*text && optional && only_unit(doc_el(p->doc, el))) {
         forget(p);
         return;
@@ -529,7 +533,7 @@ static void close_text(struct parser *p, uint32_t el, bool optional, char *text)
         }
         good = p->value->str;
     }
-    uint32_t at = *good ? doc_grow_string(p->doc, good) : 0;
+    uint32_t at = *good ? doc_grow_string(p->doc, good, doc_word(good, strlen(good))) : 0;
     doc_el(p->doc, el)->text = at;
 }
 
@@ -553,7 +557,7 @@ static void on_end(void *ctx, const xmlChar *local, const xmlChar *prefix, const
     if (p->raw_depth) {
         p->raw_depth = 0;
         g_autofree char *raw = raw_finish(p->raw);
-        uint32_t at = *raw ? doc_grow_string(p->doc, raw) : 0;
+        uint32_t at = *raw ? doc_grow_string(p->doc, raw, 0) : 0;
         doc_el(p->doc, f.el)->text = at;
         doc_el(p->doc, f.el)->flags |= EL_RAW;
     } else {
@@ -569,6 +573,15 @@ static void on_end(void *ctx, const xmlChar *local, const xmlChar *prefix, const
     }
 }
 
+static bool is_blank(const char *text, int size)
+{
+    int i = 0;
+    while (i < size && (text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r')) {
+        i++;
+    }
+    return i == size;
+}
+
 static void on_text(void *ctx, const xmlChar *text, int size)
 {
     struct parser *p = ((xmlParserCtxtPtr)ctx)->_private;
@@ -580,6 +593,9 @@ static void on_text(void *ctx, const xmlChar *text, int size)
             too_long(p);
         }
         return;
+    }
+    if (el_schema(top_el(p))->kind == KIND_NONE && is_blank((const char *)text, size)) {
+        return; /* what indents the elements */
     }
     if (p->text->len + size > DOC_MAX_TEXT) {
         too_long(p);

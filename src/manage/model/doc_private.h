@@ -74,8 +74,10 @@ struct doc *doc_alloc(const struct schema *s, uint32_t size);
 uint32_t doc_take(struct doc *d, size_t size);
 uint32_t doc_grow(struct doc *d, size_t size);
 uint32_t doc_add_string(struct doc *d, const char *text);
-/* The same by doc_grow. */
-uint32_t doc_grow_string(struct doc *d, const char *text);
+/* The same by doc_grow; word: what schema_word() says of it. */
+uint32_t doc_grow_string(struct doc *d, const char *text, uint16_t word);
+enum { DOC_WORD_MAX = 48 }; /* longer texts are not looked for among the words */
+uint16_t doc_word(const char *text, size_t length);
 /* Cuts the first chunk to what is used; before anybody has pointers. */
 void doc_shrink(struct doc *d);
 
@@ -84,7 +86,7 @@ void doc_shrink(struct doc *d);
 /* Number of a word; 0: no name or value of any schema. */
 uint16_t schema_word(const char *text, size_t length);
 struct attr_view {
-    uint16_t name;
+    uint16_t name, word; /* word: of the value, 0 where it is none of the tables' */
     const char *value;
 };
 bool schema_holds(uint16_t cond, const struct attr_view *attrs, unsigned n);
@@ -104,7 +106,7 @@ struct value_type {
     uint16_t list, range;
     uint8_t kind, width;
 };
-const char *value_check(const struct value_type *t, const char *text, GString *buffer, char **ret_expected);
+const char *value_check(const struct value_type *t, const char *text, uint16_t word, GString *buffer, char **ret_expected);
 /* A list of names for people, cut where it gets long. */
 void value_append_list(GString *s, uint16_t list);
 bool value_number(const char *text, uint64_t *ret);

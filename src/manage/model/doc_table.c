@@ -10,30 +10,30 @@ uint16_t schema_word(const char *text, size_t length)
         h = (h ^ (uint8_t)text[i]) * 16777619u;
     }
     for (uint32_t at = h & schema_hash_mask; schema_hash[at]; at = (at + 1) & schema_hash_mask) {
-        const char *word = schema_words[schema_hash[at]];
-        if (!strncmp(word, text, length) && !word[length]) {
-            return schema_hash[at];
+        uint16_t word = schema_hash[at];
+        if (schema_lengths[word] == length && !memcmp(schema_words[word], text, length)) {
+            return word;
         }
     }
     return 0;
 }
 
-static const char *view_value(const struct attr_view *attrs, unsigned n, uint16_t name)
+static uint16_t view_word(const struct attr_view *attrs, unsigned n, uint16_t name)
 {
     for (unsigned i = 0; i < n; i++) {
         if (attrs[i].name == name) {
-            return attrs[i].value;
+            return attrs[i].word;
         }
     }
-    return "-";
+    return schema_missing;
 }
 
 static bool row_holds(const struct schema_cond *c, const struct attr_view *attrs, unsigned n)
 {
-    const char *value = view_value(attrs, n, c->name);
+    uint16_t word = view_word(attrs, n, c->name);
     const uint16_t *list = &schema_lists[c->list];
     for (unsigned i = 1; i <= list[0]; i++) {
-        if (!strcmp(schema_words[list[i]], value)) {
+        if (list[i] == word) {
             return !c->negate;
         }
     }
@@ -106,7 +106,7 @@ unsigned el_view(const struct el *e, struct attr_view view[128])
     const struct el_attr *attrs = e->nattrs ? doc_at(d, e->attrs) : NULL;
     unsigned n = MIN(e->nattrs, 128);
     for (unsigned i = 0; i < n; i++) {
-        view[i] = (struct attr_view){ attrs[i].name, doc_string(d, attrs[i].value) };
+        view[i] = (struct attr_view){ attrs[i].name, attrs[i].value & DOC_WORD ? attrs[i].value & ~DOC_WORD : 0, doc_string(d, attrs[i].value) };
     }
     return n;
 }

@@ -77,10 +77,31 @@ static const char *check_signed(const struct value_type *t, const char *text, GS
     return buffer->str;
 }
 
+/* Most numbers are as they are to be: short, and without what would be written otherwise. */
+static bool is_plain(const struct value_type *t, const char *text)
+{
+    const struct schema_range *r = &schema_ranges[t->range];
+    bool hex = t->kind == KIND_HEX;
+    const char *digits = text + (hex ? 2 : 0), *p = digits;
+    if ((!hex && t->kind != KIND_UINT && t->kind != KIND_SCALED) || (hex && (text[0] != '0' || text[1] != 'x'))) {
+        return false;
+    }
+    uint64_t v = 0;
+    for (; g_ascii_isdigit(*p) || (hex && *p >= 'a' && *p <= 'f'); p++) {
+        v = v * (hex ? 16 : 10) + (*p <= '9' ? *p - '0' : *p - 'a' + 10);
+    }
+    size_t length = p - digits;
+    bool written = hex ? length == MAX(t->width, 1) || (length > t->width && *digits != '0') : length == 1 || *digits != '0';
+    return !*p && length && length < 16 && written && (!t->range || (v >= (uint64_t)MAX(r->low, 0) && v <= r->high));
+}
+
 static const char *check_unsigned(const struct value_type *t, const char *text, GString *buffer, char **ret_expected)
 {
     const struct schema_range *r = &schema_ranges[t->range];
     uint64_t low = t->range ? (uint64_t)MAX(r->low, 0) : 0, high = t->range ? r->high : UINT64_MAX, v;
+    if (is_plain(t, text)) {
+        return text;
+    }
     bool hex = t->kind == KIND_HEX || t->kind == KIND_HEXU || t->width == 16;
     bool good = value_number(text, &v) && (hex || strspn(text, "0123456789") == strlen(text));
     if (t->kind == KIND_OCT) {
@@ -302,12 +323,12 @@ static char *expected_words(uint16_t list, char *kind)
     return g_string_free(s, FALSE);
 }
 
-const char *value_check(const struct value_type *t, const char *text, GString *buffer, char **ret_expected)
+const char *value_check(const struct value_type *t, const char *text, uint16_t word, GString *buffer, char **ret_expected)
 {
     const uint16_t *words = &schema_lists[t->list];
-    for (unsigned i = 1; i <= words[0]; i++) {
-        if (!strcmp(schema_words[words[i]], text)) {
-            return schema_words[words[i]];
+    for (unsigned i = 1; (word || !*text) && i <= words[0]; i++) {
+        if (words[i] == word) {
+            return text;
         }
     }
     if (t->kind == KIND_WORDS) {

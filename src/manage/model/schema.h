@@ -70,7 +70,8 @@ struct schema {
 };
 
 extern const char *const schema_words[];      /* names and values */
-extern const uint16_t schema_nwords;
+extern const uint16_t schema_nwords, schema_missing; /* schema_missing: the word "-" */
+extern const uint8_t schema_lengths[];        /* of the words; 255: that long or longer */
 extern const uint16_t schema_hash[];          /* open addressing; word numbers */
 extern const uint32_t schema_hash_mask;
 extern const struct schema_attr schema_attrs[];

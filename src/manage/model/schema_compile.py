@@ -56,7 +56,7 @@ class Tables:
 
     def common(self):
         """Values that most documents hold, so that they cost them nothing."""
-        for text in [str(n) for n in range(64)] + [f'0x{n:02x}' for n in range(32)] + [f'0x{n}' for n in range(8)] + ['0x0000']:
+        for text in [str(n) for n in range(64)] + [f'0x{n:02x}' for n in range(32)] + [f'0x{n}' for n in range(8)] + ['0x0000', '-']:
             self.word(text)
 
     def word(self, text):
@@ -259,6 +259,8 @@ def emit(t, out):
     quote = lambda s: '"' + s.replace('\\', '\\\\').replace('"', '\\"') + '"'
     out.write('/* Made by schema_compile.py. */\n#include "manage/model/doc.h"\n#include "manage/model/schema.h"\n\n')
     table('char *const', 'schema_words', [quote(w) for w in t.words])
+    table('uint8_t', 'schema_lengths', [', '.join(str(min(len(w.encode()), 255)) for w in t.words[i:i + 32]) for i in range(0, len(t.words), 32)])
+    out.write(f'const uint16_t schema_missing = {t.word("-")};\n')
     out.write(f'const uint16_t schema_nwords = {len(t.words)};\n')
     size = 64
     while size < 3 * len(t.words):
