@@ -157,7 +157,7 @@ UNKNOWN = [
     (["-display", "gtk"], ["gtk", "none"]), (["-vnc", ":1"], ["vnc", "none"]), (["-drive", "file={disk},if=floppy,format=raw"], ["floppy"]),
     (["-drive", "file={disk},format=raw,if=virtio,colour=red"], ["colour"]), (["-drive", "format=raw,if=virtio"], ["file"]),
     (["-blockdev", "driver=nbd,node-name=x"], ["nbd"]), (["-blockdev", "{{not json"], ["JSON|blockdev"]), (["-uuid", "12345"], ["12345"]),
-    (["-rtc", "base=yesterday"], ["yesterday"]), (["-d", "everything-else"], ["everything-else"]), (["-boot", "order=n"], ["order|boot"]),
+    (["-rtc", "base=yesterday"], ["yesterday"]), (["-d", "everything-else"], ["everything-else"]), (["-boot", "order=x"], ["order|boot"]),
     (["-device", "{{\"driver\": 3"], ["JSON|-device"]), (["-pflash", "x.bin"], ["-pflash", "-kernel"]),
 ]
 
@@ -169,7 +169,8 @@ def test_unknown_options_and_values(work, files, args, words):
 
 
 def test_nothing_to_start(work):
-    refused(work, ["-nodefaults"], "-kernel")
+    refused(work, ["-machine", "microvm", "-nodefaults"], "-kernel")
+    refused(work, ["-nodefaults", "-bios", "/nonexistent/bios.bin"], "/nonexistent/bios.bin")
 
 
 PATHS = [["-chardev", "file,id=c,path=/nonexistent/x"], ["-serial", "file:/nonexistent/x"], ["-serial", "unix:/nonexistent/x,server=on,wait=off"],

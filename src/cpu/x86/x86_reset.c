@@ -82,7 +82,12 @@ void x86_state_reset(struct x86_state *s, const struct x86_cpu_model *m, bool bs
     if (!init) {
         reset_msrs(s, bsp);
         reset_fpu(s);
+        s->nested_size = 0;
+        s->smm = s->smi_pending = 0;
+        s->smbase = 0x30000;
+        s->debugctl = s->xss = 0;
     }
+    s->interrupt_injected = s->interrupt_soft = s->interrupt_vector = s->nmi_injected = s->triple_fault_pending = 0;
     s->activity = bsp ? X86_RUNNING : X86_WAIT_SIPI;
     s->interrupt_shadow = s->nmi_pending = s->nmi_blocked = 0;
     s->exception_pending = s->exception_vector = s->exception_has_error = 0;

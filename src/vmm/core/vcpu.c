@@ -382,13 +382,30 @@ void vcpu_release(struct vcpu *v)
     g_mutex_unlock(&v->lock);
 }
 
+/* Of the MSRs that only the accelerator knows, those by which the guest has given it places in its memory (KVM's paravirtual ones, Linux
+ * Documentation/virt/kvm/x86/msr.rst): they are off after a reset. The others stay as they are. */
+static void forget_places(struct x86_state *s)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < MIN(s->nmsrs, (uint32_t)X86_MSRS_MAX); i++) {
+        uint32_t index = s->msrs[i].index;
+        if ((index >= 0x4b564d00 && index <= 0x4b564d0f) || index == 0x11 || index == 0x12)
+            s->msrs[n++] = (struct x86_msr){ .index = index, .value = 0 };
+    }
+    s->nmsrs = n;
+}
+
 void vcpu_reset(struct vcpu *v, uint64_t tsc_offset)
 {
     struct x86_state state, *s = &state;
+    vcpu_get_state(v, s);
+    forget_places(s);
     x86_state_reset(s, v->machine->cpu_model, v->index == 0, false);
     s->tsc_offset = tsc_offset;
     s->activity = v->index ? X86_WAIT_SIPI : X86_RUNNING;
-    (void)vcpu_set_state(v, s, NULL);
+    g_autoptr(GError) error = NULL;
+    if (!vcpu_set_state(v, s, &error))
+        log_warn("CPU %u cannot be reset: %s", v->index, error->message);
     g_mutex_lock(&v->lock);
     v->init = v->sipi = false;
     g_mutex_unlock(&v->lock);
