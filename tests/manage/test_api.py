@@ -266,19 +266,59 @@ def test_a_program_hears_that_its_daemon_has_gone(in_libvirts_place, tmp_path):
         daemon.stop(signal.SIGKILL, status=None)
 
 
-def test_drivers_in_the_program_itself(in_libvirts_place, tmp_path):
+def test_drivers_in_the_program_itself(in_libvirts_place, tmp_path, kernel):
+    """Objects are found again by the next program, running domains too: they outlive the one that started them."""
     uri = f"vireo:///embed?root={tmp_path}"
-    for known in (0, 1):
-        python(in_libvirts_place, """
-            names = [d.name() for d in c.listAllDomains()]
-            assert names == (['kept'] if sys.argv[2] == '1' else []), names
-            c.defineXML("<domain type='qemu'><name>kept</name><memory>65536</memory><os><type>hvm</type></os></domain>")
-            assert c.getURI().startswith('vireo:///embed') and c.getType() == 'QEMU'
-        """ + textwrap.indent(textwrap.dedent(STREAMS), " " * 12) + "            destroy()\n" if not known else """
-            names = [d.name() for d in c.listAllDomains()]
-            assert names == ['kept'], names
-        """, known if known else os.path.join(tmp_path, "pool"), uri=uri)
-    assert os.path.exists(tmp_path / "etc/vireo/qemu/kept.xml")
+    python(in_libvirts_place, STREAMS + """
+    destroy()
+    assert c.listAllDomains() == []
+    assert c.getURI().startswith('vireo:///embed') and c.getType() == 'QEMU'
+    d = c.defineXML("<domain type='qemu'><name>kept</name><memory>65536</memory><os><type>hvm</type><kernel>%s</kernel></os></domain>" % sys.argv[3])
+    c.domainEventRegisterAny(d, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda conn, dom, event, detail, o: got.append(event), None)
+    d.create(); wait(1); assert got[0] == libvirt.VIR_DOMAIN_EVENT_STARTED, got
+    other = libvirt.open(sys.argv[1])
+    assert [x.name() for x in other.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)] == ['kept']
+    """, os.path.join(tmp_path, "pool"), kernel, uri=uri, env={"VIREO_VMM": os.path.join(BUILD, "vireo-vmm")})
+    python(in_libvirts_place, """
+        d, = c.listAllDomains()
+        assert d.name() == 'kept' and d.isActive(), d.state()
+        d.destroy(); d.undefine()
+    """, uri=uri)
+    python(in_libvirts_place, "assert c.listAllDomains() == []", uri=uri)
+
+
+def test_events_of_one_object_alone(in_libvirts_place, shared_vireod):
+    python(in_libvirts_place, """
+        n, other = [c.networkDefineXML('<network><name>%s</name></network>' % name) for name in ('wanted', 'unwanted')]
+        first = c.networkEventRegisterAny(n, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda conn, n, event, detail, o: got.append((o, n.name(), event)), 'a')
+        c.networkEventRegisterAny(n, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda conn, n, event, detail, o: got.append((o, n.name(), event)), 'b')
+        c.networkEventDeregisterAny(first)
+        other.undefine(); n.undefine(); wait(1); time.sleep(0.1)
+        assert got == [('b', 'wanted', 1)], got
+        try:
+            c.networkEventDeregisterAny(first); assert False
+        except libvirt.libvirtError as e:
+            assert e.get_error_code() == libvirt.VIR_ERR_INVALID_ARG, e
+    """, uri=shared_vireod.uri)
+
+
+def test_a_loop_of_the_programs_own(in_libvirts_place):
+    """python3-libvirt's asyncio loop takes our handles and timers."""
+    done = subprocess.run(["/usr/bin/python3", "-c", textwrap.dedent("""
+        import asyncio, libvirt, libvirtaio
+        async def main():
+            libvirtaio.virEventRegisterAsyncIOImpl()
+            c, got, over = libvirt.open('test:///default'), [], asyncio.Event()
+            number = c.domainEventRegisterAny(None, 0, lambda conn, dom, event, *rest: (got.append(event), over.set() if event == 1 else None), None)
+            c.defineXML("<domain type='test'><name>aio</name><memory>65536</memory><os><type>hvm</type></os></domain>").undefine()
+            await asyncio.wait_for(over.wait(), 5)
+            c.domainEventDeregisterAny(number)
+            print('got', got)
+        asyncio.run(main())
+    """)], env=dict(PLAIN, LD_LIBRARY_PATH=in_libvirts_place), text=True, timeout=20, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if "No module named" in done.stdout:
+        pytest.skip("python3-libvirt is not installed")
+    assert "got [0, 1]" in done.stdout, done.stdout
 
 
 def test_a_session_starts_its_daemon(in_libvirts_place, tmp_path):
@@ -287,6 +327,8 @@ def test_a_session_starts_its_daemon(in_libvirts_place, tmp_path):
     home = tmp_path / "home"
     for name in ("run", "config", "data", "cache"):
         (home / name).mkdir(parents=True)
+    (home / "config/vireo").mkdir()
+    (home / "config/vireo/vireo.conf").write_text('# uri_aliases = [ "no=qemu:///no" ]\nuri_aliases = [\n  "here=vireo:///session",\n  "there=qemu:///x"\n]\n')
     for d, _, _ in os.walk(tmp_path):
         os.chown(d, 65534, 65534)
     for d in [tmp_path, *tmp_path.parents][:3]:
@@ -294,14 +336,15 @@ def test_a_session_starts_its_daemon(in_libvirts_place, tmp_path):
     env = dict(PLAIN, HOME=str(home), XDG_RUNTIME_DIR=str(home / "run"), XDG_CONFIG_HOME=str(home / "config"), XDG_DATA_HOME=str(home / "data"),
                XDG_CACHE_HOME=str(home / "cache"), VIREOD_PATH=os.path.join(BUILD, "vireod"), LD_LIBRARY_PATH=in_libvirts_place)
     del env["LIBVIRT_AUTOSTART"]
-    code = "import libvirt; c = libvirt.open('vireo:///session'); print(c.getURI(), c.getType(), [n.name() for n in c.listAllNetworks()])"
+    code = ("import libvirt; c = libvirt.open('vireo:///session'); print(c.getURI(), c.getType(), [n.name() for n in c.listAllNetworks()]); "
+            "print('alias', libvirt.open('here').getURI())")
     os.chmod(in_libvirts_place, 0o755)
     for d in [in_libvirts_place, *map(str, __import__("pathlib").Path(in_libvirts_place).parents)][:3]:
         os.chmod(d, os.stat(d).st_mode | 0o055)
     done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code], env=env, text=True, timeout=40,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     try:
-        assert done.returncode == 0 and "vireo:///session QEMU" in done.stdout, done.stdout
+        assert done.returncode == 0 and "vireo:///session QEMU" in done.stdout and "alias vireo:///session" in done.stdout, done.stdout
     finally:
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:

@@ -396,10 +396,12 @@ int api_params_new(const char *func, const void *object, enum api_class class, v
     WITH_ARGS(proc, ret = vcall(func, object, class, NULL, proc, args));
     if (!ret)
         return -1;
-    /* The list is the reply's first or (after a kind) second member. */
-    g_autoptr(GVariant) list = g_variant_get_child_value(ret, g_variant_n_children(ret) - 1);
-    virTypedParameterPtr params = api_params_of(list, ret_nparams);
-    *ret_params = params;
+    if (!ret_params || !ret_nparams) {
+        api_fail(NULL, VIR_ERR_INVALID_ARG, "%s in %s must not be NULL", ret_params ? "nparams" : "params", func);
+        return -1;
+    }
+    g_autoptr(GVariant) list = g_variant_get_child_value(ret, 0);
+    *ret_params = api_params_of(list, ret_nparams);
     return 0;
 }
 
