@@ -246,14 +246,15 @@ def test_encrypted_volume(daemon, pool, tmp_path):
     assert xml_value(text, "capacity") == str(2 * MIB)
     assert info(f"{path}/l.luks")["format"] == "luks"
     secret = f"secret,id=k,file={tmp_path}/key"
-    run("qemu-io", "--object", secret, "--image-opts", f"driver=luks,key-secret=k,file.filename={path}/l.luks", "-c", "write -P 7 0 1M")
-    file.write_text(xml.format("e.qcow2", "qcow2"))
+    run("qemu-io", "--object", secret, "--image-opts", f"driver=luks,key-secret=k,file.filename={path}/l.luks", "-c", "write -P 7 0 2M")
+    file.write_text("<volume><name>clear</name><capacity>0</capacity><target><format type='raw'/></target></volume>")
     daemon.virsh("vol-create-from", name, file, "l.luks", "--inputpool", name)
-    run("qemu-io", "--object", secret, "--image-opts", f"driver=qcow2,encrypt.key-secret=k,file.filename={path}/e.qcow2", "-c", "read -P 7 0 1M")
+    with open(f"{path}/clear", "rb") as f:
+        assert f.read() == b"\7" * 2 * MIB
     daemon.virsh("secret-undefine", uuid)
     file.write_text(xml.format("no.luks", "raw"))
     assert uuid in daemon.virsh("vol-create", name, file, status=1)
-    assert sorted(os.listdir(path)) == ["e.qcow2", "l.luks"]
+    assert sorted(os.listdir(path)) == ["clear", "l.luks"]
 
 
 def test_clone_and_convert(daemon, pool, tmp_path):
@@ -471,6 +472,7 @@ def test_clone_beside_other_calls_and_given_up(daemon, pool, tmp_path):
         time.sleep(0.05)
     assert os.listdir(path) == ["big"]
     daemon.virsh("pool-refresh", name)
+    daemon.virsh("vol-delete", "big", name)
 
 
 def test_kill_in_the_middle_of_a_clone(own, tmp_path):
@@ -485,6 +487,7 @@ def test_kill_in_the_middle_of_a_clone(own, tmp_path):
     own.start()
     _, rows = table(own.virsh("vol-list", "default"))
     assert [r[0] for r in rows] == ["big"]
+    own.virsh("vol-delete", "big", "default")
 
 
 @needs_root
@@ -661,3 +664,13 @@ def test_many_clients_at_once(daemon, pool):
         t.join()
     assert not failed, failed[0]
     assert os.listdir(path) == []
+
+
+def test_daemon_that_is_told_to_stop_gives_up_a_clone(own, tmp_path):
+    images = os.path.join(own.root, "var/lib/vireo/images")
+    big_source(own, "default", images, 2 << 40)
+    process = start_clone(own, "default", tmp_path)
+    began = time.monotonic()
+    own.stop()
+    process.wait()
+    assert time.monotonic() - began < 10 and os.listdir(images) == ["big"]
