@@ -213,6 +213,9 @@ static bool grow(struct pci_map *m, struct el *e, unsigned wants, GError **error
     bool express = m->c->machine.pcie;
     if (!m->grow) {
         g_autofree char *label = e ? domain_device_label(e) : NULL;
+        if (express && wants == PCI_PLAIN)
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "there is no conventional PCI slot for %s: take a model of PCI Express (virtio, e1000e), or give the definition a "
+                               "<controller type='pci' model='pcie-to-pci-bridge'/>", label ? label : "it");
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "there is no free PCI slot for %s: the definition needs more <controller type='pci' model='%s'/>",
                            label ? label : "it", express ? "pcie-root-port" : "pci-bridge");
     }

@@ -78,6 +78,53 @@ char *domain_device_label(const struct el *e)
 
 /* ---- steps ---- */
 
+static void drop(struct el *e, const char *path)
+{
+    if (el_get(e, path))
+        el_set(e, path, NULL);
+}
+
+static void drop_element(struct el *e, const char *path)
+{
+    struct el *child = el_find(e, path);
+    if (child)
+        el_remove(child);
+}
+
+void domain_forget_live(struct el *e)
+{
+    const char *alias = el_get(e, "alias/@name"), *dev = el_get(e, "target/@dev"), *name = el_name(e);
+    if (alias && !g_str_has_prefix(alias, "ua-"))
+        drop_element(e, "alias");
+    if (g_str_equal(name, "disk")) {
+        drop(e, "source/@index");
+    } else if (g_str_equal(name, "interface")) {
+        if (dev && g_str_has_prefix(dev, "vnet"))
+            drop_element(e, "target");
+        if (el_is(e, "@type", "network"))
+            drop(e, "source/@bridge");
+    } else if (g_str_equal(name, "graphics")) {
+        if (el_is(e, "@autoport", "yes") && el_get(e, "@port"))
+            el_set(e, "@port", el_is(e, "@type", "spice") ? NULL : "-1");
+    } else if (g_str_equal(name, "serial") || g_str_equal(name, "console") || g_str_equal(name, "parallel") || g_str_equal(name, "channel")) {
+        if (g_str_equal(name, "console"))
+            drop(e, "@tty");
+        if (g_str_equal(name, "channel"))
+            drop(e, "target/@state");
+        if (el_is(e, "@type", "pty"))
+            drop_element(e, "source");
+    }
+}
+
+/* What a running machine's document has more: it may be the one that is defined. */
+static bool forget_live(struct domain_complete *c, G_GNUC_UNUSED GError **error)
+{
+    drop(c->root, "@id");
+    el_each(e, c->devices, NULL)
+        domain_forget_live(e);
+    return true;
+}
+
 static bool complete_identity(struct domain_complete *c, GError **error)
 {
     const char *name = el_get(c->root, "name");
@@ -278,7 +325,7 @@ static bool complete_rest(struct domain_complete *c, G_GNUC_UNUSED GError **erro
 
 bool domain_complete(struct domain_driver *dr, struct doc *d, GError **error)
 {
-    static bool (*const steps[])(struct domain_complete *, GError **) = { complete_identity, complete_os, complete_memory, complete_cpu, complete_vcpus, complete_rest, domain_complete_disks,
+    static bool (*const steps[])(struct domain_complete *, GError **) = { forget_live, complete_identity, complete_os, complete_memory, complete_cpu, complete_vcpus, complete_rest, domain_complete_disks,
                                            domain_complete_interfaces, domain_complete_chars, domain_complete_others, domain_complete_controllers, domain_address_small,
                                            domain_address_pci_all, domain_complete_check };
     struct domain_complete c = { .dr = dr, .doc = d, .root = doc_root(d) };

@@ -45,6 +45,8 @@ int domain_disk_index(const char *target);
 /* Next free index of controllers of a type. */
 struct el *domain_controller(struct el *devices, const char *type, unsigned index);
 struct el *domain_add_controller(struct el *devices, const char *type, unsigned index, const char *model);
+/* Takes out of a device what only a running machine's document has: alias, index, names of taps and ptys. */
+void domain_forget_live(struct el *e);
 /* "Disk 'vda'", "Interface 52:54:...": how messages name a device. Free it. */
 char *domain_device_label(const struct el *device);
 

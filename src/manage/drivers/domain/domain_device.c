@@ -296,6 +296,7 @@ bool domain_attach(struct domain *d, const char *xml, uint32_t flags, GError **e
         return false;
     bool good = domain_affect(d, flags, &live, &config, error);
     struct el *e = doc_root(device);
+    domain_forget_live(e);
     settle(e);
     /* A drive that is there and gets a medium: old clients attach a CD for that. */
     bool medium = g_str_equal(el_name(e), "disk") && (el_is(e, "@device", "cdrom") || el_is(e, "@device", "floppy"));

@@ -82,8 +82,11 @@ static bool change_medium(struct domain *d, struct doc *live, struct el *e, stru
 {
     struct domain_build b;
     g_autofree char *top = NULL, *id = g_strdup(el_get_or(old, "alias/@name", ""));
+    uint64_t index = 0;
+    el_each(other, el_parent(old), "disk")
+        index = MAX(index, domain_number(other, "source/@index", 0));
     if (el_find(e, "source"))
-        el_set(e, "source/@index", NULL);
+        el_setf(e, "source/@index", "%u", (unsigned)index + 1);
     domain_build_init(&b, d, d->driver, live);
     bool good = domain_plan_storage(&b, e, &top, error) && domain_plan_send(b.plan, d, error) && open_tray(d, id, force, error) &&
                 (!top || tray(d, "blockdev-insert-medium", id, false, top, error));
@@ -198,6 +201,8 @@ bool domain_update_device(struct domain *d, const struct el *device, bool live, 
         doc_auto *old = domain_definition(d, error);
         defined = old ? with_change(d->driver, old, device, &e, error) : NULL;
         good = defined != NULL;
+        if (good)
+            domain_forget_live(e);
     }
     if (good && live)
         good = update_live(d, device, force, error);
