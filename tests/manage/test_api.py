@@ -111,6 +111,22 @@ def test_the_test_driver_takes_the_fifty_calls(programs):
     assert "virDomainDefineXML: 0" in text and "virDomainSuspend: 0" in text and "id -1" in text, text
 
 
+SAME_IN_BOTH = ("list --all", "dumpxml test", "domstate test --reason", "domid test", "domuuid test", "vcpucount test", "domblklist test", "domiflist test",
+                "net-list --all", "net-dumpxml default", "net-info default", "pool-list --all", "pool-dumpxml default-pool", "pool-info default-pool",
+                "vol-list default-pool", "iface-list --all", "iface-dumpxml eth1", "nodeinfo", "freecell", "version", "uri", "maxvcpus", "snapshot-list test",
+                "suspend test", "start test", "shutdown test", "destroy nope", "domrename test other", "setmem test 1048576", "domjobinfo test")
+
+
+def test_the_test_driver_says_what_libvirts_says():
+    ours = os.path.join(BUILD, "vireo")
+    if not shutil.which("virsh") or not os.path.exists(ours):
+        pytest.skip("no virsh or no vireo to compare")
+    for words in SAME_IN_BOTH:
+        said = [subprocess.run([program, "-c", "test:///default", *words.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20,
+                               env=PLAIN, check=False).stdout for program in ("virsh", ours)]
+        assert said[0] == said[1], words
+
+
 def python(place, script, *args, uri="test:///default", status=0, env=None):
     """Runs a script of Debian's python3-libvirt with our library; `c` is an open connection, `wait(n)` runs until n things are in `got`."""
     head = """

@@ -218,8 +218,12 @@ static GVariant *vcall(const char *func, const struct api_object *o, enum api_cl
         x = &none;
     int domain = 0;
     GVariant *ret = o->conn->backend->call(o->conn, proc, tuple, x->fds, x->nfds, x->ret_fds, x->st, &domain, &error);
-    if (!ret)
+    if (!ret && g_error_matches(error, MANAGE_ERROR, VIR_ERR_NO_SUPPORT) && g_str_has_suffix(error->message, proc->name)) {
+        g_error_free(error); /* programs know the function by its own name */
+        api_fail(o->conn, VIR_ERR_NO_SUPPORT, "%s", func);
+    } else if (!ret) {
         api_fail_error(o->conn, error, domain);
+    }
     return ret;
 }
 

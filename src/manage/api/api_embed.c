@@ -24,6 +24,8 @@ struct embed_state {
 static struct {
     GMutex lock;
     GHashTable *states;
+    GMutex live_lock;
+    GHashTable *live; /* connections that take events: an event may be under way on another thread while one ends */
 } all;
 
 struct embed {
@@ -274,14 +276,30 @@ static GVariant *embed_call(virConnectPtr conn, const struct rpc_proc *proc, GVa
     return ret;
 }
 
+static void set_live(virConnectPtr conn, bool live)
+{
+    g_mutex_lock(&all.live_lock);
+    if (!all.live)
+        all.live = g_hash_table_new(NULL, NULL);
+    if (live)
+        g_hash_table_add(all.live, conn);
+    else
+        g_hash_table_remove(all.live, conn);
+    g_mutex_unlock(&all.live_lock);
+}
+
 static void on_event(struct manage_conn *c, const struct rpc_proc *proc, GVariant *payload)
 {
-    api_event_received(c->opaque, proc, payload);
+    g_mutex_lock(&all.live_lock);
+    if (g_hash_table_contains(all.live, c->opaque))
+        api_event_received(c->opaque, proc, payload); /* puts it into a queue */
+    g_mutex_unlock(&all.live_lock);
 }
 
 static void embed_close(virConnectPtr conn)
 {
     struct embed *e = conn->link;
+    set_live(conn, false);
     manage_conn_close(e->conn);
     manage_conn_unref(e->conn);
     state_put(e->shared);
@@ -323,6 +341,7 @@ bool api_embed_open(virConnectPtr conn, const struct api_uri *uri, unsigned flag
     e->conn->pid = getpid();
     conn->backend = &backend;
     conn->link = e;
+    set_live(conn, true);
     conn->uri = g_strdup(uri->text);
     conn->event_filter = conn->typed_strings = true;
     struct manage_call c = { .conn = e->conn, .proc = rpc_proc(RPC_CONNECT_OPEN) };

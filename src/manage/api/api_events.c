@@ -211,6 +211,16 @@ void api_conn_lost(virConnectPtr conn, int reason) { enqueue(conn, (struct messa
 
 /* ---- registering ---- */
 
+/* Takes it out of the loop. */
+static void discard(struct api_events *e)
+{
+    g_mutex_lock(&e->lock);
+    e->conn = NULL;
+    g_mutex_unlock(&e->lock);
+    virEventRemoveHandle(e->watch);
+    events_unref(e);
+}
+
 /* The connection's events, with a handle in the loop; NULL: the last error is set. */
 static struct api_events *events_of(virConnectPtr conn)
 {
@@ -238,22 +248,21 @@ static struct api_events *events_of(virConnectPtr conn)
         return NULL;
     }
     g_mutex_lock(&conn->lock);
-    conn->events = e;
+    struct api_events *first = conn->events; /* another thread may have been faster */
+    if (!first)
+        conn->events = e;
     g_mutex_unlock(&conn->lock);
-    return e;
+    if (first)
+        discard(e);
+    return first ? first : e;
 }
 
 void api_events_free(virConnectPtr conn)
 {
     struct api_events *e = conn->events;
-    if (!e)
-        return;
     conn->events = NULL;
-    g_mutex_lock(&e->lock);
-    e->conn = NULL;
-    g_mutex_unlock(&e->lock);
-    virEventRemoveHandle(e->watch);
-    events_unref(e);
+    if (e)
+        discard(e);
 }
 
 static const struct {

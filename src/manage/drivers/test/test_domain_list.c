@@ -93,7 +93,26 @@ LOCKED(control)
 LOCKED(os_type)
 {
     struct test_object *o = test_arg(c, t, TEST_DOMAIN, error);
-    return o ? g_variant_new("(s)", el_get_or(doc_root(o->def), "os/type", "linux")) : NULL;
+    return o ? g_variant_new("(s)", "linux") : NULL;
+}
+
+LOCKED(hostname)
+{
+    struct test_object *o = test_arg(c, t, TEST_DOMAIN, error);
+    g_autofree char *name = o ? g_strconcat(o->name, "host", NULL) : NULL;
+    return o ? g_variant_new("(s)", name) : NULL;
+}
+
+LOCKED(scheduler_type) { return test_arg(c, t, TEST_DOMAIN, error) ? g_variant_new("(si)", "fair", 1) : NULL; }
+
+LOCKED(scheduler)
+{
+    if (!test_arg(c, t, TEST_DOMAIN, error))
+        return NULL;
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
+    manage_param_u32(&b, "weight", 50);
+    return g_variant_new("(a(sv))", &b);
 }
 
 LOCKED(max_memory)
@@ -199,6 +218,11 @@ const struct manage_row test_domain_list_rows[] = {
     { RPC_DOMAIN_SNAPSHOT_NUM, none },
     { RPC_DOMAIN_HAS_CURRENT_SNAPSHOT, none },
     { RPC_DOMAIN_LIST_ALL_SNAPSHOTS, no_snapshots },
+    { RPC_DOMAIN_LIST_ALL_CHECKPOINTS, no_snapshots },
+    { RPC_DOMAIN_GET_HOSTNAME, hostname },
+    { RPC_DOMAIN_GET_SCHEDULER_TYPE, scheduler_type },
+    { RPC_DOMAIN_GET_SCHEDULER_PARAMETERS, scheduler },
+    { RPC_DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS, scheduler },
     { RPC_CONNECT_GET_ALL_DOMAIN_STATS, all_stats },
     { 0, NULL },
 };

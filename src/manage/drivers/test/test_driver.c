@@ -35,7 +35,7 @@ static GVariant *get_hostname(struct manage_call *c, GError **error) { return g_
 static GVariant *get_uri(struct manage_call *c, GError **error) { return g_variant_new("(s)", c->conn->uri); }
 static GVariant *yes(struct manage_call *c, GError **error) { return g_variant_new("(i)", 1); }
 static GVariant *max_vcpus(struct manage_call *c, GError **error) { return g_variant_new("(i)", 32); }
-static GVariant *free_memory(struct manage_call *c, GError **error) { return g_variant_new("(t)", (uint64_t)2097152 * 1024); }
+static GVariant *free_memory(struct manage_call *c, GError **error) { return g_variant_new("(t)", (uint64_t)3072 * 1024); }
 static GVariant *no_devices(struct manage_call *c, GError **error) { return g_variant_new("(i)", 0); }
 
 static GVariant *supports_feature(struct manage_call *c, GError **error)
@@ -92,9 +92,11 @@ static const struct {
       "<domain type='test'><name>test</name><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid><memory unit='KiB'>8388608</memory>"
       "<currentMemory unit='KiB'>2097152</currentMemory><vcpu placement='static'>2</vcpu><os><type arch='i686'>hvm</type><boot dev='hd'/></os>"
       "<clock offset='utc'/><on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash><devices>"
-      "<disk type='file' device='disk'><source file='/guest/diskimage1'/><target dev='vda' bus='virtio'/></disk>"
-      "<interface type='network'><mac address='aa:bb:cc:dd:ee:ff'/><source network='default'/><target dev='testnet0'/></interface>"
-      "<memballoon model='virtio'/></devices></domain>" },
+      "<disk type='file' device='disk'><source file='/guest/diskimage1'/><target dev='vda' bus='virtio'/>"
+      "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></disk>"
+      "<interface type='network'><mac address='aa:bb:cc:dd:ee:ff'/><source network='default'/><target dev='testnet0'/>"
+      "<address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x0'/></interface>"
+      "<memballoon model='virtio'><address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x0'/></memballoon></devices></domain>" },
     { TEST_NETWORK,
       "<network><name>default</name><uuid>dd8fe884-6c02-601e-7551-cca97df1c5df</uuid><forward mode='nat'/><bridge name='virbr0' stp='on' delay='0'/>"
       "<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp></ip></network>" },
@@ -102,7 +104,8 @@ static const struct {
       "<pool type='dir'><name>default-pool</name><uuid>dfe224cb-28fb-8dd0-c4b2-64eb3f0f4566</uuid><capacity unit='bytes'>107374182400</capacity>"
       "<allocation unit='bytes'>0</allocation><available unit='bytes'>107374182400</available><source></source>"
       "<target><path>/default-pool</path></target></pool>" },
-    { TEST_INTERFACE, "<interface type='ethernet' name='eth1'><start mode='onboot'/><mac address='aa:bb:cc:dd:ee:ff'/><mtu size='1492'/></interface>" },
+    { TEST_INTERFACE, "<interface type='ethernet' name='eth1'><start mode='onboot'/><mac address='aa:bb:cc:dd:ee:ff'/><mtu size='1492'/>"
+      "<protocol family='ipv4'><ip address='192.168.0.5' prefix='24'/><route gateway='192.168.0.1'/></protocol></interface>" },
 };
 
 static bool start(struct manage_state *s, void **ret_data, GError **error)
@@ -121,7 +124,7 @@ static bool start(struct manage_state *s, void **ret_data, GError **error)
         if (o->kind == TEST_DOMAIN) {
             o->id = ++t->next_id;
             o->state = VIR_DOMAIN_RUNNING;
-            o->reason = VIR_DOMAIN_RUNNING_BOOTED;
+            o->reason = VIR_DOMAIN_RUNNING_UNKNOWN;
         }
     }
     return true;
