@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -640,3 +641,64 @@ def test_events(vireod, xml):
         ("Defined", 0), ("Defined", 1), ("Metadata", 0), ("Started", 0), ("Suspended", 0), ("Resumed", 0), ("Suspended", 0), ("Resumed", 0), ("Stopped", 1),
         ("Started", 0), ("Shutdown", 1), ("Stopped", 0), ("Undefined", 0)], seen
     assert ("a", "Reboot") in seen
+
+
+# ---- the guest's agent ----
+
+AGENT = """
+mknod /dev/vp c $(cat /sys/class/virtio-ports/vport*p1/dev | tr : ' ')
+exec 3<>/dev/vp
+while :; do
+    read -r line <&3 || { sleep 0.1; continue; }  # nobody is at the other end
+    id=$(echo "$line" | tr -dc '0-9')
+    case "$line" in
+    *guest-sync-delimited*) printf '\\377{"return": %s}\\n' $id >&3;;
+    *guest-get-host-name*) echo '{"return": {"host-name": "inside"}}' >&3;;
+    *guest-get-time*) echo '{"return": 1234567890000000000}' >&3;;
+    *guest-fsfreeze-freeze*) echo '{"return": 2}' >&3;;
+    *guest-get-fsinfo*) echo '{"return": [{"name": "vda1", "mountpoint": "/", "type": "ext4", "disk": [{"dev": "/dev/vda"}]}]}' >&3;;
+    *guest-shutdown*) poweroff -f;;
+    *) echo '{"error": {"class": "CommandNotFound", "desc": "no such command here"}}' >&3;;
+    esac
+done
+"""
+
+
+@pytest.fixture(scope="session")
+def linux(tmp_path_factory):
+    """A Debian kernel, and an initial RAM disk with a shell script in the place of the agent."""
+    guest = os.environ.get("VIREO_GUEST", os.path.join(os.environ.get("VIREO_BUILD", "build"), "guest"))
+    sys.path.insert(0, os.path.join(os.path.dirname(HERE), "guest"))
+    import initramfs
+    if not os.path.exists(os.path.join(guest, "cloud", "vmlinuz")):
+        subprocess.run([os.path.join(os.path.dirname(HERE), "guest", "make_kernels.sh"), guest], check=True)
+    path = tmp_path_factory.mktemp("linux") / "initrd.gz"
+    path.write_bytes(initramfs.build(guest, "cloud", ("virtio_pci", "virtio_console"), AGENT))
+    return os.path.join(guest, "cloud", "vmlinuz"), path
+
+
+def test_agent(vireod, linux, tmp_path):
+    path = tmp_path / "agent.xml"
+    path.write_text(f"<domain type='qemu'><name>a</name><memory unit='MiB'>256</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type><kernel>{linux[0]}</kernel>"
+                    f"<initrd>{linux[1]}</initrd><cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features><devices><serial type='pty'/><console type='pty'/>"
+                    "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel></devices></domain>", encoding="utf-8")
+    vireod.virsh("create", path)
+    assert "agent is not connected" in vireod.virsh("domhostname", "a", "--source", "agent", status=1)
+    wait_for("the agent", lambda: "state='connected'" in vireod.virsh("dumpxml", "a"), 30)
+    assert vireod.virsh("domhostname", "a", "--source", "agent").strip() == "inside"
+    assert vireod.virsh("domtime", "a").strip() == "Time: 1234567890"
+    assert "Froze 2 filesystem(s)" in vireod.virsh("domfsfreeze", "a")
+    assert rows(vireod.virsh("domfsinfo", "a")) == [["/", "vda1", "ext4", "vda"]] or "vda1" in vireod.virsh("domfsinfo", "a")
+    assert "no such command here" in vireod.virsh("domfstrim", "a", status=1)
+    assert '"host-name":"inside"' in vireod.virsh("qemu-agent-command", "a", '{"execute":"guest-get-host-name"}').replace(" ", "")
+    vireod.virsh("shutdown", "a", "--mode", "agent")
+    wait_for("the end", lambda: vireod.virsh("list", "--all", "--name").split() == [], 10)
+
+
+def test_monitor_command(vireod, xml):
+    vireod.virsh("define", xml("a"))
+    assert "domain is not running" in vireod.virsh("qemu-monitor-command", "a", '{"execute":"query-status"}', status=1)
+    vireod.virsh("start", "a")
+    assert '"status":"running"' in vireod.virsh("qemu-monitor-command", "a", '{"execute":"query-status"}').replace(" ", "")
+    assert '"error"' in vireod.virsh("qemu-monitor-command", "a", '{"execute":"nothing"}')
+    vireod.virsh("destroy", "a")

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "vmm/bus/virtio.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
@@ -87,6 +88,15 @@ static void port_ready(struct virtio_serial *s, struct virtio_port *p)
         control_send(s, p->nr, PORT_OPEN, 1, NULL);
 }
 
+/* The guest has opened or closed the port; held: the device's lock. */
+static void set_guest_open(struct virtio_port *p, bool open)
+{
+    if (open != p->guest_open && p->dev.id)
+        machine_post_event(p->dev.machine, "VSERPORT_CHANGE",
+                           json_make("open", json_object_new_boolean(open), "id", json_object_new_string(p->dev.id), NULL));
+    p->guest_open = open;
+}
+
 static void control_message(struct virtio_serial *s, const struct control *h)
 {
     struct virtio_port *p = h->id < PORTS_MAX ? s->ports[h->id] : NULL;
@@ -98,7 +108,7 @@ static void control_message(struct virtio_serial *s, const struct control *h)
     } else if (h->event == PORT_READY && h->value && p) {
         port_ready(s, p);
     } else if (h->event == PORT_OPEN && p) {
-        p->guest_open = h->value;
+        set_guest_open(p, h->value);
         if (p->guest_open && p->chardev)
             chardev_receive_ready(p->chardev);
     }
@@ -264,7 +274,7 @@ static void stop(struct virtio_device *v)
             continue;
         g_clear_pointer(&p->out, virtio_chain_free);
         g_byte_array_set_size(p->in, 0);
-        p->guest_open = false;
+        set_guest_open(p, false);
     }
 }
 

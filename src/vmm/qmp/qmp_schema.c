@@ -36,6 +36,7 @@ const char *const qmp_events[] = {
     "RESUME",
     "SHUTDOWN",
     "STOP",
+    "VSERPORT_CHANGE",
     NULL
 };
 

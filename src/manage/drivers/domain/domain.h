@@ -59,7 +59,6 @@ struct domain {
     GQueue work;               /* of domain_job.c: what the machine told, to be done in order off the main loop */
     bool working;
     GHashTable *consoles;      /* of domain_console.c: device alias -> who uses it */
-    struct domain_agent *agent; /* of domain_agent.c */
 
     bool busy;                 /* domain_begin() */
     const char *job;           /* what: "start", "attach" */
@@ -206,7 +205,7 @@ void domain_remove_tree(const char *dir);              /* of files and sockets, 
 /* Field 22 of /proc/PID/stat; 0: there is no such process. */
 uint64_t domain_pid_start(pid_t pid);
 /* The machine tells which pty each character device got: into the live document. */
-void domain_read_ptys(struct domain *d);
+void domain_read_ptys(struct domain *d); /* and notes that nobody in the guest has opened a channel yet */
 /* What the machine says of itself (query-status) into state and reason, without an event. */
 bool domain_read_state(struct domain *d, GError **error);
 /* Status files: running machines are attached again, those that ended are noted. */

@@ -251,6 +251,9 @@ void domain_read_ptys(struct domain *d)
         if (label && file && g_str_has_prefix(label, "char") && g_str_has_prefix(file, "pty:/dev/"))
             set_pty(devices, label, file + strlen("pty:"));
     }
+    el_each(channel, devices, "channel") /* until the guest opens it: VSERPORT_CHANGE */
+        if (el_is(channel, "target/@type", "virtio") && !el_get(channel, "target/@state"))
+            el_set(channel, "target/@state", "disconnected");
     g_mutex_unlock(&d->lock);
     json_object_put(list);
 }

@@ -88,11 +88,10 @@ static bool power(struct domain *d, uint32_t flags, bool reboot, GError **error)
     bool agent = (flags & VIR_DOMAIN_SHUTDOWN_GUEST_AGENT) || (!flags && domain_agent_ready(d));
     if (agent) {
         g_autoptr(GError) e = NULL;
-        rebooting(d, reboot);
+        rebooting(d, false); /* the guest resets by itself */
         if (domain_agent_shutdown(d, reboot, &e))
             return true;
         if (!(flags & VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) && flags) {
-            rebooting(d, false);
             g_propagate_error(error, g_steal_pointer(&e));
             return false;
         }
@@ -245,11 +244,6 @@ static GVariant *no_screen(struct manage_call *c, GError **error)
     return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine has no display to take a picture of");
 }
 
-static GVariant *no_suspend_for(struct manage_call *c, GError **error)
-{
-    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "guests cannot be suspended by their agent yet; use suspend");
-}
-
 static GVariant *no_managed_save(struct manage_call *c, GError **error) { return g_variant_new("(i)", 0); }
 static GVariant *remove_managed_save(struct manage_call *c, GError **error)
 {
@@ -268,7 +262,6 @@ const struct manage_row domain_rows_life[] = {
     { RPC_DOMAIN_RESUME, resume },
     { RPC_DOMAIN_INJECT_NMI, inject_nmi },
     { RPC_DOMAIN_PM_WAKEUP, pm_wakeup },
-    { RPC_DOMAIN_PM_SUSPEND_FOR_DURATION, no_suspend_for },
     { RPC_DOMAIN_SEND_KEY, send_key },
     { RPC_DOMAIN_SAVE, no_save },
     { RPC_DOMAIN_SAVE_FLAGS, no_save },
