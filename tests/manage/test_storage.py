@@ -549,6 +549,22 @@ def test_events(daemon, tmp_path):
                                                 ("lifecycle", "stopped"), ("lifecycle", "deleted"), ("lifecycle", "undefined")], text
 
 
+def test_volume_of_a_running_domain_is_left_alone(own):
+    images = os.path.join(own.root, "var/lib/vireo/images")
+    own.virsh("vol-create-as", "default", "base", "1M", "--format", "qcow2")
+    own.virsh("vol-create-as", "default", "disk", "1M", "--format", "qcow2", "--backing-vol", "base", "--backing-vol-format", "qcow2")
+    xml = os.path.join(own.root, "d.xml")
+    with open(xml, "w", encoding="utf-8") as f:
+        f.write("<domain type='qemu'><name>user</name><memory unit='MiB'>32</memory><os><type>hvm</type></os><devices><disk type='file' device='disk'>"
+                f"<driver name='qemu' type='qcow2'/><source file='{images}/disk'/><target dev='vda' bus='virtio'/></disk></devices></domain>")
+    own.virsh("create", xml)
+    for words in (("vol-delete", "disk", "default"), ("vol-wipe", "disk", "default"), ("vol-resize", "disk", "2M", "default"),
+                  ("vol-upload", "disk", xml, "default")):
+        assert "domain 'user'" in own.virsh(*words, status=1)
+    own.virsh("destroy", "user")
+    own.virsh("vol-delete", "disk", "default")
+
+
 # ---- devices ----
 
 @pytest.fixture

@@ -137,6 +137,9 @@ struct doc *domain_live(struct domain *d, GError **error);
 /* The live document changed (device attached): replaces it, writes the status file. Takes new over. */
 bool domain_set_live(struct domain *d, struct doc *new, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* The name of a running domain that has this file open, or NULL: what manage_services.disk_user asks (domain_disk_user.c). */
+char *domain_disk_user(struct manage_state *state, const char *path);
+
 /* ---- jobs ---- */
 
 /* Waits up to 30 s for the domain's turn: VIR_ERR_OPERATION_TIMEOUT that names the job it waits for. running: fail with

@@ -53,6 +53,7 @@ static bool driver_start(struct manage_state *s, void **ret_data, GError **error
     }
     dr->workers = g_thread_pool_new(domain_do_work, dr, WORKERS, FALSE, NULL);
     *ret_data = dr;
+    manage_services_of(s)->disk_user = domain_disk_user;
     domain_load_definitions(dr);
     domain_attach_running(dr);
     return true;

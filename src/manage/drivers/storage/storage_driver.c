@@ -160,6 +160,7 @@ static void stop(struct manage_state *state, void *data)
     g_free(s);
 }
 
+static const struct manage_row *const more[] = { storage_volume_rows, NULL };
 const struct manage_driver manage_driver_storage = {
-    .name = "storage", .rows = storage_pool_rows, .start = start, .autostart = autostart, .stop = stop, .conn_closed = conn_closed,
+    .name = "storage", .rows = storage_pool_rows, .more_rows = more, .start = start, .autostart = autostart, .stop = stop, .conn_closed = conn_closed,
 };

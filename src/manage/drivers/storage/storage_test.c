@@ -8,8 +8,8 @@
 #include "manage/core/manage.h"
 #include "storage.h"
 
-extern const struct manage_driver manage_driver_secret, manage_driver_storage, manage_driver_volume;
-static const struct manage_driver *const drivers[] = { &manage_driver_secret, &manage_driver_storage, &manage_driver_volume, NULL };
+extern const struct manage_driver manage_driver_secret, manage_driver_storage;
+static const struct manage_driver *const drivers[] = { &manage_driver_secret, &manage_driver_storage, NULL };
 static const struct manage_table table = { "TEST", drivers };
 
 struct fixture {

@@ -417,6 +417,7 @@ static GVariant *delete(struct manage_call *c, GError **error)
         g_hash_table_remove(p->volumes, v->name);
     }
     g_mutex_unlock(&p->lock);
+    storage_pool_refreshed(p);
     return manage_void();
 }
 
@@ -562,4 +563,3 @@ const struct manage_row storage_volume_rows[] = {
     { RPC_STORAGE_VOL_DOWNLOAD, download },
     { 0, NULL },
 };
-const struct manage_driver manage_driver_volume = { .name = "volume", .rows = storage_volume_rows };
