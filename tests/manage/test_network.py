@@ -431,6 +431,84 @@ def test_ipv6_by_router_advertisement(lab):
     wait_for("the host answers", lambda: guest.pings("fd61:8::1"), 10)
 
 
+@needs_root
+def test_all_that_a_document_can_say_starts(lab):
+    """The longest document: each part arrives at the kernel and at dnsmasq."""
+    lab.run("ip", "link", "add", "uplink", "type", "bridge")
+    lab.define(f"""<network {DNSMASQ} ipv6='yes'>
+  <name>long</name>
+  <forward mode='nat' dev='uplink'>
+    <nat ipv6='yes'><address start='10.99.0.4' end='10.99.0.10'/><port start='500' end='1000'/></nat>
+  </forward>
+  <bridge name='vrn13' stp='off' delay='0'/>
+  <mtu size='1400'/>
+  <domain name='example.com' localOnly='yes'/>
+  <dns forwardPlainNames='no'>
+    <forwarder addr='127.0.0.9'/><forwarder domain='a.example' addr='127.0.0.8'/><forwarder domain='b.example'/>
+    <txt name='t' value='a, b'/><srv service='s' protocol='tcp'/><srv service='s2' protocol='tcp' domain='d' target='.' port='1' priority='2' weight='3'/>
+    <host ip='10.61.13.2'><hostname>one</hostname><hostname>two</hostname></host><host ip='fd61:13::2'><hostname>six</hostname></host>
+  </dns>
+  <ip address='10.61.13.1' prefix='24' localPtr='yes'>
+    <tftp root='/tmp'/>
+    <dhcp>
+      <range start='10.61.13.100' end='10.61.13.110'><lease expiry='2' unit='hours'/></range>
+      <host mac='52:54:00:00:00:01' name='foo' ip='10.61.13.10'><lease expiry='0'/></host><host name='bar' ip='10.61.13.11'/>
+      <bootp file='pxe' server='10.61.13.9'/>
+    </dhcp>
+  </ip>
+  <ip family='ipv6' address='fd61:13::1' prefix='64' localPtr='yes'>
+    <dhcp><range start='fd61:13::100' end='fd61:13::1ff'/><host id='0:1:0:1:18:aa:62:fe:0:16:3e:44:55:66' name='paul' ip='fd61:13::5'/></dhcp>
+  </ip>
+  <ip address='10.62.13.1' netmask='255.255.255.128'/>
+  <route address='10.63.0.0' prefix='16' gateway='10.61.13.200' metric='7'/>
+  {NO_PING}
+</network>""")
+    rules = lab.run("nft", "list", "table", "inet", "vireo_vrn13")
+    for words in ('oifname "uplink" meta l4proto { tcp, udp } snat ip to 10.99.0.4-10.99.0.10:500-1000', "ip6 saddr fd61:13::/64", "masquerade to :500-1000",
+                  "ip saddr 10.62.13.0/25", "ip saddr 10.63.0.0/16"):
+        assert words in rules, rules
+    assert "10.63.0.0/16 via 10.61.13.200 dev vrn13 proto static metric 7" in lab.run("ip", "route")
+    assert "mtu 1400" in lab.run("ip", "link", "show", "vrn13")
+    addresses = lab.run("ip", "-br", "addr", "show", "vrn13")
+    assert "10.61.13.1/24" in addresses and "10.62.13.1/25" in addresses and "fd61:13::1/64" in addresses
+    guest = lab.guest("vrn13", "52:54:00:00:00:01")
+    assert guest.dhcp()["ip"] == "10.61.13.10"
+    assert "10.61.13.10/24" in lab.virsh("net-dhcp-leases", "long")
+    for name, answer in (("two", "10.61.13.2"), ("six", "fd61:13::2")):
+        assert answer in guest.resolve(name, "10.61.13.1"), name
+    lab.virsh("net-destroy", "long")
+    assert lab.left("long", "vrn13") == []
+    lab.run("ip", "link", "del", "uplink")
+
+
+@needs_root
+def test_full_disk_leaves_nothing_half_made(lab):
+    lab.define(NAT, start=False)
+    for folder, words in (("etc/vireo/qemu/networks", ["net-define", f"{lab.root}/other.xml"]), ("run/vireo/network", ["net-start", "nat1"])):
+        with open(f"{lab.root}/other.xml", "w", encoding="utf-8") as f:
+            f.write(isolated("other", "vrn14", 14))
+        lab.run("mount", "-t", "tmpfs", "-o", "size=4k", "full", f"{lab.root}/{folder}")
+        lab.run("sh", "-c", f"head -c 100000 /dev/zero > {lab.root}/{folder}/filler", status=None)
+        said = lab.virsh(*words, status=1)
+        lab.run("umount", f"{lab.root}/{folder}")
+        assert "No space left on device" in said
+        assert "other" not in lab.virsh("net-list", "--all") and lab.left("nat1", "vrn1") == [], words
+    lab.virsh("net-start", "nat1")
+
+
+@needs_root
+def test_autostart_with_the_host_but_not_with_each_start_of_the_daemon(lab):
+    lab.define(isolated("auto", "vrn15", 15), start=False)
+    lab.virsh("net-autostart", "auto")
+    for reboot in (False, True):
+        lab.daemon.terminate()
+        lab.daemon.wait(20)
+        if reboot:  # what lies in /run is gone then
+            os.unlink(f"{lab.root}/run/vireo/network/autostarted")
+        lab.start()
+        assert bool(re.search(r"^ auto +active +yes", lab.virsh("net-list"), re.M)) == reboot
+
+
 # ---- what others do ----
 
 @needs_root
