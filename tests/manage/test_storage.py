@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 
@@ -690,3 +691,102 @@ def test_daemon_that_is_told_to_stop_gives_up_a_clone(own, tmp_path):
     own.stop()
     process.wait()
     assert time.monotonic() - began < 10 and os.listdir(images) == ["big"]
+
+
+def test_transfer_that_breaks_off_lets_the_volume_go(daemon, pool, tmp_path):
+    name, path = pool
+    daemon.virsh("vol-create-as", name, "t", "64M", "--allocation", "0")
+    script = """
+import libvirt, os, sys
+c = libvirt.open(sys.argv[1])
+v = c.storageVolLookupByPath(sys.argv[2])
+s = c.newStream()
+getattr(v, sys.argv[3])(s, 0, 0, 0)
+if sys.argv[3] == "upload":
+    s.send(b"x" * 100000)
+else:
+    s.recv(1000)
+if sys.argv[4] == "abort":
+    s.abort()
+    v.delete()
+else:
+    os._exit(0)
+"""
+    for what in ("upload", "download"):
+        subprocess.run([sys.executable, "-c", script, daemon.uri, f"{path}/t", what, "die"], env=PLAIN, check=True, timeout=30)
+        until = time.monotonic() + 5
+        while "in use" in daemon.virsh("vol-resize", "t", "64M", name, status=None):
+            assert time.monotonic() < until, f"a broken {what} holds the volume"
+            time.sleep(0.05)
+    subprocess.run([sys.executable, "-c", script, daemon.uri, f"{path}/t", "download", "abort"], env=PLAIN, check=True, timeout=30)
+    assert os.listdir(path) == []
+
+
+def test_new_definition_of_an_active_pool_comes_when_it_stops(daemon, tmp_path):
+    v, file = daemon.virsh, tmp_path / "p.xml"
+    v("pool-define-as", "again", "dir", "--target", tmp_path / "one")
+    v("pool-build", "again")
+    v("pool-start", "again")
+    text = v("pool-dumpxml", "again")
+    file.write_text(text.replace("/one<", "/two<"))
+    v("pool-define", file)
+    assert xml_value(v("pool-dumpxml", "again"), "path") == str(tmp_path / "one")
+    assert xml_value(v("pool-dumpxml", "again", "--inactive"), "path") == str(tmp_path / "two")
+    v("pool-destroy", "again")
+    assert xml_value(v("pool-dumpxml", "again"), "path") == str(tmp_path / "two")
+    v("pool-undefine", "again")
+
+
+def test_pool_whose_directory_has_gone_is_stopped(daemon, tmp_path):
+    path = tmp_path / "gone"
+    path.mkdir()
+    daemon.virsh("pool-define-as", "gone", "dir", "--target", path)
+    daemon.virsh("pool-start", "gone")
+    path.rmdir()
+    assert str(path) in daemon.virsh("pool-refresh", "gone", status=1)
+    assert re.search(r"State: +inactive", daemon.virsh("pool-info", "gone"))
+    daemon.virsh("pool-undefine", "gone")
+
+
+@needs_root
+def test_without_privileges(tmp_path_factory):
+    """An ordinary user's daemon has its pool and makes volumes; what needs root says so."""
+    import tempfile
+    with tempfile.TemporaryDirectory(prefix="vireo-user-", dir="/tmp") as root:
+        os.makedirs(root + "/etc/vireo/qemu/networks")
+        for folder, _, _ in os.walk(root):
+            os.chown(folder, 65534, 65534)
+        with open(root + "/log", "wb") as log:
+            process = subprocess.Popen([os.path.join(os.environ.get("VIREO_BUILD", "build"), "vireod"), "--root", root], user=65534, group=65534, extra_groups=[],
+                                       stdout=log, stderr=log, env=dict(PLAIN, HOME=root))
+        try:
+            uri = f"qemu+unix:///session?socket={root}/run/vireo/libvirt-sock"
+            until = time.monotonic() + 15
+            while not os.path.exists(f"{root}/run/vireo/libvirt-sock"):
+                assert process.poll() is None and time.monotonic() < until, open(root + "/log", encoding="utf-8").read()
+                time.sleep(0.05)
+            assert re.search("default +active +yes", run("virsh", "-c", uri, "pool-list", "--all"))
+            run("virsh", "-c", uri, "vol-create-as", "default", "a", "1M", "--format", "qcow2")
+            assert os.stat(f"{root}/var/lib/vireo/images/a").st_uid == 65534
+            assert info(f"{root}/var/lib/vireo/images/a")["format"] == "qcow2"
+            run("virsh", "-c", uri, "vol-clone", "a", "b", "--pool", "default")
+            run("virsh", "-c", uri, "nodedev-dumpxml", "computer")
+            run("virsh", "-c", uri, "pool-define-as", "fs", "fs", "--source-dev", "/dev/null", "--source-format", "ext4", "--target", root + "/mnt")
+            run("virsh", "-c", uri, "pool-build", "fs")
+            assert "mount" in run("virsh", "-c", uri, "pool-start", "fs", status=1)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.mark.parametrize("size", [1000, 513, 1])
+def test_odd_sizes(daemon, pool, tmp_path, size):
+    name, path = pool
+    daemon.virsh("vol-create-as", name, "q", size, "--format", "qcow2")
+    assert info(f"{path}/q")["virtual-size"] == 1024
+    daemon.virsh("vol-create-as", name, "r", size)
+    assert os.stat(f"{path}/r").st_size == size
+    daemon.virsh("vol-resize", "q", 2049, name)
+    assert info(f"{path}/q")["virtual-size"] == 2560
+    (tmp_path / "v.xml").write_text("<volume><name>c</name><capacity>0</capacity><target><format type='qcow2'/></target></volume>")
+    daemon.virsh("vol-create-from", name, tmp_path / "v.xml", "r", "--inputpool", name)

@@ -393,7 +393,7 @@ static bool make_formatted(struct storage_job *j, const char *path, struct stora
         return false;
     struct block_graph *g = block_graph_create();
     block_graph_set_secrets(g, find_key, &keys);
-    struct block_create c = { .size = v->target.capacity, .options = kv };
+    struct block_create c = { .size = (v->target.capacity + 1023) & ~(uint64_t)1023, .options = kv }; /* in KiB, as libvirt does */
     if (v->backing) {
         c.backing_file = v->backing->path;
         c.backing_format = v->backing->format ? v->backing->format : "raw";
@@ -509,6 +509,7 @@ bool storage_image_resize(struct storage *s, struct storage_volume *v, uint64_t 
     bool reserve = flags & VIR_STORAGE_VOL_RESIZE_ALLOCATE;
     if (is_raw(&v->target))
         return resize_raw(v, capacity, reserve, error);
+    capacity = (capacity + 511) & ~(uint64_t)511;
     if (reserve && capacity < v->target.capacity)
         return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "preallocation is only possible when the volume grows");
     struct keys keys = { s, &v->target, NULL };
