@@ -27,6 +27,9 @@
     COMMAND_TABLE(secret) \
     COMMAND_TABLE(pool) \
     COMMAND_TABLE(volume) \
+    COMMAND_TABLE(run) \
+    COMMAND_TABLE(quick) \
+    COMMAND_TABLE(top) \
     COMMAND_TABLE(shell)
 
 #define COMMAND_TABLE(name) extern const struct command name##_commands[];

@@ -101,8 +101,8 @@ static bool value_add(struct call *c, struct command_option *o, const char *valu
 /* One word "--name" or "--name=value"; *next is the word after it, taken when the option needs one. */
 static bool take_option(struct call *c, const char *word, char **next, bool *ret_took)
 {
-    const char *equals = strchr(word, '=');
-    g_autofree char *name = equals ? g_strndup(word + 2, equals - word - 2) : g_strdup(word + 2);
+    const char *equals = strchr(word, '='), *start = word[1] == '-' ? word + 2 : word + 1;
+    g_autofree char *name = equals ? g_strndup(start, equals - start) : g_strdup(start);
     struct command_option *o = option_find(c, name);
     *ret_took = false;
     if (!o)
@@ -165,7 +165,7 @@ static struct call *parse_call(struct vireo *v, char **words, int n)
         }
         if (!data_only && !strcmp(w, "--")) {
             data_only = true;
-        } else if (!data_only && w[0] == '-' && w[1] == '-') {
+        } else if (!data_only && w[0] == '-' && (w[1] == '-' || (g_ascii_isalpha(w[1]) && !w[2] && option_find(c, w + 1)))) {
             bool took;
             char *next = i + 1 < n ? words[i + 1] : NULL;
             good = take_option(c, w, &next, &took);
