@@ -123,7 +123,7 @@ int virNodeGetCPUStats(virConnectPtr conn, int cpuNum, virNodeCPUStatsPtr params
 
 int virNodeGetMemoryStats(virConnectPtr conn, int cellNum, virNodeMemoryStatsPtr params, int *nparams, unsigned int flags)
 {
-    return node_stats(CALL(conn, NODE_GET_MEMORY_STATS, cellNum, api_count(nparams), flags), (virNodeCPUStatsPtr)params, nparams);
+    return node_stats(CALL(conn, NODE_GET_MEMORY_STATS, api_count(nparams), cellNum, flags), (virNodeCPUStatsPtr)params, nparams);
 }
 
 int virNodeGetCPUMap(virConnectPtr conn, unsigned char **cpumap, unsigned int *online, unsigned int flags)

@@ -556,8 +556,10 @@ static bool cmd_schedinfo(struct call *c)
         return false;
     int n = 0;
     g_autofree char *type = virDomainGetSchedulerType(domain, &n);
-    if (!type)
+    if (!type) {
+        say(c, "%-15s: %s\n", "Scheduler", "Unknown");
         return false;
+    }
     say(c, "%-15s: %s\n", "Scheduler", type);
     if (!n)
         return true;

@@ -367,8 +367,6 @@ static bool cmd_list(struct call *c)
         return false;
     if (below && !(from = opt_str(c, "from") ? virDomainSnapshotLookupByName(domain, opt_str(c, "from"), 0) : virDomainSnapshotCurrent(domain, 0)))
         return false;
-    if (tree && from)
-        flags |= VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS;
     int n = from ? virDomainSnapshotListAllChildren(from, &all, flags) : virDomainListAllSnapshots(domain, &all, flags);
     if (n < 0)
         return false;

@@ -79,7 +79,11 @@ bool net_open(struct machine *m, const struct keyval *kv, const char *id, GError
     g_autoptr(GPtrArray) hostfwd = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < kv->pairs->len; i++) {
         const struct keyval_pair *p = kv->pairs->pdata[i];
-        if (!strcmp(p->key, "hostfwd"))
+        /* as JSON: hostfwd is a list of objects with one member, str */
+        bool in_json = g_str_has_prefix(p->key, "hostfwd.") && g_str_has_suffix(p->key, ".str");
+        if (in_json)
+            g_free(keyval_take(copy, p->key));
+        if (in_json || !strcmp(p->key, "hostfwd"))
             g_ptr_array_add(hostfwd, g_strdup(p->value ? p->value : ""));
     }
     g_free(keyval_take(copy, "hostfwd"));

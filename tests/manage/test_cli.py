@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line `vireo` beside Debian's virsh: same command lines, same output and status.
+
+`vireo-libvirt` is our program linked to libvirt's own library: with test:///default both programs then have the same machines, networks
+and pools, made anew for each command line. `vireo` itself is tried on vireod, beside virsh on the same daemon. cli_lines.txt holds the
+command lines; DIFFERENT says where vireo does something else, and why.
+"""
+import concurrent.futures
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+import pytest
+
+from conftest import BUILD, HERE, PLAIN
+
+VIREO = os.path.join(BUILD, "vireo")
+ON_LIBVIRT = os.path.join(BUILD, "vireo-libvirt")
+SOURCE = os.path.dirname(os.path.dirname(HERE))
+
+# Command line (or what it begins with): why the output differs.
+DIFFERENT = {
+    "net-name default": "virsh wants a UUID here, vireo takes a name too",
+    "pool-name default": "virsh wants a UUID here, vireo takes a name too",
+    "nodecpustats --percent": "virsh divides by zero on a host without numbers",
+    "secret-list": "virsh asks such an old driver in the old way as well, and says so",
+    "nwfilter-list": "virsh asks such an old driver in the old way as well, and says so",
+    "nodedev-list": "vireo lists the devices of drivers that know no inactive ones, virsh fails",
+    "vcpupin test 0 foo": "virsh adds what its parser said",
+    "attach-disk test /foo vdb --address foo": "vireo says what addresses look like",
+    "attach-disk test /foo vdb --targetbus virtio": "virsh says it was an internal error",
+    "blockcopy test vda --dest /x --wait": "vireo has only the newer of two calls",
+    "managedsave test;": "virsh waits for its standard input and does not end",
+    "dump test": "virsh waits for its standard input and does not end",
+    "iface-unbridge": "not yet in vireo",
+}
+# Numbers that are not the same twice.
+NOISE = [(r"CPU time:.*", "CPU time"), (r"Time: [\d.]+ ms", "Time"), (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"), (r"(rd|wr)_(req|bytes) \d+", r"\1 \2"),
+         (r"number of .*", "number"), (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000", "DATE"), (r"<creationTime>\d+", "TIME"), (r"17\d{8}", "TIME"),
+         (r"(errs|error count:)\s+\d+", "errs")]
+
+
+def quiet(text):
+    for pattern, with_what in NOISE:
+        text = re.sub(pattern, with_what, text)
+    return text
+
+
+def run(program, words, env=None, stdin="", timeout=30):
+    done = subprocess.run([program, *words], env={**PLAIN, "EDITOR": "true", "TZ": "UTC", **(env or {})}, input=stdin, capture_output=True, text=True,
+                          timeout=timeout, check=False)
+    return done.returncode, quiet(done.stdout), quiet(done.stderr)
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    """Documents for the command lines: another domain, network and pool."""
+    folder = tmp_path_factory.mktemp("documents")
+
+    def document(name, words, changes):
+        text = subprocess.run(["virsh", "-c", "test:///default", *words], env=PLAIN, capture_output=True, text=True, check=True).stdout
+        for old, new in [(r"\s*<uuid>.*</uuid>", "")] + changes:
+            text = re.sub(old, new, text)
+        (folder / name).write_text(text)
+    document("new.xml", ["dumpxml", "test"], [("<name>test", "<name>new")])
+    document("n.xml", ["net-dumpxml", "default"], [("<name>default", "<name>n2"), ("virbr0", "virbr9")])
+    document("p.xml", ["pool-dumpxml", "default-pool"], [("<name>default-pool", "<name>p2")])
+    return folder
+
+
+def command_lines(folder):
+    with open(os.path.join(HERE, "cli_lines.txt"), encoding="utf-8") as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                yield line.rstrip("\n").replace("@/", f"{folder}/")
+
+
+def different(line, folder):
+    plain = line.replace(f"{folder}/", "@/")
+    return next((why for begin, why in DIFFERENT.items() if plain.startswith(begin)), None)
+
+
+@pytest.mark.skipif(not os.path.exists(ON_LIBVIRT), reason="vireo-libvirt was not built: libvirt-dev is missing")
+def test_same_as_virsh(documents):
+    lines = [line for line in command_lines(documents) if not different(line, documents)]
+
+    def both(line):
+        words = line.split() if line.startswith("-") else ["-c", "test:///default", line]
+        return line, run("virsh", words), run(ON_LIBVIRT, words)
+    wrong = []
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for line, theirs, ours in pool.map(both, lines):
+            if theirs != ours:
+                wrong.append(f"{line}\n  virsh: {theirs}\n  vireo: {ours}")
+    assert not wrong, f"{len(wrong)} of {len(lines)} command lines differ:\n" + "\n".join(wrong)
+
+
+# On vireod: what both programs are asked, one after the other.
+ON_DAEMON = """list --all; dominfo a; domstate a --reason; domid a; domuuid a; domblklist a --details; domiflist a; dumpxml a; vcpucount a; vcpuinfo a; desc a;
+dumpxml a --xpath //name; domifaddr a; autostart a; autostart a --disable; net-list --all; net-info default; net-dumpxml default; net-dhcp-leases default;
+pool-list --all --details; pool-info default; pool-dumpxml default; vol-list default --details; secret-list; nodeinfo; uri; version; hostname; maxvcpus; capabilities;
+nodedev-list --cap pci; nwfilter-list; iface-list --all; domstats --state; dominfo nosuch; start nosuch; net-start nosuch; domrename a a; setvcpus a 0; memtune a; schedinfo a;
+list --inactive --name; list --uuid; freecell; nodecpumap; nodememstats; event --list; vol-info nosuch default; undefine a --nvram --keep-nvram; metadata a http://x"""
+DOMAIN = """<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>
+<devices><disk type='file' device='disk'><source file='/tmp/none.img'/><target dev='vda' bus='virtio'/></disk><interface type='user'/><console type='pty'/></devices></domain>"""
+
+
+def test_same_on_vireod(vireod, tmp_path):
+    (tmp_path / "a.xml").write_text(DOMAIN)
+    vireod.virsh("define", tmp_path / "a.xml")
+    wrong = []
+    noise = [(r"(user|system|idle|iowait|free|buffers|cached|intr)\s*:.*", "number"), (r"\d+ KiB", "KiB")]
+    for line in re.split(r";\s*", ON_DAEMON):
+        answers = []
+        for program in ("virsh", VIREO):
+            status, out, error = run(program, ["-c", vireod.uri, line])
+            if line.startswith(("node", "free", "capab")):
+                for pattern, with_what in noise:
+                    out = re.sub(pattern, with_what, out)
+            answers.append((status, out, error))
+        if answers[0] != answers[1]:
+            wrong.append(f"{line}\n  virsh: {answers[0]}\n  vireo: {answers[1]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_listings_as_json(vireod, tmp_path):
+    (tmp_path / "a.xml").write_text(DOMAIN)
+    vireod.virsh("define", tmp_path / "a.xml")
+    for line in ("list --all", "dominfo a", "domblklist a", "domblklist a --details", "domiflist a", "net-list --all", "net-info default", "pool-list --all",
+                 "pool-list --details", "pool-info default", "vol-list default", "secret-list", "nodedev-list", "nodeinfo", "domstats", "top -b -n 1 --delay 1"):
+        words = line.split()
+        status, out, error = run(VIREO, ["-q", "-c", vireod.uri, *words, "--output", "json"])
+        if "unknown procedure" in error:
+            print(f"{line}: vireod does not serve this call yet")
+            continue
+        assert status == 0, f"{line}: {error}"
+        assert isinstance(json.loads(out), (list, dict)), f"{line}: {out}"
+    status, out, _ = run(VIREO, ["-q", "-c", vireod.uri, "--output", "json", "list", "--all"])
+    assert json.loads(out) == [{"id": None, "name": "a", "state": "shut off"}]
+    status, out, _ = run(VIREO, ["-q", "-c", vireod.uri, "-o", "json", "dominfo a"])
+    assert json.loads(out)["cpus"] == 1 and json.loads(out)["max-memory"] == "65536 KiB"
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, words, env):
+        self.pid, self.fd = pty.fork()
+        if not self.pid:
+            os.execvpe(words[0], words, env)
+        self.seen = ""
+
+    def expect(self, pattern, timeout=15):
+        until = time.monotonic() + timeout
+        while not re.search(pattern, self.seen):
+            assert time.monotonic() < until, f"'{pattern}' does not come; the terminal shows: {self.seen!r}"
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096).decode(errors="replace")
+                except OSError:
+                    break
+        assert re.search(pattern, self.seen), self.seen
+        found, self.seen = self.seen, ""
+        return found
+
+    def send(self, text):
+        os.write(self.fd, text.encode())
+
+    def end(self):
+        os.close(self.fd)
+        return os.waitpid(self.pid, 0)[1]
+
+
+def test_shell(tmp_path):
+    env = dict(PLAIN, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path), TERM="vt100")
+    t = Terminal([VIREO, "-c", "test:///default"], env)
+    t.expect("Welcome to vireo(.|\n)*vireo # ")
+    t.send("domst\tte\t\n")  # completes to "domstate", which "domstats" makes ambiguous, so the letter is typed
+    t.expect("error: unknown command|vireo # ")
+    t.send("dominf\t te\t\n")
+    assert "Name:           test" in t.expect("(?s)Managed save.*vireo # ")
+    t.send("net-na\t \n")
+    t.expect("vireo # ")
+    t.send("list --in\t\n")
+    t.expect("(?s)Id .*vireo # ")
+    t.send("cd /; pwd\n")
+    t.expect("(?s)\n/\r?\n.*vireo # ")
+    t.send("nonsense\n")
+    t.expect("unknown command: 'nonsense'")
+    t.send("quit\n")
+    time.sleep(0.3)
+    assert t.end() == 0
+    assert "dominfo" in (tmp_path / "vireo" / "history").read_text()
+
+
+def test_shell_from_a_pipe():
+    status, out, error = run(VIREO, ["-c", "test:///default"], stdin="list --name\nnonsense\ndomname 1\nquit\nlist\n")
+    assert status == 0 and "unknown command: 'nonsense'" in error
+    assert out.count("test\n") == 2
+
+
+def test_edit(vireod, tmp_path):
+    (tmp_path / "a.xml").write_text(DOMAIN)
+    vireod.virsh("define", tmp_path / "a.xml")
+    env = {"EDITOR": "sed -i s/65536/131072/"}
+    where = ["-c", vireod.uri]
+    status, out, error = run(VIREO, [*where, "edit", "a"], env)
+    assert status == 0 and "Domain 'a' XML configuration edited." in out, error
+    assert "Max memory:     131072 KiB" in vireod.virsh("dominfo", "a")
+    status, out, _ = run(VIREO, [*where, "edit", "a"])
+    assert status == 0 and "not changed" in out
+    bad = {"EDITOR": "sed -i s/vcpu/vcpuu/g"}
+    status, _, error = run(VIREO, [*where, "edit", "a"], bad, stdin="n\n")
+    assert status == 1 and "Failed. Try again? [y,n,f,?]:" in error and "vcpuu" in error
+    assert "vcpuu" not in vireod.virsh("dumpxml", "a")
+
+
+def test_volumes_travel(vireod, tmp_path):
+    data = os.urandom(300000)
+    (tmp_path / "in").write_bytes(data)
+    where = ["-c", vireod.uri]
+    assert run(VIREO, [*where, f"vol-create-as default v 1M; vol-upload v {tmp_path}/in default; vol-download v {tmp_path}/out default"])[0] == 0
+    assert (tmp_path / "out").read_bytes() == data + bytes(2**20 - len(data))
+    assert run(VIREO, [*where, "vol-download", "v", f"{tmp_path}/part", "default", "--offset", "100", "--length", "1k"])[0] == 0
+    assert (tmp_path / "part").read_bytes() == data[100:1124]
+    status, _, error = run(VIREO, [*where, "vol-download", "nosuch", f"{tmp_path}/none", "default"])
+    assert status == 1 and "failed to get vol 'nosuch'" in error and not (tmp_path / "none").exists()
+
+
+def test_events(vireod, tmp_path):
+    (tmp_path / "a.xml").write_text(DOMAIN)
+    with subprocess.Popen([VIREO, "-c", vireod.uri, "event", "--event", "lifecycle", "--timeout", "20"], env=PLAIN, stdout=subprocess.PIPE, text=True) as p:
+        time.sleep(0.7)
+        vireod.virsh("define", tmp_path / "a.xml")
+        out = p.communicate(timeout=25)[0]
+    assert p.returncode == 0 and "event 'lifecycle' for domain 'a': Defined Added\nevents received: 1\n" in out
+
+
+def test_readonly(vireod, tmp_path):
+    (tmp_path / "a.xml").write_text(DOMAIN)
+    vireod.virsh("define", tmp_path / "a.xml")
+    status, _, error = run(VIREO, ["-r", "-c", vireod.uri + "-ro", "undefine", "a"])
+    assert status == 1 and "error:" in error and "read only" in error
+    assert "a" in vireod.virsh("list", "--all")
+
+
+def test_run_and_rm(vireod, tmp_path):
+    """A guest from a raw image (it need not boot), its document, disks and seed; then all of it gone."""
+    (tmp_path / "image.img").write_bytes(bytes(2**20))
+    key = tmp_path / "key.pub"
+    key.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake me\n")
+    where = ["-c", vireod.uri]
+    status, out, error = run(VIREO, [*where, "run", str(tmp_path / "image.img"), "--name", "g", "--ssh-key", str(key), "--user", "ann", "--memory", "128M",
+                                     "--vcpus", "1", "--disk", "64M", "--network", "user", "--no-wait"])
+    assert status == 0 and "Domain 'g' started" in out, error
+    assert "running" in vireod.virsh("domstate", "g")
+    assert "g-seed.iso" in vireod.virsh("vol-list", "default") and "g.qcow2" in vireod.virsh("vol-list", "default")
+    vireod.virsh("vol-download", "g-seed.iso", tmp_path / "seed.iso", "default")
+    label = subprocess.run(["blkid", "-o", "export", tmp_path / "seed.iso"], capture_output=True, text=True, check=True).stdout
+    assert "LABEL=cidata" in label and "TYPE=iso9660" in label
+    text = (tmp_path / "seed.iso").read_bytes()
+    assert b"- name: ann\n" in text and b"ssh-ed25519 AAAA" in text and b"local-hostname: g\n" in text
+    backing = subprocess.run(["qemu-img", "info", "-U", "--output=json", vireod.virsh("vol-path", "g.qcow2", "default").strip()], capture_output=True, check=True).stdout
+    assert json.loads(backing)["backing-filename"] == str(tmp_path / "image.img") and json.loads(backing)["virtual-size"] == 64 * 2**20
+    status, _, error = run(VIREO, [*where, "run", str(tmp_path / "image.img"), "--name", "g", "--ssh-key", str(key)])
+    assert status == 1 and "there is a domain 'g' already" in error
+    status, _, error = run(VIREO, [*where, "rm", "g"], stdin="n\n")
+    assert status == 1 and "nothing was removed" in error and "running" in vireod.virsh("domstate", "g")
+    status, out, error = run(VIREO, [*where, "rm", "g"], stdin="y\n")
+    assert status == 0 and "Domain 'g' removed" in out, error
+    assert "g" not in vireod.virsh("list", "--all", "--name").split() and vireod.virsh("vol-list", "default").count("g.qcow2") == 0
+    status, _, error = run(VIREO, [*where, "run", "/none.qcow2"])
+    assert status == 1 and "there is no image '/none.qcow2'" in error
+
+
+def test_list_of_commands():
+    """docs/compatibility-manage.md and the program name the same commands, and each of virsh's is among them."""
+    text = subprocess.run([VIREO, "--help=commands"], capture_output=True, text=True, check=True).stdout
+    with open(os.path.join(SOURCE, "docs/compatibility-manage.md"), encoding="utf-8") as f:
+        assert text.strip() in f.read(), "docs/compatibility-manage.md: put the output of `vireo --help=commands` into the section Commands"
+    ours = set(re.findall(r"^\| `([a-z0-9-]+)` \|", text, re.M))
+    theirs = set(re.findall(r"^    ([a-z0-9-]+) ", subprocess.run(["virsh", "help"], env=PLAIN, capture_output=True, text=True, check=True).stdout, re.M))
+    assert len(theirs) > 250 and theirs <= ours, f"not named: {sorted(theirs - ours)}"
+
+
+def test_options_of_commands():
+    """Each option of virsh's commands is known; each option of ours has a line of help."""
+    names = re.findall(r"^    ([a-z0-9-]+) ", subprocess.run(["virsh", "help"], env=PLAIN, capture_output=True, text=True, check=True).stdout, re.M)
+    line = ";".join(f"help {name}" for name in names)
+    wrong = []
+
+    def options(program):
+        text = subprocess.run([program, "-q", line], env=PLAIN, capture_output=True, text=True, check=True).stdout
+        found = {}
+        for part in re.split(r"^  NAME\n", text, flags=re.M)[1:]:
+            name = re.match(r"\s*([a-z0-9-]+) ", part)[1]
+            rows = part.split("  OPTIONS\n")[1] if "  OPTIONS\n" in part else ""
+            found[name] = dict(re.findall(r"^    [\[{]*--([\w-]+)[^ \n]*(?: <\w+>)?[\]}.]*[ ]*(.*)$", rows, re.M))
+        return found
+    theirs, ours = options("virsh"), options(VIREO)
+    for name in names:
+        missing = set(theirs[name]) - set(ours[name])
+        silent = [o for o, text in ours[name].items() if not text.strip()]
+        if missing or silent:
+            wrong.append(f"{name}: unknown {sorted(missing)}, without help {silent}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_manual_page():
+    page = subprocess.run([VIREO, "--help=man"], capture_output=True, text=True, check=True).stdout
+    assert page.startswith(".TH VIREO 1") and ".SS dominfo" in page and "\\-\\-remove\\-all\\-storage" in page
+
+
+def test_completion(tmp_path):
+    script = tmp_path / "vireo.bash"
+    script.write_text(subprocess.run([VIREO, "--help=completion"], capture_output=True, text=True, check=True).stdout)
+    test = f"""PATH={BUILD}:$PATH; . {script}
+ask() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _vireo; echo "${{COMPREPLY[*]}}"; }}
+ask vireo -c test:///default dominf
+ask vireo -c test:///default dominfo te
+ask vireo -c test:///default dominfo --dom
+ask vireo -c test:///default net-start --network de"""
+    out = subprocess.run(["bash", "-c", test], env=PLAIN, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
+    assert out.split("\n")[:4] == ["dominfo", "test", "--domain", "default"]
