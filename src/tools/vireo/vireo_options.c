@@ -448,6 +448,7 @@ static const struct {
     {"verbose", "show progress"},
     {"virttype", "kind of virtualization, as kvm"},
     {"vm", "numbers of the hypervisor"},
+    {"virt-type", "kvm or qemu"},
     {"vol", "volume: name, key or path"},
     {"wait", "wait until the job ends"},
     {"weight", "weight"},

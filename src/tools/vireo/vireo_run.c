@@ -244,10 +244,21 @@ static char *network_document(struct run *r)
         "      <model type='virtio'/>\n    </interface>\n", r->port);
 }
 
+/* "qemu" (the translator) where the host has a /dev/kvm that works without help of the processor, which is slower; else the other side chooses. */
+static const char *virtualization(struct run *r)
+{
+    const char *asked = opt_str(r->c, "virt-type");
+    g_autofree char *uri = virConnectGetURI(r->c->v->connection), *cpu = NULL;
+    bool local = uri && strstr(uri, ":///");
+    if (asked || !local || !g_file_get_contents("/proc/cpuinfo", &cpu, NULL, NULL) || !strstr(cpu, "flags\t"))
+        return asked;
+    return strstr(cpu, " vmx") || strstr(cpu, " svm") ? NULL : "qemu";
+}
+
 /* What the other side can: kvm or not, and which emulator, machine. */
 static char *head_document(struct run *r)
 {
-    g_autofree char *caps = virConnectGetDomainCapabilities(r->c->v->connection, NULL, NULL, NULL, NULL, 0);
+    g_autofree char *caps = virConnectGetDomainCapabilities(r->c->v->connection, NULL, NULL, NULL, virtualization(r), 0);
     forget_library_error(r->c->v);
     struct xml x;
     bool known = xml_open(&x, caps);
@@ -432,7 +443,7 @@ static bool cmd_run(struct call *c)
 
 const struct command run_commands[] = {
     {"run", "quick",
-        "image! name=@ memory#@ vcpus#@ disk#@ user=@ ssh-key=@ network=@ pool=@ base-dir=@ timeout#@ no-wait print-xml",
+        "image! name=@ memory#@ vcpus#@ disk#@ user=@ ssh-key=@ network=@ pool=@ base-dir=@ virt-type=@ timeout#@ no-wait print-xml",
         cmd_run, 0, "From an image, or 'debian', to a running guest that ssh reaches"},
     {},
 };
