@@ -204,9 +204,10 @@ static bool scale_attributes(struct parser *p, const struct schema_el *s, struct
     }
     struct attr_view *value = NULL, *unit = NULL;
     uint16_t name = schema_word("unit", 4), names = schema_word("units", 5);
+    name = schema_attr_of(s, name, NULL, 0, true) ? name : names;
     for (unsigned i = 0; i < *n; i++) {
         value = view[i].name == size->name ? &view[i] : value;
-        unit = view[i].name == name || view[i].name == names ? &view[i] : unit;
+        unit = view[i].name == name ? &view[i] : unit;
     }
     if (!value || *n == 128) {
         return true;

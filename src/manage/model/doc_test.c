@@ -5,6 +5,7 @@
  *   doc_test same SCHEMA FILE...     is each file in canonical form? prints the first lines that differ
  *   doc_test golden all DIR          the same for all DIR/SCHEMA/?*.xml
  *   doc_test check SCHEMA FILE       FILE holds documents with zero bytes between them: a line with the verdict on each
+ *   doc_test roundtrip SCHEMA FILE   the same, but the documents in canonical form, with a zero byte after each
  *   doc_test describe SCHEMA -        what the schema allows
  *   doc_test bench SCHEMA FILE       time and memory of one document
  */
@@ -295,14 +296,19 @@ static int golden(const char *dir)
     return bad;
 }
 
-static int check(const struct schema *s, const char *path)
+static int check(const struct schema *s, const char *path, bool print)
 {
     gsize size;
     g_autofree char *text = read_file(path, &size);
     for (gsize at = 0; at < size; at += strlen(text + at) + 1) {
         g_autoptr(GError) error = NULL;
         doc_auto *d = doc_parse(s, text + at, -1, &error);
-        puts(d ? "ok" : error->message);
+        if (print) {
+            g_autofree char *out = d ? doc_format(d) : g_strdup("");
+            fwrite(out, 1, strlen(out) + 1, stdout);
+        } else {
+            puts(d ? "ok" : error->message);
+        }
     }
     return 0;
 }
@@ -314,8 +320,8 @@ static int tool(int argc, char **argv)
         fputs(text, stdout);
         return 0;
     }
-    if (!strcmp(argv[1], "check")) {
-        return check(schema_named(argv[2]), argv[3]);
+    if (!strcmp(argv[1], "check") || !strcmp(argv[1], "roundtrip")) {
+        return check(schema_named(argv[2]), argv[3], !strcmp(argv[1], "roundtrip"));
     }
     if (!strcmp(argv[1], "golden")) {
         return golden(argv[3]);
