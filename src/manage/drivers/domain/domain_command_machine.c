@@ -52,7 +52,7 @@ static bool add_machine(struct domain_build *b, GError **error)
     if (el_is(b->root, "features/ioapic/@driver", "qemu"))
         g_string_append(s, ",kernel_irqchip=split");
     domain_plan_option(b, "-machine", "%s", s->str);
-    domain_plan_option(b, "-accel", "%s", is_kvm(b) ? "kvm" : "tcg");
+    domain_plan_option(b, "-accel", "%s", is_kvm(b) ? (b->m.is_vireo ? "auto" : "kvm") : "tcg");
     return true;
 }
 

@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Numbers of a running domain: disks, interfaces, memory, CPU time, addresses. */
+#include "manage/drivers/domain/domain_stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bigendian.h"
+#include "manage/drivers/domain/domain_agent.h"
+
+/* ---- shared ---- */
+
+int64_t js_number(struct json_object *o, const char *key)
+{
+    struct json_object *v;
+    return json_object_object_get_ex(o, key, &v) ? json_object_get_int64(v) : 0;
+}
+
+static const char *js_string(struct json_object *o, const char *key)
+{
+    struct json_object *v;
+    return json_object_object_get_ex(o, key, &v) ? json_object_get_string(v) : NULL;
+}
+
+struct doc *domain_any_document(struct domain *d, GError **error)
+{
+    struct doc *live = domain_live(d, NULL);
+    return live ? live : domain_definition(d, error);
+}
+
+const char *domain_disk_path(const struct el *disk)
+{
+    const char *file = el_get(disk, "source/@file");
+    return file ? file : el_get(disk, "source/@dev");
+}
+
+struct el *domain_find_disk(struct doc *doc, const char *name)
+{
+    el_each(disk, el_find(doc_root(doc), "devices"), "disk") {
+        const char *path = domain_disk_path(disk);
+        if (el_is(disk, "target/@dev", name) || el_is(disk, "alias/@name", name) || (path && !strcmp(path, name)))
+            return disk;
+    }
+    return NULL;
+}
+
+struct el *domain_find_interface(struct doc *doc, const char *name)
+{
+    el_each(nic, el_find(doc_root(doc), "devices"), "interface") {
+        const char *mac = el_get(nic, "mac/@address");
+        if (el_is(nic, "target/@dev", name) || el_is(nic, "alias/@name", name) || (mac && !g_ascii_strcasecmp(mac, name)))
+            return nic;
+    }
+    return NULL;
+}
+
+/* ---- disks ---- */
+
+bool domain_disk_stats(struct json_object *list, const char *alias, struct disk_stats *ret)
+{
+    g_autofree char *path = g_strdup_printf("/machine/peripheral/%s", alias);
+    gsize size = strlen(path);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *o = json_object_array_get_idx(list, i), *s = json_object_object_get(o, "stats");
+        const char *qdev = js_string(o, "qdev");
+        if (!s || !qdev || !(!strcmp(qdev, alias) || (!strncmp(qdev, path, size) && (!qdev[size] || qdev[size] == '/'))))
+            continue;
+        *ret = (struct disk_stats){
+            .rd_reqs = (uint64_t)js_number(s, "rd_operations"), .rd_bytes = (uint64_t)js_number(s, "rd_bytes"), .rd_ns = (uint64_t)js_number(s, "rd_total_time_ns"),
+            .wr_reqs = (uint64_t)js_number(s, "wr_operations"), .wr_bytes = (uint64_t)js_number(s, "wr_bytes"), .wr_ns = (uint64_t)js_number(s, "wr_total_time_ns"),
+            .fl_reqs = (uint64_t)js_number(s, "flush_operations"), .fl_ns = (uint64_t)js_number(s, "flush_total_time_ns"),
+            .errors = (uint64_t)(js_number(s, "failed_rd_operations") + js_number(s, "failed_wr_operations")),
+        };
+        return true;
+    }
+    return false;
+}
+
+static bool sizes_of_node(struct json_object *nodes, const struct el *disk, struct disk_sizes *ret)
+{
+    const char *index = el_get(disk, "source/@index");
+    g_autofree char *name = g_strdup_printf("libvirt-%s-format", index ? index : "");
+    for (size_t i = 0; index && nodes && i < json_object_array_length(nodes); i++) {
+        struct json_object *o = json_object_array_get_idx(nodes, i), *image = json_object_object_get(o, "image");
+        const char *node = js_string(o, "node-name");
+        if (!image || !node || strcmp(node, name))
+            continue;
+        ret->capacity = (uint64_t)js_number(image, "virtual-size");
+        ret->allocation = (uint64_t)js_number(image, "actual-size");
+        return true;
+    }
+    return false;
+}
+
+/* The size that a qcow2 image's header gives (QCOW2 specification: magic at 0, size at 24). */
+static bool qcow2_capacity(const char *path, uint64_t *ret)
+{
+    uint8_t h[32];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool ok = fd >= 0 && pread(fd, h, sizeof(h), 0) == sizeof(h) && be_get32(h) == 0x514649fb;
+    if (fd >= 0)
+        close(fd);
+    if (ok)
+        *ret = be_get64(h + 24);
+    return ok;
+}
+
+bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_object *nodes, struct disk_sizes *ret, GError **error)
+{
+    const char *path = domain_disk_path(disk);
+    struct stat st;
+    if (!path)
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "disk '%s' does not currently have a source assigned", el_get_or(disk, "target/@dev", "?"));
+    if (stat(path, &st) < 0)
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "cannot look at the image '%s' of disk '%s': %s", path, el_get_or(disk, "target/@dev", "?"), g_strerror(errno));
+    uint64_t used = (uint64_t)st.st_blocks * 512;
+    *ret = (struct disk_sizes){ .capacity = (uint64_t)st.st_size, .allocation = used, .physical = used };
+    if (!sizes_of_node(nodes, disk, ret) && !el_is(disk, "driver/@type", "raw")) {
+        uint64_t capacity;
+        if (qcow2_capacity(path, &capacity))
+            ret->capacity = capacity;
+        ret->physical = (uint64_t)st.st_size;
+    }
+    return true;
+}
+
+/* query-blockstats or query-named-block-nodes; NULL: error. */
+static struct json_object *ask(struct domain *d, const char *command, GError **error)
+{
+    struct json_object *o = monitor_command(d, command, NULL, error);
+    if (o && !json_object_is_type(o, json_type_array)) {
+        json_object_put(o);
+        return manage_null(error, VIR_ERR_INTERNAL_ERROR, "the machine answers %s with something else than a list", command);
+    }
+    return o;
+}
+
+/* Sums up all disks where `name` is empty. */
+static bool collect_disk(struct domain *d, const char *name, struct disk_stats *ret, GError **error)
+{
+    doc_auto *doc = domain_live(d, error);
+    struct json_object *list = doc ? ask(d, "query-blockstats", error) : NULL;
+    bool found = false;
+    if (!list)
+        return false;
+    *ret = (struct disk_stats){ 0 };
+    el_each(disk, el_find(doc_root(doc), "devices"), "disk") {
+        struct disk_stats one;
+        if ((*name && disk != domain_find_disk(doc, name)) || !domain_disk_stats(list, el_get_or(disk, "alias/@name", ""), &one))
+            continue;
+        found = true;
+        ret->rd_reqs += one.rd_reqs, ret->rd_bytes += one.rd_bytes, ret->rd_ns += one.rd_ns;
+        ret->wr_reqs += one.wr_reqs, ret->wr_bytes += one.wr_bytes, ret->wr_ns += one.wr_ns;
+        ret->fl_reqs += one.fl_reqs, ret->fl_ns += one.fl_ns, ret->errors += one.errors;
+    }
+    json_object_put(list);
+    return found || manage_fail(error, VIR_ERR_INVALID_ARG, "invalid path: %s: the domain has no such disk", *name ? name : "(all disks)");
+}
+
+static GVariant *block_stats(struct manage_call *c, GError **error)
+{
+    const char *name;
+    struct disk_stats s;
+    g_variant_get_child(c->args, 1, "&s", &name);
+    domain_auto *d = domain_of_call(c, 0, error);
+    if (!d || !collect_disk(d, name, &s, error))
+        return NULL;
+    return g_variant_new("(xxxxx)", (int64_t)s.rd_reqs, (int64_t)s.rd_bytes, (int64_t)s.wr_reqs, (int64_t)s.wr_bytes, (int64_t)-1);
+}
+
+static GVariant *block_stats_flags(struct manage_call *c, GError **error)
+{
+    const char *name;
+    int asked;
+    uint32_t flags;
+    struct disk_stats s;
+    g_variant_get(c->args, "(@(sayi)&siu)", NULL, &name, &asked, &flags);
+    domain_auto *d = manage_check_flags(flags, VIR_TYPED_PARAM_STRING_OKAY, error) ? domain_of_call(c, 0, error) : NULL;
+    if (!d || !collect_disk(d, name, &s, error))
+        return NULL;
+    const struct { const char *field; uint64_t value; } rows[] = {
+        { VIR_DOMAIN_BLOCK_STATS_WRITE_BYTES, s.wr_bytes }, { VIR_DOMAIN_BLOCK_STATS_WRITE_REQ, s.wr_reqs }, { VIR_DOMAIN_BLOCK_STATS_READ_BYTES, s.rd_bytes },
+        { VIR_DOMAIN_BLOCK_STATS_READ_REQ, s.rd_reqs }, { VIR_DOMAIN_BLOCK_STATS_FLUSH_REQ, s.fl_reqs }, { VIR_DOMAIN_BLOCK_STATS_WRITE_TOTAL_TIMES, s.wr_ns },
+        { VIR_DOMAIN_BLOCK_STATS_READ_TOTAL_TIMES, s.rd_ns }, { VIR_DOMAIN_BLOCK_STATS_FLUSH_TOTAL_TIMES, s.fl_ns },
+    };
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+        manage_param(&b, rows[i].field, g_variant_new_int64((int64_t)rows[i].value));
+    return manage_params_reply(&b, asked);
+}
+
+static GVariant *get_block_info(struct manage_call *c, GError **error)
+{
+    const char *name;
+    uint32_t flags;
+    struct disk_sizes s;
+    g_variant_get(c->args, "(@(sayi)&su)", NULL, &name, &flags);
+    domain_auto *d = manage_check_flags(flags, 0, error) ? domain_of_call(c, 0, error) : NULL;
+    doc_auto *doc = d ? domain_any_document(d, error) : NULL;
+    if (!doc)
+        return NULL;
+    struct el *disk = domain_find_disk(doc, name);
+    if (!disk)
+        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid path %s not assigned to domain", name);
+    struct json_object *nodes = el_get(disk, "source/@index") ? ask(d, "query-named-block-nodes", NULL) : NULL;
+    bool ok = domain_disk_sizes(d, disk, nodes, &s, error);
+    json_object_put(nodes);
+    return ok ? g_variant_new("(ttt)", s.allocation, s.capacity, s.physical) : NULL;
+}
+
+static GVariant *get_disk_errors(struct manage_call *c, GError **error)
+{
+    uint32_t max, flags;
+    g_variant_get(c->args, "(@(sayi)uu)", NULL, &max, &flags);
+    domain_auto *d = manage_check_flags(flags, 0, error) ? domain_of_call(c, 0, error) : NULL;
+    doc_auto *doc = d ? domain_live(d, error) : NULL;
+    struct json_object *list = doc ? ask(d, "query-block", error) : NULL;
+    if (!list)
+        return NULL;
+    GVariantBuilder b;
+    int n = 0;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(si)"));
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *o = json_object_array_get_idx(list, i);
+        const char *status = js_string(o, "io-status"), *qdev = js_string(o, "qdev");
+        if (!status || !strcmp(status, "ok"))
+            continue;
+        el_each(disk, el_find(doc_root(doc), "devices"), "disk") {
+            const char *alias = el_get(disk, "alias/@name");
+            if (!alias || !qdev || !strstr(qdev, alias))
+                continue;
+            if ((uint32_t)n < max)
+                g_variant_builder_add(&b, "(si)", el_get_or(disk, "target/@dev", ""), !strcmp(status, "nospace") ? VIR_DOMAIN_DISK_ERROR_NO_SPACE : VIR_DOMAIN_DISK_ERROR_UNSPEC);
+            n++;
+            break;
+        }
+    }
+    json_object_put(list);
+    return g_variant_new("(a(si)i)", &b, n);
+}
+
+/* ---- interfaces ---- */
+
+static uint64_t net_number(const char *tap, const char *what)
+{
+    g_autofree char *path = g_strdup_printf("/sys/class/net/%s/statistics/%s", tap, what), *text = NULL;
+    return g_file_get_contents(path, &text, NULL, NULL) ? g_ascii_strtoull(text, NULL, 10) : 0;
+}
+
+bool domain_net_stats(const char *tap, uint64_t ret[8])
+{
+    static const char *const names[] = { "tx_bytes", "tx_packets", "tx_errors", "tx_dropped", "rx_bytes", "rx_packets", "rx_errors", "rx_dropped" };
+    g_autofree char *dir = g_strdup_printf("/sys/class/net/%s", tap ? tap : "");
+    if (!tap || strchr(tap, '/') || access(dir, F_OK) < 0)
+        return false;
+    for (unsigned i = 0; i < 8; i++) /* what the host's end sends is what the guest receives */
+        ret[i] = net_number(tap, names[i]);
+    return true;
+}
+
+static GVariant *interface_stats(struct manage_call *c, GError **error)
+{
+    const char *name;
+    uint64_t v[8];
+    g_variant_get_child(c->args, 1, "&s", &name);
+    domain_auto *d = domain_of_call(c, 0, error);
+    doc_auto *doc = d ? domain_live(d, error) : NULL;
+    if (!doc)
+        return NULL;
+    struct el *nic = domain_find_interface(doc, name);
+    if (!nic)
+        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid path, '%s' is not a known interface", name);
+    if (!domain_net_stats(el_get(nic, "target/@dev"), v))
+        return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "interface '%s' has no device on the host whose numbers could be read (%s network)", name,
+                           el_get_or(nic, "@type", "user"));
+    return g_variant_new("(xxxxxxxx)", (int64_t)v[0], (int64_t)v[1], (int64_t)v[2], (int64_t)v[3], (int64_t)v[4], (int64_t)v[5], (int64_t)v[6], (int64_t)v[7]);
+}
+
+/* From the host's table of neighbours (proc(5), /proc/net/arp: address, type, flags, MAC, mask, device). */
+static void add_arp(GVariantBuilder *b, const char *mac)
+{
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents("/proc/net/arp", &text, NULL, NULL))
+        return;
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **l = lines + (lines[0] ? 1 : 0); *l; l++) {
+        char address[64], hw[32];
+        unsigned flags;
+        if (sscanf(*l, "%63s %*x %x %31s", address, &flags, hw) == 3 && (flags & 2) && !g_ascii_strcasecmp(hw, mac))
+            g_variant_builder_add(b, "(isu)", VIR_IP_ADDR_TYPE_IPV4, address, 0u);
+    }
+}
+
+static void add_leases(GVariantBuilder *b, struct manage_state *s, const struct el *nic, const char *mac)
+{
+    const char *network = el_get(nic, "source/@network");
+    g_auto(GStrv) leases = network && s->services->network_leases ? s->services->network_leases(s, network, mac) : NULL;
+    for (char **l = leases; l && *l; l++) {
+        char *slash = strchr(*l, '/');
+        bool v6 = strchr(*l, ':') != NULL;
+        if (slash)
+            *slash = 0;
+        g_variant_builder_add(b, "(isu)", v6 ? VIR_IP_ADDR_TYPE_IPV6 : VIR_IP_ADDR_TYPE_IPV4, *l, slash ? (uint32_t)g_ascii_strtoull(slash + 1, NULL, 10) : v6 ? 128u : 24u);
+    }
+}
+
+/* From the guest's agent: all its interfaces (QEMU guest agent protocol, guest-network-get-interfaces). */
+static GVariant *agent_addresses(struct domain *d, GError **error)
+{
+    if (!domain_begin(d, "agent", true, error))
+        return NULL;
+    struct json_object *list = domain_agent_command(d, "guest-network-get-interfaces", NULL, false, error);
+    domain_end(d);
+    if (!list)
+        return NULL;
+    GVariantBuilder all;
+    g_variant_builder_init(&all, G_VARIANT_TYPE("a(smsa(isu))"));
+    size_t n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+    for (size_t i = 0; i < MIN(n, 2048); i++) {
+        struct json_object *o = json_object_array_get_idx(list, i), *ips = json_object_object_get(o, "ip-addresses");
+        const char *name = js_string(o, "name"), *mac = js_string(o, "hardware-address");
+        GVariantBuilder b;
+        g_variant_builder_init(&b, G_VARIANT_TYPE("a(isu)"));
+        for (size_t k = 0; ips && json_object_is_type(ips, json_type_array) && k < MIN(json_object_array_length(ips), 2048); k++) {
+            struct json_object *ip = json_object_array_get_idx(ips, k);
+            const char *address = js_string(ip, "ip-address"), *type = js_string(ip, "ip-address-type");
+            if (address && type && g_utf8_validate(address, -1, NULL))
+                g_variant_builder_add(&b, "(isu)", !strcmp(type, "ipv6") ? VIR_IP_ADDR_TYPE_IPV6 : VIR_IP_ADDR_TYPE_IPV4, address, (uint32_t)js_number(ip, "prefix"));
+        }
+        GVariant *addresses = g_variant_ref_sink(g_variant_builder_end(&b));
+        if (name && g_utf8_validate(name, -1, NULL))
+            g_variant_builder_add(&all, "(sms@a(isu))", name, mac && g_utf8_validate(mac, -1, NULL) ? mac : NULL, addresses);
+        g_variant_unref(addresses);
+    }
+    json_object_put(list);
+    return g_variant_new("(a(smsa(isu)))", &all);
+}
+
+static GVariant *interface_addresses(struct manage_call *c, GError **error)
+{
+    uint32_t source, flags;
+    g_variant_get(c->args, "(@(sayi)uu)", NULL, &source, &flags);
+    domain_auto *d = manage_check_flags(flags, 0, error) ? domain_of_call(c, 0, error) : NULL;
+    doc_auto *doc = d ? domain_live(d, error) : NULL;
+    if (!doc)
+        return NULL;
+    if (source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+        return agent_addresses(d, error);
+    if (source > VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
+        return manage_null(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "Unknown IP address data source %u", source);
+    GVariantBuilder all;
+    g_variant_builder_init(&all, G_VARIANT_TYPE("a(smsa(isu))"));
+    el_each(nic, el_find(doc_root(doc), "devices"), "interface") {
+        const char *mac = el_get(nic, "mac/@address"), *name = el_get(nic, "target/@dev");
+        GVariantBuilder b;
+        g_variant_builder_init(&b, G_VARIANT_TYPE("a(isu)"));
+        if (mac && source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+            add_leases(&b, d->driver->state, nic, mac);
+        else if (mac)
+            add_arp(&b, mac);
+        GVariant *addresses = g_variant_ref_sink(g_variant_builder_end(&b));
+        if (g_variant_n_children(addresses))
+            g_variant_builder_add(&all, "(sms@a(isu))", name ? name : el_get_or(nic, "alias/@name", ""), mac, addresses);
+        g_variant_unref(addresses);
+    }
+    return g_variant_new("(a(smsa(isu)))", &all);
+}
+
+/* ---- memory, CPU ---- */
+
+static uint64_t resident_kib(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/statm", (int)pid), *text = NULL;
+    unsigned long long resident;
+    return pid > 0 && g_file_get_contents(path, &text, NULL, NULL) && sscanf(text, "%*u %llu", &resident) == 1 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
+}
+
+/* Rows of tag and KiB (virDomainMemoryStatTags). */
+static void balloon_stats(struct domain *d, GVariantBuilder *b)
+{
+    static const struct { const char *name; int tag; uint64_t unit; } rows[] = {
+        { "stat-swap-in", VIR_DOMAIN_MEMORY_STAT_SWAP_IN, 1024 }, { "stat-swap-out", VIR_DOMAIN_MEMORY_STAT_SWAP_OUT, 1024 },
+        { "stat-major-faults", VIR_DOMAIN_MEMORY_STAT_MAJOR_FAULT, 1 }, { "stat-minor-faults", VIR_DOMAIN_MEMORY_STAT_MINOR_FAULT, 1 },
+        { "stat-free-memory", VIR_DOMAIN_MEMORY_STAT_UNUSED, 1024 }, { "stat-total-memory", VIR_DOMAIN_MEMORY_STAT_AVAILABLE, 1024 },
+        { "stat-available-memory", VIR_DOMAIN_MEMORY_STAT_USABLE, 1024 }, { "stat-disk-caches", VIR_DOMAIN_MEMORY_STAT_DISK_CACHES, 1024 },
+    };
+    doc_auto *doc = domain_live(d, NULL);
+    const char *alias = doc ? el_get(doc_root(doc), "devices/memballoon/alias/@name") : NULL;
+    if (!alias || !el_get(doc_root(doc), "devices/memballoon/stats/@period"))
+        return;
+    struct json_object *args = json_object_new_object();
+    g_autofree char *path = g_strdup_printf("/machine/peripheral/%s", alias);
+    json_object_object_add(args, "path", json_object_new_string(path));
+    json_object_object_add(args, "property", json_object_new_string("guest-stats"));
+    struct json_object *o = monitor_command(d, "qom-get", args, NULL), *stats = o ? json_object_object_get(o, "stats") : NULL;
+    for (unsigned i = 0; stats && i < G_N_ELEMENTS(rows); i++) {
+        struct json_object *v;
+        if (json_object_object_get_ex(stats, rows[i].name, &v) && json_object_get_int64(v) >= 0)
+            g_variant_builder_add(b, "(it)", rows[i].tag, (uint64_t)json_object_get_int64(v) / rows[i].unit);
+    }
+    if (stats)
+        g_variant_builder_add(b, "(it)", VIR_DOMAIN_MEMORY_STAT_LAST_UPDATE, (uint64_t)js_number(o, "last-update"));
+    json_object_put(o);
+}
+
+static GVariant *memory_stats(struct manage_call *c, GError **error)
+{
+    uint32_t max, flags;
+    g_variant_get(c->args, "(@(sayi)uu)", NULL, &max, &flags);
+    domain_auto *d = manage_check_flags(flags, 0, error) ? domain_of_call(c, 0, error) : NULL;
+    doc_auto *doc = d ? domain_live(d, error) : NULL;
+    if (!doc)
+        return NULL;
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(it)"));
+    g_mutex_lock(&d->lock);
+    uint64_t now = d->balloon_kib ? d->balloon_kib : d->memory_kib;
+    pid_t pid = d->pid;
+    g_mutex_unlock(&d->lock);
+    g_variant_builder_add(&b, "(it)", VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON, now);
+    balloon_stats(d, &b);
+    g_variant_builder_add(&b, "(it)", VIR_DOMAIN_MEMORY_STAT_RSS, resident_kib(pid));
+    return g_variant_new("(a(it))", &b);
+}
+
+void domain_thread_time(pid_t pid, int tid, uint64_t *ret_run, uint64_t *ret_wait)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/schedstat", (int)pid, tid), *text = NULL;
+    unsigned long long run = 0, wait = 0;
+    if (g_file_get_contents(path, &text, NULL, NULL))
+        (void)!sscanf(text, "%llu %llu", &run, &wait);
+    *ret_run = run;
+    *ret_wait = wait;
+}
+
+/* CPU time of the whole process: total, user, system in ns. Per processor there are no numbers without a cgroup. */
+static GVariant *get_cpu_stats(struct manage_call *c, GError **error)
+{
+    uint32_t nparams, ncpus, flags;
+    int start;
+    g_variant_get(c->args, "(@(sayi)uiuu)", NULL, &nparams, &start, &ncpus, &flags);
+    domain_auto *d = manage_check_flags(flags, VIR_TYPED_PARAM_STRING_OKAY, error) ? domain_of_call(c, 0, error) : NULL;
+    doc_auto *doc = d ? domain_live(d, error) : NULL;
+    if (!doc)
+        return NULL;
+    if (start >= 0)
+        return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "CPU time by processor of the host is not counted; ask for the total (--total)");
+    g_mutex_lock(&d->lock);
+    pid_t pid = d->pid;
+    g_mutex_unlock(&d->lock);
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid), *text = NULL;
+    unsigned long long user = 0, system = 0;
+    const char *at = g_file_get_contents(path, &text, NULL, NULL) ? strrchr(text, ')') : NULL;
+    if (at)
+        (void)!sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system);
+    uint64_t tick = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
+    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_CPUTIME, (user + system) * tick);
+    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_USERTIME, user * tick);
+    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_SYSTEMTIME, system * tick);
+    GVariant *list = g_variant_ref_sink(g_variant_builder_end(&b));
+    GVariant *reply = nparams ? g_variant_new("(@a(sv)i)", list, 3) : g_variant_new("(@a(sv)i)", g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0), 3);
+    g_variant_unref(list);
+    return reply;
+}
+
+static GVariant *set_stats_period(struct manage_call *c, GError **error)
+{
+    int period;
+    uint32_t flags;
+    bool live, config;
+    g_variant_get(c->args, "(@(sayi)iu)", NULL, &period, &flags);
+    domain_auto *d = manage_check_flags(flags, VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG, error) ? domain_of_call(c, 0, error) : NULL;
+    if (!d || !domain_begin(d, "statistics", false, error))
+        return NULL;
+    bool ok = domain_affect(d, flags, &live, &config, error);
+    if (ok && period < 0)
+        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "the period of memory statistics is a number of seconds, not %d", period);
+    if (ok && live) {
+        doc_auto *doc = domain_live(d, error);
+        const char *alias = doc ? el_get(doc_root(doc), "devices/memballoon/alias/@name") : NULL;
+        ok = alias || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Memory balloon model must be virtio to set the collection period");
+        if (ok) {
+            g_autofree char *path = g_strdup_printf("/machine/peripheral/%s", alias);
+            struct json_object *args = json_object_new_object();
+            json_object_object_add(args, "path", json_object_new_string(path));
+            json_object_object_add(args, "property", json_object_new_string("guest-stats-polling-interval"));
+            json_object_object_add(args, "value", json_object_new_int(period));
+            struct json_object *o = monitor_command(d, "qom-set", args, error);
+            ok = o != NULL;
+            json_object_put(o);
+            el_setf(doc_root(doc), "devices/memballoon/stats/@period", "%d", period);
+            ok = ok && domain_set_live(d, g_steal_pointer(&doc), error);
+        }
+    }
+    if (ok && config) {
+        struct doc *doc = domain_definition(d, error);
+        if ((ok = doc != NULL)) {
+            el_setf(doc_root(doc), "devices/memballoon/stats/@period", "%d", period);
+            ok = domain_set_definition(d, doc, error);
+        }
+    }
+    domain_end(d);
+    return ok ? manage_void() : NULL;
+}
+
+const struct manage_row domain_rows_stats[] = {
+    { RPC_DOMAIN_BLOCK_STATS, block_stats },
+    { RPC_DOMAIN_BLOCK_STATS_FLAGS, block_stats_flags },
+    { RPC_DOMAIN_GET_BLOCK_INFO, get_block_info },
+    { RPC_DOMAIN_GET_DISK_ERRORS, get_disk_errors },
+    { RPC_DOMAIN_INTERFACE_STATS, interface_stats },
+    { RPC_DOMAIN_INTERFACE_ADDRESSES, interface_addresses },
+    { RPC_DOMAIN_MEMORY_STATS, memory_stats },
+    { RPC_DOMAIN_SET_MEMORY_STATS_PERIOD, set_stats_period },
+    { RPC_DOMAIN_GET_CPU_STATS, get_cpu_stats },
+    { 0, NULL },
+};

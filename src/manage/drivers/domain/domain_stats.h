@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Numbers of a running domain, as several calls want them (domain_stats.c, domain_stats_all.c, domain_block.c). */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "manage/drivers/domain/domain.h"
+
+struct disk_stats {
+    uint64_t rd_reqs, rd_bytes, rd_ns, wr_reqs, wr_bytes, wr_ns, fl_reqs, fl_ns, errors;
+};
+/* Numbers of the disk with this alias out of query-blockstats; false: it is not there. */
+bool domain_disk_stats(struct json_object *list, const char *alias, struct disk_stats *ret);
+/* Sizes of an image in bytes: what the guest sees, what is used, what the file takes. From the machine where it runs, else from the file. */
+struct disk_sizes {
+    uint64_t capacity, allocation, physical;
+};
+bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_object *nodes, struct disk_sizes *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* rx bytes, packets, errors, dropped, tx the same, as the guest sees them. */
+bool domain_net_stats(const char *tap, uint64_t ret[8]);
+/* Nanoseconds of a thread's CPU time, and how long it has waited for a CPU; 0 where it cannot be read. */
+void domain_thread_time(pid_t pid, int tid, uint64_t *ret_run, uint64_t *ret_wait);
+/* The element of <devices> by what users call it: disks by target, source or alias; interfaces by target, MAC or alias. */
+struct el *domain_find_disk(struct doc *doc, const char *name);
+struct el *domain_find_interface(struct doc *doc, const char *name);
+/* A copy of the live document, else of the definition. */
+struct doc *domain_any_document(struct domain *d, GError **error);
+
+/* Names of nodes of a disk: its top node, and the files under it. */
+const char *domain_disk_path(const struct el *disk); /* NULL: no source */
+
+int64_t js_number(struct json_object *o, const char *key);
