@@ -291,6 +291,35 @@ def test_native_command_line(guest, tmp_path):
     assert "-name guest=dev " in out and "virtio-blk-pci" in out and "-kernel" in out
 
 
+def test_the_same_with_qemu(guest, tmp_path):
+    """The same builder serves QEMU, named by <emulator>."""
+    emulator = "/usr/bin/qemu-system-x86_64"
+    if not os.path.exists(emulator):
+        pytest.skip(f"{emulator} is not installed")
+    v = guest.vireod
+    path = tmp_path / "q.xml"
+    text = definition(guest.kernels, guest.initrd, image(tmp_path, "q.img"), "withqemu", UUID[:-1] + "4", mac="52:54:00:00:0d:98")
+    text = text.replace("<devices>", f"<devices><emulator>{emulator}</emulator>", 1)
+    path.write_text(text)
+    v.virsh("create", path)
+    q = Guest(v, "withqemu")
+    try:
+        q.wait("VT init", 60)
+        v.virsh("attach-disk", "withqemu", image(tmp_path, "second.img"), "vdb", "--live")
+        assert q.until(lambda d: "vdb" in d, "disks")
+        (tmp_path / "nic.xml").write_text("<interface type='user'><mac address='52:54:00:00:0d:97'/><model type='virtio'/></interface>")
+        v.virsh("attach-device", "withqemu", tmp_path / "nic.xml", "--live")
+        assert q.until(lambda c: len(c) == 2, "cards")
+        v.virsh("detach-disk", "withqemu", "vdb", "--live")
+        assert q.until(lambda d: "vdb" not in d, "disks")
+        iso = image(tmp_path, "q.iso")
+        v.virsh("change-media", "withqemu", "sda", iso, "--insert", "--live")
+        assert iso in v.virsh("domblklist", "withqemu")
+    finally:
+        os.close(q.fd)
+        v.virsh("destroy", "withqemu")
+
+
 def test_a_directory_that_cannot_be_searched(guest, kernels, tmp_path):
     """An unprivileged daemon says which directory, and as whom."""
     if os.geteuid() != 0:

@@ -185,10 +185,9 @@ bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top
     if (!good)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: type '%s' is not there: file, block, volume and network are", el_get(disk, "target/@dev"),
                            domain_line(disk), type);
-    g_autofree char *volume_format = NULL;
     bool network = g_str_equal(type, "network");
     g_autoptr(GError) why = NULL;
-    g_autofree char *path = network ? NULL : b->d || !g_str_equal(type, "volume") ? domain_image_path(b->dr, disk, &volume_format, &why) : g_strdup(el_get(disk, "source/@volume"));
+    g_autofree char *path = network ? NULL : b->d || !g_str_equal(type, "volume") ? domain_image_path(b->dr, disk, &why) : g_strdup(el_get(disk, "source/@volume"));
     if (why) {
         g_propagate_error(error, g_steal_pointer(&why));
         return false;
@@ -199,10 +198,8 @@ bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top
         el_setf(disk, "source/@index", "%u", next_node(b->devices));
     g_autofree char *storage = g_strdup_printf("libvirt-%s-storage", el_get(disk, "source/@index"));
     g_autofree char *node = g_strdup_printf("libvirt-%s-format", el_get(disk, "source/@index"));
+    /* Never what the image's first bytes say: a guest wrote them. */
     const char *format = el_get_or(disk, "driver/@type", "raw");
-    /* A volume's own format counts where the document says no other than the default. */
-    if (volume_format && g_str_equal(format, "raw") && !g_str_equal(volume_format, "iso"))
-        format = volume_format;
     if (network ? !network_node(b, disk, storage, error) : !local_node(b, disk, path, format, storage, error))
         return false;
     if (!format_node(b, disk, format, storage, node, error))

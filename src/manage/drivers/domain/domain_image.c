@@ -118,7 +118,7 @@ bool domain_image_check(const char *path, const char *format, bool write, const 
     return true;
 }
 
-char *domain_image_path(struct domain_driver *dr, const struct el *disk, char **ret_format, GError **error)
+char *domain_image_path(struct domain_driver *dr, const struct el *disk, GError **error)
 {
     const char *type = el_get_or(disk, "@type", "file");
     if (g_str_equal(type, "volume")) {
@@ -128,10 +128,7 @@ char *domain_image_path(struct domain_driver *dr, const struct el *disk, char **
         if (!dr->state->services->volume_path)
             return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s' is a volume of a pool: there are no storage pools here", el_get_or(disk, "target/@dev", ""));
         g_autofree char *format = NULL;
-        char *path = dr->state->services->volume_path(dr->state, pool, volume, &format, error);
-        if (ret_format)
-            *ret_format = g_steal_pointer(&format);
-        return path;
+        return dr->state->services->volume_path(dr->state, pool, volume, &format, error);
     }
     const char *path = el_get(disk, g_str_equal(type, "block") ? "source/@dev" : "source/@file");
     return path && *path ? g_strdup(path) : NULL;
@@ -142,7 +139,7 @@ char *domain_image_path(struct domain_driver *dr, const struct el *disk, char **
 static bool same_image(struct domain_driver *dr, const struct el *a, const char *path)
 {
     if (el_is(a, "@type", "volume")) {
-        g_autofree char *other = domain_image_path(dr, a, NULL, NULL);
+        g_autofree char *other = domain_image_path(dr, a, NULL);
         return other && g_str_equal(other, path);
     }
     const char *file = el_get(a, el_is(a, "@type", "block") ? "source/@dev" : "source/@file");
@@ -171,7 +168,7 @@ static const struct el *conflict(struct domain_driver *dr, struct doc *live, con
 bool domain_image_conflicts(struct domain_driver *dr, struct domain *self, const struct el *device, GError **error)
 {
     bool disk = g_str_equal(el_name(device), "disk");
-    g_autofree char *path = disk ? domain_image_path(dr, device, NULL, NULL) : NULL;
+    g_autofree char *path = disk ? domain_image_path(dr, device, NULL) : NULL;
     if ((disk && !path) || (!disk && !el_get(device, "mac/@address")) || !dr->list)
         return true;
     g_autoptr(GPtrArray) all = domain_all(dr);

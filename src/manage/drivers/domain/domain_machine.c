@@ -35,13 +35,19 @@ static void parse_machine(struct domain_emulator *e, const char *line)
     g_hash_table_insert(e->machines, g_steal_pointer(&name), target);
 }
 
+/* A program that does not answer is not waited for. */
+static void bound_time(G_GNUC_UNUSED gpointer unused)
+{
+    alarm(15);
+}
+
 static struct domain_emulator *ask_machines(const char *path, gint64 mtime, GError **error)
 {
     g_autofree char *out = NULL, *err = NULL;
     const char *argv[] = { path, "-machine", "help", NULL };
     int status = 0;
     g_autoptr(GError) why = NULL;
-    if (!g_spawn_sync("/", (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, &err, &status, &why) || !g_spawn_check_wait_status(status, &why))
+    if (!g_spawn_sync("/", (char **)argv, NULL, G_SPAWN_DEFAULT, bound_time, NULL, &out, &err, &status, &why) || !g_spawn_check_wait_status(status, &why))
         return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "the emulator '%s' does not tell which machines it has: %s%s%s", path, why->message,
                            err && *err ? ": " : "", err ? g_strchomp(err) : "");
     struct domain_emulator *e = g_new0(struct domain_emulator, 1);

@@ -89,8 +89,8 @@ void domain_plan_boot(struct domain_build *b, struct json_object *o, const struc
 
 /* domain_image.c: what is behind a disk can be opened by this process; says what is wrong if not. write: the disk is not read-only. */
 bool domain_image_check(const char *path, const char *format, bool write, const char *target, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Path of a disk's local image, NULL: none (network, empty). Volumes are asked for. *ret_format: free it; may be NULL. */
-char *domain_image_path(struct domain_driver *dr, const struct el *disk, char **ret_format, GError **error);
+/* Path of a disk's local image, NULL: none (network, empty). Volumes are asked for. */
+char *domain_image_path(struct domain_driver *dr, const struct el *disk, GError **error);
 /* No other running domain writes to this image or has this MAC address. */
 bool domain_image_conflicts(struct domain_driver *dr, struct domain *self, const struct el *device, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
