@@ -73,6 +73,16 @@ def kernel(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def echo_kernel(tmp_path_factory):
+    """Says A on COM1 and answers each byte with the next one of the alphabet."""
+    path = tmp_path_factory.mktemp("kernel") / "echo"
+    code = bytes.fromhex("66baf803 b041 ee 66bafd03 ec a801 74f7 66baf803 ec fec0 ee ebed".replace(" ", ""))
+    end = 0x100020 + len(code)
+    path.write_bytes(struct.pack("<8I", 0x1badb002, 0x10003, -(0x1badb002 + 0x10003) & 0xffffffff, 0x100000, 0x100000, end, end, 0x100020) + code)
+    return str(path)
+
+
 def output(program, *args, env=None):
     done = subprocess.run([program, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, text=True, env=dict(PLAIN, **(env or {})))
     assert done.returncode == 0, f"{program} {args} ended with {done.returncode}: {done.stdout}"
@@ -406,3 +416,47 @@ def test_the_emulators_monitor_through_python3_libvirt(in_libvirts_place, libvir
         libvirt_qemu.qemuMonitorEventDeregister(c, number)
         d.destroy()
     """, kernel, uri=libvirtd)
+
+
+CONSOLE = """
+    d = c.createXML("<domain type='qemu'><name>talking</name><memory>65536</memory><os><type>hvm</type><kernel>%s</kernel></os>"
+                    "<devices><serial type='pty'/></devices></domain>" % sys.argv[2], libvirt.VIR_DOMAIN_START_PAUSED)
+    try:
+        st = c.newStream(); d.openConsole(None, st)
+        time.sleep(0.5); d.resume()  # the machine looks five times a second whether somebody has opened its terminal
+        said = b''
+        while b'A' not in said: said += st.recv(100)
+        for byte, answer in ((b'a', b'b'), (b'x', b'y'), (b'0', b'1')):
+            assert st.send(byte) == 1
+            said = b''
+            while answer not in said:
+                piece = st.recv(100); assert piece, said
+                said += piece
+        st.finish()
+        st = c.newStream(libvirt.VIR_STREAM_NONBLOCK); d.openConsole(None, st, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+        assert st.recv(100) == -2; time.sleep(0.5)
+        def ready(st, events, o):
+            if events & libvirt.VIR_STREAM_EVENT_WRITABLE:
+                st.send(b'k'); st.eventUpdateCallback(libvirt.VIR_STREAM_EVENT_READABLE)
+            if events & libvirt.VIR_STREAM_EVENT_READABLE:
+                got.append(st.recv(100))
+        st.eventAddCallback(libvirt.VIR_STREAM_EVENT_READABLE | libvirt.VIR_STREAM_EVENT_WRITABLE, ready, None)
+        wait(1); assert got == [b'l'], got
+        st.eventRemoveCallback(); st.abort()
+    finally:
+        d.destroy()
+"""
+
+
+def test_a_console_both_ways_on_vireod(in_libvirts_place, shared_vireod, echo_kernel):
+    python(in_libvirts_place, CONSOLE, echo_kernel, uri=shared_vireod.uri)
+
+
+def test_a_console_both_ways_on_libvirtd(in_libvirts_place, libvirtd, echo_kernel):
+    if not libvirtd:
+        pytest.skip("no libvirtd here (or not root)")
+    python(in_libvirts_place, CONSOLE, echo_kernel, uri=libvirtd)
+
+
+def test_a_console_both_ways_with_the_drivers_in_the_program(in_libvirts_place, echo_kernel, tmp_path):
+    python(in_libvirts_place, CONSOLE, echo_kernel, uri=f"vireo:///embed?root={tmp_path}", env={"VIREO_VMM": os.path.join(BUILD, "vireo-vmm")})
