@@ -118,6 +118,10 @@ bool net_bridge_create(const char *name, const char *mac, bool stp, unsigned del
     if (err == EEXIST)
         return manage_fail(error, VIR_ERR_OPERATION_FAILED,
                            "there is a device '%s' already that does not belong to this network: remove it, or name another <bridge name=> in the network", name);
+    if (err == EPERM || err == EOPNOTSUPP)
+        return manage_fail(error, VIR_ERR_SYSTEM_ERROR, "cannot make the bridge '%s': %s: %s", name, g_strerror(err),
+                           err == EPERM ? "the daemon lacks CAP_NET_ADMIN (in a container: give it that, or run it without root for user-mode networks)"
+                                        : "the kernel has no bridges (modprobe bridge)");
     return !err || manage_fail_errno(error, err, "cannot make the bridge '%s'", name);
 }
 

@@ -36,7 +36,7 @@ static const struct section *find_section(unsigned number, const char *network, 
         if (sections[i].number == number)
             return &sections[i];
     if (number < G_N_ELEMENTS(names))
-        return manage_null(error, VIR_ERR_NO_SUPPORT, "can't update '%s' section of network '%s': edit the whole network instead", names[number], network);
+        return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "can't update '%s' section of network '%s': edit the whole network instead", names[number], network);
     return manage_null(error, VIR_ERR_INVALID_ARG, "section %u of network '%s' is not known", number, network);
 }
 
@@ -204,7 +204,7 @@ static bool change(const struct section *s, struct el *parent, const struct el *
         el_remove(old);
         return true;
     default:
-        return manage_fail(error, VIR_ERR_NO_SUPPORT, "unrecognized network update command code %u", command);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "unrecognized network update command code %u", command);
     }
 }
 
