@@ -32,6 +32,12 @@ static gpointer run_loop(gpointer opaque)
     return NULL;
 }
 
+static gboolean quit(gpointer loop)
+{
+    g_main_loop_quit(loop);
+    return G_SOURCE_REMOVE;
+}
+
 static void on_event(struct manage_conn *c, const struct rpc_proc *proc, GVariant *payload)
 {
     struct world *w = c->opaque;
@@ -64,7 +70,10 @@ static void down(struct world *w)
     manage_conn_close(w->conn);
     manage_conn_unref(w->conn);
     manage_state_free(w->state);
-    g_main_loop_quit(w->loop);
+    GSource *last = g_idle_source_new(); /* by the loop itself: it may not have begun yet */
+    g_source_set_callback(last, quit, w->loop, NULL);
+    g_source_attach(last, w->context);
+    g_source_unref(last);
     g_thread_join(w->thread);
     g_main_loop_unref(w->loop);
     g_main_context_unref(w->context);

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The QMP client against machines that do not keep to the protocol: whatever comes, callers get an error and the main loop goes on. */
+#include <json-c/json.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "manage/drivers/domain/domain.h"
+
+static const char greeting[] = "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n", welcome[] = "{\"return\": {}, \"id\": 0}\r\n";
+
+struct bench {
+    char *root, *path;
+    struct manage_state state;
+    struct domain_driver driver;
+    GMainLoop *loop;
+    GThread *loop_thread, *server_thread;
+    struct domain *d;
+    int listener;
+    void (*serve)(int fd);
+    GMutex lock;
+    GString *events;
+    bool ended;
+};
+
+static void on_event(struct domain *d, const char *name, struct json_object *data, gint64 us)
+{
+    struct bench *b = (struct bench *)d->driver->config_dir;
+    g_mutex_lock(&b->lock);
+    if (name)
+        g_string_append_printf(b->events, "%s;", name);
+    else
+        b->ended = true;
+    g_mutex_unlock(&b->lock);
+}
+
+static gpointer run_loop(gpointer loop)
+{
+    g_main_loop_run(loop);
+    return NULL;
+}
+
+static gboolean quit(gpointer loop)
+{
+    g_main_loop_quit(loop);
+    return G_SOURCE_REMOVE;
+}
+
+static gpointer run_server(gpointer opaque)
+{
+    struct bench *b = opaque;
+    int fd = accept(b->listener, NULL, NULL);
+    b->serve(fd);
+    close(fd);
+    return NULL;
+}
+
+static void say(int fd, const char *text) { g_assert_true(send(fd, text, strlen(text), MSG_NOSIGNAL) >= 0 || true); }
+
+/* Reads one line; false: the client has gone. */
+static bool hear(int fd)
+{
+    char c;
+    while (recv(fd, &c, 1, 0) == 1)
+        if (c == '\n')
+            return true;
+    return false;
+}
+
+static void bench_init(struct bench *b, void (*serve)(int fd))
+{
+    static const uint8_t uuid[16] = { 1 };
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    *b = (struct bench){ .serve = serve, .root = g_dir_make_tmp("monitor-XXXXXX", NULL), .events = g_string_new(NULL) };
+    b->path = g_build_filename(b->root, "s", NULL);
+    b->state.context = g_main_context_new();
+    b->driver.state = &b->state;
+    b->driver.config_dir = (char *)b; /* the way from the domain to us */
+    b->driver.list = domain_list_new();
+    b->loop = g_main_loop_new(b->state.context, FALSE);
+    b->loop_thread = g_thread_new("loop", run_loop, b->loop);
+    b->listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    g_strlcpy(a.sun_path, b->path, sizeof(a.sun_path));
+    g_assert_cmpint(bind(b->listener, (struct sockaddr *)&a, sizeof(a)), ==, 0);
+    g_assert_cmpint(listen(b->listener, 1), ==, 0);
+    b->server_thread = g_thread_new("machine", run_server, b);
+    b->d = domain_claim(&b->driver, uuid, "d", NULL);
+}
+
+static void bench_finish(struct bench *b)
+{
+    monitor_close(g_steal_pointer(&b->d->monitor));
+    g_thread_join(b->server_thread);
+    GSource *last = g_idle_source_new(); /* by the loop itself: it may not have begun yet */
+    g_source_set_callback(last, quit, b->loop, NULL);
+    g_source_attach(last, b->state.context);
+    g_source_unref(last);
+    g_thread_join(b->loop_thread);
+    g_main_loop_unref(b->loop);
+    close(b->listener);
+    unlink(b->path);
+    rmdir(b->root);
+    g_string_free(b->events, TRUE);
+    g_free(b->path);
+    g_free(b->root);
+}
+
+/* Opens, sends one command, and says which code it fails with; 0: it did not. */
+static int outcome(struct bench *b, unsigned wait_ms, bool *ret_opened)
+{
+    g_autoptr(GError) error = NULL;
+    b->d->monitor = monitor_open(b->d, b->path, wait_ms, on_event, &error);
+    *ret_opened = b->d->monitor != NULL;
+    struct json_object *o = *ret_opened ? monitor_command(b->d, "query-status", NULL, &error) : NULL;
+    json_object_put(o);
+    return o ? 0 : error->code;
+}
+
+static void serve_well(int fd)
+{
+    say(fd, greeting);
+    hear(fd);
+    say(fd, "{\"event\":\"EARLY\",\"timestamp\":{\"seconds\":1,\"microseconds\":2}}\r\n");
+    say(fd, welcome);
+    hear(fd);
+    say(fd, "{\"return\": {\"wrong\": 1}, \"id\": 77}\r\n{\"event\":\"ONE\"}\r\n\r\n{\"return\":{\"status\":\"x\"},\"id\":1}\r\n{\"event\":\"TWO\"}\r\n");
+    hear(fd); /* the end */
+}
+
+static void test_well(void)
+{
+    struct bench b;
+    bool opened;
+    bench_init(&b, serve_well);
+    g_assert_cmpint(outcome(&b, 5000, &opened), ==, 0);
+    for (unsigned i = 0; i < 500; i++) {
+        g_mutex_lock(&b.lock);
+        bool there = strstr(b.events->str, "TWO") != NULL;
+        g_mutex_unlock(&b.lock);
+        if (there)
+            break;
+        g_usleep(10000);
+    }
+    g_assert_cmpstr(b.events->str, ==, "ONE;TWO;");
+    bench_finish(&b);
+}
+
+static void serve_nothing(int fd) { hear(fd); }
+static void serve_close(int fd) { (void)fd; }
+static void serve_http(int fd) { say(fd, "HTTP/1.0 200 OK\r\n\r\n"); }
+static void serve_long_greeting(int fd)
+{
+    g_autofree char *a = g_strnfill(200000, 'a');
+    say(fd, a);
+    hear(fd);
+}
+static void serve_refusal(int fd)
+{
+    say(fd, greeting);
+    hear(fd);
+    say(fd, "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":0}\r\n");
+}
+
+static void test_no_greeting(void)
+{
+    static const struct { void (*serve)(int fd); int code; } all[] = { { serve_nothing, VIR_ERR_OPERATION_TIMEOUT }, { serve_close, VIR_ERR_OPERATION_FAILED },
+        { serve_http, VIR_ERR_INTERNAL_ERROR }, { serve_long_greeting, VIR_ERR_OPERATION_TIMEOUT }, { serve_refusal, VIR_ERR_INTERNAL_ERROR } };
+    for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
+        struct bench b;
+        bool opened;
+        bench_init(&b, all[i].serve);
+        g_assert_cmpint(outcome(&b, 300, &opened), ==, all[i].code);
+        g_assert_false(opened);
+        bench_finish(&b);
+    }
+}
+
+static void answer_with(int fd, const char *text)
+{
+    say(fd, greeting);
+    hear(fd);
+    say(fd, welcome);
+    hear(fd);
+    say(fd, text);
+}
+
+static void serve_garbage(int fd) { answer_with(fd, "\001\002 this is no JSON\r\n"); hear(fd); }
+static void serve_half(int fd) { answer_with(fd, "{\"return\": {\"status"); }
+static void serve_deep(int fd)
+{
+    g_autofree char *a = g_strnfill(100000, '[');
+    answer_with(fd, a);
+    say(fd, "\r\n");
+    hear(fd);
+}
+static void serve_endless(int fd)
+{
+    g_autofree char *a = g_strnfill(1 << 20, 'a');
+    answer_with(fd, "{\"return\": \"");
+    for (unsigned i = 0; i < 40; i++)
+        if (send(fd, a, 1 << 20, MSG_NOSIGNAL) < 0)
+            return;
+    g_error("40 MiB of one message were taken");
+}
+
+static void test_bad_answers(void)
+{
+    void (*const all[])(int fd) = { serve_garbage, serve_half, serve_deep, serve_endless };
+    for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
+        struct bench b;
+        bool opened;
+        if (all[i] != serve_half)
+            g_test_expect_message("vireo", G_LOG_LEVEL_WARNING, "*monitor closed*");
+        bench_init(&b, all[i]);
+        g_assert_cmpint(outcome(&b, 5000, &opened), ==, VIR_ERR_OPERATION_FAILED);
+        g_assert_true(opened);
+        for (unsigned k = 0; k < 500 && !b.ended; k++)
+            g_usleep(10000);
+        g_assert_true(b.ended);
+        bench_finish(&b);
+        g_test_assert_expected_messages();
+    }
+}
+
+/* Commands of many threads: each gets its own answer, though two that wait are answered in the opposite order. */
+static void serve_swapped(int fd)
+{
+    say(fd, greeting);
+    hear(fd);
+    say(fd, welcome);
+    for (unsigned i = 1; i <= 400; i++) {
+        struct pollfd p = { fd, POLLIN, 0 };
+        hear(fd);
+        bool two = i < 400 && poll(&p, 1, 2) == 1;
+        if (two)
+            hear(fd);
+        g_autofree char *a = two ? g_strdup_printf("{\"return\":{\"n\":%u},\"id\":%u}\r\n{\"return\":{\"n\":%u},\"id\":%u}\r\n", i + 1, i + 1, i, i)
+                                 : g_strdup_printf("{\"return\":{\"n\":%u},\"id\":%u}\r\n", i, i);
+        say(fd, a);
+        i += two;
+    }
+    hear(fd);
+}
+
+static gpointer ask(gpointer opaque)
+{
+    struct bench *b = opaque;
+    for (unsigned i = 0; i < 100; i++) {
+        struct json_object *o = monitor_answer(b->d, "x", NULL, NULL, 0, NULL);
+        g_assert_nonnull(o);
+        g_assert_cmpint(json_object_get_int64(json_object_object_get(o, "id")), ==, json_object_get_int64(json_object_object_get(json_object_object_get(o, "return"), "n")));
+        json_object_put(o);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    struct bench b;
+    GThread *t[4];
+    bench_init(&b, serve_swapped);
+    b.d->monitor = monitor_open(b.d, b.path, 5000, on_event, NULL);
+    g_assert_nonnull(b.d->monitor);
+    for (unsigned i = 0; i < G_N_ELEMENTS(t); i++)
+        t[i] = g_thread_new("client", ask, &b);
+    for (unsigned i = 0; i < G_N_ELEMENTS(t); i++)
+        g_thread_join(t[i]);
+    bench_finish(&b);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/monitor/well", test_well);
+    g_test_add_func("/monitor/no_greeting", test_no_greeting);
+    g_test_add_func("/monitor/bad_answers", test_bad_answers);
+    g_test_add_func("/monitor/threads", test_threads);
+    return g_test_run();
+}
