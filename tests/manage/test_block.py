@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Disks of running domains by the real virsh: resizing, pulling a backing chain into the image, limits, sizes; snapshots are refused by name."""
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+@pytest.fixture(scope="session")
+def kernel(tmp_path_factory):
+    path = tmp_path_factory.mktemp("guest") / "guest.bin"
+    subprocess.run(["nasm", "-f", "bin", "-o", path, os.path.join(HERE, "guest.asm")], check=True)
+    return path
+
+
+@pytest.fixture
+def domain(vireod, kernel, tmp_path):
+    """A running domain `vm` with a disk vda: an overlay over an image that holds data."""
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", base, "16M"], check=True)
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x5a 0 4M", base], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top], check=True)
+    xml = tmp_path / "vm.xml"
+    xml.write_text(f"<domain type='qemu'><name>vm</name><memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type>"
+                   f"<kernel>{kernel}</kernel></os><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{top}'/>"
+                   f"<target dev='vda' bus='virtio'/></disk></devices></domain>", encoding="utf-8")
+    vireod.virsh("define", xml)
+    vireod.virsh("start", "vm")
+    yield top
+    vireod.virsh("destroy", "vm", status=None)
+
+
+def info(path):
+    return json.loads(subprocess.run(["qemu-img", "info", "-U", "--output=json", path], check=True, stdout=subprocess.PIPE).stdout)
+
+
+def test_resize(vireod, domain):
+    vireod.virsh("blockresize", "vm", "vda", "24M")
+    assert "Capacity:       25165824" in vireod.virsh("domblkinfo", "vm", "vda")
+    assert info(domain)["virtual-size"] == 24 << 20
+    assert "was not found" in vireod.virsh("blockresize", "vm", "vdz", "24M", status=1)
+
+
+def test_pull_makes_the_image_stand_alone(vireod, domain):
+    assert "backing-filename" in info(domain)
+    vireod.virsh("blockpull", "vm", "vda", "--wait")
+    until = time.monotonic() + 20
+    while "backing-filename" in info(domain):
+        assert time.monotonic() < until, "the image still has its backing file"
+        time.sleep(0.05)
+    assert "No current block job" in vireod.virsh("blockjob", "vm", "vda")
+    vireod.virsh("destroy", "vm")
+    out = subprocess.run(["qemu-io", "-f", "qcow2", "-c", "read -P 0x5a 0 4M", domain], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert "read 4194304/4194304" in out and "failed" not in out
+
+
+def test_slow_pull_is_seen_and_aborted(vireod, domain):
+    vireod.virsh("blockpull", "vm", "vda", "1")
+    seen = vireod.virsh("blockjob", "vm", "vda")
+    assert "Block Pull" in seen, seen
+    assert "already in active block job" in vireod.virsh("blockpull", "vm", "vda", status=1)
+    vireod.virsh("blockjob", "vm", "vda", "--bandwidth", "2")
+    vireod.virsh("blockjob", "vm", "vda", "--abort")
+    assert "No current block job" in vireod.virsh("blockjob", "vm", "vda")
+    assert "does not have an active block job" in vireod.virsh("blockjob", "vm", "vda", "--abort", status=1)
+
+
+def test_limits(vireod, domain):
+    vireod.virsh("blkdeviotune", "vm", "vda", "--total-bytes-sec", "1048576", "--live", "--config")
+    for where in "--live", "--config":
+        values = dict(line.split(":") for line in vireod.virsh("blkdeviotune", "vm", "vda", where).splitlines() if ":" in line)
+        assert values["total_bytes_sec"].strip() == "1048576", values
+    assert "<total_bytes_sec>1048576</total_bytes_sec>" in vireod.virsh("dumpxml", "vm", "--inactive")
+    vireod.virsh("blkdeviotune", "vm", "vda", "--total-bytes-sec", "0", "--live", "--config")
+    assert "iotune" not in vireod.virsh("dumpxml", "vm", "--inactive")
+
+
+def test_snapshots_are_refused_and_listed_as_none(vireod, domain):
+    assert "not there yet" in vireod.virsh("snapshot-create-as", "vm", "s", status=1)
+    assert vireod.virsh("snapshot-list", "vm", "--name").strip() == ""
+    assert "no domain snapshot with matching name 's'" in vireod.virsh("snapshot-info", "vm", "s", status=1)
