@@ -40,6 +40,27 @@ static bool check_can(const struct network *n, const struct doc *d, GError **err
     return true;
 }
 
+static bool is_free(const struct net_addr *net, const GArray *routes)
+{
+    for (unsigned i = 0; i < routes->len; i++) {
+        const struct net_route *r = &g_array_index(routes, struct net_route, i);
+        if (r->to.prefix > 1 && net_addr_overlap(net, &r->to))
+            return false;
+    }
+    return true;
+}
+
+/* ", for example 192.168.123.0/24, which is free here", or "". */
+static char *free_range(const struct net_addr *like, const GArray *routes)
+{
+    for (unsigned i = 122; like->family == AF_INET && i < 255; i++) {
+        struct net_addr a = { .family = AF_INET, .bytes = { 192, 168, (uint8_t)i, 1 }, .prefix = 24 };
+        if (is_free(&a, routes))
+            return g_strdup_printf(", for example 192.168.%u.0/24, which is free here", i);
+    }
+    return g_strdup("");
+}
+
 /* A route of the host into the range would be cut off, or would cut off the network. */
 static bool check_routes(const struct network *n, const struct doc *d, GError **error)
 {
@@ -56,11 +77,11 @@ static bool check_routes(const struct network *n, const struct doc *d, GError **
             /* Prefix 0 is the default route, 1 its two halves as VPNs set them; link-local is on every device. */
             if (r->to.prefix <= 1 || (r->to.family == AF_INET6 && r->to.bytes[0] == 0xfe) || !net_addr_overlap(&net, &r->to))
                 continue;
-            g_autofree char *own = net_addr_format_net(&net), *other = net_addr_format_net(&r->to);
+            g_autofree char *own = net_addr_format_net(&net), *other = net_addr_format_net(&r->to), *example = free_range(&net, routes);
             return manage_fail(error, VIR_ERR_INTERNAL_ERROR,
                                "network '%s': its range %s overlaps the route of the host to %s on '%s'. Network is already in use by interface %s: change <ip address=> "
-                               "of the network (net-edit %s) to a range that the host has no route to",
-                               n->name, own, other, r->device, r->device, n->name);
+                               "of the network (net-edit %s) to a range that the host has no route to%s",
+                               n->name, own, other, r->device, r->device, n->name, example);
         }
     }
     return true;
