@@ -790,3 +790,28 @@ def test_odd_sizes(daemon, pool, tmp_path, size):
     assert info(f"{path}/q")["virtual-size"] == 2560
     (tmp_path / "v.xml").write_text("<volume><name>c</name><capacity>0</capacity><target><format type='qcow2'/></target></volume>")
     daemon.virsh("vol-create-from", name, tmp_path / "v.xml", "r", "--inputpool", name)
+
+
+def test_defined_and_undefined_by_many(own, tmp_path):
+    """Whatever the order, the files on disk are those of the pools that there are."""
+    file = tmp_path / "p.xml"
+    file.write_text(f"<pool type='dir'><name>race</name><uuid>11111111-2222-3333-4444-555555555555</uuid><target><path>{tmp_path}/race</path></target></pool>")
+    script = """
+import libvirt, sys
+libvirt.registerErrorHandler(lambda *a: None, None)
+c = libvirt.open(sys.argv[1])
+xml = open(sys.argv[2]).read()
+for i in range(60):
+    for call in (lambda: c.storagePoolDefineXML(xml), lambda: c.storagePoolLookupByName("race").setAutostart(1), lambda: c.storagePoolLookupByName("race").undefine()):
+        try:
+            call()
+        except libvirt.libvirtError:
+            pass
+"""
+    clients = [subprocess.Popen([sys.executable, "-c", script, own.uri, file], env=PLAIN) for _ in range(4)]
+    for c in clients:
+        assert c.wait(60) == 0
+    directory = os.path.join(own.root, "etc/vireo/storage")
+    there = "race" in own.virsh("pool-list", "--all")
+    assert os.path.exists(f"{directory}/race.xml") == there
+    assert os.path.lexists(f"{directory}/autostart/race.xml") <= there

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -50,6 +51,10 @@ static bool unfinished_link(struct unfinished *u, const char *path, GError **err
 {
     if (linkat(AT_FDCWD, u->path, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
         return true;
+    if (u->name && errno != EEXIST && renameat2(AT_FDCWD, u->name, AT_FDCWD, path, RENAME_NOREPLACE) == 0) { /* file systems without links */
+        g_clear_pointer(&u->name, g_free);
+        return true;
+    }
     if (errno == EEXIST)
         return manage_fail(error, VIR_ERR_STORAGE_VOL_EXIST, "there is a file '%s' already: refresh the pool to see it", path);
     return manage_fail_errno(error, errno, "cannot give the new volume its name '%s'", path);

@@ -275,7 +275,7 @@ static bool check_conflict(struct storage *s, const struct storage_pool *self, c
         bool same = same_source(b, root, other->backend, doc_root(other->def));
         g_mutex_unlock(&other->lock);
         if (same)
-            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "Storage source conflict with pool: '%s'", other->name);
+            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: Storage source conflict with pool: '%s'", other->name);
     }
     return true;
 }
@@ -288,11 +288,11 @@ static bool find_same(struct storage *s, const struct el *root, const uint8_t uu
     struct storage_pool *u = g_hash_table_lookup(s->by_uuid, uuid), *n = g_hash_table_lookup(s->by_name, name);
     if (u && strcmp(u->name, name)) {
         manage_uuid_format(uuid, text);
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "pool '%s' is already defined with uuid %s", u->name, text);
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: pool '%s' is already defined with uuid %s", u->name, text);
     }
     if (n && n != u) {
         manage_uuid_format(n->uuid, text);
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "pool '%s' already exists with uuid %s", name, text);
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: pool '%s' already exists with uuid %s", name, text);
     }
     *ret = u;
     return true;
@@ -304,7 +304,9 @@ static bool redefine(struct storage_pool *p, struct doc *doc, const struct stora
     g_mutex_lock(&p->work);
     g_mutex_lock(&p->lock);
     bool active = p->active, ok = true;
-    if (active && !persistent)
+    if (p->gone)
+        ok = manage_fail(error, VIR_ERR_OPERATION_FAILED, "pool '%s' was undefined meanwhile: try again", p->name);
+    else if (active && !persistent)
         ok = manage_fail(error, VIR_ERR_OPERATION_INVALID, "pool is already active as '%s'", p->name);
     else if (active && b != p->backend)
         ok = manage_fail(error, VIR_ERR_OPERATION_INVALID, "pool '%s' is active and of type '%s': stop it before its type is changed", p->name, p->backend->type);
@@ -336,6 +338,7 @@ struct storage_pool *storage_pool_define(struct storage *s, struct doc *given, c
     *ret_new = ok && !p;
     if (*ret_new) {
         p = pool_new(s, g_steal_pointer(&doc), b);
+        g_mutex_lock(&p->work); /* nobody undefines it before it is written */
         g_hash_table_insert(s->by_name, p->name, p);
         g_hash_table_insert(s->by_uuid, p->uuid, p);
     }
@@ -346,13 +349,14 @@ struct storage_pool *storage_pool_define(struct storage *s, struct doc *given, c
         return NULL;
     if (!*ret_new)
         ok = redefine(p, g_steal_pointer(&doc), b, persistent, error);
-    else if (persistent) {
-        g_mutex_lock(&p->work);
-        ok = storage_pool_save(p, p->def, error);
-        p->persistent = ok;
-        g_mutex_unlock(&p->work);
+    else {
+        ok = !persistent || storage_pool_save(p, p->def, error);
+        g_mutex_lock(&p->lock);
+        p->persistent = ok && persistent;
+        g_mutex_unlock(&p->lock);
         if (!ok)
             storage_pool_remove(p);
+        g_mutex_unlock(&p->work);
     }
     if (!ok) {
         storage_pool_unref(p);
@@ -367,7 +371,9 @@ void storage_pool_remove(struct storage_pool *p)
     g_mutex_lock(&s->lock);
     if (g_hash_table_lookup(s->by_uuid, p->uuid) == p) {
         g_hash_table_remove(s->by_uuid, p->uuid);
+        g_mutex_lock(&p->lock);
         p->gone = true;
+        g_mutex_unlock(&p->lock);
         g_hash_table_remove(s->by_name, p->name); /* the table's reference */
     }
     g_mutex_unlock(&s->lock);
@@ -573,7 +579,7 @@ bool storage_job_begin(struct storage_job *j, struct storage_pool *p, struct man
     p->jobs += active;
     g_mutex_unlock(&p->lock);
     if (!active)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "storage pool '%s' is not active", p->name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: storage pool '%s' is not active", p->name);
     *j = (struct storage_job){ storage_pool_ref(p), manage_conn_ref(conn), !conn->open };
     g_mutex_lock(&p->storage->lock);
     g_ptr_array_add(p->storage->jobs, j);

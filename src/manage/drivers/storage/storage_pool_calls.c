@@ -162,17 +162,22 @@ static bool set_autostart(struct storage_pool *p, bool on, GError **error)
 /* What keeps a pool from being stopped, changed or looked at anew. Under the lock. */
 static bool no_jobs(struct storage_pool *p, GError **error)
 {
-    return !p->jobs || manage_fail(error, VIR_ERR_INTERNAL_ERROR, "pool '%s' has asynchronous jobs running.", p->name);
+    return !p->jobs || manage_fail(error, VIR_ERR_INTERNAL_ERROR, "internal error: pool '%s' has asynchronous jobs running.", p->name);
 }
 
 static bool is_inactive(struct storage_pool *p, const char *still, GError **error)
 {
-    return !p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "storage pool '%s' is %s active", p->name, still);
+    return !p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: storage pool '%s' is %s active", p->name, still);
 }
 
 static bool is_active(struct storage_pool *p, GError **error)
 {
-    return p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "storage pool '%s' is not active", p->name);
+    return p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: storage pool '%s' is not active", p->name);
+}
+
+static bool is_there(struct storage_pool *p, GError **error)
+{
+    return !p->gone || manage_fail(error, VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: '%s' was undefined meanwhile", p->name);
 }
 
 static GVariant *undefine(struct manage_call *c, GError **error)
@@ -183,7 +188,7 @@ static GVariant *undefine(struct manage_call *c, GError **error)
     g_autofree char *file = storage_pool_file(p, p->storage->config);
     g_mutex_lock(&p->work);
     g_mutex_lock(&p->lock);
-    bool ok = is_inactive(p, "still", error) && no_jobs(p, error);
+    bool ok = is_there(p, error) && is_inactive(p, "still", error) && no_jobs(p, error);
     g_mutex_unlock(&p->lock);
     ok = ok && set_autostart(p, false, error) && manage_remove_file(file, error);
     if (ok)
@@ -205,7 +210,7 @@ static struct storage_pool *begin(struct manage_call *c, bool (*check)(struct st
         return NULL;
     g_mutex_lock(&p->work);
     g_mutex_lock(&p->lock);
-    bool ok = (!p->gone || manage_fail(error, VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: '%s' was undefined meanwhile", p->name)) && check(p, error);
+    bool ok = is_there(p, error) && check(p, error);
     g_mutex_unlock(&p->lock);
     if (ok && storage_backend_tools(p->backend, error))
         return p;
@@ -278,7 +283,7 @@ static GVariant *create_xml(struct manage_call *c, GError **error)
         return NULL;
     g_mutex_lock(&p->work);
     g_mutex_lock(&p->lock);
-    bool ok = is_inactive(p, "already", error);
+    bool ok = is_there(p, error) && is_inactive(p, "already", error);
     g_mutex_unlock(&p->lock);
     ok = ok && build_as_created(p, flags, &built, error) && storage_pool_start(p, error);
     g_mutex_unlock(&p->work);
@@ -390,7 +395,7 @@ static GVariant *autostart_call(struct manage_call *c, GError **error)
         return NULL;
     g_mutex_lock(&p->work);
     g_mutex_lock(&p->lock);
-    bool ok = p->persistent || manage_fail(error, VIR_ERR_INVALID_ARG, "pool has no config file: a transient pool cannot start by itself; define it first");
+    bool ok = is_there(p, error) && (p->persistent || manage_fail(error, VIR_ERR_INVALID_ARG, "pool has no config file: a transient pool cannot start by itself; define it first"));
     g_mutex_unlock(&p->lock);
     ok = ok && set_autostart(p, on != 0, error);
     g_mutex_unlock(&p->work);
@@ -408,7 +413,7 @@ static GVariant *find_sources(struct manage_call *c, GError **error)
     if (!b)
         return NULL;
     if (!b->find_sources)
-        return manage_null(error, VIR_ERR_NO_SUPPORT, "pool type '%s' does not support source discovery", type);
+        return manage_null(error, VIR_ERR_NO_SUPPORT, "this function is not supported by the connection driver: pool type '%s' does not support source discovery", type);
     if (!storage_backend_tools(b, error))
         return NULL;
     struct doc *d = spec ? doc_parse_at(&schema_pool, "", spec, -1, error) : NULL;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "manage/core/manage.h"
@@ -269,6 +270,26 @@ static void test_hostile(struct fixture *f, gconstpointer data)
     }
 }
 
+/* On file systems where new files have names: what nobody works on goes at the next look, what somebody works on stays; neither is a volume. */
+static void test_leftovers(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_autofree char *dead = g_build_filename(f->root, "var/lib/vireo/images/.a.123456.unfinished", NULL);
+    g_autofree char *busy = g_build_filename(f->root, "var/lib/vireo/images/.b.123456.unfinished", NULL);
+    g_assert_true(g_file_set_contents(dead, "x", 1, NULL) && g_file_set_contents(busy, "x", 1, NULL));
+    int fd = open(busy, O_RDWR);
+    g_assert_cmpint(flock(fd, LOCK_EX), ==, 0);
+    g_autoptr(GVariant) p = pool(f, "default");
+    g_autoptr(GVariant) r = call(f, RPC_STORAGE_POOL_REFRESH, g_variant_new("(@(say)u)", p, 0), NULL);
+    g_assert_false(g_file_test(dead, G_FILE_TEST_EXISTS));
+    g_assert_true(g_file_test(busy, G_FILE_TEST_EXISTS));
+    g_autoptr(GVariant) n = call(f, RPC_STORAGE_POOL_NUM_OF_VOLUMES, g_variant_new("(@(say))", p), NULL);
+    int number;
+    g_variant_get(n, "(i)", &number);
+    g_assert_cmpint(number, ==, 0);
+    close(fd);
+}
+
 /* A copy whose client goes away leaves nothing. */
 static gpointer close_soon(gpointer opaque)
 {
@@ -336,6 +357,7 @@ int main(int argc, char **argv)
     TEST(volumes);
     TEST(clone);
     TEST(hostile);
+    TEST(leftovers);
     TEST(cancel);
     TEST(secrets);
     return g_test_run();
