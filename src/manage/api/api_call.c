@@ -387,7 +387,7 @@ int api_params(const char *func, const void *object, enum api_class class, virTy
     g_autoptr(GVariant) list = g_variant_get_child_value(ret, 0);
     if (!*nparams && g_variant_n_children(ret) > 1) {
         g_autoptr(GVariant) count = g_variant_get_child_value(ret, 1);
-        *nparams = number_of(count);
+        *nparams = MAX(number_of(count), 0);
         return 0;
     }
     *nparams = MIN((int)g_variant_n_children(list), *nparams);
