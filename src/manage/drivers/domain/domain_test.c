@@ -65,13 +65,6 @@ static void up(struct world *w)
     w->conn->event = on_event;
 }
 
-/* From inside: a loop that has not begun to run would miss the word. */
-static gboolean on_quit(gpointer loop)
-{
-    g_main_loop_quit(loop);
-    return G_SOURCE_REMOVE;
-}
-
 static void down(struct world *w)
 {
     manage_conn_close(w->conn);
