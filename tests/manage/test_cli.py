@@ -36,7 +36,6 @@ DIFFERENT = {
     "blockcopy test vda --dest /x --wait": "vireo has only the newer of two calls",
     "managedsave test;": "virsh waits for its standard input and does not end",
     "dump test": "virsh waits for its standard input and does not end",
-    "iface-unbridge": "not yet in vireo",
 }
 # Numbers that are not the same twice.
 NOISE = [(r"CPU time:.*", "CPU time"), (r"Time: [\d.]+ ms", "Time"), (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"), (r"(rd|wr)_(req|bytes) \d+", r"\1 \2"),

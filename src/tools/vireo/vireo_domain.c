@@ -17,6 +17,21 @@ static bool outcome(struct call *c, virDomainPtr domain, int result, const char 
     return true;
 }
 
+/* --pass-fds "3,5": a zero-terminated array is not needed, *ret_n counts. False said. */
+static bool pass_fds(struct call *c, int **ret_fds, unsigned *ret_n)
+{
+    g_auto(GStrv) words = g_strsplit(opt_str(c, "pass-fds") ? opt_str(c, "pass-fds") : "", ",", -1);
+    *ret_n = g_strv_length(words);
+    *ret_fds = g_new0(int, *ret_n + 1);
+    for (unsigned i = 0; i < *ret_n; i++) {
+        guint64 number;
+        if (!g_ascii_string_to_unsigned(words[i], 10, 0, G_MAXINT, &number, NULL))
+            return complain(c, "Unable to parse FD number '%s'", words[i]);
+        (*ret_fds)[i] = number;
+    }
+    return true;
+}
+
 static bool cmd_start(struct call *c)
 {
     g_autoptr(virDomain) domain = arg_domain(c);
@@ -24,11 +39,13 @@ static bool cmd_start(struct call *c)
         return false;
     if (virDomainGetID(domain) != (unsigned)-1)
         return complain(c, "Domain is already active");
-    if (opt_str(c, "pass-fds"))
-        return complain(c, "--pass-fds is not available in this version of vireo");
+    g_autofree int *fds = NULL;
+    unsigned nfds;
+    if (!pass_fds(c, &fds, &nfds))
+        return false;
     unsigned flags = opt_flags(c, "paused", VIR_DOMAIN_START_PAUSED, "autodestroy", VIR_DOMAIN_START_AUTODESTROY, "bypass-cache",
         VIR_DOMAIN_START_BYPASS_CACHE, "force-boot", VIR_DOMAIN_START_FORCE_BOOT, "reset-nvram", VIR_DOMAIN_START_RESET_NVRAM, NULL);
-    int result = flags ? virDomainCreateWithFlags(domain, flags) : virDomainCreate(domain);
+    int result = nfds ? virDomainCreateWithFiles(domain, nfds, fds, flags) : flags ? virDomainCreateWithFlags(domain, flags) : virDomainCreate(domain);
     if (!outcome(c, domain, result, "Domain '%s' started", "Failed to start domain '%s'"))
         return false;
     return !opt_bool(c, "console") || console_run(c, domain, NULL, 0);
@@ -122,11 +139,13 @@ static bool cmd_create(struct call *c)
     g_autofree char *text = opt_file(c, "file");
     if (!text)
         return false;
-    if (opt_str(c, "pass-fds"))
-        return complain(c, "--pass-fds is not available in this version of vireo");
+    g_autofree int *fds = NULL;
+    unsigned nfds;
+    if (!pass_fds(c, &fds, &nfds))
+        return false;
     unsigned flags = opt_flags(c, "paused", VIR_DOMAIN_START_PAUSED, "autodestroy", VIR_DOMAIN_START_AUTODESTROY, "validate",
         VIR_DOMAIN_START_VALIDATE, "reset-nvram", VIR_DOMAIN_START_RESET_NVRAM, NULL);
-    g_autoptr(virDomain) domain = virDomainCreateXML(c->v->connection, text, flags);
+    g_autoptr(virDomain) domain = nfds ? virDomainCreateXMLWithFiles(c->v->connection, text, nfds, fds, flags) : virDomainCreateXML(c->v->connection, text, flags);
     if (!domain)
         return complain(c, "Failed to create domain from %s", opt_str(c, "file"));
     note(c, "Domain '%s' created from %s\n", virDomainGetName(domain), opt_str(c, "file"));
@@ -369,6 +388,15 @@ static bool cmd_inject_nmi(struct call *c)
     return domain && virDomainInjectNMI(domain, 0) == 0;
 }
 
+static bool cmd_fd_associate(struct call *c)
+{
+    unsigned flags = opt_flags(c, "seclabel-writable", VIR_DOMAIN_FD_ASSOCIATE_SECLABEL_WRITABLE, "seclabel-restore", VIR_DOMAIN_FD_ASSOCIATE_SECLABEL_RESTORE, NULL);
+    g_autofree int *fds = NULL;
+    unsigned nfds;
+    g_autoptr(virDomain) domain = pass_fds(c, &fds, &nfds) ? arg_domain(c) : NULL;
+    return domain && virDomainFDAssociate(domain, opt_str(c, "name"), nfds, fds, flags) == 0;
+}
+
 const struct command domain_commands[] = {
     {"autostart", "domain", "domain! disable", cmd_autostart, 0, "Start a domain with the host, or no longer"},
     {"create", "domain",
@@ -376,6 +404,7 @@ const struct command domain_commands[] = {
         cmd_create, 0, "Start a domain that lives as long as it runs, from a document"},
     {"define", "domain", "file! validate", cmd_define, 0, "Store a domain from a document, without starting it"},
     {"destroy", "domain", "domain! graceful remove-logs", cmd_destroy, 0, "Stop a domain at once, as if its power were cut"},
+    {"dom-fd-associate", "domain", "domain! name! pass-fds! seclabel-writable seclabel-restore", cmd_fd_associate, 0, "Give a domain file descriptors for its disks"},
     {"domid", "domain", "domain!", cmd_domid, 0, "Print the id of a running domain"},
     {"domname", "domain", "domain!", cmd_domname, 0, "Print the name of a domain"},
     {"dompmsuspend", "domain", "domain! target! duration#@", cmd_dompmsuspend, 0, "Send the guest to sleep"},

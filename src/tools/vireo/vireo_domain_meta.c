@@ -185,8 +185,6 @@ static bool cmd_domdisplay(struct call *c)
         }
     }
     xml_close(&x);
-    if (found)
-        say(c, "\n");
     if (!found && wanted)
         return complain(c, "No graphical display with type '%s' found", wanted);
     return found || complain(c, "No graphical display found");
@@ -240,7 +238,7 @@ static bool cmd_to_native(struct call *c)
 }
 
 /* A call of the emulator's own part of the library, which need not be there. */
-static void *qemu_call(struct call *c, const char *name)
+void *qemu_call(struct call *c, const char *name)
 {
     void *found = dlsym(RTLD_DEFAULT, name);
     for (unsigned i = 0; !found && i < 2; i++) {
@@ -300,7 +298,7 @@ static bool cmd_monitor(struct call *c)
     if (o && opt_bool(c, "return-value") && !json_object_object_get_ex(o, "return", &part))
         return complain(c, "'return' member missing");
     int style = opt_bool(c, "pretty") ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED : JSON_C_TO_STRING_PLAIN;
-    say(c, "%s\n", o ? json_object_to_json_string_ext(part, style | JSON_C_TO_STRING_NOSLASHESCAPE) : result);
+    say(c, "%s%s", o ? json_object_to_json_string_ext(part, style | JSON_C_TO_STRING_NOSLASHESCAPE) : result, opt_bool(c, "pretty") ? "" : "\n");
     return true;
 }
 
@@ -339,9 +337,6 @@ const struct command domain_meta_commands[] = {
     {"qemu-monitor-command", "domain", "domain! hmp pretty return-value pass-fds=@ cmd...!", cmd_monitor, 0, "Send a command to the emulator"},
     {"ttyconsole", "domain", "domain!", cmd_ttyconsole, 0, "Print the terminal that a guest's console is on"},
     {"vncdisplay", "domain", "domain!", cmd_vncdisplay, 0, "Print the address of a domain's VNC display"},
-    {"dom-fd-associate", "domain",
-        "domain! name! pass-fds! seclabel-writable seclabel-restore",
-        NULL, 0, "Give a domain file descriptors for its disks"},
     {"lxc-enter-namespace", "domain", "domain! noseclabel cmd...!", NULL, 0, "Run a command inside a container"},
     {},
 };

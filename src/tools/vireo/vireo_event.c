@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Waiting for events: one line each, until the first, ^C or --timeout. The event loop's thread calls back; this one waits. */
 #include "vireo_commands.h"
+#include "vireo_domain.h"
+
+#include "base/json.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -471,6 +474,38 @@ static bool cmd_secret_event(struct call *c)
         virConnectSecretEventDeregisterAny);
 }
 
+static void on_monitor(virConnectPtr connection, virDomainPtr domain, const char *event, long long seconds, unsigned micros, const char *details, void *opaque)
+{
+    struct kind *k = opaque;
+    g_autofree char *text = g_strdup(details ? details : "");
+    json_auto *o = opt_bool(k->watch->c, "pretty") ? json_tokener_parse(text) : NULL;
+    if (opt_bool(k->watch->c, "timestamp")) {
+        event_line(k->watch, "event %s for domain '%s': %s\n", event, virDomainGetName(domain), text);
+        return;
+    }
+    event_line(k->watch, "event %s at %lld.%06u for domain '%s': %s\n", event, seconds, micros, virDomainGetName(domain),
+        o ? json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED) : text);
+}
+
+static bool cmd_monitor_event(struct call *c)
+{
+    int (*enter)(virConnectPtr, virDomainPtr, const char *, void (*)(virConnectPtr, virDomainPtr, const char *, long long, unsigned, const char *, void *), void *,
+        virFreeCallback, unsigned) = qemu_call(c, "virConnectDomainQemuMonitorEventRegister");
+    int (*leave)(virConnectPtr, int) = qemu_call(c, "virConnectDomainQemuMonitorEventDeregister");
+    struct watch w;
+    int timeout;
+    bool go;
+    if (!enter || !leave || !watch_begin(c, NULL, 0, &w, &timeout, &go))
+        return false;
+    g_autoptr(virDomain) domain = opt_str(c, "domain") ? arg_domain(c) : NULL;
+    if (opt_str(c, "domain") && !domain)
+        return false;
+    struct kind k = {&w, "monitor", 0};
+    /* 1: the name is a regular expression; 2: letters count as the same */
+    unsigned flags = opt_flags(c, "regex", 1u, "no-case", 2u, NULL);
+    return watch_end(&w, enter(c->v->connection, domain, opt_str(c, "event"), on_monitor, &k, NULL, flags), timeout, leave);
+}
+
 const struct command event_commands[] = {
     {"event", "events", "domain= event= all loop timeout# list timestamp", cmd_event, 0, "Wait for events of domains"},
     {"net-event", "network", "network= event= loop timeout# list timestamp", cmd_net_event, 0, "Wait for events of networks"},
@@ -478,7 +513,7 @@ const struct command event_commands[] = {
     {"pool-event", "pool", "pool= event= loop timeout# list timestamp", cmd_pool_event, 0, "Wait for events of storage pools"},
     {"qemu-monitor-event", "domain",
         "domain= event= pretty loop timeout# regex no-case timestamp",
-        NULL, 0, "Wait for events that the emulator sends"},
+        cmd_monitor_event, 0, "Wait for events that the emulator sends"},
     {"secret-event", "secret", "secret= event= loop timeout# list timestamp", cmd_secret_event, 0, "Wait for events of secrets"},
     {},
 };

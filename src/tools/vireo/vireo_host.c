@@ -178,7 +178,13 @@ static bool cmd_nodememstats(struct call *c)
 
 static bool cmd_maxvcpus(struct call *c)
 {
-    int n = virConnectGetMaxVcpus(c->v->connection, opt_str(c, "type"));
+    /* the capabilities tell what the machine can have; the older call only what the type can */
+    g_autofree char *caps = virConnectGetDomainCapabilities(c->v->connection, NULL, NULL, NULL, opt_str(c, "type"), 0);
+    struct xml x;
+    g_autofree char *most = xml_open(&x, caps) ? xml_text(&x, NULL, "/domainCapabilities/vcpu/@max") : NULL;
+    xml_close(&x);
+    forget_library_error(c->v);
+    int n = most ? atoi(most) : virConnectGetMaxVcpus(c->v->connection, opt_str(c, "type"));
     if (n < 0)
         return false;
     say(c, "%d\n", n);

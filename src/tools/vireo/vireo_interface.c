@@ -214,6 +214,54 @@ static bool cmd_bridge(struct call *c)
     return true;
 }
 
+/* The document of a bridge's only port, with what the bridge had taken over. */
+static char *port_document(struct call *c, struct xml *x, const char *bridge)
+{
+    g_autoptr(GPtrArray) ports = xml_nodes(x, NULL, "/interface[@type='bridge']/bridge/interface");
+    if (ports->len != 1) {
+        complain(c, ports->len ? "Multiple interfaces attached to bridge" : "No interface attached to bridge %s", bridge);
+        return NULL;
+    }
+    g_autoptr(GPtrArray) moved = xml_nodes(x, NULL, "/interface/start|/interface/mtu|/interface/protocol");
+    for (guint i = 0; i < moved->len; i++) {
+        xmlUnlinkNode(moved->pdata[i]);
+        xmlAddChild(ports->pdata[0], moved->pdata[i]);
+    }
+    return xml_dump(x, ports->pdata[0]);
+}
+
+static bool cmd_unbridge(struct call *c)
+{
+    const char *bridge = opt_str(c, "bridge");
+    struct xml x;
+    g_autoptr(virInterface) interface = arg_interface(c, "bridge");
+    g_autofree char *text = interface ? virInterfaceGetXMLDesc(interface, VIR_INTERFACE_XML_INACTIVE) : NULL;
+    if (!text)
+        return false;
+    if (!xml_open(&x, text))
+        return complain(c, "Failed to parse configuration of %s", bridge);
+    g_autofree char *type = xml_text(&x, NULL, "/interface/@type");
+    bool is_bridge = !g_strcmp0(type, "bridge") || complain(c, "Device %s is not a bridge", bridge);
+    g_autofree char *port = is_bridge ? port_document(c, &x, bridge) : NULL;
+    xml_close(&x);
+    if (!port)
+        return false;
+    if (virInterfaceIsActive(interface) == 1 && virInterfaceDestroy(interface, 0) < 0)
+        return complain(c, "Failed to destroy bridge interface %s", bridge);
+    if (virInterfaceUndefine(interface) < 0)
+        return complain(c, "Failed to undefine bridge interface %s", bridge);
+    g_autoptr(virInterface) alone = virInterfaceDefineXML(c->v->connection, port, 0);
+    if (!alone)
+        return complain(c, "Failed to define new interface %s", bridge);
+    note(c, "Device %s un-attached from bridge %s\n", virInterfaceGetName(alone), bridge);
+    if (opt_bool(c, "no-start"))
+        return true;
+    if (virInterfaceCreate(alone, 0) < 0)
+        return complain(c, "Failed to start interface %s", virInterfaceGetName(alone));
+    note(c, "Interface %s started\n", virInterfaceGetName(alone));
+    return true;
+}
+
 const struct command interface_commands[] = {
     {"iface-begin", "interface", "", cmd_begin, 0, "Remember how the interfaces are configured, to be able to go back"},
     {"iface-bridge", "interface", "interface! bridge! no-stp delay# no-start", cmd_bridge, 0, "Put an interface under a new bridge"},
@@ -227,7 +275,7 @@ const struct command interface_commands[] = {
     {"iface-name", "interface", "interface!", cmd_name, 0, "Print the interface that has a hardware address"},
     {"iface-rollback", "interface", "", cmd_rollback, 0, "Go back to how the interfaces were at iface-begin"},
     {"iface-start", "interface", "interface!", cmd_start, 0, "Bring an interface up"},
-    {"iface-unbridge", "interface", "bridge! no-start", NULL, 0, "Take an interface out of its bridge and remove the bridge"},
+    {"iface-unbridge", "interface", "bridge! no-start", cmd_unbridge, 0, "Take an interface out of its bridge and remove the bridge"},
     {"iface-undefine", "interface", "interface!", cmd_undefine, 0, "Forget the configuration of an interface"},
     {},
 };

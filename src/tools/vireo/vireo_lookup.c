@@ -108,9 +108,10 @@ virSecretPtr arg_secret(struct call *c)
 virInterfacePtr arg_interface(struct call *c, const char *option)
 {
     const char *name = opt_str(c, option);
-    virInterfacePtr interface = virInterfaceLookupByName(c->v->connection, name);
-    if (!interface)
-        interface = virInterfaceLookupByMACString(c->v->connection, name);
+    unsigned a[6];
+    char end;
+    bool mac = sscanf(name, "%2x:%2x:%2x:%2x:%2x:%2x%c", &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &end) == 6;
+    virInterfacePtr interface = mac ? virInterfaceLookupByMACString(c->v->connection, name) : virInterfaceLookupByName(c->v->connection, name);
     if (!interface)
         complain(c, "failed to get interface '%s'", name);
     return interface;

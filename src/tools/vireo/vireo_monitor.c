@@ -181,7 +181,7 @@ static bool cmd_domblkstat(struct call *c)
     if (!domain)
         return false;
     if (virDomainBlockStatsFlags(domain, device, NULL, &n, 0) < 0)
-        return block_stats_old(c, domain, device);
+        return c->v->last_error && c->v->last_error->code == VIR_ERR_NO_SUPPORT && block_stats_old(c, domain, device);
     struct params p = {.list = calloc(MAX(n, 1), sizeof(virTypedParameter)), .n = n};
     if (virDomainBlockStatsFlags(domain, device, p.list, &p.n, 0) < 0) {
         params_clear(&p);

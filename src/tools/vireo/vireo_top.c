@@ -103,6 +103,32 @@ static struct sample *read_sample(virDomainStatsRecordPtr record)
     return s;
 }
 
+/* From what every hypervisor tells, where it does not know all statistics at once. */
+static GHashTable *read_each(struct call *c)
+{
+    virDomainPtr *domains = NULL;
+    int n = virConnectListAllDomains(c->v->connection, &domains, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    if (n < 0)
+        return NULL;
+    GHashTable *all = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, sample_free);
+    for (int i = 0; i < n; i++) {
+        struct sample *s = g_new0(struct sample, 1);
+        virDomainInfo info;
+        s->reasons = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        if (virDomainGetInfo(domains[i], &info) == 0) {
+            s->cpu = info.cpuTime;
+            s->memory = info.memory;
+            s->vcpus = info.nrVirtCpu;
+        }
+        monitor_exits(s, domains[i]);
+        g_hash_table_replace(all, g_strdup(virDomainGetName(domains[i])), s);
+        virDomainFree(domains[i]);
+    }
+    free(domains);
+    forget_library_error(c->v);
+    return all;
+}
+
 /* All running domains: name -> sample. NULL on error. */
 static GHashTable *read_all(struct call *c)
 {
@@ -110,7 +136,7 @@ static GHashTable *read_all(struct call *c)
     unsigned stats = VIR_DOMAIN_STATS_STATE | VIR_DOMAIN_STATS_CPU_TOTAL | VIR_DOMAIN_STATS_BALLOON | VIR_DOMAIN_STATS_VCPU | VIR_DOMAIN_STATS_INTERFACE | VIR_DOMAIN_STATS_BLOCK;
     int n = virConnectGetAllDomainStats(c->v->connection, stats | VIR_DOMAIN_STATS_VM, &records, VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE);
     if (n < 0)
-        return NULL;
+        return read_each(c);
     GHashTable *all = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, sample_free);
     for (int i = 0; i < n; i++)
         g_hash_table_replace(all, g_strdup(virDomainGetName(records[i]->dom)), read_sample(records[i]));
