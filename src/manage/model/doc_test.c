@@ -180,6 +180,27 @@ static void test_slow(void)
     g_assert_cmpint(g_get_monotonic_time() - start, <, 20 * G_USEC_PER_SEC);
 }
 
+/* Texts and lists that do not fit in one chunk of memory. */
+static void test_big(void)
+{
+    g_autofree char *text = g_strnfill(5 << 20, 't');
+    g_autoptr(GString) x = g_string_new(NULL);
+    g_string_printf(x, "<domain type='kvm'>\n  <name>n</name>\n  <title>%.3000000s</title>\n  <description>%s</description>\n  <memory unit='KiB'>1</memory>\n  <os>\n    <type>hvm</type>\n"
+                       "  </os>\n  <devices>\n", text, text);
+    for (unsigned i = 0; i < 75000; i++) {
+        g_string_append_printf(x, "    <sound model='usb'>\n      <alias name='ua-%u'/>\n    </sound>\n", i);
+    }
+    g_string_append(x, "  </devices>\n</domain>\n");
+    doc_auto *d = parse(x->str);
+    doc_auto *copy = doc_copy(d);
+    g_autofree char *same = doc_format(copy);
+    g_assert_true(!strcmp(same, x->str));
+    el_set(doc_root(copy), "title", text);
+    el_set(doc_root(copy), "name", "other");
+    g_assert_cmpstr(el_get(doc_root(copy), "name"), ==, "other");
+    g_assert_true(!strcmp(el_get(doc_root(copy), "title"), text));
+}
+
 /* A document that is changed for ever does not grow: its copy is free of what was replaced. */
 static void test_rebuild(void)
 {
@@ -361,6 +382,7 @@ int main(int argc, char **argv)
     g_test_add_func("/doc/errors", test_errors);
     g_test_add_func("/doc/hostile", test_hostile);
     g_test_add_func("/doc/slow", test_slow);
+    g_test_add_func("/doc/big", test_big);
     g_test_add_func("/doc/rebuild", test_rebuild);
     g_test_add_func("/doc/raw", test_raw);
     g_test_add_func("/doc/namespace", test_namespace);
