@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The network driver's own structures; only files of this folder include it. Reading order: network_driver.c (start and services),
- * network_calls.c (the procedures), network_list.c (which networks there are, their files), network_define.c (checks and defaults),
+ * network_calls.c and network_parts.c (the procedures), network_list.c (which networks there are, their files), network_define.c (checks and defaults),
  * network_start.c (a network is made and taken away) with network_netlink.c (bridge, addresses, routes), network_dns.c (dnsmasq) and
  * network_firewall.c (nftables), network_watch.c (what others destroy is mended), network_update.c (parts of a network change).
  *
