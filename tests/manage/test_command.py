@@ -79,7 +79,7 @@ REFUSED = [
     ("a disk without a source", "q35", "<disk><target dev='vda'/></disk>", ["'vda'", "source", "line 6"]),
     ("a disk without a target", "q35", "<disk><source file='/a'/></disk>", ["target", "line 6"]),
     ("IDE on q35", "q35", "<disk><source file='/a'/><target dev='hda' bus='ide'/></disk>", ["'hda'", "sata"]),
-    ("a network without a name", "q35", "<interface type='network'/>", ["source network="]),
+    ("a network without a name", "q35", "<interface type='network'/>", ["source"]),
     ("one boot order twice", "q35", "".join(f"<disk><source file='/{d}'/><target dev='{d}'/><boot order='1'/></disk>\n" for d in ("vda", "vdb")), ["boot order '1'", "line 6", "line 7"]),
     ("modules without room", "q35", "<memory model='dimm'><target><size>1024</size></target></memory>", ["maxMemory"]),
     ("a channel that is none", "q35", "<channel type='pty'/>", ["channel", "target"]),
