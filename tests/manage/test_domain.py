@@ -654,9 +654,12 @@ while :; do
     case "$line" in
     *guest-sync-delimited*) printf '\\377{"return": %s}\\n' $id >&3;;
     *guest-get-host-name*) echo '{"return": {"host-name": "inside"}}' >&3;;
-    *guest-get-time*) echo '{"return": 1234567890000000000}' >&3;;
+    *'guest-get-time"'*) echo '{"return": 1234567890000000000}' >&3;;
     *guest-fsfreeze-freeze*) echo '{"return": 2}' >&3;;
     *guest-get-fsinfo*) echo '{"return": [{"name": "vda1", "mountpoint": "/", "type": "ext4", "disk": [{"dev": "/dev/vda"}]}]}' >&3;;
+    *guest-get-osinfo*) echo '{"return": {"id": "debian", "pretty-name": "Debian of the test"}}' >&3;;
+    *guest-get-users*) echo '{"return": [{"user": "ann", "login-time": 12.5}]}' >&3;;
+    *guest-get-vcpus*) echo '{"return": [{"logical-id": 0, "online": true, "can-offline": false}]}' >&3;;
     *guest-shutdown*) poweroff -f;;
     *) echo '{"error": {"class": "CommandNotFound", "desc": "no such command here"}}' >&3;;
     esac
@@ -689,6 +692,12 @@ def test_agent(vireod, linux, tmp_path):
     assert vireod.virsh("domtime", "a").strip() == "Time: 1234567890"
     assert "Froze 2 filesystem(s)" in vireod.virsh("domfsfreeze", "a")
     assert rows(vireod.virsh("domfsinfo", "a")) == [["/", "vda1", "ext4", "vda"]] or "vda1" in vireod.virsh("domfsinfo", "a")
+    info = dict((line.split(":", 1)[0].strip(), line.split(":", 1)[1].strip()) for line in vireod.virsh("guestinfo", "a").splitlines() if ":" in line)
+    assert info == {"user.count": "1", "user.0.name": "ann", "user.0.login-time": "12500", "os.id": "debian", "os.pretty-name": "Debian of the test",
+                    "hostname": "inside", "fs.count": "1", "fs.0.mountpoint": "/", "fs.0.name": "vda1", "fs.0.fstype": "ext4", "fs.0.disk.count": "1",
+                    "fs.0.disk.0.device": "/dev/vda"}
+    assert "no such command here" in vireod.virsh("guestinfo", "a", "--timezone", status=1)
+    assert "online" in vireod.virsh("guestvcpus", "a")
     assert "no such command here" in vireod.virsh("domfstrim", "a", status=1)
     assert '"host-name":"inside"' in vireod.virsh("qemu-agent-command", "a", '{"execute":"guest-get-host-name"}').replace(" ", "")
     vireod.virsh("shutdown", "a", "--mode", "agent")

@@ -270,4 +270,4 @@ bool domain_device_deleted(struct domain *d, const char *alias);
 /* ---- rows of the other files, put together in domain_driver.c ---- */
 
 extern const struct manage_row domain_rows_life[], domain_rows_list[], domain_rows_config[], domain_rows_device[], domain_rows_stats[], domain_rows_block[],
-    domain_rows_host[], domain_rows_snapshot[], domain_rows_define[], domain_rows_info[], domain_rows_metadata[], domain_rows_console[], domain_rows_agent[], domain_rows_stats_all[];
+    domain_rows_host[], domain_rows_snapshot[], domain_rows_define[], domain_rows_info[], domain_rows_metadata[], domain_rows_console[], domain_rows_agent[], domain_rows_guest[], domain_rows_stats_all[];
