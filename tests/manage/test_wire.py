@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The daemon's sockets: frames by hand, hostile ones too, and Debian's virsh."""
 import os
+import pathlib
 import re
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -197,15 +200,20 @@ def test_many_clients_at_once(shared_vireod):
     assert not failures
 
 
-def test_clients_that_never_open(tmp_path):
+@pytest.fixture
+def open_path():
+    """A directory that other users can pass through (pytest's own is root's alone)."""
+    path = tempfile.mkdtemp(prefix="vireo-wire-")
+    os.chmod(path, 0o755)
+    yield pathlib.Path(path)
+    shutil.rmtree(path)
+
+
+def test_clients_that_never_open(open_path):
     """An ordinary user can have few connections that are not open, and locks out nobody else."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to become another user")
-    daemon = Vireod(tmp_path, config="max_anonymous_clients = 3\n")
-    os.chmod(tmp_path, 0o755)
-    for path in tmp_path.parents:
-        if os.stat(path).st_uid == 0 and path != path.parent:
-            os.chmod(path, os.stat(path).st_mode | 0o011)
+    daemon = Vireod(open_path, config="max_anonymous_clients = 3\n")
     program = ("import os,socket,sys\nos.setuid(65534)\nopen_=[]\n"
                "for _ in range(8):\n s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(0.3); open_.append(s)\n"
                "n=0\nfor s in open_:\n try:\n  n+=s.recv(1)==b''\n except socket.timeout: pass\nprint(n,flush=True)\nsys.stdin.read()\n")
@@ -369,3 +377,136 @@ def test_help_and_man(shared_vireod):
     assert subprocess.run([os.path.join(BUILD, "vireod"), "--no-such"], capture_output=True, timeout=20, check=False).returncode == 1
     done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z"], input=man, capture_output=True, text=True, timeout=20, check=False)
     assert not done.stderr, done.stderr
+
+
+def threads_of(daemon):
+    return len(os.listdir(f"/proc/{daemon.process.pid}/task"))
+
+
+@pytest.fixture(scope="module")
+def volume(shared_vireod):
+    """The wire's record of a volume of 8 MiB."""
+    target = os.path.join(shared_vireod.root, "pool")
+    os.makedirs(target)
+    shared_vireod.virsh("pool-create-as", "p", "dir", "--target", target)
+    shared_vireod.virsh("vol-create-as", "p", "v.img", "8M", "--format", "raw")
+    return string("p") + string("v.img") + string(os.path.join(target, "v.img"))
+
+
+def transfer(volume, length=0, flags=0):
+    return volume + struct.pack(">QQI", 0, length, flags)
+
+
+UPLOAD, DOWNLOAD = 208, 209
+
+
+def test_streams_up_and_down(shared_vireod, volume):
+    """What was sent is there once the server has confirmed it; an end of file is an empty message."""
+    data = os.urandom(1 << 20)
+    with Wire(shared_vireod.socket) as w:
+        assert w.call(UPLOAD, transfer(volume, len(data))).status == OK
+        serial = w.serial
+        for at in range(0, len(data), 262120):
+            w.send(message(UPLOAD, data[at:at + 262120], serial=serial, kind=STREAM, status=CONTINUE))
+        w.send(message(UPLOAD, serial=serial, kind=STREAM, status=OK))
+        end = w.receive()
+        assert (end.kind, end.status, end.serial, end.payload) == (STREAM, OK, serial, b"")
+        assert w.call(DOWNLOAD, transfer(volume, len(data))).status == OK
+        got = b""
+        while True:
+            part = w.receive()
+            assert (part.kind, part.status, part.serial) == (STREAM, CONTINUE, w.serial) and part.length <= 262148
+            if not part.payload:
+                break
+            got += part.payload
+        w.send(message(DOWNLOAD, serial=w.serial, kind=STREAM, status=OK))
+        assert w.receive().status == OK
+        assert got == data
+
+
+def test_streams_that_are_left(shared_vireod, volume):
+    """A client that aborts, one that goes away in the middle, one that never reads: no thread and no descriptor stays."""
+    before = threads_of(shared_vireod), len(os.listdir(f"/proc/{shared_vireod.process.pid}/fd"))
+    for _ in range(5):
+        with Wire(shared_vireod.socket) as w:
+            for _ in range(8):
+                w.serial += 1
+                w.send(message(DOWNLOAD, transfer(volume), serial=w.serial))
+            time.sleep(0.05)
+    with Wire(shared_vireod.socket) as w:
+        until = time.monotonic() + 10 # those who left still read for a moment
+        while w.call(UPLOAD, transfer(volume)).status != OK:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        w.send(message(UPLOAD, b"x" * 1000, serial=w.serial, kind=STREAM, status=CONTINUE))
+        w.send(message(UPLOAD, serial=w.serial, kind=STREAM, status=ERROR))
+        end = w.receive()
+        assert (end.kind, end.status) == (STREAM, OK)
+        w.send(message(UPLOAD, b"late", serial=w.serial, kind=STREAM, status=CONTINUE))
+        assert w.call(GET_TYPE).text() == "QEMU"
+        assert w.call(DOWNLOAD, transfer(volume)).status == OK
+        w.send(message(DOWNLOAD, b"not allowed", serial=w.serial, kind=STREAM, status=CONTINUE))
+        while (answer := w.receive()).status != ERROR:
+            assert answer.kind == STREAM
+        assert "only sends" in answer.error()[2]
+    until = time.monotonic() + 20 # idle workers end by themselves
+    while threads_of(shared_vireod) > before[0] + 8 or len(os.listdir(f"/proc/{shared_vireod.process.pid}/fd")) > before[1]:
+        assert time.monotonic() < until, f"before {before}, now {threads_of(shared_vireod)} threads"
+        time.sleep(0.1)
+
+
+def test_number_of_streams_is_limited(shared_vireod, volume):
+    def answer(w):
+        while (reply := w.receive()).kind == STREAM:
+            pass
+        return reply
+    with Wire(shared_vireod.socket) as w:
+        for serial in range(65):
+            w.send(message(DOWNLOAD, transfer(volume, 1), serial=serial))
+            if serial < 64:
+                assert answer(w).status == OK
+        code, _, text = answer(w).error()
+        assert "64 streams" in text and code != 39
+        w.send(message(GET_TYPE, serial=100))
+        assert answer(w).text() == "QEMU"
+
+
+def test_session(open_path):
+    """An ordinary user's daemon, started by Debian's virsh on demand."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become another user")
+    home = open_path / "home"
+    home.mkdir()
+    run = home / "run"
+    run.mkdir()
+    conf = home / ".config/vireo"
+    conf.mkdir(parents=True)
+    (conf / "vireod.conf").write_text("libvirt_names = 1\n")
+    for path in (home, run, home / ".config", conf, conf / "vireod.conf"):
+        os.chown(path, 65534, 65534)
+    os.chmod(run, 0o700)
+    (home / "bin").mkdir()
+    os.symlink(os.path.join(os.path.abspath(BUILD), "vireod"), home / "bin/libvirtd") # the name that virsh starts
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_RUNTIME_DIR": str(run), "LC_ALL": "C", "LIBVIRTD_PATH": str(home / "bin")}
+    readable = subprocess.run(["test", "-x", os.path.join(BUILD, "vireod")], user=65534, group=65534, check=False).returncode == 0
+    if not readable:
+        pytest.skip("the build directory cannot be read by an ordinary user")
+
+    def virsh(*words):
+        return subprocess.run(["virsh", "-c", "qemu:///session", *words], capture_output=True, text=True, timeout=30, user=65534, group=65534, extra_groups=[], env=env,
+                              cwd=home, check=False)
+    try:
+        first = virsh("hostname")
+        assert first.stdout.strip() == socket.gethostname(), first.stderr
+        assert os.stat(run / "vireo/libvirt-sock").st_mode & 0o777 == 0o700
+        assert os.stat(run / "vireo/libvirt-sock-ro").st_mode & 0o777 == 0o700, "a user's own daemon is for him alone"
+        assert virsh("net-list", "--all").returncode == 0
+        assert (home / ".config/vireo/host-uuid").exists() or os.path.exists("/sys/class/dmi/id/product_uuid")
+    finally:
+        pid = run / "vireo/vireod.pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+            until = time.monotonic() + 10
+            while pid.exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            assert not pid.exists(), "the session's daemon does not end"

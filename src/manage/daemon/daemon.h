@@ -65,7 +65,7 @@ struct listener {
     struct watched watched;
     int fd;
     bool readonly, tcp;
-    char *path; /* to be removed at the end; NULL: not ours */
+    char *path, *alias; /* to be removed at the end; NULL: not ours */
 };
 
 struct server {

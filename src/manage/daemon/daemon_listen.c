@@ -21,14 +21,17 @@ void listener_free(gpointer opaque)
     close(l->fd);
     if (l->path)
         unlink(l->path);
+    if (l->alias)
+        unlink(l->alias);
     g_free(l->path);
+    g_free(l->alias);
     g_free(l);
 }
 
 static void add(GPtrArray *to, int fd, bool readonly, bool tcp, const char *path)
 {
     struct listener *l = g_new0(struct listener, 1);
-    *l = (struct listener){ { WATCHED_LISTENER }, fd, readonly, tcp, g_strdup(path) };
+    *l = (struct listener){ { WATCHED_LISTENER }, fd, readonly, tcp, g_strdup(path), NULL };
     g_ptr_array_add(to, l);
 }
 
@@ -142,15 +145,14 @@ static bool add_pair(GPtrArray *to, const char *dir, const char *name, const str
 }
 
 /* vireo-sock is a second name of the same socket. */
-static void add_alias(const char *dir)
+static void add_alias(const struct listener *l, const char *dir, const char *name, char **ret)
 {
-    static const char *const names[][2] = { { "libvirt-sock", "vireo-sock" }, { "libvirt-sock-ro", "vireo-sock-ro" } };
-    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-        g_autofree char *link = g_build_filename(dir, names[i][1], NULL);
-        unlink(link);
-        if (symlink(names[i][0], link) < 0)
-            daemon_log("cannot make '%s': %s", link, g_strerror(errno));
-    }
+    g_autofree char *link = g_build_filename(dir, name, NULL), *target = g_path_get_basename(l->path);
+    unlink(link);
+    if (symlink(target, link) < 0)
+        daemon_log("cannot make '%s': %s", link, g_strerror(errno));
+    else
+        *ret = g_steal_pointer(&link);
 }
 
 /* ---- TCP ---- */
@@ -204,7 +206,10 @@ static bool add_own(GPtrArray *to, const struct manage_dirs *dirs, const struct 
 {
     if (!add_pair(to, dirs->state, "libvirt-sock", config, privileged, error))
         return false;
-    add_alias(dirs->state);
+    for (guint i = 0; i < to->len; i++) {
+        struct listener *l = to->pdata[i];
+        add_alias(l, dirs->state, l->readonly ? "vireo-sock-ro" : "vireo-sock", &l->alias);
+    }
     return true;
 }
 

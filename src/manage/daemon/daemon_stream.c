@@ -25,6 +25,7 @@ struct stream {
     GQueue orders;            /* struct order_from_client */
     bool in_flight;           /* a chunk waits for its turn in the client's queue */
     bool ended;               /* nothing more is sent */
+    bool aborted;             /* by the client: what fails now fails because of that */
 };
 
 static void order_free(struct order_from_client *o)
@@ -111,6 +112,11 @@ static void send_message(struct stream *s, enum rpc_type type, enum rpc_status s
 
 static void send_error(struct stream *s, const GError *error)
 {
+    g_mutex_lock(&s->lock);
+    bool aborted = s->aborted;
+    g_mutex_unlock(&s->lock);
+    if (aborted)
+        return; /* the answer to that follows */
     int code = error ? manage_error_code(error) : VIR_ERR_INTERNAL_ERROR;
     g_autoptr(GByteArray) payload = g_byte_array_new();
     rpc_message_error(payload, code, manage_error_domain(code), error ? error->message : "the stream failed");
@@ -208,6 +214,9 @@ void stream_message(struct stream *s, const struct rpc_header *h, const uint8_t 
     } else if (h->status == RPC_OK) {
         order(s, ORDER_FINISH, NULL, 0);
     } else if (h->status == RPC_ERROR) {
+        g_mutex_lock(&s->lock);
+        s->aborted = true;
+        g_mutex_unlock(&s->lock);
         cancel_source(s); /* a write that hangs comes back */
         order(s, ORDER_ABORT, NULL, 0);
     }

@@ -30,7 +30,8 @@ static GVariant *connect_open(struct manage_call *c, GError **error)
     g_variant_get(c->args, "(m&su)", &name, &flags);
     if (c->conn->open)
         return manage_null(error, VIR_ERR_INTERNAL_ERROR, "the connection is open already");
-    if (!manage_check_flags(flags, VIR_CONNECT_RO | VIR_CONNECT_NO_ALIASES, error))
+    const uint32_t started_by_client = 4; /* libvirt's library sends it along with a session's daemon that it has started */
+    if (!manage_check_flags(flags, VIR_CONNECT_RO | VIR_CONNECT_NO_ALIASES | started_by_client, error))
         return NULL;
     struct manage_state *s = c->conn->state;
     const char *path = name ? strstr(name, ":///") : NULL;
