@@ -291,6 +291,28 @@ def test_native_command_line(guest, tmp_path):
     assert "-name guest=dev " in out and "virtio-blk-pci" in out and "-kernel" in out
 
 
+@pytest.mark.parametrize("first", ["A", "B"])
+def test_boot_order(first, tmp_path, shared_vireod):
+    """Without a kernel the firmware starts the disk that comes first: virtio (A) or SATA (B)."""
+    disks = ""
+    for letter, target in (("A", "vda' bus='virtio"), ("B", "sdb' bus='sata")):
+        path = tmp_path / f"{letter}.img"
+        subprocess.run(["nasm", "-f", "bin", "-I", os.path.join(HERE, "../guest/asm/"), f"-DLETTER={letter}", "-o", path, os.path.join(HERE, "../guest/asm/bootsector.asm")], check=True)
+        with open(path, "r+b") as f:
+            f.truncate(1 << 20)
+        disks += f"<disk type='file'><source file='{path}'/><target dev='{target}'/><boot order='{1 if letter == first else 2}'/></disk>"
+    (tmp_path / "b.xml").write_text(f"<domain type='qemu'><name>boots{first}</name><memory unit='MiB'>64</memory><os><type machine='q35'>hvm</type></os><features><acpi/></features><devices>{disks}"
+                                    f"<serial type='file'><source path='{tmp_path}/serial'/></serial></devices></domain>")
+    shared_vireod.virsh("create", tmp_path / "b.xml")
+    try:
+        end = time.monotonic() + 30
+        while f"boot sector {first}" not in (tmp_path / "serial").read_text(errors="replace"):
+            assert time.monotonic() < end, (tmp_path / "serial").read_text(errors="replace")
+            time.sleep(0.2)
+    finally:
+        shared_vireod.virsh("destroy", f"boots{first}")
+
+
 def test_the_same_with_qemu(guest, tmp_path):
     """The same builder serves QEMU, named by <emulator>."""
     emulator = "/usr/bin/qemu-system-x86_64"

@@ -416,6 +416,13 @@ static bool add_power(struct domain_build *b, GError **error)
 
 /* ---- what is started ---- */
 
+static bool readable(const char *path, const char *what, GError **error)
+{
+    if (access(path, R_OK) == 0)
+        return true;
+    return manage_fail_errno(error, errno, "<%s> '%s' cannot be read", what, path);
+}
+
 static bool add_firmware(struct domain_build *b, GError **error)
 {
     const struct el *loader = el_find(b->root, "os/loader");
@@ -423,12 +430,14 @@ static bool add_firmware(struct domain_build *b, GError **error)
     bool efi = el_is(b->root, "os/@firmware", "efi");
     if (!efi && (!path || !*path))
         return true;
-    if (b->m.is_vireo)
-        return lacking(b, loader ? loader : el_find(b->root, "os"), "firmware (UEFI or another <loader>)", error);
-    if (loader && el_is(loader, "@type", "rom")) {
+    if (!efi && !el_is(loader, "@type", "pflash")) {
+        if (b->d && !readable(path, "loader", error))
+            return false;
         domain_plan_option(b, "-bios", "%s", path);
         return true;
     }
+    if (b->m.is_vireo)
+        return lacking(b, loader ? loader : el_find(b->root, "os"), "UEFI (flash memory)", error);
     g_autofree char *code = domain_plan_escape(path && *path ? path : "/usr/share/OVMF/OVMF_CODE_4M.fd");
     if (b->d && !g_file_test(code, G_FILE_TEST_EXISTS))
         return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the firmware '%s' is missing: install the package that has it (ovmf)", code);
@@ -458,7 +467,7 @@ static bool add_boot(struct domain_build *b, G_GNUC_UNUSED GError **error)
     const struct el *menu = el_find(b->root, "os/bootmenu"), *bios = el_find(b->root, "os/bios");
     if (menu && el_is(menu, "@enable", "yes")) {
         if (b->m.is_vireo)
-            domain_plan_note(b, "<bootmenu>: there is no firmware that would show a menu");
+            domain_plan_note(b, "<bootmenu>: the firmware shows no menu");
         else
             g_string_append(s, "menu=on,");
         if (!b->m.is_vireo && el_get(menu, "@timeout"))
@@ -468,13 +477,6 @@ static bool add_boot(struct domain_build *b, G_GNUC_UNUSED GError **error)
         g_string_append_printf(s, "reboot-timeout=%s,", el_get(bios, "@rebootTimeout"));
     domain_plan_option(b, "-boot", "%sstrict=on", s->str);
     return true;
-}
-
-static bool readable(const char *path, const char *what, GError **error)
-{
-    if (access(path, R_OK) == 0)
-        return true;
-    return manage_fail_errno(error, errno, "<%s> '%s' cannot be read", what, path);
 }
 
 static bool add_kernel(struct domain_build *b, GError **error)
