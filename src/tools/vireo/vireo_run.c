@@ -221,7 +221,9 @@ static bool make_seed(struct run *r)
 static char *network_document(struct run *r)
 {
     struct call *c = r->c;
-    const char *wanted = opt_str(c, "network");
+    g_autofree char *uri = virConnectGetURI(c->v->connection);
+    /* networks of a session have no bridge that this host could reach the guest by */
+    const char *wanted = opt_str(c, "network") ? opt_str(c, "network") : uri && strstr(uri, "/session") ? "user" : NULL;
     g_autoptr(virNetwork) network = g_strcmp0(wanted, "user") ? virNetworkLookupByName(c->v->connection, wanted ? wanted : "default") : NULL;
     forget_library_error(c->v);
     if (network && (virNetworkIsActive(network) == 1 || virNetworkCreate(network) == 0))
@@ -230,7 +232,7 @@ static char *network_document(struct run *r)
         complain(c, network ? "the network '%s' cannot be started" : "there is no network '%s'", wanted);
         return NULL;
     }
-    report_library_error(c->v);
+    report_library_error(c->v); /* why the network 'default' was not started, if it was that */
     /* a port that is free now; another program could take it before the guest starts, which then says so */
     g_autoptr(GSocket) s = g_socket_new(G_SOCKET_FAMILY_IPV4, G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_TCP, NULL);
     g_autoptr(GInetAddress) loopback = g_inet_address_new_loopback(G_SOCKET_FAMILY_IPV4);
