@@ -481,7 +481,7 @@ static bool cmd_numatune(struct call *c)
 {
     static const char *const modes[] = {"strict", "preferred", "interleave", "restrictive"};
     static const struct tuning show = {NULL, 0, virDomainGetNumaParameters, virDomainSetNumaParameters, param_text,
-        "Unable to get number of numa parameters", "Unable to get numa parameters", "Unable to change numa parameters"};
+        "Unable to get number of memory parameters", "Unable to get numa parameters", "Unable to change numa parameters"};
     unsigned flags;
     const char *mode = opt_str(c, "mode"), *nodes = opt_str(c, "nodeset");
     if (!opt_affect(c, &flags))

@@ -26,6 +26,8 @@ static const struct {
 
 static const struct command_group *group_find(const char *keyword)
 {
+    if (!strcmp(keyword, "virsh")) /* the group's name in virsh */
+        keyword = "vireo";
     for (const struct command_group *g = vireo_groups; g->keyword; g++)
         if (!strcmp(g->keyword, keyword) || !g_ascii_strcasecmp(g->title, keyword))
             return g;

@@ -331,7 +331,7 @@ struct transfer {
 static void transfer_show(struct transfer *t, const char *what, int n)
 {
     t->done += MAX(n, 0);
-    if (t->total && (t->done - t->shown > t->total / 100 || t->done >= t->total)) {
+    if (t->total && t->done > t->shown && (t->done - t->shown > t->total / 100 || t->done >= t->total)) {
         progress(t->c, what, t->done, t->total);
         t->shown = t->done;
     }
