@@ -225,6 +225,19 @@ def test_ten_thousand_definitions_load_within_a_second(vireod, xml):
     assert time.monotonic() - begin < 2
 
 
+def test_undefine_and_uefi_variables(vireod, xml, tmp_path):
+    """They go only when that was said."""
+    variables = tmp_path / "vars.fd"
+    for flag, left in (("--nvram", False), ("--keep-nvram", True)):
+        variables.write_text("what the firmware knows")
+        path = xml("a")
+        path.write_text(path.read_text().replace("</os>", f"<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader><nvram>{variables}</nvram></os>"))
+        vireod.virsh("define", path)
+        assert "--keep-nvram" in vireod.virsh("undefine", "a", status=1)
+        vireod.virsh("undefine", "a", flag)
+        assert variables.exists() == left
+
+
 # ---- life ----
 
 def test_life(vireod, xml):
@@ -264,8 +277,10 @@ def test_start_paused_and_graceful_destroy(vireod, xml):
     vireod.virsh("start", "a", "--paused")
     assert reason(vireod, "a") == "paused (user)"
     vireod.virsh("resume", "a")
-    vireod.virsh("destroy", "a", "--graceful")
-    assert reason(vireod, "a") == "shut off (destroyed)"
+    log = os.path.join(vireod.root, "var/log/vireo/qemu/a.log")
+    assert os.path.exists(log)
+    vireod.virsh("destroy", "a", "--graceful", "--remove-logs")
+    assert reason(vireod, "a") == "shut off (destroyed)" and not os.path.exists(log)
 
 
 def test_shutdown_by_button_and_by_guest(vireod, xml):

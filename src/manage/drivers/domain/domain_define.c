@@ -113,16 +113,24 @@ static GVariant *define_xml_flags(struct manage_call *c, GError **error)
 
 /* ---- undefine ---- */
 
-/* A file with the machine's UEFI variables is not lost by accident. */
-static bool nvram(struct domain *d, uint32_t flags, char **ret_remove, GError **error)
+/* The file with the machine's UEFI variables where there is one: as the definition says, or as a start makes it (domain_command_machine.c). */
+static char *nvram_path(struct domain *d)
 {
     doc_auto *doc = domain_definition(d, NULL);
-    const char *path = doc ? el_get(doc_root(doc), "os/nvram") : NULL;
-    if (!path || !*path || access(path, F_OK) < 0 || (flags & VIR_DOMAIN_UNDEFINE_KEEP_NVRAM))
+    const char *named = doc ? el_get(doc_root(doc), "os/nvram") : NULL;
+    g_autofree char *path = named && *named ? g_strdup(named) : g_strdup_printf("%s/nvram/%s_VARS.fd", d->driver->lib_dir, d->name);
+    return access(path, F_OK) == 0 ? g_steal_pointer(&path) : NULL;
+}
+
+/* It is not lost by accident. */
+static bool nvram(struct domain *d, uint32_t flags, char **ret_remove, GError **error)
+{
+    g_autofree char *path = nvram_path(d);
+    if (!path || (flags & VIR_DOMAIN_UNDEFINE_KEEP_NVRAM))
         return true;
     if (!(flags & VIR_DOMAIN_UNDEFINE_NVRAM))
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot undefine domain with nvram '%s'; say --nvram or --keep-nvram", path);
-    *ret_remove = g_strdup(path);
+    *ret_remove = g_steal_pointer(&path);
     return true;
 }
 
@@ -173,12 +181,19 @@ static GVariant *undefine_flags(struct manage_call *c, GError **error)
 
 /* ---- start ---- */
 
+/* The next start makes it anew from its template. */
+static bool reset_nvram(struct domain *d, uint32_t flags, GError **error)
+{
+    g_autofree char *path = flags & VIR_DOMAIN_START_RESET_NVRAM ? nvram_path(d) : NULL;
+    return !path || unlink(path) == 0 || manage_fail(error, VIR_ERR_OPERATION_FAILED, "failed to remove nvram: %s", path);
+}
+
 static bool start(struct manage_call *c, struct domain *d, uint32_t flags, GError **error)
 {
     if (!manage_check_flags(flags, CREATE_FLAGS & ~VIR_DOMAIN_START_VALIDATE, error) || !domain_begin(d, "start", false, error))
         return false;
     bool ok = d->id < 0 || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is already running");
-    ok = ok && domain_start(d, c, flags, error);
+    ok = ok && reset_nvram(d, flags, error) && domain_start(d, c, flags, error);
     domain_end(d);
     return ok;
 }
@@ -204,6 +219,9 @@ static bool create_inside(struct manage_call *c, struct domain *d, struct doc *d
         doc_free(doc);
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is already active as '%s'", d->name);
     }
+    const char *variables = el_get(doc_root(doc), "os/nvram");
+    if ((flags & VIR_DOMAIN_START_RESET_NVRAM) && variables && *variables)
+        unlink(variables); /* made anew from the template */
     domain_show(d); /* its first event names a domain that can be looked up */
     bool ok = domain_start_document(d, doc, c, flags, error);
     if (!ok && fresh && !d->removed)

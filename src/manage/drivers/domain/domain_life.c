@@ -2,6 +2,7 @@
 /* A running machine is stopped, paused, restarted: destroy, shutdown, reboot, reset, suspend, resume. */
 #include <json-c/json.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "manage/drivers/domain/domain.h"
 
@@ -65,6 +66,10 @@ static GVariant *destroy_with(struct manage_call *c, uint32_t flags, GError **er
     if ((flags & VIR_DOMAIN_DESTROY_GRACEFUL) && !domain_kill(d, -1))
         return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the machine of domain '%s' does not end when asked to; leave --graceful out", d->name), end(d, false);
     domain_stop(d, VIR_DOMAIN_SHUTOFF_DESTROYED);
+    if (flags & VIR_DOMAIN_DESTROY_REMOVE_LOGS) {
+        g_autofree char *log = g_strdup_printf("%s/%s.log", d->driver->log_dir, d->name);
+        unlink(log);
+    }
     return end(d, true);
 }
 
