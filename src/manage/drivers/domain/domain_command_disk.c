@@ -194,6 +194,11 @@ bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top
     }
     if (!path && !network)
         return true; /* an empty drive */
+    if (b->d && path && (el_is(disk, "source/@startupPolicy", "optional") || el_is(disk, "source/@startupPolicy", "requisite")) && access(path, F_OK) < 0) {
+        domain_plan_note(b, "the image '%s' of the drive '%s' is missing: the drive is empty", path, el_get(disk, "target/@dev"));
+        el_remove(el_find(disk, "source"));
+        return true;
+    }
     if (!el_get(disk, "source/@index"))
         el_setf(disk, "source/@index", "%u", next_node(b->devices));
     g_autofree char *storage = g_strdup_printf("libvirt-%s-storage", el_get(disk, "source/@index"));
@@ -303,6 +308,12 @@ static void add_geometry(struct json_object *o, const struct el *disk)
         if (t)
             js_set(o, texts[i].key, g_str_equal(t, "enospace") ? "enospc" : t);
     }
+    static const char *const onoff[] = { "ioeventfd", "event_idx", "packed" };
+    for (unsigned i = 0; el_is(disk, "target/@bus", "virtio") && i < G_N_ELEMENTS(onoff); i++) {
+        g_autofree char *path = g_strdup_printf("driver/@%s", onoff[i]);
+        if (el_get(disk, path))
+            js_bool(o, onoff[i], el_is(disk, path, "on"));
+    }
     if (el_get(disk, "driver/@error_policy") && !el_get(disk, "driver/@rerror_policy") && !el_is(disk, "driver/@error_policy", "enospace"))
         js_set(o, "rerror", el_get(disk, "driver/@error_policy"));
     if (el_get(disk, "wwn")) {
@@ -338,6 +349,10 @@ static bool refuse_unsupported(struct domain_build *b, const struct el *disk, GE
     for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
         if (el_find(disk, never[i]) || (i == 2 && el_find(disk, "source/reservations")))
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: <%s> is not there yet", el_get(disk, "target/@dev"), domain_line(disk), never[i]);
+    static const char *const settings[] = { "driver/@copy_on_read", "driver/@iommu", "driver/@ats" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(settings); i++)
+        if (el_is(disk, settings[i], "on"))
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: %s is not there yet", el_get(disk, "target/@dev"), domain_line(disk), strchr(settings[i], '@') + 1);
     if (b->m.is_vireo && el_is(disk, "@device", "lun"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: device='lun' is not there: a SCSI device of the host goes as device='disk'", el_get(disk, "target/@dev"),
                            domain_line(disk));

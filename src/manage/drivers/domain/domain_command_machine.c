@@ -287,6 +287,23 @@ static bool add_uuid(struct domain_build *b, G_GNUC_UNUSED GError **error)
     return true;
 }
 
+/* A generation ID is a device of QEMU's. */
+static bool add_genid(struct domain_build *b, G_GNUC_UNUSED GError **error)
+{
+    const char *id = el_get(b->root, "genid");
+    if (!id)
+        return true;
+    uint8_t bytes[16];
+    char text[37];
+    if (!*id || !manage_uuid_parse(id, bytes))
+        manage_uuid_random(bytes);
+    manage_uuid_format(bytes, text);
+    struct json_object *o = domain_plan_device(b, "vmgenid", NULL);
+    js_set(o, "guid", text);
+    js_set(o, "id", "vmgenid0");
+    return true;
+}
+
 static void smbios_block(struct domain_build *b, const char *element, unsigned type)
 {
     static const struct { const char *entry, *key; } keys[] = { { "vendor", "vendor" }, { "manufacturer", "manufacturer" }, { "product", "product" }, { "version", "version" }, { "date", "date" },
@@ -503,7 +520,8 @@ static bool refuse_unknown(struct domain_build *b, GError **error)
         { "launchSecurity", "memory encryption", false },       { "features/tseg", "a size of TSEG", true },      { "features/vmcoreinfo", "vmcoreinfo", true },
         { "features/nvdimm", "nvdimm", false },                 { "perf", "performance counting", false },        { "os/acpi", "ACPI tables of the document", true },
         { "os/idmap", "user mapping", false },                  { "bootloader", "a boot loader of the host", false }, { "keywrap", "keywrap", false },
-        { "memoryBacking/discard", "discarding of memory", true }, { "cpu/numa/interconnects", "memory latencies", true }, { "features/xen", "Xen", false } };
+        { "memoryBacking/discard", "discarding of memory", true }, { "cpu/numa/interconnects", "memory latencies", true }, { "features/xen", "Xen", false },
+        { "qemu:commandline/qemu:env", "an environment of its own", false }, { "genid", "a generation ID", true }, { "features/ps2", "a board without PS/2", false } };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
         const struct el *e = el_find(b->root, rows[i].path);
         if (e && (b->m.is_vireo || !rows[i].vireo_only) && !el_is(e, "@state", "off"))
@@ -514,7 +532,7 @@ static bool refuse_unknown(struct domain_build *b, GError **error)
 
 bool domain_plan_machine(struct domain_build *b, GError **error)
 {
-    static bool (*const rows[])(struct domain_build *, GError **) = { refuse_unknown, add_name, add_machine, add_cpu, add_firmware, add_memory, add_smp, add_iothreads, add_numa, add_uuid,
+    static bool (*const rows[])(struct domain_build *, GError **) = { refuse_unknown, add_name, add_machine, add_cpu, add_firmware, add_memory, add_smp, add_iothreads, add_numa, add_uuid, add_genid,
                                                                       add_smbios, add_basics, add_clock, add_power, add_boot, add_kernel };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
         if (!rows[i](b, error))
