@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import time
 
@@ -124,6 +125,52 @@ def test_same_on_vireod(vireod, tmp_path):
         if answers[0] != answers[1]:
             wrong.append(f"{line}\n  virsh: {answers[0]}\n  vireo: {answers[1]}")
     assert not wrong, "\n".join(wrong)
+
+
+# Both programs on a real libvirtd; each line leaves things as it found them.
+ON_LIBVIRTD = """list --all; dominfo a; domblklist a --details; domiflist a; vcpucount a; vcpuinfo a; memtune a; schedinfo a; dumpxml a; domstate a --reason;
+start a~domstate a~suspend a~domstate a --reason~resume a~domdisplay a~domjobinfo a~qemu-monitor-command a --pretty --return-value query-status~destroy a;
+desc a text~desc a~desc a --title x~list --all --title~desc a ''~desc a --title ''; autostart a~autostart a --disable; net-list --all; net-info default; net-dumpxml default;
+pool-define-as p dir --target @/pool~pool-build p~pool-start p~pool-list --details~vol-create-as p x.qcow2 10M --format qcow2~vol-list p --details~vol-info x.qcow2 p~vol-dumpxml x.qcow2 p
+~vol-resize x.qcow2 20M p~vol-clone x.qcow2 y.qcow2 p~vol-delete y.qcow2 p~vol-delete x.qcow2 p~pool-destroy p~pool-delete p~pool-undefine p;
+attach-disk a @/disk.img vdb --config~domblklist a --inactive~detach-disk a vdb --config; setmaxmem a 128M --config~dominfo a~setmaxmem a 64M --config; secret-list; nwfilter-list; nodedev-list --tree;
+nodedev-list --cap pci; iface-list --all; version --daemon; domcapabilities; cpu-models x86_64; maxvcpus; freepages --all; event --event lifecycle --timeout 1; dominfo nosuch; undefine nosuch;
+domxml-to-native qemu-argv a; snapshot-list a; checkpoint-list a; snapshot-create-as a s --print-xml"""
+
+
+def test_same_on_libvirtd(tmp_path):
+    if os.geteuid() != 0 or not shutil.which("libvirtd"):
+        pytest.skip("no libvirtd here (or not root)")
+    (tmp_path / "disk.img").write_bytes(bytes(2**20))
+    (tmp_path / "libvirtd.conf").write_text(f'unix_sock_dir = "{tmp_path}"\nauth_unix_rw = "none"\nunix_sock_ro_perms = "0777"\n')
+    (tmp_path / "a.xml").write_text(DOMAIN.replace("/tmp/none.img", f"{tmp_path}/disk.img").replace("<interface type='user'/>", "<graphics type='vnc' port='-1'/>"))
+    script = ("mount --make-rprivate /; for d in /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do mount -t tmpfs none $d || exit 1; done; ip link set lo up; "
+              "printf 'user=\"root\"\\ngroup=\"root\"\\nsecurity_driver=\"none\"\\nstdio_handler=\"file\"\\nnamespaces=[]\\ncgroup_controllers=[]\\n' > /etc/libvirt/qemu.conf; "
+              f"exec libvirtd -f {tmp_path}/libvirtd.conf -p {tmp_path}/pid -t 60")
+    uri = f"qemu+unix:///system?socket={tmp_path}/libvirt-sock"
+    noise = [(r"(CPU|system|user)( time)?:.*", "CPU"), (r'"?id"?: ?"libvirt-\d+"', "id"), (r"<[abcm]time>.*", "time"), (r"\d+\.\d+ GiB", "GiB")]
+    with subprocess.Popen(["unshare", "-m", "-n", "sh", "-c", script], env=PLAIN, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            until = time.monotonic() + 20
+            while run("virsh", ["-c", uri, "define", str(tmp_path / "a.xml")])[0]:
+                assert time.monotonic() < until and daemon.poll() is None, "libvirtd does not answer"
+                time.sleep(0.2)
+            wrong = []
+            for line in re.split(r";\s*", ON_LIBVIRTD):
+                line = re.sub(r"\s*~\s*", "; ", line).replace("@", str(tmp_path))
+                answers = []
+                for program in ("virsh", VIREO):
+                    status, out, error = run(program, ["-c", uri, line])
+                    for pattern, with_what in noise:
+                        out = re.sub(pattern, with_what, out)
+                    answers.append((status, out, error))
+                if answers[0] != answers[1]:
+                    wrong.append(f"{line}\n  virsh: {answers[0]}\n  vireo: {answers[1]}")
+            run("virsh", ["-c", uri, "destroy a"])
+            assert not wrong, "\n".join(wrong)
+        finally:
+            daemon.terminate()
+            daemon.wait(20)
 
 
 def test_listings_as_json(vireod, tmp_path):
