@@ -186,6 +186,7 @@ class Bench:
             self.note(f"virsh list --all, {count} domains", side, took, "s", cpu)
             took, cpu, out = d.virsh(["domstats"])
             self.note(f"virsh domstats, {count} domains", side, took, "s", cpu)
+            time.sleep(2)
             self.note(f"memory after that, {count} domains", side, d.memory(), "MiB")
             if count == self.args.sizes[0]:
                 self.changes(d)
@@ -267,7 +268,7 @@ def main():
         print("note: there is no libvirtd here; install libvirt-daemon-system to compare")
         args.sides.remove("libvirtd")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
-    with tempfile.TemporaryDirectory(prefix="bench-manage-") as args.work:
+    with tempfile.TemporaryDirectory(prefix="bench-manage-", ignore_cleanup_errors=True) as args.work:
         text = Bench(args).run()
     if args.write:
         write(text)

@@ -85,6 +85,7 @@ struct server {
     gint64 now, next_tick, idle_since;
     bool accepting;
     gint streams;         /* that live, any thread */
+    gint trim;            /* a big answer was sent: its memory goes back to the system at the next tick */
     /* Under lock: */
     GMutex lock;
     GPtrArray *resume;    /* clients to be looked at again */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The thread that reads all sockets: one epoll set of listeners and clients. */
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -118,6 +119,8 @@ static void tick(struct server *s)
     g_autoptr(GPtrArray) gone = g_ptr_array_new();
     GHashTableIter iter;
     gpointer c;
+    if (g_atomic_int_compare_and_exchange(&s->trim, 1, 0))
+        malloc_trim(0);
     g_hash_table_iter_init(&iter, s->clients);
     while (g_hash_table_iter_next(&iter, &c, NULL))
         if (!client_tick(c, s->now))
@@ -157,7 +160,7 @@ static gpointer server_thread(gpointer opaque)
     struct server *s = opaque;
     struct epoll_event events[BATCH];
     while (!stopping(s)) {
-        bool timers = s->timeout > 0 || g_hash_table_size(s->clients) > 0;
+        bool timers = s->timeout > 0 || g_hash_table_size(s->clients) > 0 || g_atomic_int_get(&s->trim);
         int n = epoll_wait(s->epoll, events, BATCH, timers ? 1000 : -1);
         s->now = g_get_monotonic_time();
         for (int i = 0; i < n; i++)

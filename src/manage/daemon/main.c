@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,6 +74,7 @@ static void prepare_process(void)
     struct sigaction a = { .sa_handler = no_action, .sa_flags = SA_RESTART };
     struct rlimit r;
     sigaction(SIGPIPE, &a, NULL);
+    mallopt(M_ARENA_MAX, 4); /* not one per worker: each keeps what its biggest answer took */
     if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
         r.rlim_cur = MIN(r.rlim_max, 65536);
         setrlimit(RLIMIT_NOFILE, &r);
