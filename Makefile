@@ -39,6 +39,7 @@ bench:
 	@tests/guest/make_rootfs.sh $(BUILD)/guest
 	@/usr/bin/python3 tests/bench/bench.py $(BUILD) $(ARGS)
 	@/usr/bin/python3 tests/bench/idle.py $(BUILD)
+	@/usr/bin/python3 -B tests/bench/manage.py $(BUILD)
 	@/usr/bin/python3 tests/bench/network.py $(BUILD)
 	@/usr/bin/python3 tests/bench/exits.py $(BUILD)
 	@/usr/bin/python3 tests/bench/disks.py $(BUILD)
