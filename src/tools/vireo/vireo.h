@@ -37,7 +37,7 @@ struct vireo {
     int debug;
     char escape; /* control character that leaves the console */
     FILE *log;
-    bool loop_runs; /* the event loop's thread is there */
+    gint loop_runs; /* the event loop's thread is there; atomic */
     virErrorPtr last_error;
     int gone; /* why the connection was lost, plus one; atomic */
 };

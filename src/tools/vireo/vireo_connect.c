@@ -14,7 +14,7 @@ static void connection_closed(virConnectPtr connection, int reason, void *opaque
 static gpointer loop_thread(gpointer opaque)
 {
     struct vireo *v = opaque;
-    while (g_atomic_int_get((gint *)&v->loop_runs))
+    while (g_atomic_int_get(&v->loop_runs))
         if (virEventRunDefaultImpl() < 0)
             break;
     return NULL;
@@ -32,7 +32,7 @@ bool vireo_loop(struct vireo *v)
         return false;
     /* A timer lets the loop come back now and then to see that it shall end. */
     virEventAddTimeout(1000, tick, NULL, NULL);
-    v->loop_runs = true;
+    g_atomic_int_set(&v->loop_runs, 1);
     g_thread_unref(g_thread_new("events", loop_thread, v));
     return true;
 }
