@@ -107,7 +107,7 @@ class Daemon:
             time.sleep(0.001)
         if self.side == "libvirtd":
             pause = self.settle()
-        while subprocess.run(["virsh", "-q", "-c", self.uri, "list", "--name"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600, check=False,
+        while subprocess.run(["virsh", "-q", "-c", self.uri, "list", "--name"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=200, check=False,
                              env=dict(os.environ, LIBVIRT_AUTOSTART="0")).returncode:
             time.sleep(0.001)
         return time.monotonic() - begun - pause
@@ -172,9 +172,11 @@ class Bench:
 
     def size(self, side, count):
         d = Daemon(side, self.args.build, self.args.work)
-        d.start()
-        d.virsh(["capabilities"])
-        d.stop()
+        try:
+            d.start()
+            d.virsh(["capabilities"])
+        finally:
+            d.stop()
         for i in range(count):
             with open(os.path.join(d.definitions, f"vm{i:05}.xml"), "w", encoding="utf-8") as f:
                 f.write(document(i))
@@ -235,7 +237,10 @@ class Bench:
         begin = os.getloadavg()[0]
         for count in self.args.sizes:
             for side in self.args.sides:
-                self.size(side, count)
+                try:
+                    self.size(side, count)
+                except subprocess.TimeoutExpired as e:
+                    print(f"note: {side} with {count} definitions: {e}", flush=True)
         text = f"{self.table()}\n\nLoad average when the run began: {begin:.2f}. {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}."
         print("\n" + text)
         return text
