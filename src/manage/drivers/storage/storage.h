@@ -156,10 +156,12 @@ struct el *storage_pool_source(const struct storage_pool *p);
 struct storage_job {
     struct storage_pool *pool;
     struct manage_conn *conn;
-    gint cancelled;
+    gint cancelled, over;
 };
 /* Fails where the pool is not active. */
 bool storage_job_begin(struct storage_job *j, struct storage_pool *p, struct manage_conn *conn, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* It no longer counts; *j stays in use until storage_job_end(). Any thread, may come twice. */
+void storage_job_over(struct storage_job *j);
 void storage_job_end(struct storage_job *j);
 /* False with VIR_ERR_OPERATION_ABORTED: stop. */
 bool storage_job_goes_on(const struct storage_job *j, GError **error) G_GNUC_WARN_UNUSED_RESULT;
@@ -255,6 +257,7 @@ bool storage_image_fill(struct storage_job *j, struct storage_volume *to, struct
 bool storage_image_resize(struct storage *s, struct storage_volume *v, uint64_t capacity, unsigned flags, GError **error);
 /* Is this the name of an unfinished file that nobody works on? Then it is removed. */
 bool storage_image_leftover(int dir, const char *name);
+bool storage_image_is_unfinished(const char *name);
 
 bool storage_wipe(struct storage_job *j, const struct storage_volume *v, unsigned algorithm, GError **error);
 /* Stream procedures; the job goes on until the stream ends, and is freed with it. */
@@ -267,7 +270,9 @@ bool storage_stream_open(struct manage_call *c, struct storage_job *j /* taken o
 struct storage_volume *storage_volume_find(struct manage_call *c, unsigned arg, struct storage_pool **ret_pool, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Puts a newer look into the table, if the volume is still there; the pool's sizes follow. Takes it over. */
 void storage_volume_replace(struct storage_pool *p, struct storage_volume *v);
-void storage_volume_release(struct storage_pool *p, const char *name); /* in_use goes down; the volume is looked at anew */
+void storage_volume_let_go(struct storage_pool *p, const char *name);  /* in_use goes down; any thread */
+void storage_volume_look_again(struct storage_pool *p, const char *name); /* the table's entry becomes what is there now */
+void storage_volume_release(struct storage_pool *p, const char *name); /* both */
 
 /* ---- other programs ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Files that are volumes: made, copied, resized. A new file has no name until it is complete (O_TMPFILE, then a link), so that nothing is left of one that failed, was
- * cancelled, or whose daemon was killed. File systems without that get a name that says so (".NAME.XXXXXX.unfinished"); such a file is locked while somebody
+ * cancelled, or whose daemon was killed. File systems without that get a name that says so (".vireo-NAME.XXXXXX.unfinished"); such a file is locked while somebody
  * works on it, and removed by the next refresh when nobody does.
  */
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include "block/node.h"
 #include "storage.h"
 
+#define BEGINS ".vireo-"
 #define UNFINISHED ".unfinished"
 enum { CHUNK = 1 << 20, STEP = 64 << 20 };
 
@@ -32,8 +33,8 @@ static bool unfinished_open(struct unfinished *u, const char *path, GError **err
     g_autofree char *dir = g_path_get_dirname(path), *base = g_path_get_basename(path);
     u->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (u->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
-        base[MIN(strlen(base), NAME_MAX - 24)] = 0;
-        u->name = g_strdup_printf("%s/.%s.XXXXXX" UNFINISHED, dir, base);
+        base[MIN(strlen(base), NAME_MAX - 32)] = 0;
+        u->name = g_strdup_printf("%s/" BEGINS "%s.XXXXXX" UNFINISHED, dir, base);
         u->fd = mkostemps(u->name, sizeof(UNFINISHED) - 1, O_CLOEXEC);
         if (u->fd >= 0)
             flock(u->fd, LOCK_EX | LOCK_NB);
@@ -70,9 +71,11 @@ static void unfinished_close(struct unfinished *u)
     g_free(u->path);
 }
 
+bool storage_image_is_unfinished(const char *name) { return g_str_has_prefix(name, BEGINS) && g_str_has_suffix(name, UNFINISHED); }
+
 bool storage_image_leftover(int dir, const char *name)
 {
-    if (*name != '.' || !g_str_has_suffix(name, UNFINISHED))
+    if (!storage_image_is_unfinished(name))
         return false;
     int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)

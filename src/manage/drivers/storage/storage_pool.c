@@ -452,7 +452,7 @@ static GPtrArray *xml_files(const char *directory)
     g_autoptr(GDir) dir = g_dir_open(directory, 0, NULL);
     const char *name;
     while (dir && (name = g_dir_read_name(dir)))
-        if (g_str_has_suffix(name, ".xml") && *name != '.')
+        if (g_str_has_suffix(name, ".xml"))
             g_ptr_array_add(names, g_strdup(name));
     return names;
 }
@@ -580,21 +580,28 @@ bool storage_job_begin(struct storage_job *j, struct storage_pool *p, struct man
     g_mutex_unlock(&p->lock);
     if (!active)
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: storage pool '%s' is not active", p->name);
-    *j = (struct storage_job){ storage_pool_ref(p), manage_conn_ref(conn), !conn->open };
+    *j = (struct storage_job){ storage_pool_ref(p), manage_conn_ref(conn), !conn->open, 0 };
     g_mutex_lock(&p->storage->lock);
     g_ptr_array_add(p->storage->jobs, j);
     g_mutex_unlock(&p->storage->lock);
     return true;
 }
 
-void storage_job_end(struct storage_job *j)
+void storage_job_over(struct storage_job *j)
 {
+    if (!g_atomic_int_compare_and_exchange(&j->over, 0, 1))
+        return;
     g_mutex_lock(&j->pool->storage->lock);
     g_ptr_array_remove_fast(j->pool->storage->jobs, j);
     g_mutex_unlock(&j->pool->storage->lock);
     g_mutex_lock(&j->pool->lock);
     j->pool->jobs--;
     g_mutex_unlock(&j->pool->lock);
+}
+
+void storage_job_end(struct storage_job *j)
+{
+    storage_job_over(j);
     manage_conn_unref(j->conn);
     storage_pool_unref(j->pool);
 }

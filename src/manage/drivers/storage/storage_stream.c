@@ -17,8 +17,17 @@ struct transfer {
     uint64_t at, end;  /* end: UINT64_MAX: the end of the volume */
     uint64_t data_end; /* of the piece of data that `at` is in; sparse downloads */
     bool sparse, grown; /* grown: a hole at the end is still to be made */
-    gint cancelled;
+    gint cancelled, over;
 };
+
+/* The volume is free for others: when the client hears that the stream has ended, it may delete it. Any thread. */
+static void let_go(struct transfer *t)
+{
+    if (!g_atomic_int_compare_and_exchange(&t->over, 0, 1))
+        return;
+    storage_volume_let_go(t->job->pool, t->name);
+    storage_job_over(t->job);
+}
 
 static bool goes_on(const struct transfer *t, GError **error)
 {
@@ -131,8 +140,12 @@ static bool transfer_finish(void *o, GError **error)
     struct stat st;
     if (t->grown && !t->device && fstat(t->fd, &st) == 0 && (uint64_t)st.st_size < t->at && ftruncate(t->fd, (off_t)t->at) < 0)
         return manage_fail_errno(error, errno, "cannot write volume '%s'", t->name);
-    if ((fcntl(t->fd, F_GETFL) & O_ACCMODE) != O_RDONLY && fdatasync(t->fd) < 0 && errno != EINVAL)
+    bool wrote = (fcntl(t->fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
+    if (wrote && fdatasync(t->fd) < 0 && errno != EINVAL)
         return manage_fail_errno(error, errno, "cannot write volume '%s'", t->name);
+    if (wrote) /* it may be an image of another format now */
+        storage_volume_look_again(t->job->pool, t->name);
+    let_go(t);
     return true;
 }
 
@@ -140,6 +153,7 @@ static void transfer_cancel(void *o)
 {
     struct transfer *t = o;
     g_atomic_int_set(&t->cancelled, 1);
+    let_go(t);
 }
 
 static void transfer_free(void *o)
@@ -147,7 +161,7 @@ static void transfer_free(void *o)
     struct transfer *t = o;
     bool wrote = (fcntl(t->fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
     close(t->fd);
-    storage_volume_release(t->job->pool, t->name);
+    let_go(t);
     if (wrote)
         storage_pool_refreshed(t->job->pool);
     storage_job_end(t->job);

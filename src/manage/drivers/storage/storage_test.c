@@ -274,8 +274,8 @@ static void test_hostile(struct fixture *f, gconstpointer data)
 static void test_leftovers(struct fixture *f, gconstpointer data)
 {
     (void)data;
-    g_autofree char *dead = g_build_filename(f->root, "var/lib/vireo/images/.a.123456.unfinished", NULL);
-    g_autofree char *busy = g_build_filename(f->root, "var/lib/vireo/images/.b.123456.unfinished", NULL);
+    g_autofree char *dead = g_build_filename(f->root, "var/lib/vireo/images/.vireo-a.123456.unfinished", NULL);
+    g_autofree char *busy = g_build_filename(f->root, "var/lib/vireo/images/.vireo-b.123456.unfinished", NULL);
     g_assert_true(g_file_set_contents(dead, "x", 1, NULL) && g_file_set_contents(busy, "x", 1, NULL));
     int fd = open(busy, O_RDWR);
     g_assert_cmpint(flock(fd, LOCK_EX), ==, 0);

@@ -230,6 +230,8 @@ struct storage_volume *storage_volume_parse(const struct storage_backend *b, con
         return manage_null(error, VIR_ERR_XML_ERROR, "missing volume name element");
     if (strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
         return manage_null(error, VIR_ERR_OPERATION_INVALID, "volume name '%s' cannot contain '/', or be '.' or '..'", name);
+    if (storage_image_is_unfinished(name))
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "names like '%s' are those of unfinished volumes: choose another one", name);
     storage_volume_auto *v = storage_volume_new(name);
     if (!take_sizes(root, v, error))
         return NULL;

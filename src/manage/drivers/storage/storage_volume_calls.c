@@ -463,19 +463,32 @@ static GVariant *resize(struct manage_call *c, GError **error)
     return ok ? manage_void() : NULL;
 }
 
-void storage_volume_release(struct storage_pool *p, const char *name)
+void storage_volume_let_go(struct storage_pool *p, const char *name)
 {
     g_mutex_lock(&p->lock);
     struct storage_volume *v = g_hash_table_lookup(p->volumes, name);
-    if (v) {
+    if (v)
         v->in_use -= v->in_use > 0;
+    g_mutex_unlock(&p->lock);
+}
+
+void storage_volume_look_again(struct storage_pool *p, const char *name)
+{
+    g_mutex_lock(&p->lock);
+    struct storage_volume *v = g_hash_table_lookup(p->volumes, name);
+    if (v)
         storage_volume_ref(v);
-    }
     g_mutex_unlock(&p->lock);
     struct storage_volume *now = v && p->backend->look_at ? p->backend->look_at(p, v, NULL) : NULL;
     if (now)
         storage_volume_replace(p, now);
     storage_volume_unref(v);
+}
+
+void storage_volume_release(struct storage_pool *p, const char *name)
+{
+    storage_volume_let_go(p, name);
+    storage_volume_look_again(p, name);
 }
 
 static GVariant *wipe_with(struct manage_call *c, unsigned algorithm, uint32_t flags, GError **error)
