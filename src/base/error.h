@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Errors are GError objects of one domain: what happened, to what, and what to do about it, in one line.
  * Libraries return them, programs print them.

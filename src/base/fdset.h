@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Descriptors that somebody else has opened for this process: sets of them, each a file opened in one or more ways, which go by
  * the file name /dev/fdset/N (-add-fd, QMP add-fd); and single ones with a name (QMP getfd). A process that gets all it needs so

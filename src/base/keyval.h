@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Option text "a=b,c=d" and tables of the keys an option knows. The text's rules are those that users of QEMU's command
  * line know: ",," is a comma inside a value; the first item may be a value alone when the option has an implied key; a

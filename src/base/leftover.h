@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Files that this process has made and that go when it ends: UNIX sockets, the PID file. The directory is held open, so that
  * the name means the same file after chroot(2), and the file is only removed while it is the one that was made. */
 #pragma once

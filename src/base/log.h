@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The trace log of -d and -D: categories that are off cost one load and a branch. Warnings for the user go through
  * log_warn, always printed. Thread-safe; one line per call, no newline in the format.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Closing the sandbox. Threads that run already are asked by SIGSYS, the signal of the sandbox itself, and install their
  * filter in its handler, wherever they are; a forbidden call raises the same signal with another code.

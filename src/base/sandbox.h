@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The sandbox of this process: after set-up each thread may make only the system calls that its kind needs (seccomp(2)).
  *

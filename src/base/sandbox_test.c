@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Each kind of thread tries what it may not do: a child process closes the sandbox, starts a thread of the kind through the same
  * function as the program, and makes the call there. The kernel must end it, with a line that names kind and call.

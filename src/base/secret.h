@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Secrets: passphrases and keys that users give by -object secret. One may be encrypted with another one (keyid, iv), so that it
  * can stand on a command line or travel over a control socket. The properties are those of QEMU's object.

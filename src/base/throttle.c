@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* See throttle.h. Options, their checks and the sizes of the buckets are those that docs/throttle.txt of QEMU tells its users. */
 #include "base/throttle.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * I/O limits: so many bytes and requests per second on average, with bursts. A limit is a leaky bucket: a request fills it, time
  * empties it at the average rate, and who comes while it is too full waits. A group of limits is shared by its members (disks,

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Dirty bitmaps in memory. Bits stand in chunks of 4 KiB that are made when their first bit is set, so that a bitmap of a large,
  * hardly written disk costs little, and finding the next dirty grain skips what was never touched. A chunk, once made, stays

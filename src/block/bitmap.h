@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Dirty bitmaps of a node: which of its pieces ("grains", `granularity` bytes each) have been written since. Named ones are the
  * users' (QMP block-dirty-bitmap-*), anonymous ones belong to jobs; a persistent one is kept in the image by the node's driver.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Dirty bitmaps against a plain array of flags, several threads that mark, and the changes of hands that backups make. */
 #include "block/bitmap.h"
 

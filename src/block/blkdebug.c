@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Filter "blkdebug": errors on demand, for tests. Rules wait for an event; when it happens in the right state, an inject-error rule
  * becomes active and fails the requests that it is about, a set-state rule changes the state (the first is 1). Events are those of

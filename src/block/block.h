@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A disk as its user sees it: a guest's device, an export or a tool holds a block_device, which stands on a node (node.h) that
  * may be replaced, or missing (no medium). Requests are asynchronous: block_submit gives them to the engine (device.c), which

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Raw images: what is written is read, with QEMU's programs as the judge of contents and locks. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Filter "copy-on-read": what is read from a backing image is written into the image below the filter, so that it is there the
  * next time. While a piece is being copied no write to it passes, else the copy could undo the write.

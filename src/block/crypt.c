@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Contexts of the library are for one thread at a time: there is a pool of them, as many as were ever in use at once, each keyed
  * when it was made. Initialization vectors are those of dm-crypt (its documentation, "iv"): plain, the sector's number in 32 bits,

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Sectors of 512 bytes, each encrypted by itself: a block cipher, its mode, and where a sector's initialization vector comes from.
  * Any number of threads may use one at a time.

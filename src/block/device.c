@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Disks as their users see them, and the engine that executes their requests: what lies in the host's cache is read at once by
  * whoever asks (block_try_now); direct access goes by a thread with a ring of the kernel (ring.c); the rest is done by worker

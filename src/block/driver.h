@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What a block driver is: one description, listed in drivers.c. Included by drivers and by the files of src/block alone.
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Drivers "file" and "host_device": a file or block device of the host. */
 #include <errno.h>
 #include <fcntl.h>

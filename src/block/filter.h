@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What filters have in common: each method hands its request on to the node below. For the table of a filter's driver. */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The graph: which nodes there are, who is inside it with I/O, and who keeps others out to change it. The gate counts those
  * inside; a thread that quiesces closes it and waits for zero.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The advisory locks by which programs that use an image keep out of each other's way, interoperable with QEMU's: byte
  * 100 + n of the file is read-locked by whoever uses permission n, byte 200 + n by whoever does not let others have it.

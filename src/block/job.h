@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Jobs: long operations on images beside a running machine. A job has a thread, states, and a life as QEMU's QMP reference tells it
  * (JobStatus): created, running (paused), ready (standby), waiting, pending, concluded, null; aborting on failure.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Backup: the target gets what the source held when the job began. What is about to be overwritten is copied before, in the thread
  * that writes; the rest in the background. When that copying fails, the backup is worthless and the job fails: the guest goes on.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Jobs that shorten a chain of images: commit of images below the active one into their base, and stream of what lies below into
  * a node. The metadata that says what an image stands on is written last, when all else is on stable storage.

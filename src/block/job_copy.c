@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What jobs copy, several pieces at once. Whoever holds a range is inside the graph (or has quiesced it), and takes it after having
  * entered: so nobody inside ever waits for somebody outside.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Jobs that follow a disk: mirror to another node, and commit of the image that the guest writes to, which is a mirror to one of the
  * images below it. A bitmap of the source has what is still to be copied; when it has been empty once, both are the same but for

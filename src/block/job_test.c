@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Jobs beside a disk that is being written to: several writers all the while, a model of what the disk holds, and the data after. */
 #include "block/job.h"
 

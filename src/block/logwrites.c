@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Filter "blklogwrites": every write of the node below is written to a log as well, in the format of the kernel's dm-log-writes
  * target (Documentation/admin-guide/device-mapper/log-writes.rst), so that what a power cut would leave can be put together.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * LUKS version 1 after its published on-disk format specification ("LUKS On-Disk Format Specification Version 1.2.3"): a header, eight
  * key slots, and a key for the payload that any of their passphrases opens. The header lies wherever its user says: at the start of

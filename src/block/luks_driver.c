@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Format "luks": an image that is a LUKS volume (luks.h). Sectors are encrypted by their number within the payload. */
 #include <errno.h>
 #include <stdlib.h>

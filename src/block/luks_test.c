@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* LUKS in memory: made, opened, its slots changed, damaged in every field; sectors against published vectors; secrets. */
 #include "block/luks.h"
 

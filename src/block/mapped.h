@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Images that consist of blocks of one size, each of which a table maps to a place in a file: vdi, vhdx, vpc and vmdk are that
  * with different tables. The format says where a block is and makes room for new ones; reading, writing and what both have to do

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Metadata of an image in memory: pages of 4 KiB of its file, read when they are asked for, changed in memory, and written by
  * metadata_flush, which first lets everything that was written to the file before be stable: a table never refers to data that

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Driver "nbd": an export of an NBD server. Options and forms of file names are QEMU's; the protocol is libnbd's (nbd_link.h). */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Addresses of NBD servers, as QMP's SocketAddress has them, and sockets made of them. Descriptors are close-on-exec. */
 #pragma once
 

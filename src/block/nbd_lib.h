@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* libnbd, loaded when the first NBD node is opened: it brings TLS and XML libraries along that no other machine should pay for. */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The client's connection to one export of an NBD server, over libnbd (one: more to servers that allow it brought nothing measurable). A call is made by the thread that wants it and returns
  * with the server's answer; any number of threads may have calls under way. There is no thread that serves replies: of the threads

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The server's side of NBD's fixed newstyle negotiation (doc/proto.md, "Fixed newstyle negotiation", "Option types"). */
 #include <byteswap.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Numbers of the NBD protocol (doc/proto.md of the NBD project, "Values"); all on the wire in network byte order. */
 #pragma once
 

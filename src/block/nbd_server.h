@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * An NBD server (doc/proto.md of the NBD project): fixed newstyle negotiation, simple and structured replies. A thread of its own
  * takes connections; each has from one to a few threads of its own, of which one at a time reads requests; the others carry them out

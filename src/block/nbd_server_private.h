@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Between nbd_server.c (listening, exports), nbd_negotiate.c and nbd_transmit.c. */
 #pragma once
 

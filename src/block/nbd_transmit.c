@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Requests of a connection (doc/proto.md, "Transmission"). Of the connection's threads one reads. As long as the client waits for
  * each answer, the same thread also carries requests out. Once a request came before the one before was answered, the reading

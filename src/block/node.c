@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Nodes: opened from options or file names, with what stands below them; references, children and parents. */
 #include "block/node.h"
 

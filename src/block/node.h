@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Nodes: what an image consists of. A node is one use of a driver: a file of the host, the format inside it, a filter above it.
  * Nodes stand in a graph; each has a name that is unique there, children by role ("file", "backing", "data-file"), and parents.

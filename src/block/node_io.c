@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * I/O on nodes: bounds, alignment, watches, zeroes and flushes, which drivers need not know of; and where content comes from
  * through a chain of images.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Nodes: how they are named and opened, what errors say, who gets in while the graph is changed. */
 #include <errno.h>
 #include <fcntl.h>

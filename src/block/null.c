@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Drivers "null-co" and "null-aio": a disk that keeps nothing, to measure what is above it. What is read are zeroes, also without
  * read-zeroes=on: memory that nobody has written is not shown to anybody. The two are the same here.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The fast way: from a piece of a disk down to the file of the host where it lies (block_driver.map_now). */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A queue's requests. What the host's cache can answer is done when it is added; what lies in one piece of a file goes to the
  * ring; the rest to the disk's worker threads, whose completions come back over a list and an eventfd. The ring watches the

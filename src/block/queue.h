@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A queue: the requests of one thread, which submits them in batches and gets their completions itself, so that no other thread
  * has to be woken for what goes the fast way (data that lies in a file of the host without metadata to change). That is for

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Format "raw": bytes of the disk are bytes of the file, or of a part of it. */
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A disk's own thread with a queue (queue.h): for requests of threads that do not wait, such as vCPUs. */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Filter "throttle": requests wait until the limits of a group let them begin (throttle.h). */
 #include "base/error.h"
 #include "block/drivers.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Format "vdi", VirtualBox's disk images, version 1.1: a header of one sector, a table of 32-bit numbers (which block of the
  * file holds this block of the disk), and blocks of 1 MiB. All numbers are little-endian. The layout was taken from images.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Format "vhdx" after Microsoft's [MS-VHDX], "Virtual Hard Disk v2 (VHDX) File Format" (sections named below): headers and region
  * tables twice over, a log of metadata, a metadata table, and the block allocation table (BAT) of 64-bit entries. All numbers

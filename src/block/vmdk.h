@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Format "vmdk" after VMware's "Virtual Disk Format 5.0" (technical note): a descriptor, which is text, and extents, which are
  * flat or sparse (directory of grain tables -> grains), the latter also compressed. The room of vmdk*.c alone.

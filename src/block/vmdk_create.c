@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* New vmdk images: one file, or a descriptor and extents beside it whose names come from its own. */
 #include <errno.h>
 #include <string.h>

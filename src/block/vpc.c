@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Format "vpc", Microsoft's Virtual Hard Disk (VHD) images, read only, after the "Virtual Hard Disk Image Format Specification"
  * 1.0: a footer of 512 bytes at the end; fixed images are the disk before it, dynamic ones have a copy of the footer at the

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The emulator behind a domain: its monitor and its guest agent. (libvirt 9.0; in libvireo itself, no second library is needed) */
 #pragma once
 

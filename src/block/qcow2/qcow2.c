@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The driver: opening, closing, and what an image says about itself. */
 #include "block/qcow2/qcow2.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The qcow2 image format, versions 2 and 3, after its published specification (QEMU, docs/interop/qcow2; sections named in the
  * code). This header is the room's own: nobody outside src/block/qcow2 includes it.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Changing what an image is while its content stays: version, width of the reference counts, lazy reference counts, backing file,
  * data file, size; and how large an image would be (measure).

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Dirty bitmaps kept in the image ("Bitmaps extension"). A directory names them; each has a table of clusters that hold its bits. At opening they are
  * loaded into the node's bitmaps, and, when the image is writable, marked "in use" in the directory before anything can be written;

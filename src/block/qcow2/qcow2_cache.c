@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Slices of L2 tables in memory, the L1 table, and the flush. A slice is found by two pointers (dir[l1 index][number]), so that a hit
  * costs next to nothing; which one has to go when the cache is full is found by a clock's hand.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Checking an image: what its metadata refer to is counted anew, from the header down, and compared with the reference counts that the
  * image holds. Everything is read from the file once, in the order in which it lies there: all L1 tables first, which say how often

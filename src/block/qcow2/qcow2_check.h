@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the parts of a check share: qcow2_check.c walks, qcow2_bitmap.c and qcow2_snapshot.c know their tables. */
 #pragma once
 

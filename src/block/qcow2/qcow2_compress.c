@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The codecs of compressed clusters: deflate without a header (RFC 1951) in a window of 4 KiB, as readers of the format set theirs
  * up with that window; and Zstandard frames (RFC 8878). Any number of threads at once: each takes a context out of a pool.

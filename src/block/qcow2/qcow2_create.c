@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * New images. Header, refcount table, refcount blocks and an empty L1 table lie one after the other; space taken in advance comes
  * through the driver, once the image is open.

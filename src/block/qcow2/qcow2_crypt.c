@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * "Data encryption": what goes between guest data and the file of an encrypted image. LUKS counts sectors where they lie in the
  * file, the old AES method where the guest sees them. Metadata is never encrypted.

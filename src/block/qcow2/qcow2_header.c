@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The header and its extensions ("Header", "Header extensions", "Feature name table"). */
 #include "block/qcow2/qcow2.h"
 

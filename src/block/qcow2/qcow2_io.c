@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Guest data. The lock is held to find out where it is and to enter where it went; in between, files are read and written without it.
  * While data is on its way to new clusters, the guest's clusters stand in q->inflight and other writers of them wait.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* "Cluster mapping" and "Extended L2 Entries": what lies at a guest offset, and how mappings are taken away again. */
 #include "block/qcow2/qcow2.h"
 

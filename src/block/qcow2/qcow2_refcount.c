@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Reference counts of host clusters and their allocation ("Host cluster management"). All in memory, under q->lock; qcow2_flush writes.
  *

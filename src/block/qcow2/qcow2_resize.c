@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Other sizes, and space taken in advance. */
 #include "block/qcow2/qcow2.h"
 

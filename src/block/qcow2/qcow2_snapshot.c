@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Snapshots inside the image ("Snapshots"): a table of copies of the L1 table. All that such a copy leads to has one reference more,
  * and loses its "copied" flag, so that the next write makes a copy.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * libvireo: libvirt's public C interface. Reading order: api_object.c (what the handles are), api_call.c (one call: C arguments to a tuple, the tuple
  * to a connection, the reply to C), api_domain.c and its neighbours (one row a public function), api_connect.c and api_uri.c (opening), api_remote.c (a

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One call: the C arguments become the procedure's tuple, by its letters, and the reply becomes what C wants. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Opening and closing, and what the library says of itself. */
 #include <stdio.h>
 #include <string.h>

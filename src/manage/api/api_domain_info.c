@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Domains: replies that become C structures. */
 #include <stdlib.h>
 #include <string.h>

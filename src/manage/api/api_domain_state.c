@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Calls that change what a domain's handle knows (its id), that take descriptors along, and those made of other calls. */
 #include <unistd.h>
 

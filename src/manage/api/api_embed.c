@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The drivers in this process: vireo:///embed?root=DIR and test:///default. Connections with the same root share one state, which lives as long as one of
  * them; a thread runs its main loop. Calls go to manage_dispatch() on the caller's thread.

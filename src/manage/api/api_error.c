@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The last error: one a thread, a copy in the connection it happened on, and a function that hears of each. */
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* From an event message to the callback's C arguments: one case a signature. */
 #include "manage/api/api_events.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Events: registrations, and the way from the thread that read a message to the program's event loop. Messages are queued and an eventfd wakes the
  * loop (writing to it is safe from any thread, whatever loop the program has); callbacks run in the loop alone, with no lock held.

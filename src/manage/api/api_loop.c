@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The event loop. A program registers its own functions (virEventRegisterImpl) or takes this one (virEventRegisterDefaultImpl), which works on GLib's
  * default main context: virEventRunDefaultImpl() is one turn of it, and a program with a GLib main loop needs no call at all.

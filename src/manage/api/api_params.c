@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Typed parameters: the rows of C programs and those of the wire, and the public helpers. */
 #include <errno.h>
 #include <stdlib.h>

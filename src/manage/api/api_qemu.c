@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The emulator behind a domain (<libvirt/libvirt-qemu.h>): the procedures of the qemu program. */
 #include <libvirt/libvirt-qemu.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A daemon behind a socket: vireod or libvirtd, here or on another host. Which socket: api_transport.c. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A program for the tests: the procedures that the drivers of a real host serve, a number and a name a line. */
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The session's daemon is started by the first client that finds none, and ends when it has had no client for two minutes. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Streams: bytes and holes both ways, waiting or not, by calls or by callbacks from the event loop. */
 #include <string.h>
 #include <sys/eventfd.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Transports: a UNIX socket, TCP, or the standard input and output of a program (ssh, or any that ?command= names). Schemes say whose socket is looked
  * for first: vireo: that of vireod, others (qemu, ...) that of libvirtd; the other one is taken where the first is not there.

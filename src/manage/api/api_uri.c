@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * URIs: DRIVER[+TRANSPORT]://[USER@][HOST][:PORT]/PATH[?NAME=VALUE&...], the aliases and the default of the configuration files. The parameters that only
  * the library reads (socket, mode, command, netcat, keyfile, no_tty, no_verify, proxy, sshauth, root ...) are not passed on to a daemon.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * One API call on its way to a driver, and what drivers share. A call is a procedure of the remote program (rpc/rpc_proc.h) with its
  * arguments as one GVariant tuple, whether it comes over a socket (vireod) or from the library in the same process (libvireo,

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Errors of the management layer carry libvirt's error number (virErrorNumber, <libvirt/virterror.h>), so that clients can act on
  * them. The message is complete by itself: what happened, to what, what to do. The error domain on the wire follows from the number

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who wants to hear of what: the register and deregister procedures, and delivery. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What one driver asks of another. A driver fills in its part of manage_services_of(state) in start(); a member that nobody filled is NULL, and the
  * asker says that this is missing here. Any thread; no locks of the asker's objects are held that the other driver might want.

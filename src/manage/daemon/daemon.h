@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * vireod: sockets, clients and threads around the management core. Files from the top: main.c, daemon_listen.c (sockets), daemon_server.c (the thread
  * that reads them all), daemon_client.c (one connection: frames in, queue out), daemon_call.c (what a message asks for), daemon_stream.c.

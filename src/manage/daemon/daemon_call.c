@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a message asks for: pings, calls (at once or on a worker), stream data. */
 #include <string.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * One connection. In: bytes are cut into messages; a client that has too much under way is not read until some of it is done. Out: a queue that any
  * thread appends to; what the socket takes at once goes at once, the rest when epoll says so. While the socket thread works through a batch of

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vireod.conf: lines `key = value`, values plain or in double quotes, # begins a comment. One row per key. */
 #include <errno.h>
 #include <stddef.h>

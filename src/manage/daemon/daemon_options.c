@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The command line: one row per option; --help and the manual page come from the rows. */
 #include <stdio.h>
 #include <stdlib.h>

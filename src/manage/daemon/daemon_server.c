@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The thread that reads all sockets: one epoll set of listeners and clients. */
 #include <errno.h>
 #include <malloc.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Streams (wire facts, section 8): one thread reads the source and sends, with one chunk under way at a time; another takes what the client has sent
  * out of a queue and writes it, then finishes or aborts. Both end after cancel(); the last one frees the source.

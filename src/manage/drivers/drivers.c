@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The drivers of a real host, in the order in which they are started: who is asked by others first. */
 #include "manage/core/manage.h"
 

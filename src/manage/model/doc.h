@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Documents: domain, network, pool, ... as trees of elements that follow a schema. The schemas are text (*.schema, its grammar is in
  * schema.md) made into tables at build time; parser, checker, formatter and reference walk those tables, nothing else knows the elements.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a schema allows, as text for people: a line for each element and attribute. */
 #include "manage/model/doc_private.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Text to document. libxml2 reads the text and calls back for each element; the document is built and checked on the way. Document type declarations are
  * refused, so there are no entities but the five that XML has itself, and nothing is loaded from anywhere.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * How a document lies in memory. Ten thousand definitions are to be cheap, so elements are 32 bytes and attributes 8; they refer to one
  * another by 32-bit numbers: chunk (11 bits) and place in it (20 bits, in units of four bytes). A number with the highest bit set is a word of

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Content that no schema describes. It is kept as text: at the left margin, two blanks a level where an element holds elements only, as it stands
  * where text is among them. Comments and processing instructions are dropped, CDATA becomes text. A line break after '>' and before '<' is

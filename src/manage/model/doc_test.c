@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Documents: reading, changing, order, errors with their lines, limits, hostile input. With arguments it is a tool for tests and for people:
  *   doc_test format SCHEMA FILE...   prints what the file is in canonical form

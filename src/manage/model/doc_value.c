@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Values: is a text of the kind that the schema asks for, and how is it written canonically. */
 #include "manage/model/doc_private.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The tables that schema_compile.py makes of *.schema. One set for all schemas: an element that stands in a group is one row wherever the
  * group is put in, so that schemas share rows (a domain inside a snapshot) and may be recursive. Index 0 of each table means "none".

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Makes C tables (schema.h) of *.schema files. The grammar is in schema.md. Usage: schema_compile.py OUTPUT.c FILE.schema..."""
 import os
 import re

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The client's end of a connection: calls from many threads at once, events, streams, descriptors, keepalive. Knows the wire and nothing of what the
  * calls mean: the opening sequence (auth_list, features, connect_open) is the library's.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The client's end of streams (wire facts, section 8). */
 #include <poll.h>
 #include <string.h>

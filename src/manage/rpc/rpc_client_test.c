@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The client's end against a small server on a socket pair. */
 #include <fcntl.h>
 #include <libvirt/libvirt.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Messages as they stand on the wire, for both ends: a header of 28 bytes, then XDR or a stream's raw bytes. All integers big-endian. */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The procedures of the remote program (0x20008086), one row each in rpc_procs.inc: number, name, priority, flags, arguments, result.
  * Types are written in letters (RFC 4506 encodings, docs of the wire facts), and each has a GVariant type with which drivers and the library work:

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Letters, and GVariant to XDR. The other direction is in rpc_xdr_decode.c. */
 #include "manage/rpc/rpc_xdr.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * XDR (RFC 4506) of GVariants, by the letters of rpc_proc.h. Both directions are bounded by the letters: no depth, count or length of a message is
  * believed before it has been compared with its limit and with the bytes that are there.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * XDR to GVariant. The bytes of a GVariant (its specification, section 2.3: alignment, framing offsets) are written directly, in one pass and one
  * buffer: several times faster than builders, and every call that arrives passes here. Framing offsets of a container wait on a stack until its

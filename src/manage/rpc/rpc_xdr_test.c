@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The codec: bytes as RFC 4506 says, every procedure's layout there and back, hostile bytes. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The domain driver's own structures; only files of this folder include it. Reading order: domain_driver.c (the rows), domain_list.c
  * (which domains there are), domain_store.c (definitions and status on disk), domain_define.c, domain_job.c, domain_start.c (a process is made),

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * PCI addresses. They are given as libvirt gives them, so that a guest finds its cards where it knows them: what the chipset fixes comes first, then addresses
  * that the document names, then bridges, then devices by kind in the order of `kinds` below. A first pass, without writing, finds how many

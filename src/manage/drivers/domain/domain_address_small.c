@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Addresses other than PCI: drives on their controllers, ports of virtio-serial, USB ports, slots of memory modules. They bring the controllers they need. */
 #include "manage/drivers/domain/domain_complete.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The guest's agent: JSON lines over the channel named org.qemu.guest_agent.0. Each command has a connection of its own that begins with
  * guest-sync-delimited, so that what an earlier one left in the channel is not taken for an answer. Inside a job: one command at a time.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The guest agent's transport, for the calls in domain_guest.c. All of it inside a job of the domain. */
 #pragma once
 

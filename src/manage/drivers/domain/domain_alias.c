@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Names of devices inside the machine, as libvirt gives them: clients and users know "virtio-disk0" and "net0". */
 #include "manage/drivers/domain/domain_complete.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Disks of a running domain: size, the job that copies its backing chain into it, limits. A disk's job has the id "libvirt-ALIAS"; there is one a disk. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* From a document to a command line: the machine (domain_command_machine.c), then its devices in the order of the table in domain_command_device.c. */
 #include "manage/drivers/domain/domain_command.h"
 

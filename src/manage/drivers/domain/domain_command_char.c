@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Character devices: the back end ("char" and the alias) and the device. */
 #include "manage/drivers/domain/domain_plan.h"
 

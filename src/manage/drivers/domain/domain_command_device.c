@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Devices: one row an element, in the order of the command line; and what vireo-vmm does not have. */
 #include "manage/drivers/domain/domain_command.h"
 

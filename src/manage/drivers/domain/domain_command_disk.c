@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Disks: the nodes of the image (libvirt-N-storage, libvirt-N-format; N is <source index=> of the live document) and the drive. */
 #include "manage/drivers/domain/domain_plan.h"
 

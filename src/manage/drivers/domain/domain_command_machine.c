@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The options that are no devices: machine, processors, memory, clock, what is started. */
 #include "manage/drivers/domain/domain_command.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Network cards: taps in bridges, the user-mode network with its forwards, and the cards themselves. */
 #include "manage/drivers/domain/domain_plan.h"
 

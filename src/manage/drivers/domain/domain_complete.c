@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A definition becomes whole, as libvirt's clients expect to read it back: what was left out gets the values that the machine would have
  * anyway, sizes get one unit, devices get controllers and addresses. The same document always becomes the same.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What a definition needs to become whole, shared by the domain_complete*.c, domain_address*.c and domain_command*.c: which program will run it, and small
  * helpers over documents.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Serial ports, parallel ports, channels and consoles. The first <console> of a PC is the first <serial> seen from the other side: each makes the
  * other where it is missing.

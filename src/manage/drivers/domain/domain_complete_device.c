@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Defaults of devices: disks, interfaces, and all that only need a value filled in. Character devices: domain_complete_char.c. */
 #include "manage/drivers/domain/domain_complete.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Definitions that become whole, and plans: without a daemon, with vireo-vmm as emulator. */
 #include "manage/drivers/domain/domain_command.h"
 #include "manage/drivers/domain/domain_device.h"

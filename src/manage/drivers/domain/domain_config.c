@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A domain's memory, vCPUs and actions are changed: in the running machine, in the definition, or in both. */
 #include <json-c/json.h>
 #include <sched.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Consoles and channels as streams: over the pty or UNIX socket of the device's back end. One user at a time: the next with FORCE takes it over, without is refused.
  */

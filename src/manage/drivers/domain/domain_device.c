@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Devices that come, go and change: in the definition, in the running machine, or both. First everything that can be wrong is found, then the machine is
  * changed, then the documents; what was made in the machine is taken away again when a later step fails.

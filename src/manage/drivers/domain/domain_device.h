@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Attach, detach, update: what domain_device.c, domain_device_update.c and domain_device_rows.c share. All inside a job (domain_begin). */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Devices that change: media of drives, links, passwords, statistics, the size of virtio-mem; in the definition anything. */
 #include "manage/drivers/domain/domain_device.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who uses a file: the storage driver asks before it deletes, wipes or overwrites a volume. */
 #include <string.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The domain driver: its rows, its start and its end. Machines go on when the daemon ends. */
 #include <errno.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the machine tells (QMP events) becomes state and libvirt events. The monitor calls domain_on_event() on the main loop, which only passes it on: the work is
  * done in order by a worker, where it may write files and send commands.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Shows what becomes of a domain document, for the tests that compare it with files and with libvirt:
  *   domain_golden complete FILE   the definition as it is kept

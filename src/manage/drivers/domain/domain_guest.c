@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Calls that the guest's agent answers, and the machine's own commands as clients of the qemu program send them. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the guest's agent tells of the guest: users, system, time zone, name, file systems, interfaces, as typed parameters; and its vCPUs. */
 #include <string.h>
 

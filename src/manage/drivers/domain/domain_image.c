@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Images of disks, looked at before the machine is: what is wrong is said by name here, by the emulator it would be a line about a node. */
 #include "manage/drivers/domain/domain_plan.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a domain is: state, document, numbers. The quick rows read memory under the domain's lock and nothing else. */
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One long piece of work a domain at a time, and work in order that comes from the machine. */
 #include "manage/drivers/domain/domain.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A running machine is stopped, paused, restarted: destroy, shutdown, reboot, reset, suspend, resume. */
 #include <json-c/json.h>
 #include <string.h>

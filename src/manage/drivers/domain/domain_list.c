@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which domains there are: tables by UUID, name and id, and the calls that look domains up or list them. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Title, description, and elements of other programs' namespaces in <metadata>. */
 #include <libxml/parser.h>
 #include <libxml/tree.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The QMP client. The machine is not trusted: a message has a limit, answers are matched by id, what nobody asked for is dropped.
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The QMP client against machines that do not keep to the protocol: whatever comes, callers get an error and the main loop goes on. */
 #include <json-c/json.h>
 #include <poll.h>

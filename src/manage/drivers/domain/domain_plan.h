@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A plan: what a document needs in the machine, back ends before the devices that use them. At the start it becomes a command line, at run time QMP commands,
  * undone in reverse when one of them fails. So a device is described in one place.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * After a start of the daemon: the machines of the one before. Their status files say which process it was; the same number with the same start time
  * is the same process. Monitors are connected by worker threads, in a job of each domain, so that the daemon answers at once.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Snapshots and checkpoints: there are none yet. Lists are empty, so that clients that look go on; making one is refused by name. */
 #include "manage/drivers/domain/domain.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A machine's process is made: live document, directory, status file, log, process, monitor, vCPUs. The status file is on disk before the process exists, so
  * that a daemon that is killed in between finds the process again (domain_reattach.c). What fails undoes all of it.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Numbers of a running domain: disks, interfaces, memory, CPU time, addresses. */
 #include "manage/drivers/domain/domain_stats.h"
 

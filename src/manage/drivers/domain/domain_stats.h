@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Numbers of a running domain, as several calls want them (domain_stats.c, domain_stats_all.c, domain_block.c). */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* CONNECT_GET_ALL_DOMAIN_STATS: groups of numbers of many domains in one call. A group is a row. */
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The status file of a running machine, STATE/qemu/NAME.xml: what a new daemon needs to find the process again.
  *

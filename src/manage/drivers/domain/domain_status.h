@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A status file as it was read: domain_status.c reads, domain_reattach.c uses it. */
 #pragma once
 

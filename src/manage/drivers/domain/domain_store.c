@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Definitions on disk: CONFIG/qemu/NAME.xml, and a link in autostart/. Ten thousand of them are only names and numbers in memory: the head of each
  * file has a summary with a sum over the rest of the file, so that loading reads every file but parses only those that were changed by hand. The

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Taps: a network card of the host whose other end is a descriptor. They vanish with the last descriptor, so nothing has to be tidied up after a crash. */
 #include "manage/drivers/domain/domain_plan.h"
 

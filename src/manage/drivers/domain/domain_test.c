@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Life of domains through manage_dispatch(), with the machine that was built: definitions on disk, start, events, a new daemon that finds what runs. */
 #include <libvirt/libvirt.h>
 #include <signal.h>

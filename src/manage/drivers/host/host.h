@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Calls about the host: what it is (host_node.c), what an emulator offers (host_emulator.c), and the documents that tell clients of it
  * (host_caps.c, host_domcaps.c, host_cpu.c). Only files of this folder include this one. */
 #pragma once

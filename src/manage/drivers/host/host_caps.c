@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The capabilities document: the host, and the guests that its emulator can run. */
 #include <string.h>
 #include <unistd.h>

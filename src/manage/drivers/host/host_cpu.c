@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The host's CPU in libvirt's names: its features from the kernel's list, the best of the named models, comparison, baseline. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The domain capabilities document: what a domain on this emulator may have. Rows of a table say which device of the emulator stands
  * behind each value. */
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What an emulator offers, asked over QMP on its standard streams: `EMULATOR -machine none -qmp stdio`. */
 #include <json-c/json.h>
 #include <string.h>

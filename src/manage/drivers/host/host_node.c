@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The host as a machine: processors, memory, their use. From /proc and /sys of the kernel (proc(5), sysfs-devices-system-cpu). */
 #include <stdio.h>
 #include <stdlib.h>

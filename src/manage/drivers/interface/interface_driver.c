@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The host's network devices, read only: what a bridge, bond, VLAN or device is comes from the kernel at each call; nothing is kept. Changing the
  * host's network is left to the distribution's own tools: those calls are refused.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The host's network devices, as rtnetlink lists them; of this network namespace, whatever is mounted on /sys. */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Network filters: there are none. Clients that ask (virt-manager, libvirt-tck) get empty lists; defining one is refused. */
 #include "manage/core/manage.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The network driver's own structures; only files of this folder include it. Reading order: network_driver.c (start and services),
  * network_calls.c and network_parts.c (the procedures), network_list.c (which networks there are, their files), network_define.c (checks and defaults),

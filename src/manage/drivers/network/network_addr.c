@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* IP addresses with a prefix, as they stand in network documents. */
 #include <arpa/inet.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The procedures that work on networks, one row each; those on parts of one are in network_parts.c. */
 #include <libvirt/libvirt.h>
 

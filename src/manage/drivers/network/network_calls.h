@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the two files of procedures share: arguments of a call, and those rows that are in network_parts.c. */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a network document must be, beyond its schema, and what is filled in at define. */
 #include <arpa/inet.h>
 #include <net/if.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * dnsmasq for one network (dnsmasq(8)): DHCP, DNS, router advertisements, TFTP. It goes into the background by itself and outlives this
  * process. All it needs stands in one configuration file, which it reads before it gives up root; a change is a restart, which its

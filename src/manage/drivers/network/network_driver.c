@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The network driver: starts with the daemon, and what domains ask of it. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * nftables of one network: a table "inet vireo_BRIDGE" of its own, made in one transaction and taken away with one. What other tables
  * drop it cannot allow; what it rejects (the way into a network that is not routed, isolation) no other table lets through.

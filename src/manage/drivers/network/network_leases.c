@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* dnsmasq's leases file: "EXPIRY MAC IP NAME CLIENTID" per IPv4 lease; after a line "duid ...", "EXPIRY IAID IP NAME DUID" per IPv6 lease; "*": none. */
 #include <arpa/inet.h>
 #include <string.h>

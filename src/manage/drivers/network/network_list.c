@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Which networks there are, and their files:
  *   CONFIG/qemu/networks/NAME.xml        the definition; autostart/NAME.xml is a link to it

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Elements of <metadata>, found by their namespace. */
 #include <libxml/parser.h>
 #include <libxml/tree.h>

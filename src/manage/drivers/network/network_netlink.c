@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Bridges, addresses and routes by rtnetlink (rtnetlink(7), linux/if_link.h); each request on a socket of its own. */
 #include <errno.h>
 #include <fcntl.h>

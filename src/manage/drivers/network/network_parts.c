@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Procedures on parts of a network: entries of its lists, leases, ports, metadata. */
 #include <libvirt/libvirt.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Short runs of other programs: nft, tc, dnsmasq until it is in the background. */
 #include <errno.h>
 #include <poll.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A network is made and taken away. While that is under way NAME.half lies in the state directory: what a killed daemon leaves is swept by
  * the next. Order: bridge, addresses, routes, forwarding, rules, dnsmasq; backwards to take away.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The network driver behind manage_dispatch(), with a root directory and, for root, a network namespace of its own. What needs clients and
  * guests is in tests/manage/test_network.py.

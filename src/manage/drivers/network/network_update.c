@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* virNetworkUpdate: one entry of a list in the document is added, changed or removed. One row per kind of entry. */
 #include <libvirt/libvirt.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Hears of changes of nftables (netlink group NFNLGRP_NFTABLES) on the state's main loop; when one of our tables lost something, a thread
  * looks after all active networks, 50 ms later, or later where it happens again and again. The end of a network's dnsmasq is heard of by its pidfd.

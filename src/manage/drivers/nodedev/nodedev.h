@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Node devices: what the host has, as a tree below "computer". nodedev_udev.c finds devices and hears of changes, nodedev_describe.c (with nodedev_pci.c and nodedev_net.c) makes the
  * document of one, fresh each time it is asked for; nodedev_driver.c has the table and the calls.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The document of a device. Texts from /sys are the device's own words: made valid before they go into a document. */
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Network interfaces: link and offloads, as ethtool's requests tell them. */
 #include <linux/ethtool.h>
 #include <linux/sockios.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* PCI devices: address, names, what the configuration space says (PCI Local Bus 3.0; PCI Express Base, 7.5.3). */
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which devices there are, and hearing of those that come and go. */
 #include <glib-unix.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Secrets: passphrases of volumes and the like. Definitions are CONFIG/secrets/UUID.xml, values UUID.base64 beside them, readable by the daemon alone; those of ephemeral
  * secrets stay in memory. Values are wiped from memory when they are dropped. One lock over the whole table: it is small, and held for moments but while a file of

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Storage: pools (a place where disks lie) and volumes (the disks). Definitions are CONFIG/storage/NAME.xml, with a link in autostart/ where the pool
  * starts with the daemon; an active pool has a status file STATE/storage/NAME.xml, so that it is found again by the next daemon.

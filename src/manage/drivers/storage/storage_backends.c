@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The kinds of pools, those that are not served, and what clients are told of them. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Pools that are a directory, and what all pools of files share. */
 #include <dirent.h>
 #include <errno.h>

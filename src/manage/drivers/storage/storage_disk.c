@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Pools that are a disk, whose volumes are its partitions, by sfdisk. */
 #include <errno.h>
 #include <fcntl.h>

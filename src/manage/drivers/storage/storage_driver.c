@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The storage driver: start, stop, and what other drivers ask. The first file of this room; storage.h says what is where. */
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Files that are volumes: made, copied, resized. A new file has no name until it is complete (O_TMPFILE, then a link), so that nothing is left of one that failed, was
  * cancelled, or whose daemon was killed. File systems without that get a name that says so (".vireo-NAME.XXXXXX.unfinished"); such a file is locked while somebody

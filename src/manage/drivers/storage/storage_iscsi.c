@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Pools that are an iSCSI target, whose volumes are its units, by iscsiadm. Volumes are made on the target, not here. */
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What a file is, by its first bytes. The content is hostile: a guest may have written any header into a raw disk. So nothing here follows a pointer further
  * than a bounded read, no file is opened for writing, and a backing file is only named and asked for its owner, never read.

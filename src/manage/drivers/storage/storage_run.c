@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Other programs: mount, lvm, parted, iscsiadm. Never through a shell; their output is bounded. */
 #include <errno.h>
 #include <poll.h>

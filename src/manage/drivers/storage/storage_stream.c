@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The content of a volume over a stream: upload and download, from an offset, up to a length, with holes where the client knows of them. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Pools, volumes and secrets through manage_dispatch(), below a temporary root. What the real virsh sees is in tests/manage/test_storage.py. */
 #include <fcntl.h>
 #include <glib/gstdio.h>

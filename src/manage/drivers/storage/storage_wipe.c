@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Overwriting what a volume holds. The sequences are those that each method is published with; passes that only verify are left out. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test:///default: a host that exists in memory alone, for programs that want to try the interface without one. Every kind of object is a document with a
  * name, a UUID and a few flags; test_object.c holds what is the same for all kinds, test_domain.c, test_network.c and test_storage.c what is not.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Domains of the test driver: finding them and what they say of themselves. */
 #include "manage/drivers/test/test.h"
 

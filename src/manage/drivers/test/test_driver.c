@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The table behind test:///default: the connection, the host, and the objects that are there at the start. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Networks of the test driver, and storage pools where they are handled alike; interfaces. */
 #include "manage/drivers/test/test.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What is the same for all kinds of objects: finding, defining, listing. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Storage of the test driver: what pools hold. A volume is its document; its bytes do not exist. */
 #include <string.h>
 
