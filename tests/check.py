@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 
@@ -57,8 +58,12 @@ def pytest(build, paths, name, env=None):
     junit = os.path.join(build, f"pytest-{name}.xml")
     if os.path.exists(junit):
         os.unlink(junit)
-    status = subprocess.run(["/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "--durations=10", "-p", "no:cacheprovider",
-                             f"--junitxml={junit}", *paths], cwd=ROOT, check=False, env=dict(os.environ, VIREO_BUILD=os.path.abspath(build), **(env or {}))).returncode
+    # a directory of its own: the one that runs share loses, with each new run, the access that tests as another user need
+    with tempfile.TemporaryDirectory(prefix="vireo-") as base:
+        os.chmod(base, 0o755)
+        status = subprocess.run(["/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "--durations=10", "-p", "no:cacheprovider",
+                                 f"--junitxml={junit}", f"--basetemp={base}/t", *paths], cwd=ROOT, check=False,
+                                env=dict(os.environ, VIREO_BUILD=os.path.abspath(build), **(env or {}))).returncode
     return status, junit
 
 
