@@ -493,8 +493,10 @@ bool opt_boot(struct options *o, const struct option_row *row, const char *arg, 
 {
     keyval_auto *kv = keyval_parse(arg, "order", error);
     struct boot_opts v = { NULL };
-    if (!kv || !keyval_load(kv, boot_keys, &v, error))
+    if (!kv || !keyval_load(kv, boot_keys, &v, error)) {
+        g_free(v.order); /* loaded before the key that was refused */
         return false;
+    }
     if (!v.order)
         return true;
     if (!*v.order || v.order[strspn(v.order, "acdn")]) {

@@ -271,6 +271,9 @@ static void test_dies(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+#ifdef __SANITIZE_ADDRESS__
+    g_setenv("VIREO_SANDBOX", "off", TRUE);
+#endif
     g_test_add_func("/domain/define", test_define);
     g_test_add_func("/domain/life", test_life);
     g_test_add_func("/domain/dies", test_dies);
