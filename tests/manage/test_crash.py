@@ -81,13 +81,6 @@ class Load:
         active = bool(d and d.isActive())
         assert self.running is None or active == self.running, f"d{self.n} runs: {active}, not {self.running}"
         assert active == (f"d{self.n}" in live), f"d{self.n} runs: {active}, and its process: {live}"
-        if active and self.running is None:
-            # its start or its end was under way; in the second case it may end by itself at any moment now, so it is ended here
-            try:
-                d.destroy()
-            except libvirt.libvirtError as e:
-                assert e.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID, e
-            active = False
         self.title, self.maybe, self.running = title, (), active
 
 

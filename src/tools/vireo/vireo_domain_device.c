@@ -209,13 +209,14 @@ static char *disk_document(struct call *c)
     return g_strdup(s->str);
 }
 
-static bool cmd_attach_disk(struct call *c)
+/* Attaches the device of this document, or prints the document. */
+static bool attach_made(struct call *c, char *(*document)(struct call *c), const char *what, const char *done)
 {
     g_autoptr(virDomain) domain = opt_bool(c, "print-xml") ? NULL : arg_domain(c);
     unsigned flags;
     if (!domain && !opt_bool(c, "print-xml"))
         return false;
-    g_autofree char *xml = disk_document(c);
+    g_autofree char *xml = document(c);
     if (!xml)
         return false;
     if (opt_bool(c, "print-xml")) {
@@ -225,10 +226,12 @@ static bool cmd_attach_disk(struct call *c)
     if (!device_flags(c, domain, &flags))
         return false;
     if (!attach(c, domain, xml, flags))
-        return complain(c, "Failed to attach disk");
-    note(c, "Disk attached successfully\n");
+        return complain(c, "Failed to attach %s", what);
+    note(c, "%s attached successfully\n", done);
     return true;
 }
+
+static bool cmd_attach_disk(struct call *c) { return attach_made(c, disk_document, "disk", "Disk"); }
 
 /* average,peak,burst,floor as attributes of <inbound> or <outbound>. */
 static bool bandwidth(struct call *c, GString *s, const char *option)
@@ -309,26 +312,7 @@ static char *interface_document(struct call *c)
     return g_strdup(s->str);
 }
 
-static bool cmd_attach_interface(struct call *c)
-{
-    g_autoptr(virDomain) domain = opt_bool(c, "print-xml") ? NULL : arg_domain(c);
-    unsigned flags;
-    if (!domain && !opt_bool(c, "print-xml"))
-        return false;
-    g_autofree char *xml = interface_document(c);
-    if (!xml)
-        return false;
-    if (opt_bool(c, "print-xml")) {
-        say(c, "%s", xml);
-        return true;
-    }
-    if (!device_flags(c, domain, &flags))
-        return false;
-    if (!attach(c, domain, xml, flags))
-        return complain(c, "Failed to attach interface");
-    note(c, "Interface attached successfully\n");
-    return true;
-}
+static bool cmd_attach_interface(struct call *c) { return attach_made(c, interface_document, "interface", "Interface"); }
 
 /* Opens the document that fits what is to be changed: the stored one if only that is. */
 static bool document_for(struct call *c, virDomainPtr domain, unsigned flags, struct xml *x)

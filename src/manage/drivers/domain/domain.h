@@ -140,6 +140,10 @@ bool domain_set_live(struct domain *d, struct doc *new, GError **error) G_GNUC_W
 /* The name of a running domain that has this file open, or NULL: what manage_services.disk_user asks (domain_disk_user.c). */
 char *domain_disk_user(struct manage_state *state, const char *path);
 
+/* CPU time of a process in nanoseconds, and its resident memory; false (0): it has gone. */
+bool domain_process_time(pid_t pid, uint64_t *ret_user, uint64_t *ret_system);
+uint64_t domain_process_kib(pid_t pid);
+
 /* ---- jobs ---- */
 
 /* Waits up to 30 s for the domain's turn: VIR_ERR_OPERATION_TIMEOUT that names the job it waits for. running: fail with
@@ -184,6 +188,7 @@ struct domain_run {
     bool powered_down;         /* SHUTDOWN was told */
     bool shutdown_by_guest;
     bool ending;               /* domain_stop() works on it */
+    bool destroying;           /* told to end by a destroy that does not wait for the job under way: stop_reason says why */
     bool fake_reboot;          /* the next SHUTDOWN is to be a start from reset */
     int stop_reason;           /* virDomainShutoffReason for the end of the process if nothing else is known; 0: crashed */
     gint64 us;                 /* of the state's last change, monotonic */

@@ -26,17 +26,23 @@ static GVariant *get_state(struct manage_call *c, GError **error)
     return v;
 }
 
-/* Nanoseconds of CPU that the process has used. */
-static uint64_t cpu_time(pid_t pid)
+bool domain_process_time(pid_t pid, uint64_t *ret_user, uint64_t *ret_system)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid), *text = NULL;
-    unsigned long long user, system;
-    if (pid <= 0 || !g_file_get_contents(path, &text, NULL, NULL))
-        return 0;
-    const char *at = strrchr(text, ')');
-    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
-        return 0;
-    return (user + system) * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK));
+    unsigned long long user = 0, system = 0;
+    const char *at = pid > 0 && g_file_get_contents(path, &text, NULL, NULL) ? strrchr(text, ')') : NULL;
+    bool ok = at && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2;
+    uint64_t tick = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
+    *ret_user = ok ? user * tick : 0;
+    *ret_system = ok ? system * tick : 0;
+    return ok;
+}
+
+uint64_t domain_process_kib(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/statm", (int)pid), *text = NULL;
+    unsigned long long resident;
+    return pid > 0 && g_file_get_contents(path, &text, NULL, NULL) && sscanf(text, "%*u %llu", &resident) == 1 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
 }
 
 static GVariant *get_info(struct manage_call *c, GError **error)
@@ -50,7 +56,9 @@ static GVariant *get_info(struct manage_call *c, GError **error)
     unsigned vcpus = d->vcpus;
     pid_t pid = d->pid;
     g_mutex_unlock(&d->lock);
-    return g_variant_new("(yttqt)", (guchar)state, max, now, (guint16)vcpus, cpu_time(pid));
+    uint64_t user, system;
+    domain_process_time(pid, &user, &system);
+    return g_variant_new("(yttqt)", (guchar)state, max, now, (guint16)vcpus, user + system);
 }
 
 /* ---- the document ---- */

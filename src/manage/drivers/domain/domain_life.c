@@ -50,12 +50,16 @@ static GVariant *destroy_with(struct manage_call *c, uint32_t flags, GError **er
     if (!found)
         return NULL;
     g_mutex_lock(&found->lock);
-    bool starting = found->busy && found->id >= 0 && found->run && !found->run->ending;
-    if (starting)
+    bool starting = found->busy && found->id >= 0 && found->run && !found->run->ending && !(flags & VIR_DOMAIN_DESTROY_GRACEFUL);
+    if (starting) {
         found->run->stop_reason = VIR_DOMAIN_SHUTOFF_DESTROYED;
+        found->run->destroying = true;
+    }
     g_mutex_unlock(&found->lock);
-    if (starting && !(flags & VIR_DOMAIN_DESTROY_GRACEFUL))
+    if (starting) {
+        (void)domain_write_status(found, NULL); /* a daemon that comes after us finishes it */
         (void)domain_kill(found, 2000); /* whatever the job waits for: it ends */
+    }
     struct domain *d = begin(c, "destroy", starting ? NULL : error);
     if (!d) {
         if (!starting)

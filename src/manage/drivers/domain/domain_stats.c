@@ -373,13 +373,6 @@ static GVariant *interface_addresses(struct manage_call *c, GError **error)
 
 /* ---- memory, CPU ---- */
 
-static uint64_t resident_kib(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/statm", (int)pid), *text = NULL;
-    unsigned long long resident;
-    return pid > 0 && g_file_get_contents(path, &text, NULL, NULL) && sscanf(text, "%*u %llu", &resident) == 1 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
-}
-
 /* Rows of tag and KiB (virDomainMemoryStatTags). */
 static void balloon_stats(struct domain *d, GVariantBuilder *b)
 {
@@ -424,7 +417,7 @@ static GVariant *memory_stats(struct manage_call *c, GError **error)
     g_mutex_unlock(&d->lock);
     g_variant_builder_add(&b, "(it)", VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON, now);
     balloon_stats(d, &b);
-    g_variant_builder_add(&b, "(it)", VIR_DOMAIN_MEMORY_STAT_RSS, resident_kib(pid));
+    g_variant_builder_add(&b, "(it)", VIR_DOMAIN_MEMORY_STAT_RSS, domain_process_kib(pid));
     return g_variant_new("(a(it))", &b);
 }
 
@@ -453,17 +446,13 @@ static GVariant *get_cpu_stats(struct manage_call *c, GError **error)
     g_mutex_lock(&d->lock);
     pid_t pid = d->pid;
     g_mutex_unlock(&d->lock);
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid), *text = NULL;
-    unsigned long long user = 0, system = 0;
-    const char *at = g_file_get_contents(path, &text, NULL, NULL) ? strrchr(text, ')') : NULL;
-    if (at)
-        (void)!sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system);
-    uint64_t tick = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
+    uint64_t user, system;
+    domain_process_time(pid, &user, &system);
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
-    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_CPUTIME, (user + system) * tick);
-    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_USERTIME, user * tick);
-    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_SYSTEMTIME, system * tick);
+    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_CPUTIME, user + system);
+    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_USERTIME, user);
+    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_SYSTEMTIME, system);
     GVariant *list = g_variant_ref_sink(g_variant_builder_end(&b));
     GVariant *reply = nparams ? g_variant_new("(@a(sv)i)", list, 3) : g_variant_new("(@a(sv)i)", g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0), 3);
     g_variant_unref(list);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* CONNECT_GET_ALL_DOMAIN_STATS: groups of numbers of many domains in one call. A group is a row. */
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -47,17 +46,12 @@ static void group_state(struct gather *g)
 
 static void group_cpu(struct gather *g)
 {
-    if (!g->running)
+    uint64_t user, system;
+    if (!g->running || !domain_process_time(g->pid, &user, &system))
         return;
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)g->pid), *text = NULL;
-    unsigned long long user, system;
-    const char *at = g_file_get_contents(path, &text, NULL, NULL) ? strrchr(text, ')') : NULL;
-    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
-        return;
-    uint64_t tick = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
-    manage_param_u64(g->b, "cpu.time", (user + system) * tick);
-    manage_param_u64(g->b, "cpu.user", user * tick);
-    manage_param_u64(g->b, "cpu.system", system * tick);
+    manage_param_u64(g->b, "cpu.time", user + system);
+    manage_param_u64(g->b, "cpu.user", user);
+    manage_param_u64(g->b, "cpu.system", system);
 }
 
 static void group_balloon(struct gather *g)
@@ -68,10 +62,9 @@ static void group_balloon(struct gather *g)
     if (g->running)
         manage_param_u64(g->b, "balloon.current", now);
     manage_param_u64(g->b, "balloon.maximum", max);
-    g_autofree char *path = g_strdup_printf("/proc/%d/statm", (int)g->pid), *text = NULL;
-    unsigned long long resident;
-    if (g->running && g_file_get_contents(path, &text, NULL, NULL) && sscanf(text, "%*u %llu", &resident) == 1)
-        manage_param_u64(g->b, "balloon.rss", resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024);
+    uint64_t resident = g->running ? domain_process_kib(g->pid) : 0;
+    if (resident)
+        manage_param_u64(g->b, "balloon.rss", resident);
 }
 
 static void group_vcpu(struct gather *g)
@@ -192,8 +185,6 @@ static void group_vm(struct gather *g)
     json_object_put(list);
 }
 
-static void group_nothing(struct gather *g) { }
-
 static const struct {
     uint32_t bit;
     void (*fn)(struct gather *g);
@@ -205,10 +196,7 @@ static const struct {
     { VIR_DOMAIN_STATS_VCPU, group_vcpu, false, true },
     { VIR_DOMAIN_STATS_INTERFACE, group_interface, true, false },
     { VIR_DOMAIN_STATS_BLOCK, group_block, true, true },
-    { VIR_DOMAIN_STATS_PERF, group_nothing, false, false },
     { VIR_DOMAIN_STATS_IOTHREAD, group_iothread, false, true },
-    { VIR_DOMAIN_STATS_MEMORY, group_nothing, false, false },
-    { VIR_DOMAIN_STATS_DIRTYRATE, group_nothing, false, false },
     { 1u << 10, group_vm, false, true }, /* VIR_DOMAIN_STATS_VM, newer than some headers */
 };
 

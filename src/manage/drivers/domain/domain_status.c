@@ -58,7 +58,7 @@ static char *format_locked(struct domain *d)
     number(s, "autodestroy", d->autodestroy);
     number(s, "vireo", r && r->is_vireo);
     number(s, "rebooting", r && r->fake_reboot);
-    number(s, "stopping", r && r->ending ? r->stop_reason : 0);
+    number(s, "stopping", r && (r->ending || r->destroying) ? r->stop_reason : 0);
     attribute(s, "dir", d->dir ? d->dir : "");
     g_string_append(s, ">\n");
     for (unsigned i = 0; r && r->networks && i + 1 < r->networks->len; i += 2) {
