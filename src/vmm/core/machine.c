@@ -131,6 +131,8 @@ void machine_destroy(struct machine *m)
         device_destroy(g_ptr_array_index(m->devices, m->devices->len - 1));
     if (m->board_destroy)
         m->board_destroy(m);
+    if (m->display)
+        m->display_destroy(m->display);
     if (m->accel) {
         char *stats = log_on(LOG_ACCEL) && m->accel_ops->stats ? m->accel_ops->stats(m->accel) : NULL;
         if (stats)

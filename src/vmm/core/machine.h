@@ -148,6 +148,8 @@ struct machine {
     GHashTable *drives;   /* id -> struct block_device * (src/block/block.h) */
     GHashTable *netdevs;  /* id -> struct net_backend * (src/vmm/net/net.h) */
     GHashTable *chardevs; /* id -> struct chardev * (src/vmm/core/chardev.h) */
+    struct display *display;       /* vmm/display; NULL: nobody shows anything */
+    void (*display_destroy)(struct display *d);
     enum machine_state state;      /* main thread writes */
     bool live;                     /* the board is finished: what is added now is hot-plugged, and the guest is told */
     uint64_t tsc_offset;           /* guest TSC = host TSC + this, in all vCPUs since the last reset; written with vCPUs stopped */
