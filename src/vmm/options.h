@@ -33,7 +33,7 @@ struct options {
     GPtrArray *items;                                 /* owns every struct option_item */
     GPtrArray *chardevs, *netdevs, *nics, *devices, *serials, *qmps, *blockdevs, *objects, *numas; /* struct option_item *, in order */
     GPtrArray *drives;                                /* struct option_drive * */
-    bool nographic, display_none, no_net, daemonize;
+    bool nographic, display_none, no_net, daemonize, usb;
     char *pidfile, *log_file, *run_as, *chroot;
     bool sandbox;
     int sandbox_files;          /* -sandbox files=: enum option_files */
@@ -85,6 +85,7 @@ bool opt_no_hpet(struct options *, const struct option_row *, const char *, GErr
 bool opt_global(struct options *, const struct option_row *, const char *, GError **);
 bool opt_msg(struct options *, const struct option_row *, const char *, GError **);
 bool opt_audiodev(struct options *, const struct option_row *, const char *, GError **);
+bool opt_usbdevice(struct options *, const struct option_row *, const char *, GError **);
 bool opt_boot(struct options *, const struct option_row *, const char *, GError **);
 bool opt_action(struct options *, const struct option_row *, const char *, GError **);
 

@@ -207,6 +207,18 @@ bool opt_device(struct options *o, const struct option_row *row, const char *arg
     return true;
 }
 
+bool opt_usbdevice(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    static const struct { const char *name, *device; } all[] = { { "tablet", "usb-tablet" }, { "mouse", "usb-mouse" }, { "keyboard", "usb-kbd" } };
+    for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
+        if (!strcmp(arg, all[i].name)) {
+            o->usb = true;
+            return options_add_item(o, o->devices, "-usbdevice", all[i].device, true, "driver", error) != NULL;
+        }
+    }
+    return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there are: tablet, mouse, keyboard; for another device use -device");
+}
+
 /* ---- networks ---- */
 
 static char *netdev_help(void)

@@ -101,7 +101,7 @@ static bool set_accel(struct options *o, const char *names, GError **error)
 
 static const char *const irqchip_values[] = { "off", "split", "on", NULL }; /* enum accel_irqchip */
 
-struct machine_opts { char *type, *accel, *kernel, *initrd, *append, *memory_backend; int pit, pic, rtc, linux_entry, irqchip; bool mem_merge, dump_guest_core, hpet; };
+struct machine_opts { char *type, *accel, *kernel, *initrd, *append, *memory_backend; int pit, pic, rtc, linux_entry, irqchip; bool mem_merge, dump_guest_core, hpet, usb; };
 #define M(member) offsetof(struct machine_opts, member)
 static const char *const values_isa_serial[] = { "on", NULL };
 static const char *const linux_entries[] = { "auto", "16", "32", "64", NULL };
@@ -114,7 +114,7 @@ static const struct keyval_key machine_keys[] = {
     { "linux-entry", KV_ENUM, M(linux_entry), "where Linux is entered: its 16-, 32- or 64-bit entry", linux_entries },
     { "pit", KV_ENUM, M(pit), "", off_on_names }, { "pic", KV_ENUM, M(pic), "", off_on_names }, { "rtc", KV_ENUM, M(rtc), "", off_on_names },
     { "isa-serial", KV_ONLY, 0, "use -serial none for no serial port", values_isa_serial },
-    { "usb", KV_ONLY, 0, "there is no USB controller yet", only_off },
+    { "usb", KV_BOOL, M(usb), "as -usb" },
     { "smm", KV_ONLY, 0, "there is no system management mode", off_auto },
     { "vmport", KV_ONLY, 0, "there is no VMware port", off_auto },
     { "acpi", KV_ONLY, 0, "the machine always has ACPI tables", only_on },
@@ -161,6 +161,7 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
     o->config->no_mem_merge = !v->mem_merge;
     o->config->dump_guest_core = v->dump_guest_core;
     o->config->no_hpet = !v->hpet;
+    o->usb = v->usb;
     take_text(&o->config->memory_backend, &v->memory_backend);
     if (v->irqchip >= 0)
         o->config->irqchip = v->irqchip;
@@ -173,7 +174,7 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
 
 bool opt_machine(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1, .irqchip = -1, .mem_merge = !o->config->no_mem_merge, .hpet = !o->config->no_hpet,
+    struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1, .irqchip = -1, .mem_merge = !o->config->no_mem_merge, .hpet = !o->config->no_hpet, .usb = o->usb,
                               .dump_guest_core = o->config->dump_guest_core };
     keyval_auto *kv = keyval_parse(arg, "type", error);
     bool ok = kv && keyval_load(kv, machine_keys, &v, error) && apply_machine(o, &v, error);

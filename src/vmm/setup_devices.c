@@ -175,8 +175,20 @@ bool setup_nics(struct vm *vm, GError **error)
 
 /* ---- -device ---- */
 
+/* Before the devices that may sit on it. */
+static bool add_usb(struct vm *vm, GError **error)
+{
+    keyval_auto *kv = keyval_new();
+    const struct device_class *c = device_class_for_user(vm->machine, "qemu-xhci", error);
+    return c && make_device(vm, c, kv, error);
+}
+
 bool setup_devices(struct vm *vm, GError **error)
 {
+    if (vm->options.usb && !add_usb(vm, error)) {
+        g_prefix_error(error, "-usb: ");
+        return false;
+    }
     for (guint i = 0; i < vm->options.devices->len; i++) {
         const struct option_item *item = vm->options.devices->pdata[i];
         const struct device_class *c = device_class_for_user(vm->machine, keyval_get(item->kv, "driver"), error);

@@ -42,6 +42,11 @@
     X(xio3130_downstream_class) \
     X(pcie_pci_bridge_class)   \
     X(pci_pci_bridge_class)    \
+    X(qemu_xhci_class)         \
+    X(nec_usb_xhci_class)      \
+    X(usb_tablet_class)        \
+    X(usb_mouse_class)         \
+    X(usb_kbd_class)           \
     X(ahci_class)              \
     X(ide_hd_class)            \
     X(ide_cd_class)
