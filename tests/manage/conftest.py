@@ -65,6 +65,22 @@ class Vireod:
         if status is not None:
             assert self.process.returncode == status, f"vireod ended with {self.process.returncode}: {self.messages()}"
 
+    def groups(self):
+        """Control groups of this daemon's machines. Their names end with glib's g_str_hash of the directory: daemons with other directories have others."""
+        salt = 5381
+        for byte in os.path.join(self.root, "run/vireo/qemu").encode():
+            salt = (salt * 33 + byte) & 0xffffffff
+        return [os.path.join(top, d) for top, dirs, _ in os.walk("/sys/fs/cgroup") for d in dirs if d.endswith(f"-{salt:08x}.libvirt-qemu")]
+
+    def sweep(self):
+        """Takes away groups of machines that were killed while no daemon looked after them."""
+        for group in self.groups():
+            for path, _, _ in os.walk(group, topdown=False):
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    pass
+
     def virsh(self, *words, status=0, readonly=False, stdin=None):
         """Output (and errors) of Debian's virsh on this daemon, which must end with this status (None: any)."""
         where = ["-r", "-c", self.uri + "-ro"] if readonly else ["-c", self.uri]
@@ -80,6 +96,7 @@ def vireod(tmp_path):
     daemon = Vireod(tmp_path)
     yield daemon
     daemon.stop(status=None)
+    daemon.sweep()
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +105,7 @@ def shared_vireod(tmp_path_factory):
     daemon = Vireod(tmp_path_factory.mktemp("vireod"))
     yield daemon
     daemon.stop()
+    daemon.sweep()
 
 
 @pytest.fixture

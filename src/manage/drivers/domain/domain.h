@@ -17,6 +17,8 @@
 #include "manage/core/manage_services.h"
 #include "manage/model/doc.h"
 
+struct cgroup;
+struct cgroup_host;
 struct domain_driver;
 struct json_object;
 struct monitor;
@@ -73,6 +75,7 @@ struct domain_driver {
     gint next_id;
     GMutex emulators_lock;
     GHashTable *emulators;     /* of domain_machine.c: what each QEMU has; under emulators_lock */
+    struct cgroup_host *cgroups; /* of domain_cgroup.c; constant */
     GThreadPool *workers;      /* domain_queue() */
     GQueue recent;             /* of domain_store.c: domains whose definition is in memory, latest first */
     GMutex recent_lock;
@@ -185,6 +188,7 @@ struct domain_run {
     int pidfd;                 /* readable when the process has ended */
     GSource *watch;            /* of pidfd */
     GPtrArray *networks, *taps; /* taken from struct domain_command */
+    struct cgroup *cgroup;     /* of domain_tune.c; NULL: none */
     bool powered_down;         /* SHUTDOWN was told */
     bool shutdown_by_guest;
     bool ending;               /* domain_stop() works on it */
@@ -275,4 +279,5 @@ bool domain_device_deleted(struct domain *d, const char *alias);
 /* ---- rows of the other files, put together in domain_driver.c ---- */
 
 extern const struct manage_row domain_rows_life[], domain_rows_list[], domain_rows_config[], domain_rows_device[], domain_rows_stats[], domain_rows_block[],
-    domain_rows_host[], domain_rows_snapshot[], domain_rows_define[], domain_rows_info[], domain_rows_metadata[], domain_rows_console[], domain_rows_agent[], domain_rows_guest[], domain_rows_stats_all[];
+    domain_rows_host[], domain_rows_snapshot[], domain_rows_define[], domain_rows_info[], domain_rows_metadata[], domain_rows_console[], domain_rows_agent[], domain_rows_guest[], domain_rows_stats_all[], domain_rows_pin[],
+    domain_rows_sched[];

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_tune.h"
 
 enum {
     AFFECT = VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG,
@@ -275,7 +275,7 @@ static bool set_vcpus_now(struct domain *d, unsigned n, uint32_t which, GError *
     }
     if (n > max)
         return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: requested vcpus is greater than max allowable vcpus for the domain: %u > %u", n, max);
-    if ((which & VIR_DOMAIN_AFFECT_LIVE) && n != d->vcpus && !hotplug(d, n, error))
+    if ((which & VIR_DOMAIN_AFFECT_LIVE) && n != d->vcpus && !(hotplug(d, n, error) && domain_tune_threads(d, error)))
         return false;
     return domain_edit(d, which, edit_vcpus, &n, error);
 }
@@ -341,16 +341,16 @@ GArray *domain_vcpu_threads(struct domain *d, GError **error)
     return ret;
 }
 
-/* What the kernel says of a thread: state, time, the processor it ran on last. */
-static bool thread_stat(pid_t pid, pid_t tid, char *ret_state, uint64_t *ret_ns, int *ret_cpu)
+/* What the kernel says of a thread: time, the processor it ran on last. */
+static bool thread_stat(pid_t pid, pid_t tid, uint64_t *ret_ns, int *ret_cpu)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/stat", (int)pid, (int)tid), *text = NULL;
     unsigned long long user, system;
     if (!g_file_get_contents(path, &text, NULL, NULL))
         return false;
     const char *at = strrchr(text, ')'); /* field 39, behind 24 that nobody here wants */
-    if (!at || sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %*u %*u %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u "
-                               "%*u %*d %d", ret_state, &user, &system, ret_cpu) != 4)
+    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %*u %*u %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u "
+                               "%*u %*d %d", &user, &system, ret_cpu) != 3)
         return false;
     *ret_ns = (user + system) * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK));
     return true;
@@ -377,17 +377,16 @@ static GVariant *get_vcpus(struct manage_call *c, GError **error)
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(uiti)"));
     for (unsigned i = 0; i < n; i++) {
         const struct domain_vcpu *v = &g_array_index(threads, struct domain_vcpu, i);
-        char state = 'S';
         uint64_t ns = 0;
         int cpu = -1;
         cpu_set_t set;
         CPU_ZERO(&set);
-        (void)thread_stat(d->pid, v->tid, &state, &ns, &cpu);
+        (void)thread_stat(d->pid, v->tid, &ns, &cpu);
         (void)sched_getaffinity(v->tid, sizeof(set), &set);
         for (int k = 0; k < bytes * 8 && k < CPU_SETSIZE; k++)
             if (CPU_ISSET(k, &set))
                 maps[i * (unsigned)bytes + (unsigned)k / 8] |= (uint8_t)(1 << k % 8);
-        g_variant_builder_add(&b, "(uiti)", v->index, state == 'R' ? VIR_VCPU_RUNNING : VIR_VCPU_BLOCKED, ns, cpu);
+        g_variant_builder_add(&b, "(uiti)", v->index, VIR_VCPU_RUNNING, ns, cpu);
     }
     return g_variant_new("(a(uiti)@ay)", &b, g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, maps, (gsize)n * (gsize)bytes, 1));
 }

@@ -3,11 +3,13 @@
 #include <errno.h>
 
 #include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_cgroup.h"
 
 enum { WORKERS = 8 };
 
 static const struct manage_row *const more[] = { domain_rows_list, domain_rows_define, domain_rows_life, domain_rows_info, domain_rows_config, domain_rows_metadata, domain_rows_console,
-                                                 domain_rows_agent, domain_rows_guest, domain_rows_device, domain_rows_block, domain_rows_snapshot, domain_rows_stats, domain_rows_stats_all, NULL };
+                                                 domain_rows_agent, domain_rows_guest, domain_rows_device, domain_rows_block, domain_rows_snapshot, domain_rows_stats, domain_rows_stats_all,
+                                                 domain_rows_pin, domain_rows_sched, NULL };
 static const struct manage_row rows[] = { { 0, NULL } };
 
 static bool make_dirs(struct domain_driver *dr, GError **error)
@@ -27,6 +29,7 @@ static void driver_free(struct domain_driver *dr)
     domain_list_free(dr->list);
     if (dr->emulators)
         g_hash_table_unref(dr->emulators);
+    cgroup_host_unref(dr->cgroups);
     g_mutex_clear(&dr->recent_lock);
     g_free(dr->config_dir);
     g_free(dr->autostart_dir);
@@ -51,6 +54,7 @@ static bool driver_start(struct manage_state *s, void **ret_data, GError **error
         driver_free(dr);
         return false;
     }
+    dr->cgroups = cgroup_host_new("");
     dr->workers = g_thread_pool_new(domain_do_work, dr, WORKERS, FALSE, NULL);
     *ret_data = dr;
     manage_services_of(s)->disk_user = domain_disk_user;

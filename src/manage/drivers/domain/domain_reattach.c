@@ -13,6 +13,7 @@
 
 #include "manage/drivers/domain/domain.h"
 #include "manage/drivers/domain/domain_status.h"
+#include "manage/drivers/domain/domain_tune.h"
 
 enum { ATTACH_WAIT_MS = 20000, SHUTOFF_REASONS = VIR_DOMAIN_SHUTOFF_DAEMON + 1 };
 
@@ -85,6 +86,7 @@ static void take(struct domain *d, struct status *st)
     domain_summary_locked(d, d->live);
     g_mutex_unlock(&d->lock);
     domain_set_id(d, (int)st->id);
+    domain_tune_found(d);
     domain_show(d);
     if (st->id > g_atomic_int_get(&d->driver->next_id))
         g_atomic_int_set(&d->driver->next_id, (gint)st->id);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_tune.h"
 
 enum { MONITOR_WAIT_MS = 30000, LAST_WORDS = 4096 };
 
@@ -231,7 +232,7 @@ static bool meet(struct domain *d, pid_t pid, int log, off_t at, GError **error)
     d->pid = pid;
     d->pid_start = domain_pid_start(pid);
     g_mutex_unlock(&d->lock);
-    if (!domain_write_status(d, error))
+    if (!domain_write_status(d, error) || !domain_tune_process(d, error))
         return false;
     struct monitor *m = monitor_open(d, path, MONITOR_WAIT_MS, domain_on_event, &e);
     if (!m)
@@ -345,7 +346,7 @@ bool domain_start_document(struct domain *d, struct doc *live, struct manage_cal
         d->owner = c->conn->id;
         g_mutex_unlock(&d->lock);
     }
-    ok = ok && let_run(d, flags & VIR_DOMAIN_START_PAUSED, error);
+    ok = ok && domain_tune_threads(d, error) && let_run(d, flags & VIR_DOMAIN_START_PAUSED, error);
     if (!ok)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_FAILED);
     return ok;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_cgroup.h"
 
 enum { TERM_MS = 10000, KILL_MS = 5000, GRACEFUL_MS = 15000 };
 
@@ -23,6 +24,7 @@ void domain_run_free(struct domain_run *r)
     }
     if (r->pidfd >= 0)
         close(r->pidfd);
+    cgroup_unref(r->cgroup);
     if (r->networks)
         g_ptr_array_unref(r->networks);
     if (r->taps)
@@ -172,6 +174,8 @@ static void release(struct domain *d, struct leftovers *old)
             s->services->network_detach(s, n->pdata[i], d->name, n->pdata[i + 1]);
     for (unsigned i = 0; old->run && old->run->taps && i < old->run->taps->len; i++)
         domain_tap_remove(old->run->taps->pdata[i]);
+    if (old->run && old->run->cgroup)
+        cgroup_remove(old->run->cgroup);
     domain_run_free(old->run);
     doc_free(old->live);
     domain_remove_tree(old->dir);
