@@ -3,7 +3,8 @@
  * The domain driver's own structures; only files of this folder include it. Reading order: domain_driver.c (the rows), domain_list.c
  * (which domains there are), domain_store.c (definitions and status on disk), domain_define.c, domain_job.c, domain_start.c (a process is made),
  * domain_monitor.c (QMP), domain_event.c (what the machine tells), domain_stop.c, domain_reattach.c (found again after a restart of the daemon),
- * domain_command.c (document to command line), domain_device*.c (attach and detach), domain_stats.c, domain_block.c.
+ * domain_command.c (document to command line), domain_device*.c (attach and detach), domain_stats.c, domain_block.c, domain_chain.c (images behind disks), domain_blockjob*.c,
+ * domain_snapshot*.c.
  *
  * Locks: list->lock (hash tables alone), then domain->lock (everything in the domain that is not said to be constant). Neither is held while waiting for a
  * monitor, a process or another driver. What takes long on one domain (start, stop, attach, jobs) is bracketed by domain_begin() and
@@ -65,7 +66,8 @@ struct domain {
     bool busy;                 /* domain_begin() */
     const char *job;           /* what: "start", "attach" */
     gint64 job_started;
-    struct domain_job *block;  /* of domain_block.c */
+    GPtrArray *jobs;           /* of domain_blockjob.c: struct domain_blockjob *; NULL: none */
+    unsigned nodes;            /* the last index that an image of this machine got (domain_chain.h) */
 };
 
 struct domain_driver {
@@ -278,6 +280,6 @@ bool domain_device_deleted(struct domain *d, const char *alias);
 
 /* ---- rows of the other files, put together in domain_driver.c ---- */
 
-extern const struct manage_row domain_rows_life[], domain_rows_list[], domain_rows_config[], domain_rows_device[], domain_rows_stats[], domain_rows_block[],
+extern const struct manage_row domain_rows_blockjob[], domain_rows_blockstart[], domain_rows_life[], domain_rows_list[], domain_rows_config[], domain_rows_device[], domain_rows_stats[], domain_rows_block[],
     domain_rows_host[], domain_rows_snapshot[], domain_rows_define[], domain_rows_info[], domain_rows_metadata[], domain_rows_console[], domain_rows_agent[], domain_rows_guest[], domain_rows_stats_all[], domain_rows_pin[],
     domain_rows_sched[];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Disks of a running domain: size, the job that copies its backing chain into it, limits. A disk's job has the id "libvirt-ALIAS"; there is one a disk. */
+/* Disks of a running domain: size and limits. */
 #include <string.h>
 
 #include "manage/drivers/domain/domain_stats.h"
@@ -10,7 +10,7 @@ struct target {
     struct domain *d;
     struct doc *live;
     struct el *disk;
-    char *node, *job; /* its format node; the job's id */
+    char *node; /* its format node */
 };
 
 static void target_clear(struct target *t)
@@ -19,7 +19,6 @@ static void target_clear(struct target *t)
         domain_unref(t->d);
     doc_free(t->live);
     g_free(t->node);
-    g_free(t->job);
 }
 #define target_auto __attribute__((cleanup(target_clear))) struct target
 
@@ -38,7 +37,6 @@ static bool find_target(struct manage_call *c, struct target *t, GError **error)
     if (!index)
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "disk '%s' has no medium", name);
     t->node = g_strdup_printf("libvirt-%s-format", index);
-    t->job = g_strdup_printf("libvirt-%s", alias);
     return true;
 }
 
@@ -83,151 +81,6 @@ static GVariant *block_resize(struct manage_call *c, GError **error)
     bool ok = run(t.d, "block_resize", args, error);
     domain_end(t.d);
     return ok ? manage_void() : NULL;
-}
-
-/* ---- jobs ---- */
-
-/* The disk's job in query-block-jobs; a reference. NULL: none (no error), or error. */
-static struct json_object *find_job(struct target *t, GError **error)
-{
-    struct json_object *list = monitor_command(t->d, "query-block-jobs", NULL, error), *found = NULL;
-    for (size_t i = 0; list && json_object_is_type(list, json_type_array) && i < json_object_array_length(list) && !found; i++) {
-        struct json_object *o = json_object_array_get_idx(list, i), *id;
-        if (json_object_object_get_ex(o, "device", &id) && !strcmp(json_object_get_string(id), t->job))
-            found = json_object_get(o);
-    }
-    json_object_put(list);
-    return found;
-}
-
-/* Bandwidth as calls give it, MiB/s or bytes/s, in bytes. */
-static bool to_bytes(uint64_t bandwidth, bool bytes, uint64_t *ret, GError **error)
-{
-    if (!bytes && bandwidth > G_MAXINT64 >> 20)
-        return manage_fail(error, VIR_ERR_OVERFLOW, "bandwidth must be less than %lld", (long long)(G_MAXINT64 >> 20));
-    *ret = bytes ? bandwidth : bandwidth << 20;
-    return true;
-}
-
-static bool stream(struct target *t, const char *base, uint64_t speed, GError **error)
-{
-    struct json_object *args = args_of("device", t->node);
-    json_object_object_add(args, "job-id", json_object_new_string(t->job));
-    if (base)
-        json_object_object_add(args, "base", json_object_new_string(base));
-    if (speed)
-        json_object_object_add(args, "speed", json_object_new_int64((int64_t)speed));
-    if (!domain_begin(t->d, "block pull", true, error)) {
-        json_object_put(args);
-        return false;
-    }
-    struct json_object *job = find_job(t, NULL);
-    bool ok = !job || manage_fail(error, VIR_ERR_OPERATION_FAILED, "disk '%s' already in active block job", el_get_or(t->disk, "target/@dev", "?"));
-    json_object_put(job);
-    if (ok)
-        ok = run(t->d, "block-stream", args, error);
-    else
-        json_object_put(args);
-    domain_end(t->d);
-    return ok;
-}
-
-static GVariant *block_pull(struct manage_call *c, GError **error)
-{
-    uint64_t bandwidth, speed = 0;
-    uint32_t flags;
-    target_auto t = { NULL };
-    g_variant_get_child(c->args, 2, "t", &bandwidth);
-    g_variant_get_child(c->args, 3, "u", &flags);
-    if (!manage_check_flags(flags, VIR_DOMAIN_BLOCK_PULL_BANDWIDTH_BYTES, error) || !to_bytes(bandwidth, flags & VIR_DOMAIN_BLOCK_PULL_BANDWIDTH_BYTES, &speed, error) ||
-        !find_target(c, &t, error))
-        return NULL;
-    return stream(&t, NULL, speed, error) ? manage_void() : NULL;
-}
-
-/* Without a base it is a pull; a base keeps what lies below it. A copy (the other meaning of this call) is not there. */
-static GVariant *block_rebase(struct manage_call *c, GError **error)
-{
-    const char *base;
-    uint64_t bandwidth, speed = 0;
-    uint32_t flags;
-    target_auto t = { NULL };
-    g_variant_get_child(c->args, 2, "m&s", &base);
-    g_variant_get_child(c->args, 3, "t", &bandwidth);
-    g_variant_get_child(c->args, 4, "u", &flags);
-    if (!manage_check_flags(flags, VIR_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES, error) ||
-        !to_bytes(bandwidth, flags & VIR_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES, &speed, error) || !find_target(c, &t, error))
-        return NULL;
-    return stream(&t, base, speed, error) ? manage_void() : NULL;
-}
-
-static GVariant *job_info(struct manage_call *c, GError **error)
-{
-    uint32_t flags;
-    target_auto t = { NULL };
-    g_variant_get_child(c->args, 2, "u", &flags);
-    if (!manage_check_flags(flags, VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES, error) || !find_target(c, &t, error))
-        return NULL;
-    GError *e = NULL;
-    struct json_object *job = find_job(&t, &e);
-    if (!job) {
-        if (!e)
-            return g_variant_new("(iittt)", 0, 0, (uint64_t)0, (uint64_t)0, (uint64_t)0);
-        g_propagate_error(error, e);
-        return NULL;
-    }
-    static const struct { const char *name; int type; } types[] = { { "stream", VIR_DOMAIN_BLOCK_JOB_TYPE_PULL }, { "mirror", VIR_DOMAIN_BLOCK_JOB_TYPE_COPY },
-                                                                    { "commit", VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT }, { "backup", VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP } };
-    struct json_object *kind = json_object_object_get(job, "type");
-    int type = VIR_DOMAIN_BLOCK_JOB_TYPE_UNKNOWN;
-    for (unsigned i = 0; kind && i < G_N_ELEMENTS(types); i++)
-        type = strcmp(json_object_get_string(kind), types[i].name) ? type : types[i].type;
-    uint64_t speed = (uint64_t)js_number(job, "speed"), at = (uint64_t)js_number(job, "offset"), end = (uint64_t)js_number(job, "len");
-    json_object_put(job);
-    if (!(flags & VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES))
-        speed = (speed + (1 << 20) - 1) >> 20;
-    if (at == end && end == 0)
-        end = 1; /* both 0 would say that it is complete */
-    return g_variant_new("(iittt)", 1, type, speed, at, end);
-}
-
-static GVariant *job_abort(struct manage_call *c, GError **error)
-{
-    uint32_t flags;
-    target_auto t = { NULL };
-    g_variant_get_child(c->args, 2, "u", &flags);
-    if (!manage_check_flags(flags, VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC, error) || !find_target(c, &t, error) || !domain_begin(t.d, "block job abort", true, error))
-        return NULL;
-    bool ok = run(t.d, "block-job-cancel", args_of("device", t.job), error);
-    for (unsigned i = 0; ok && !(flags & VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC) && i < 600; i++) { /* until it is gone */
-        struct json_object *job = find_job(&t, NULL);
-        json_object_put(job);
-        if (!job)
-            break;
-        g_usleep(50000);
-    }
-    domain_end(t.d);
-    if (!ok && error && *error) {
-        g_autofree char *why = g_strdup((*error)->message);
-        g_clear_error(error);
-        return manage_null(error, VIR_ERR_INVALID_ARG, "disk %s does not have an active block job (%s)", el_get_or(t.disk, "target/@dev", "?"), why);
-    }
-    return ok ? manage_void() : NULL;
-}
-
-static GVariant *job_set_speed(struct manage_call *c, GError **error)
-{
-    uint64_t bandwidth, speed = 0;
-    uint32_t flags;
-    target_auto t = { NULL };
-    g_variant_get_child(c->args, 2, "t", &bandwidth);
-    g_variant_get_child(c->args, 3, "u", &flags);
-    if (!manage_check_flags(flags, VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES, error) ||
-        !to_bytes(bandwidth, flags & VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES, &speed, error) || !find_target(c, &t, error))
-        return NULL;
-    struct json_object *args = args_of("device", t.job);
-    json_object_object_add(args, "speed", json_object_new_int64((int64_t)speed));
-    return run(t.d, "block-job-set-speed", args, error) ? manage_void() : NULL;
 }
 
 /* ---- limits ---- */
@@ -356,11 +209,6 @@ static GVariant *get_io_tune(struct manage_call *c, GError **error)
 
 const struct manage_row domain_rows_block[] = {
     { RPC_DOMAIN_BLOCK_RESIZE, block_resize },
-    { RPC_DOMAIN_BLOCK_PULL, block_pull },
-    { RPC_DOMAIN_BLOCK_REBASE, block_rebase },
-    { RPC_DOMAIN_GET_BLOCK_JOB_INFO, job_info },
-    { RPC_DOMAIN_BLOCK_JOB_ABORT, job_abort },
-    { RPC_DOMAIN_BLOCK_JOB_SET_SPEED, job_set_speed },
     { RPC_DOMAIN_SET_BLOCK_IO_TUNE, set_io_tune },
     { RPC_DOMAIN_GET_BLOCK_IO_TUNE, get_io_tune },
     { 0, NULL },

@@ -56,7 +56,7 @@ bool domain_build_all(struct domain_build *b, GError **error)
         return false;
     if (!b->d)
         add_monitor(b);
-    if (!domain_plan_devices(b, error))
+    if (!domain_plan_chains(b, error) || !domain_plan_devices(b, error))
         return false;
     if (!g_strcmp0(g_getenv("VIREO_SANDBOX"), "off")) /* for builds with sanitizers, which make system calls of their own */
         domain_plan_option(b, "-sandbox", "off");

@@ -1,20 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Disks: the nodes of the image (libvirt-N-storage, libvirt-N-format; N is <source index=> of the live document) and the drive. */
-#include "manage/drivers/domain/domain_plan.h"
+#include "manage/drivers/domain/domain_chain.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static unsigned next_node(struct el *devices)
-{
-    uint64_t max = 0;
-    el_each(d, devices, "disk")
-        max = MAX(max, domain_number(d, "source/@index", 0));
-    return max + 1;
-}
 
 /* ---- storage ---- */
 
@@ -59,9 +51,9 @@ static struct json_object *nbd_server(const struct el *source)
     return s;
 }
 
-static bool network_node(struct domain_build *b, struct el *disk, const char *node, GError **error)
+static bool network_node(struct domain_build *b, const struct el *disk, const struct el *image, const char *node, GError **error)
 {
-    const struct el *source = el_find(disk, "source");
+    const struct el *source = el_find(image, "source");
     const char *protocol = el_get_or(source, "@protocol", ""), *name = el_get(source, "@name");
     static const char *const curl[] = { "http", "https", "ftp", "ftps" };
     if (g_str_equal(protocol, "nbd")) {
@@ -87,21 +79,20 @@ static bool network_node(struct domain_build *b, struct el *disk, const char *no
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: disks over '%s' are not there: 'nbd' is", el_get(disk, "target/@dev"), domain_line(source), protocol);
 }
 
-static bool local_node(struct domain_build *b, struct el *disk, const char *path, const char *format, const char *node, GError **error)
+static bool local_node(struct domain_build *b, const struct el *disk, const struct el *image, const char *path, bool write, const char *node, GError **error)
 {
     struct stat st;
-    bool cdrom = el_is(disk, "@device", "cdrom"), read_only = el_find(disk, "readonly") != NULL;
-    const char *target = el_get(disk, "target/@dev");
-    if (b->d && !domain_image_check(path, format, !read_only, target, error))
+    bool cdrom = el_is(disk, "@device", "cdrom");
+    if (b->d && image == disk && !domain_image_conflicts(b->dr, b->d, disk, error))
         return false;
-    if (b->d && !domain_image_conflicts(b->dr, b->d, disk, error))
-        return false;
-    bool block = b->d ? stat(path, &st) == 0 && S_ISBLK(st.st_mode) : el_is(disk, "@type", "block");
+    bool block = b->d ? stat(path, &st) == 0 && S_ISBLK(st.st_mode) : el_is(image, "@type", "block");
     struct json_object *o = domain_plan_blockdev(b, !block ? "file" : cdrom && !b->m.is_vireo ? "host_cdrom" : "host_device", node);
     js_set(o, "filename", path);
     const char *io = el_get(disk, "driver/@io");
     js_set(o, "aio", io);
     js_bool(o, "auto-read-only", true);
+    if (b->m.is_vireo && !write) /* QEMU opens it for writing when it has to; vireo-vmm at once, and then nobody else may read it */
+        js_bool(o, "read-only", true);
     js_set(o, "discard", el_get_or(disk, "driver/@discard", "unmap"));
     add_cache(o, disk);
     return true;
@@ -145,21 +136,38 @@ static bool add_secret(struct domain_build *b, const struct el *encryption, cons
     return true;
 }
 
-/* The node that reads the image's format. */
-static bool format_node(struct domain_build *b, struct el *disk, const char *format, const char *storage, const char *node, GError **error)
+/* What the format node of an image stands on: said, where the document knows it; NULL in JSON: nothing. */
+static void add_backing(struct json_object *o, const struct el *image, const char *format)
 {
-    const struct el *encryption = el_find(disk, "encryption");
-    encryption = encryption ? encryption : el_find(disk, "source/encryption");
+    static const char *const layered[] = { "qcow2", "qcow", "qed", "vmdk" };
+    const struct el *below = domain_chain_below(image);
+    bool can = false;
+    for (unsigned i = 0; i < G_N_ELEMENTS(layered); i++)
+        can |= g_str_equal(format, layered[i]);
+    if (!can || !el_find(image, "backingStore"))
+        return;
+    g_autofree char *node = below ? domain_chain_node(below) : NULL;
+    json_object_object_add(o, "backing", node ? json_object_new_string(node) : NULL);
+}
+
+/* The node that reads the image's format. */
+static bool format_node(struct domain_build *b, const struct el *disk, const struct el *image, bool write, const char *storage, const char *node, GError **error)
+{
+    const char *format = domain_chain_format(image);
+    const struct el *encryption = el_find(image, "source/encryption");
+    if (image == disk && el_find(disk, "encryption"))
+        encryption = el_find(disk, "encryption");
     g_autofree char *secret = encryption ? g_strdup_printf("%s-encryption-secret0", node) : NULL;
     if (encryption && !add_secret(b, encryption, secret, error))
         return false;
     bool luks = encryption && (g_str_equal(format, "raw") || g_str_equal(format, "luks"));
     struct json_object *o = json_object_new_object();
     js_set(o, "node-name", node);
-    js_bool(o, "read-only", el_find(disk, "readonly") != NULL);
+    js_bool(o, "read-only", !write);
     add_cache(o, disk);
     js_set(o, "discard", el_get(disk, "driver/@discard"));
-    js_set(o, "detect-zeroes", el_get(disk, "driver/@detect_zeroes"));
+    if (image == disk)
+        js_set(o, "detect-zeroes", el_get(disk, "driver/@detect_zeroes"));
     js_set(o, "driver", luks ? "luks" : g_str_equal(format, "iso") ? "raw" : format);
     if (luks)
         js_set(o, "key-secret", secret);
@@ -170,8 +178,21 @@ static bool format_node(struct domain_build *b, struct el *disk, const char *for
         json_object_object_add(o, "encrypt", e);
     }
     js_set(o, "file", storage);
+    add_backing(o, image, format);
     domain_plan_add(b, PLAN_BLOCKDEV, node, o);
     return true;
+}
+
+bool domain_plan_image(struct domain_build *b, struct el *disk, struct el *image, bool write, GError **error)
+{
+    struct el *below = domain_chain_below(image);
+    if (below && !domain_plan_image(b, disk, below, false, error))
+        return false;
+    g_autofree char *storage = g_strdup_printf("libvirt-%u-storage", domain_chain_index(image)), *node = domain_chain_node(image), *path = NULL;
+    if (el_is(image, "@type", "network"))
+        return network_node(b, disk, image, storage, error) && format_node(b, disk, image, write, storage, node, error);
+    path = image != disk ? g_strdup(domain_chain_path(image)) : b->d || !el_is(disk, "@type", "volume") ? domain_image_path(b->dr, disk, error) : g_strdup(el_get(disk, "source/@volume"));
+    return path && local_node(b, disk, image, path, write, storage, error) && format_node(b, disk, image, write, storage, node, error);
 }
 
 bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top, GError **error)
@@ -185,31 +206,32 @@ bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top
     if (!good)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: type '%s' is not there: file, block, volume and network are", el_get(disk, "target/@dev"),
                            domain_line(disk), type);
-    bool network = g_str_equal(type, "network");
-    g_autoptr(GError) why = NULL;
-    g_autofree char *path = network ? NULL : b->d || !g_str_equal(type, "volume") ? domain_image_path(b->dr, disk, &why) : g_strdup(el_get(disk, "source/@volume"));
-    if (why) {
-        g_propagate_error(error, g_steal_pointer(&why));
+    if (!domain_chain_complete(b, disk, error))
         return false;
-    }
-    if (!path && !network)
+    if (!domain_chain_index(disk))
         return true; /* an empty drive */
-    if (b->d && path && (el_is(disk, "source/@startupPolicy", "optional") || el_is(disk, "source/@startupPolicy", "requisite")) && access(path, F_OK) < 0) {
-        domain_plan_note(b, "the image '%s' of the drive '%s' is missing: the drive is empty", path, el_get(disk, "target/@dev"));
-        el_remove(el_find(disk, "source"));
-        return true;
+    /* The format is never what the image's first bytes say: a guest wrote them. */
+    if (!domain_plan_image(b, disk, disk, !el_find(disk, "readonly"), error))
+        return false;
+    *ret_top = domain_chain_node(disk);
+    return true;
+}
+
+/* All disks of a start: indexes are given from the last disk to the first, as clients of libvirt see them. */
+bool domain_plan_chains(struct domain_build *b, GError **error)
+{
+    static const char *const known[] = { "file", "block", "volume", "network" };
+    g_autoptr(GPtrArray) disks = g_ptr_array_new();
+    el_each(disk, b->devices, "disk")
+        for (unsigned i = 0; i < G_N_ELEMENTS(known); i++)
+            if (el_is(disk, "@type", known[i]))
+                g_ptr_array_add(disks, disk);
+    for (unsigned i = disks->len; i > 0; i--) {
+        if (!domain_chain_complete(b, disks->pdata[i - 1], error))
+            return false;
+        if (!domain_chain_index(disks->pdata[i - 1]))
+            (void)domain_chain_next(b); /* an empty drive has one all the same */
     }
-    if (!el_get(disk, "source/@index"))
-        el_setf(disk, "source/@index", "%u", next_node(b->devices));
-    g_autofree char *storage = g_strdup_printf("libvirt-%s-storage", el_get(disk, "source/@index"));
-    g_autofree char *node = g_strdup_printf("libvirt-%s-format", el_get(disk, "source/@index"));
-    /* Never what the image's first bytes say: a guest wrote them. */
-    const char *format = el_get_or(disk, "driver/@type", "raw");
-    if (network ? !network_node(b, disk, storage, error) : !local_node(b, disk, path, format, storage, error))
-        return false;
-    if (!format_node(b, disk, format, storage, node, error))
-        return false;
-    *ret_top = g_steal_pointer(&node);
     return true;
 }
 

@@ -3,7 +3,7 @@
  * A definition becomes whole, as libvirt's clients expect to read it back: what was left out gets the values that the machine would have
  * anyway, sizes get one unit, devices get controllers and addresses. The same document always becomes the same.
  */
-#include "manage/drivers/domain/domain_complete.h"
+#include "manage/drivers/domain/domain_chain.h"
 
 #include <string.h>
 
@@ -97,7 +97,8 @@ void domain_forget_live(struct el *e)
     if (alias && !g_str_has_prefix(alias, "ua-"))
         drop_element(e, "alias");
     if (g_str_equal(name, "disk")) {
-        drop(e, "source/@index");
+        domain_chain_forget(e);
+        drop_element(e, "mirror");
     } else if (g_str_equal(name, "interface")) {
         if (dev && g_str_has_prefix(dev, "vnet"))
             drop_element(e, "target");

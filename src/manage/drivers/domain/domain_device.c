@@ -3,6 +3,7 @@
  * Devices that come, go and change: in the definition, in the running machine, or both. First everything that can be wrong is found, then the machine is
  * changed, then the documents; what was made in the machine is taken away again when a later step fails.
  */
+#include "manage/drivers/domain/domain_blockjob.h"
 #include "manage/drivers/domain/domain_device.h"
 
 #include <libvirt/libvirt.h>
@@ -351,7 +352,7 @@ static bool detach_live(struct domain *d, const struct el *asked, const char *al
 {
     doc_auto *live = domain_live(d, error);
     struct el *e = live ? domain_device_find(live, asked, alias, error) : NULL;
-    if (!e || !check_removable(e, error))
+    if (!e || !check_removable(e, error) || (g_str_equal(el_name(e), "disk") && !domain_blockjob_none(d, el_get_or(e, "target/@dev", ""), error)))
         return false;
     g_autofree char *id = g_strdup(el_get_or(e, "alias/@name", ""));
     struct json_object *args = json_object_new_object();
@@ -408,10 +409,9 @@ void domain_device_backends(struct domain *d, const struct el *e)
         }
     if (!g_str_equal(name, "disk") || !index)
         return;
-    g_autofree char *format = g_strdup_printf("libvirt-%s-format", index), *storage = g_strdup_printf("libvirt-%s-storage", index);
-    g_autofree char *secret = g_strdup_printf("%s-encryption-secret0", format);
-    domain_device_command(d, "blockdev-del", "node-name", format);
-    domain_device_command(d, "blockdev-del", "node-name", storage);
+    g_autofree char *secret = g_strdup_printf("libvirt-%s-format-encryption-secret0", index);
+    g_autoptr(GArray) nodes = domain_chain_indexes(e, NULL);
+    domain_chain_delete(d, nodes);
     if (el_find(e, "encryption") || el_find(e, "source/encryption"))
         domain_device_command(d, "object-del", "id", secret);
 }

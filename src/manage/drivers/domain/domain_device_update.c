@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Devices that change: media of drives, links, passwords, statistics, the size of virtio-mem; in the definition anything. */
+#include "manage/drivers/domain/domain_chain.h"
 #include "manage/drivers/domain/domain_device.h"
 
 #include <libvirt/libvirt.h>
@@ -82,11 +83,7 @@ static bool change_medium(struct domain *d, struct doc *live, struct el *e, stru
 {
     struct domain_build b;
     g_autofree char *top = NULL, *id = g_strdup(el_get_or(old, "alias/@name", ""));
-    uint64_t index = 0;
-    el_each(other, el_parent(old), "disk")
-        index = MAX(index, domain_number(other, "source/@index", 0));
-    if (el_find(e, "source"))
-        el_setf(e, "source/@index", "%u", (unsigned)index + 1);
+    domain_chain_forget(e);
     domain_build_init(&b, d, d->driver, live);
     bool good = domain_plan_storage(&b, e, &top, error) && domain_plan_send(b.plan, d, error) && open_tray(d, id, force, error) &&
                 (!top || tray(d, "blockdev-insert-medium", id, false, top, error));

@@ -13,6 +13,8 @@ static void add_paths(GPtrArray *to, const struct el *disk)
         if (file || device)
             g_ptr_array_add(to, g_strdup(file ? file : device));
     }
+    if (el_find(disk, "mirror"))
+        add_paths(to, el_find(disk, "mirror"));
 }
 
 /* What a running domain has open; empty when it does not run. A disk that guests share or only read may go on being read by others, not be changed. */

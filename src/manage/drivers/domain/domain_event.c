@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_blockjob.h"
 
 /* ---- sending ---- */
 
@@ -325,36 +326,7 @@ static void on_unplug_error(struct domain *d, struct json_object *data)
     send_event(d, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, g_variant_new("(@(sayi)s)", domain_variant(d), text(data, "device")));
 }
 
-/* The job's id has the disk's target or alias in it. */
-static void block_job(struct domain *d, struct json_object *data, int status)
-{
-    static const struct { const char *qmp; int type; } types[] = { { "stream", VIR_DOMAIN_BLOCK_JOB_TYPE_PULL }, { "mirror", VIR_DOMAIN_BLOCK_JOB_TYPE_COPY },
-                                                                   { "commit", VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT }, { "backup", VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP } };
-    const char *id = text(data, "device"), *kind = text(data, "type");
-    g_autofree char *path = NULL, *target = NULL;
-    int type = VIR_DOMAIN_BLOCK_JOB_TYPE_UNKNOWN;
-    for (unsigned i = 0; i < G_N_ELEMENTS(types); i++)
-        type = strcmp(kind, types[i].qmp) ? type : types[i].type;
-    g_mutex_lock(&d->lock);
-    struct el *devices = d->live ? el_find(doc_root(d->live), "devices") : NULL;
-    el_each(disk, devices, "disk") {
-        const char *dev = el_get(disk, "target/@dev"), *alias = el_get(disk, "alias/@name"), *file = el_get(disk, "source/@file");
-        if (!target && ((dev && strstr(id, dev)) || (alias && strstr(id, alias)))) {
-            target = g_strdup(dev);
-            path = g_strdup(file ? file : el_get(disk, "source/@dev"));
-        }
-    }
-    g_mutex_unlock(&d->lock);
-    send_event(d, VIR_DOMAIN_EVENT_ID_BLOCK_JOB, g_variant_new("(@(sayi)sii)", domain_variant(d), path ? path : id, type, status));
-    send_event(d, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, g_variant_new("(@(sayi)sii)", domain_variant(d), target ? target : id, type, status));
-}
-
-static void on_job_completed(struct domain *d, struct json_object *data)
-{
-    block_job(d, data, json_object_object_get(data, "error") ? VIR_DOMAIN_BLOCK_JOB_FAILED : VIR_DOMAIN_BLOCK_JOB_COMPLETED);
-}
-static void on_job_cancelled(struct domain *d, struct json_object *data) { block_job(d, data, VIR_DOMAIN_BLOCK_JOB_CANCELED); }
-static void on_job_ready(struct domain *d, struct json_object *data) { block_job(d, data, VIR_DOMAIN_BLOCK_JOB_READY); }
+static void on_job(struct domain *d, struct json_object *data) { domain_blockjob_changed(d, text(data, "id"), text(data, "status")); }
 
 /* ---- all of them ---- */
 
@@ -374,9 +346,7 @@ static const struct { const char *name; void (*fn)(struct domain *d, struct json
     { "MEMORY_DEVICE_SIZE_CHANGE", on_memory_size },
     { "DEVICE_DELETED", on_deleted },
     { "DEVICE_UNPLUG_GUEST_ERROR", on_unplug_error },
-    { "BLOCK_JOB_COMPLETED", on_job_completed },
-    { "BLOCK_JOB_CANCELLED", on_job_cancelled },
-    { "BLOCK_JOB_READY", on_job_ready },
+    { "JOB_STATUS_CHANGE", on_job },
 };
 
 struct told {

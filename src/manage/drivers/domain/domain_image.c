@@ -41,22 +41,47 @@ static bool explain(const char *path, int err, const char *what, GError **error)
     return manage_fail_errno(error, err, "%s '%s' cannot be opened", what, path);
 }
 
-/* Name of the backing file that a qcow2 header gives (QCOW2 specification, header: offset 8, size 16), NULL: none. */
-static char *qcow2_backing(int fd)
+static uint64_t be(const uint8_t *p, unsigned bytes)
 {
-    uint8_t h[20];
-    if (pread(fd, h, sizeof(h), 0) != sizeof(h) || memcmp(h, "QFI\xfb", 4) != 0)
+    uint64_t v = 0;
+    for (unsigned i = 0; i < bytes; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+/* The format of the backing file: a header extension (QCOW2 specification, "Header extensions": 0xe2792aca). NULL: it does not say. */
+static char *qcow2_backing_format(int fd, const uint8_t *head)
+{
+    uint64_t at = be(head + 4, 4) >= 3 ? be(head + 100, 4) : 72;
+    for (unsigned i = 0; i < 64 && at < 1 << 16; i++) {
+        uint8_t h[8];
+        char text[17] = "";
+        if (pread(fd, h, sizeof(h), (off_t)at) != sizeof(h) || !be(h, 4))
+            return NULL;
+        uint64_t size = be(h + 4, 4);
+        if (be(h, 4) == 0xe2792aca && size && size < sizeof(text))
+            return pread(fd, text, size, (off_t)at + 8) == (ssize_t)size ? g_strdup(text) : NULL;
+        at += 8 + (size + 7) / 8 * 8;
+    }
+    return NULL;
+}
+
+/* Name and format of the backing file that a qcow2 header gives (QCOW2 specification, header: offset 8, size 16), NULL: none. */
+static char *qcow2_backing(int fd, char **ret_format)
+{
+    uint8_t h[104] = { 0 };
+    if (pread(fd, h, sizeof(h), 0) < 72 || memcmp(h, "QFI\xfb", 4) != 0)
         return NULL;
-    uint64_t at = 0;
-    uint32_t size = 0;
-    for (unsigned i = 0; i < 8; i++)
-        at = at << 8 | h[8 + i];
-    for (unsigned i = 0; i < 4; i++)
-        size = size << 8 | h[16 + i];
+    uint64_t at = be(h + 8, 8);
+    uint32_t size = (uint32_t)be(h + 16, 4);
     if (!at || !size || size > 1023 || at > 1 << 22)
         return NULL;
     g_autofree char *name = g_malloc0(size + 1);
-    return pread(fd, name, size, (off_t)at) == (ssize_t)size ? g_steal_pointer(&name) : NULL;
+    if (pread(fd, name, size, (off_t)at) != (ssize_t)size || !g_utf8_validate(name, -1, NULL))
+        return NULL;
+    if (ret_format)
+        *ret_format = qcow2_backing_format(fd, h);
+    return g_steal_pointer(&name);
 }
 
 static char *resolve_backing(const char *image, const char *backing)
@@ -84,7 +109,7 @@ static bool check_one(const char *path, bool write, const char *what, char **ret
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return explain(path, errno, what, error);
-    char *backing = qcow2_backing(fd);
+    char *backing = qcow2_backing(fd, NULL);
     close(fd);
     if (backing)
         *ret_backing = resolve_backing(path, backing);
@@ -116,6 +141,60 @@ bool domain_image_check(const char *path, const char *format, bool write, const 
         at = g_steal_pointer(&backing);
     }
     return true;
+}
+
+static int open_image(const char *path, GError **error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        explain(path, errno, "the image", error);
+    return fd;
+}
+
+/* A backing file whose format nobody wrote down: one that names a third is not believed, a guest could have written that into a raw image. */
+static char *guess_format(const char *path, const char *above, GError **error)
+{
+    uint8_t h[4] = { 0 };
+    int fd = open_image(path, error);
+    if (fd < 0)
+        return NULL;
+    bool qcow2 = pread(fd, h, sizeof(h), 0) == sizeof(h) && !memcmp(h, "QFI\xfb", 4);
+    g_autofree char *third = qcow2_backing(fd, NULL);
+    close(fd);
+    if (third)
+        return manage_null(error, VIR_ERR_OPERATION_FAILED, "format of backing image '%s' of image '%s' was not specified in the image metadata: say it with "
+                           "'vireo-img rebase -u -F FORMAT -b %s %s'", path, above, path, above);
+    return g_strdup(qcow2 ? "qcow2" : "raw");
+}
+
+char *domain_image_backing_name(const char *path)
+{
+    int fd = open_image(path, NULL);
+    char *name = fd >= 0 ? qcow2_backing(fd, NULL) : NULL;
+    if (fd >= 0)
+        close(fd);
+    return name;
+}
+
+bool domain_image_backing(const char *path, const char *format, char **ret_path, char **ret_format, bool *ret_elsewhere, GError **error)
+{
+    *ret_path = *ret_format = NULL;
+    *ret_elsewhere = format && (g_str_equal(format, "vmdk") || g_str_equal(format, "qed") || g_str_equal(format, "qcow"));
+    if (!format || !g_str_equal(format, "qcow2"))
+        return true;
+    int fd = open_image(path, error);
+    if (fd < 0)
+        return false;
+    g_autofree char *said = NULL, *name = qcow2_backing(fd, &said);
+    close(fd);
+    g_autofree char *full = name ? resolve_backing(path, name) : NULL;
+    *ret_elsewhere = name && !full;
+    if (!full)
+        return true;
+    *ret_format = said ? g_strdup(said) : guess_format(full, path, error);
+    if (*ret_format)
+        *ret_path = g_steal_pointer(&full);
+    return *ret_format != NULL;
 }
 
 char *domain_image_path(struct domain_driver *dr, const struct el *disk, GError **error)

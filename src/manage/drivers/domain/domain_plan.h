@@ -36,6 +36,7 @@ struct domain_build {
     struct domain_machine m;
     struct domain_plan *plan;
     const char *dir;          /* for sockets */
+    unsigned nodes;           /* d NULL: the last index given to an image */
 };
 
 struct domain_plan *domain_plan_new(void);
@@ -77,6 +78,8 @@ bool domain_plan_element(struct domain_build *b, struct el *e, GError **error) G
 bool domain_plan_disk(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Storage of a disk alone: node names in *ret_top; nothing for an empty drive (NULL). */
 bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* What the documents of all disks do not say of their images is read from them, and all get their indexes. */
+bool domain_plan_chains(struct domain_build *b, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_interface(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_char(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* What vireo-vmm lacks: an error, or a note where leaving it out changes nothing for the guest. *ret_skip: it is left out. */
@@ -89,6 +92,9 @@ void domain_plan_boot(struct domain_build *b, struct json_object *o, const struc
 
 /* domain_image.c: what is behind a disk can be opened by this process; says what is wrong if not. write: the disk is not read-only. */
 bool domain_image_check(const char *path, const char *format, bool write, const char *target, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* What the header of an image in this format says is below it: a resolved path and its format; NULL: nothing. elsewhere: no local file, or a format whose header is not read here. */
+bool domain_image_backing(const char *path, const char *format, char **ret_path, char **ret_format, bool *ret_elsewhere, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+char *domain_image_backing_name(const char *path); /* as it stands in the header; NULL: none */
 /* Path of a disk's local image, NULL: none (network, empty). Volumes are asked for. */
 char *domain_image_path(struct domain_driver *dr, const struct el *disk, GError **error);
 /* No other running domain writes to this image or has this MAC address. */

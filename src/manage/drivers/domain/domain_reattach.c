@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_blockjob.h"
 #include "manage/drivers/domain/domain_status.h"
 #include "manage/drivers/domain/domain_tune.h"
 
@@ -52,6 +52,8 @@ static void attach(struct domain *d, void *opaque)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_DESTROYED); /* its client has gone with the daemon */
     } else if (!domain_read_state(d, &error)) {
         g_warning("domain '%s': %s", d->name, error->message);
+    } else {
+        domain_blockjob_refresh(d); /* after query-status: one that has shut down has been ended */
     }
     domain_end(d);
 }
@@ -63,6 +65,16 @@ static struct domain *domain_of(struct domain_driver *dr, const struct status *s
     if (!manage_uuid_parse(el_get_or(doc_root(st->live), "uuid", ""), uuid))
         return manage_null(error, VIR_ERR_XML_ERROR, "it has no UUID");
     return domain_claim(dr, uuid, st->name, error);
+}
+
+/* Of a status file that an older daemon wrote. */
+static unsigned highest_node(struct doc *live)
+{
+    unsigned max = 0;
+    el_each(disk, el_find(doc_root(live), "devices"), "disk")
+        for (const struct el *e = disk; e; e = domain_chain_below(e))
+            max = MAX(max, domain_chain_index(e));
+    return max;
 }
 
 static void take(struct domain *d, struct status *st)
@@ -83,6 +95,8 @@ static void take(struct domain *d, struct status *st)
     d->reason = (int)st->reason;
     d->started = st->since;
     d->autodestroy = st->autodestroy;
+    d->jobs = g_ptr_array_ref(st->jobs);
+    d->nodes = MAX((unsigned)st->nodes, highest_node(d->live));
     domain_summary_locked(d, d->live);
     g_mutex_unlock(&d->lock);
     domain_set_id(d, (int)st->id);

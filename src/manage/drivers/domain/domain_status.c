@@ -3,7 +3,7 @@
  * The status file of a running machine, STATE/qemu/NAME.xml: what a new daemon needs to find the process again.
  *
  *   <domstatus id= pid= start= state= ...>
- *     <network name= mac=/> <tap name=/>
+ *     <network name= mac=/> <tap name=/> <job name= disk= .../>
  *   <domain> ... the live document, as doc_format() writes it ...
  *   </domstatus>
  */
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_blockjob.h"
 #include "manage/drivers/domain/domain_status.h"
 
 static char *status_path(struct domain_driver *dr, const char *name) { return g_strdup_printf("%s/%s.xml", dr->state_dir, name); }
@@ -59,6 +59,7 @@ static char *format_locked(struct domain *d)
     number(s, "vireo", r && r->is_vireo);
     number(s, "rebooting", r && r->fake_reboot);
     number(s, "stopping", r && (r->ending || r->destroying) ? r->stop_reason : 0);
+    number(s, "nodes", d->nodes);
     attribute(s, "dir", d->dir ? d->dir : "");
     g_string_append(s, ">\n");
     for (unsigned i = 0; r && r->networks && i + 1 < r->networks->len; i += 2) {
@@ -72,6 +73,8 @@ static char *format_locked(struct domain *d)
         attribute(s, "name", r->taps->pdata[i]);
         g_string_append(s, "/>\n");
     }
+    for (unsigned i = 0; d->jobs && i < d->jobs->len; i++)
+        domain_blockjob_format(d->jobs->pdata[i], s);
     g_autofree char *live = doc_format(d->live);
     g_string_append(s, live);
     g_string_append(s, "</domstatus>\n");
@@ -96,8 +99,15 @@ static void start_element(GMarkupParseContext *context, const char *element, con
         { "state", offsetof(struct status, state) }, { "reason", offsetof(struct status, reason) }, { "since", offsetof(struct status, since) },
         { "autodestroy", offsetof(struct status, autodestroy) }, { "vireo", offsetof(struct status, vireo) },
         { "rebooting", offsetof(struct status, rebooting) }, { "stopping", offsetof(struct status, stopping) },
+        { "nodes", offsetof(struct status, nodes) },
     };
     bool network = !strcmp(element, "network"), tap = !strcmp(element, "tap");
+    if (!strcmp(element, "job")) {
+        struct domain_blockjob *j = domain_blockjob_parse(names, values);
+        if (j)
+            g_ptr_array_add(st->jobs, j);
+        return;
+    }
     for (unsigned i = 0; names[i]; i++) {
         if (network || tap) {
             g_ptr_array_add(network ? st->networks : st->taps, g_strdup(values[i])); /* name, then mac: the order of writing */
@@ -121,6 +131,7 @@ void status_free(struct status *st)
     g_free(st->dir);
     g_ptr_array_unref(st->networks);
     g_ptr_array_unref(st->taps);
+    g_ptr_array_unref(st->jobs);
     doc_free(st->live);
     g_free(st);
 }
@@ -153,6 +164,7 @@ struct status *status_read(const char *path, GError **error)
     struct status *st = g_new0(struct status, 1);
     st->networks = g_ptr_array_new_with_free_func(g_free);
     st->taps = g_ptr_array_new_with_free_func(g_free);
+    st->jobs = g_ptr_array_new_with_free_func((GDestroyNotify)domain_blockjob_free);
     if (parse(st, text, error))
         return st;
     status_free(st);

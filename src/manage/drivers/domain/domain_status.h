@@ -5,9 +5,10 @@
 #include "manage/drivers/domain/domain.h"
 
 struct status {
-    gint64 id, pid, start, state, reason, since, autodestroy, vireo, rebooting, stopping;
+    gint64 id, pid, start, state, reason, since, autodestroy, vireo, rebooting, stopping, nodes;
     char *name, *dir;
     GPtrArray *networks, *taps;
+    GPtrArray *jobs; /* struct domain_blockjob * */
     struct doc *live;
 };
 struct status *status_read(const char *path, GError **error);

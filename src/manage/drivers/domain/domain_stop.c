@@ -161,6 +161,8 @@ static void detach_locked(struct domain *d, struct leftovers *old, int reason)
     d->updated = false;
     d->state = VIR_DOMAIN_SHUTOFF;
     d->reason = reason;
+    d->nodes = 0;
+    g_clear_pointer(&d->jobs, g_ptr_array_unref);
     g_clear_pointer(&d->stats, g_hash_table_unref);
 }
 

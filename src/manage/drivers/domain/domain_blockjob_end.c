@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The end of a block job: the live document shows the chain as it is from now on, nodes that nobody needs go, the definition follows where it means the same image,
+ * and clients are told last, when all that is true. All of it is found out from the document and the job's note alone: a daemon that was started anew does the same.
+ */
+#include "manage/drivers/domain/domain_blockjob.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "manage/drivers/domain/domain_stats.h"
+
+/* ---- documents ---- */
+
+bool domain_disk_edit(struct domain *d, const char *target, domain_disk_editor fn, void *opaque)
+{
+    g_mutex_lock(&d->lock);
+    struct doc *old = d->live, *copy = old ? doc_copy(old) : NULL;
+    struct el *disk = copy ? domain_find_disk(copy, target) : NULL;
+    if (disk) {
+        fn(disk, opaque);
+        d->live = copy;
+        doc_free(old);
+    } else {
+        doc_free(copy);
+    }
+    g_mutex_unlock(&d->lock);
+    return disk != NULL;
+}
+
+static void follow(struct el *disk, const struct el *live, bool chain)
+{
+    bool had = el_find(disk, "backingStore") != NULL;
+    domain_chain_take(disk, live, false);
+    if (had || chain) {
+        struct el *old = el_find(disk, "backingStore");
+        if (old)
+            el_remove(old);
+        if (el_find(live, "backingStore"))
+            el_copy(disk, el_find(live, "backingStore"));
+    }
+    domain_chain_forget(disk);
+}
+
+void domain_disk_follow(struct domain *d, const char *target, const char *old, bool chain)
+{
+    g_autoptr(GError) error = NULL;
+    g_mutex_lock(&d->lock);
+    bool persistent = d->persistent;
+    g_mutex_unlock(&d->lock);
+    doc_auto *live = persistent ? domain_live(d, NULL) : NULL, *defined = live ? domain_definition(d, &error) : NULL;
+    struct el *disk = defined ? domain_find_disk(defined, target) : NULL, *now = live ? domain_find_disk(live, target) : NULL;
+    const char *path = disk ? domain_chain_path(disk) : NULL;
+    if (!disk || !now || g_strcmp0(path, old))
+        return; /* another image is defined by now */
+    follow(disk, now, chain);
+    bool updated = d->updated;
+    if (!domain_set_definition(d, defined, &error)) {
+        g_warning("domain '%s': the definition still names the image '%s' of disk '%s': %s", d->name, old, target, error->message);
+        return;
+    }
+    defined = NULL;
+    g_mutex_lock(&d->lock);
+    d->updated = updated;
+    g_mutex_unlock(&d->lock);
+}
+
+/* ---- what each kind changes ---- */
+
+struct end {
+    const struct domain_blockjob *j;
+    bool success, chain;       /* chain: the definition gets what is below, too */
+    GArray *nodes;             /* indexes that nobody needs any more */
+    GPtrArray *files;          /* of a commit: what it emptied */
+    char *old;                 /* the disk's image before */
+};
+
+static void take_nodes(struct end *e, const struct el *from, const struct el *to)
+{
+    g_autoptr(GArray) some = domain_chain_indexes(from, to);
+    g_array_append_vals(e->nodes, some->data, some->len);
+    for (const struct el *i = from; i && i != to && e->j->remove; i = domain_chain_below(i))
+        if (domain_chain_path(i) && el_is(i, "@type", "file"))
+            g_ptr_array_add(e->files, g_strdup(domain_chain_path(i)));
+}
+
+/* The copy is the disk. */
+static void end_copy(struct el *disk, struct el *mirror, struct end *e)
+{
+    if (!e->success) {
+        take_nodes(e, mirror, NULL); /* what it shares with the disk is not in it */
+        return;
+    }
+    bool own = el_find(mirror, "backingStore") != NULL;
+    take_nodes(e, disk, own ? NULL : domain_chain_below(disk));
+    domain_chain_take(disk, mirror, true);
+    if (own)
+        domain_chain_set_below(disk, domain_chain_below(mirror));
+}
+
+static void end_active_commit(struct el *disk, struct end *e)
+{
+    struct el *base = domain_chain_at(disk, e->j->base);
+    if (!e->success || !base || base == disk)
+        return;
+    take_nodes(e, disk, base);
+    domain_chain_take(disk, base, true);
+    domain_chain_set_below(disk, domain_chain_below(base));
+    e->chain = true;
+}
+
+static void end_commit(struct el *disk, struct end *e)
+{
+    struct el *top = domain_chain_at(disk, e->j->top), *base = domain_chain_at(disk, e->j->base);
+    if (!e->success || !top || !base || top == disk)
+        return;
+    take_nodes(e, top, base);
+    domain_chain_set_below(el_parent(top), base);
+}
+
+static void end_pull(struct el *disk, struct end *e)
+{
+    struct el *base = e->j->base ? domain_chain_at(disk, e->j->base) : NULL;
+    if (!e->success || (e->j->base && !base))
+        return;
+    take_nodes(e, domain_chain_below(disk), base);
+    domain_chain_set_below(disk, base);
+}
+
+static void apply(struct el *disk, void *opaque)
+{
+    struct end *e = opaque;
+    struct el *mirror = el_find(disk, "mirror");
+    e->old = g_strdup(domain_chain_path(disk));
+    if (e->j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_COPY && mirror)
+        end_copy(disk, mirror, e);
+    else if (e->j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT)
+        end_active_commit(disk, e);
+    else if (e->j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT)
+        end_commit(disk, e);
+    else if (e->j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_PULL)
+        end_pull(disk, e);
+    if (mirror && e->j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
+        el_remove(mirror);
+}
+
+/* ---- telling ---- */
+
+static void tell(struct domain *d, const char *target, int type, int status)
+{
+    g_mutex_lock(&d->lock);
+    struct el *disk = d->live ? domain_find_disk(d->live, target) : NULL;
+    g_autofree char *path = g_strdup(disk && domain_chain_path(disk) ? domain_chain_path(disk) : "");
+    g_mutex_unlock(&d->lock);
+    manage_event(d->driver->state, MANAGE_DOMAIN, VIR_DOMAIN_EVENT_ID_BLOCK_JOB, d->uuid, sizeof(d->uuid),
+                 g_variant_new("(@(sayi)sii)", domain_variant(d), path, type, status));
+    manage_event(d->driver->state, MANAGE_DOMAIN, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, d->uuid, sizeof(d->uuid),
+                 g_variant_new("(@(sayi)sii)", domain_variant(d), target, type, status));
+}
+
+static void mark_ready(struct el *disk, void *opaque)
+{
+    struct el *mirror = el_find(disk, "mirror");
+    bool *news = opaque;
+    if (mirror && !el_get(mirror, "@ready")) {
+        el_set(mirror, "@ready", "yes");
+        *news = true;
+    }
+}
+
+void domain_blockjob_ready(struct domain *d, const char *name)
+{
+    bool news = false;
+    g_mutex_lock(&d->lock);
+    struct domain_blockjob *j = domain_blockjob_named_locked(d, name);
+    g_autofree char *disk = j ? g_strdup(j->disk) : NULL;
+    int type = j ? j->type : 0;
+    g_mutex_unlock(&d->lock);
+    if (!disk || !domain_disk_edit(d, disk, mark_ready, &news) || !news)
+        return;
+    (void)!domain_write_status(d, NULL);
+    tell(d, disk, type, VIR_DOMAIN_BLOCK_JOB_READY);
+}
+
+/* ---- all of it ---- */
+
+static bool pivots(const struct domain_blockjob *j)
+{
+    return j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_COPY || j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT;
+}
+
+static void remove_files(struct domain *d, GPtrArray *files)
+{
+    for (unsigned i = 0; i < files->len; i++)
+        if (unlink(files->pdata[i]) < 0)
+            g_warning("domain '%s': the image '%s' was committed and cannot be removed: %s", d->name, (const char *)files->pdata[i], g_strerror(errno));
+}
+
+/* The note goes last of all that is on disk: a daemon that is killed before does the same again. */
+void domain_blockjob_ended(struct domain *d, const char *name, const char *why)
+{
+    g_mutex_lock(&d->lock);
+    const struct domain_blockjob *j = domain_blockjob_named_locked(d, name); /* nobody else takes it away: this is inside a job of the domain */
+    g_mutex_unlock(&d->lock);
+    if (!j)
+        return;
+    g_autofree char *disk = g_strdup(j->disk);
+    struct end e = { .j = j, .nodes = g_array_new(FALSE, FALSE, sizeof(unsigned)), .files = g_ptr_array_new_with_free_func(g_free) };
+    int type = j->type, status;
+    e.success = !why && !j->aborting && (!pivots(j) || j->pivoting);
+    status = e.success ? VIR_DOMAIN_BLOCK_JOB_COMPLETED : j->aborting || !why ? VIR_DOMAIN_BLOCK_JOB_CANCELED : VIR_DOMAIN_BLOCK_JOB_FAILED;
+    if (status == VIR_DOMAIN_BLOCK_JOB_FAILED) {
+        g_autofree char *line = g_strdup_printf("block job '%s' failed: %s", name, why);
+        domain_log(d, line);
+    }
+    domain_disk_edit(d, disk, apply, &e);
+    if (e.success && e.old)
+        domain_disk_follow(d, disk, e.old, e.chain);
+    domain_blockjob_drop(d, name);
+    struct json_object *args = json_object_new_object();
+    js_set(args, "id", name);
+    json_object_put(monitor_command(d, "job-dismiss", args, NULL));
+    domain_chain_delete(d, e.nodes);
+    if (e.success)
+        remove_files(d, e.files);
+    tell(d, disk, type, status);
+    g_array_unref(e.nodes);
+    g_ptr_array_unref(e.files);
+    g_free(e.old);
+}
