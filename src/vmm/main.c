@@ -59,6 +59,7 @@ static bool (*const steps[])(struct vm *vm, GError **error) = {
     setup_disks,
     setup_nics,
     setup_devices,
+    setup_vga,
     finish_board,
     setup_lock_memory,
     setup_qmp,

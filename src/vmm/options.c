@@ -169,6 +169,7 @@ void options_clear(struct options *o)
         g_clear_pointer(&lists[i], g_ptr_array_unref);
     config_free(o->config);
     g_free(o->pidfile);
+    g_free(o->vga);
     g_free(o->log_file);
     g_free(o->run_as);
     g_free(o->chroot);

@@ -35,6 +35,7 @@ struct options {
     GPtrArray *drives;                                /* struct option_drive * */
     bool nographic, display_none, no_net, daemonize, usb;
     char *pidfile, *log_file, *run_as, *chroot;
+    char *vga;                  /* -vga; NULL: not given */
     bool sandbox;
     int sandbox_files;          /* -sandbox files=: enum option_files */
     bool snapshot;              /* -snapshot */
@@ -55,7 +56,7 @@ struct option_row {
     /* Sets *error and returns false; the parser puts "-name argument: " before it. */
     bool (*handle)(struct options *o, const struct option_row *row, const char *arg, GError **error);
     size_t offset;               /* for the generic handlers: member of options, or of machine_config */
-    const char *const *accepted; /* opt_accept_only */
+    const char *const *accepted; /* opt_accept_only, opt_one_of */
 };
 extern const struct option_row option_rows[]; /* ends with name and help NULL */
 const struct keyval_key *options_machine_keys(void); /* of -machine */

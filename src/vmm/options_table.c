@@ -61,12 +61,21 @@ static bool opt_display(struct options *o, const struct option_row *row, const c
     return true;
 }
 
+static bool opt_one_of(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    if (g_strv_contains(row->accepted, arg))
+        return opt_text(o, row, arg, error);
+    g_autofree char *all = g_strjoinv(", ", (char **)row->accepted);
+    return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no such card; accepted: %s", all);
+}
+
 bool option_refused(const struct option_row *row)
 {
     return row->handle == opt_refuse;
 }
 
 static const char *const none[] = { "none", NULL };
+static const char *const cards[] = { "std", "virtio", "none", NULL };
 static const char *const none_off[] = { "none", "off", NULL };
 
 #define OPTION(member) offsetof(struct options, member)
@@ -159,7 +168,7 @@ const struct option_row option_rows[] = {
     HEADING("Display"),
     { "nographic", NULL, "no display; the first serial port is this terminal, Ctrl-A x ends, Ctrl-A h helps", opt_flag, OPTION(nographic) },
     { "display", "none", "there is no graphical display yet", opt_display, 0, none },
-    { "vga", "none", "there is no graphics card yet", opt_accept_only, 0, none },
+    { "vga", "std|virtio|none", "a graphics card: the same as -device VGA, or virtio-vga", opt_one_of, OPTION(vga), cards },
     { "vnc", "none", "there is no VNC server yet", opt_display, 0, none_off },
     REFUSE("spice", "...", "SPICE is not there; use -nographic"),
     REFUSE("sdl", NULL, "there is no graphical display yet; use -nographic"),

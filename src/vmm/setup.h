@@ -60,3 +60,4 @@ bool setup_serial(struct vm *vm, GError **error);
 bool setup_disks(struct vm *vm, GError **error);
 bool setup_nics(struct vm *vm, GError **error);
 bool setup_devices(struct vm *vm, GError **error);
+bool setup_vga(struct vm *vm, GError **error);

@@ -173,6 +173,22 @@ bool setup_nics(struct vm *vm, GError **error)
     return false;
 }
 
+/* ---- the graphics card ---- */
+
+/* After -device, so that it takes no place that the user has given away. */
+bool setup_vga(struct vm *vm, GError **error)
+{
+    const char *vga = vm->options.vga;
+    keyval_auto *kv = keyval_new();
+    if (!vga || !strcmp(vga, "none"))
+        return true;
+    const struct device_class *c = device_class_for_user(vm->machine, !strcmp(vga, "std") ? "VGA" : "virtio-vga", error);
+    if (c && make_device(vm, c, kv, error))
+        return true;
+    g_prefix_error(error, "-vga %s: ", vga);
+    return false;
+}
+
 /* ---- -device ---- */
 
 /* Before the devices that may sit on it. */

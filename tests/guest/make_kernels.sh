@@ -68,6 +68,8 @@ unpack_kernel() {
         './lib/modules/*/kernel/net/packet' './lib/modules/*/kernel/drivers/misc/pvpanic*' './lib/modules/*/kernel/drivers/acpi/button.ko' \
         './lib/modules/*/kernel/drivers/ata/*ahci.ko' './lib/modules/*/kernel/drivers/ata/libata.ko' './lib/modules/*/kernel/drivers/cdrom' \
         './lib/modules/*/kernel/drivers/scsi/s[cdr]*_*.ko' './lib/modules/*/kernel/drivers/scsi/virtio_scsi.ko' \
+        './lib/modules/*/kernel/drivers/gpu/drm/drm*.ko' './lib/modules/*/kernel/drivers/gpu/drm/ttm' './lib/modules/*/kernel/drivers/gpu/drm/tiny/bochs.ko' \
+        './lib/modules/*/kernel/drivers/gpu/drm/virtio' './lib/modules/*/kernel/drivers/input/evdev.ko' './lib/modules/*/kernel/drivers/media/cec' \
         './lib/modules/*/kernel/drivers/nvme/host' './lib/modules/*/kernel/block' './lib/modules/*/kernel/fs/isofs' \
         './lib/modules/*/kernel/drivers/usb/core' './lib/modules/*/kernel/drivers/usb/common' './lib/modules/*/kernel/drivers/usb/host/xhci*' \
         './lib/modules/*/kernel/drivers/usb/storage/usb-storage.ko' './lib/modules/*/kernel/drivers/hid/*hid*.ko' './lib/modules/*/kernel/drivers/hid/usbhid' \

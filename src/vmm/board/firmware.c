@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "vmm/board/firmware.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/error.h"
-#include "base/fdset.h"
 #include "base/log.h"
 #include "vmm/board/smbios.h"
 #include "vmm/bus/pci.h"
 #include "vmm/core/device.h"
+#include "vmm/core/firmware_file.h"
 #include "vmm/core/memory.h"
 #include "vmm/dev/fw_cfg.h"
 #include "vmm/dev/rtc.h"
@@ -29,54 +25,19 @@ struct firmware {
 
 /* ---- the image ---- */
 
-/* Where distributions put SeaBIOS. */
-static const char *const places[] = { "/usr/share/seabios", "/usr/share/qemu", "/usr/share/qemu-kvm", "/usr/share/seavgabios", NULL };
-
-static char *find_image(const char *name)
-{
-    const char *given = name ? name : "bios-256k.bin";
-    if (name && (strchr(name, '/') || access(name, R_OK) == 0))
-        return g_strdup(name);
-    for (unsigned i = 0; places[i]; i++) {
-        g_autofree char *path = g_build_filename(places[i], given, NULL);
-        if (access(path, R_OK) == 0)
-            return g_steal_pointer(&path);
-    }
-    return NULL;
-}
-
 static bool load(struct firmware *f, struct machine *m, const char *path, GError **error)
 {
-    int fd = fdset_open(path, O_RDONLY, 0);
-    struct stat st;
-    if (fd < 0)
-        return vireo_fail_errno(error, errno, "cannot open the firmware '%s'", path);
-    bool ok = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= 65536 && st.st_size <= 16 << 20 && st.st_size % 65536 == 0;
-    if (!ok) {
-        close(fd);
+    size_t room;
+    f->image = firmware_file_load(m->memory, path, 65536, &f->size, &room, error);
+    if (f->image && f->size % 65536)
         return vireo_fail(error, VIREO_ERROR_INVALID, "'%s' is no BIOS image: its size must be a multiple of 64 KiB, up to 16 MiB", path);
-    }
-    f->size = (size_t)st.st_size;
-    f->image = guest_memory_alloc(m->memory, "firmware", f->size, error);
-    size_t done = 0;
-    while (f->image && done < f->size) {
-        ssize_t n = pread(fd, f->image + done, f->size - done, (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            vireo_fail_errno(error, n ? errno : EIO, "cannot read the firmware '%s'", path);
-            break;
-        }
-        done += (size_t)n;
-    }
-    close(fd);
-    return f->image && done == f->size && guest_memory_add_ram(m->memory, 4 * GIB - f->size, f->size, f->image, true, error);
+    return f->image && guest_memory_add_ram(m->memory, 4 * GIB - f->size, f->size, f->image, true, error);
 }
 
 struct firmware *firmware_create(struct chipset *cs, GError **error)
 {
     struct machine *m = cs->machine;
-    g_autofree char *path = find_image(m->config->bios);
+    g_autofree char *path = firmware_file_find(m->config->bios ? m->config->bios : "bios-256k.bin");
     if (!path) {
         vireo_fail(error, VIREO_ERROR_NOT_FOUND, m->config->bios ? "there is no firmware '%s' here or in /usr/share/seabios" :
                    "there is no kernel (-kernel) to start, and no firmware: install the package seabios, or name an image with -bios", m->config->bios);
@@ -194,6 +155,15 @@ static void tell_bootorder(struct chipset *cs, struct firmware *f)
         fw_cfg_set_file(f->fw_cfg, "bootorder", text->str, text->len + 1);
 }
 
+/* A card with an option ROM, by which firmware shows what it prints. */
+static bool has_screen(struct pci_bus *bus)
+{
+    bool found = false;
+    for (struct pci_device *d = NULL; !found && (d = pci_bus_next(bus, d));)
+        found = d->secondary ? has_screen(d->secondary) : d->config[PCI_REG_CLASS + 2] == 3 && d->rom.kind != PCI_BAR_NONE;
+    return found;
+}
+
 bool firmware_finish(struct chipset *cs, struct firmware *f, GError **error)
 {
     uint8_t states[6] = { 128, 0, 0, 128, 128, 128 }; /* S0, S5 alone */
@@ -206,11 +176,13 @@ bool firmware_finish(struct chipset *cs, struct firmware *f, GError **error)
     fw_cfg_set_file(f->fw_cfg, "etc/system-states", states, sizeof(states));
     fw_cfg_set_int(f->fw_cfg, FW_CFG_NB_CPUS, cs->machine->nvcpus, 2);
     fw_cfg_set_int(f->fw_cfg, FW_CFG_MAX_CPUS, cs->machine->max_vcpus, 2);
-    fw_cfg_set_int(f->fw_cfg, FW_CFG_NOGRAPHIC, 1, 2);
+    bool screen = has_screen(cs->machine->pci);
+    fw_cfg_set_int(f->fw_cfg, FW_CFG_NOGRAPHIC, !screen, 2);
     fw_cfg_set_int(f->fw_cfg, FW_CFG_BOOT_MENU, 0, 2);
     /* the screen of a machine without one: what BIOS and boot loader print goes to the first serial port */
     const uint8_t com1[2] = { 0xf8, 0x03 };
-    fw_cfg_set_file(f->fw_cfg, "etc/sercon-port", com1, sizeof(com1));
+    if (!screen)
+        fw_cfg_set_file(f->fw_cfg, "etc/sercon-port", com1, sizeof(com1));
     return true;
 }
 

@@ -78,19 +78,29 @@ void pci_update_windows_behind(struct pci_bus *bus)
     }
 }
 
-void pci_update_windows(struct pci_device *d)
+static uint64_t rom_address(const struct pci_device *d)
+{
+    uint64_t base = pci_get16(d->config + PCI_REG_COMMAND) & PCI_CMD_MEMORY ? pci_rom_address(d) : 0;
+    return base && base + d->rom.window.size < 1ull << 32 && reaches(d, &d->rom, base) ? base : 0;
+}
+
+static void move_window(struct pci_device *d, struct io_window *w, uint64_t base)
 {
     struct guest_memory *memory = d->owner->machine->memory;
+    if (!base)
+        io_window_unmap(memory, w);
+    else if (!w->mapped || w->base != base)
+        io_window_map(memory, w, base);
+}
+
+void pci_update_windows(struct pci_device *d)
+{
     for (unsigned i = 0; i < PCI_NBARS; i++) {
-        struct io_window *w = &d->bars[i].window;
-        if (d->bars[i].kind == PCI_BAR_NONE)
-            continue;
-        uint64_t base = bar_address(d, i);
-        if (!base)
-            io_window_unmap(memory, w);
-        else if (!w->mapped || w->base != base)
-            io_window_map(memory, w, base);
+        if (d->bars[i].kind != PCI_BAR_NONE)
+            move_window(d, &d->bars[i].window, bar_address(d, i));
     }
+    if (d->rom.kind != PCI_BAR_NONE)
+        move_window(d, &d->rom.window, rom_address(d));
     if (d->secondary)
         pci_update_windows_behind(d->secondary);
 }
@@ -109,6 +119,12 @@ void pci_bar_init(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, ui
     pci_set32(mask, (uint32_t)~(size - 1) & (kind == PCI_BAR_IO ? ~3u : ~15u));
     if (bar_is_64(kind))
         pci_set32(mask + 4, (uint32_t)(~(size - 1) >> 32));
+}
+
+void pci_bar_init_ram(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, void *ram)
+{
+    pci_bar_init(d, bar, kind, size, NULL, NULL, NULL);
+    d->bars[bar].window.ram = ram;
 }
 
 /* ---- configuration space; bus lock held ---- */
@@ -139,7 +155,8 @@ static void config_write_locked(struct pci_device *d, unsigned offset, unsigned 
         *c = (*c & ~w) | (v & w);
         *c &= ~(v & d->w1c[offset + i]);
     }
-    if (touches(offset, size, PCI_REG_COMMAND, 2) || touches(offset, size, PCI_REG_BAR0, 4 * PCI_NBARS))
+    bool rom = d->rom.kind != PCI_BAR_NONE && touches(offset, size, PCI_REG_ROM, 4);
+    if (touches(offset, size, PCI_REG_COMMAND, 2) || touches(offset, size, PCI_REG_BAR0, 4 * PCI_NBARS) || rom)
         pci_update_windows(d);
     if (d->secondary)
         pci_bridge_written(d, offset, size);
@@ -477,7 +494,7 @@ bool pci_device_plug(struct pci_device *d, struct machine *m, int devfn, GError 
     if (!bus)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Bus '%s' not found; a bus has the id of its bridge (-device pcie-root-port,id=...), which "
                           "comes first", name);
-    if (!may_plug(bus, d, error))
+    if (!may_plug(bus, d, error) || !pci_rom_realize(d, m, error))
         return false;
     pci_lock(bus);
     bool ok = take_slot(bus, d, devfn, error);

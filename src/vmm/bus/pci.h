@@ -37,7 +37,7 @@ struct pci_device;
 enum {
     PCI_REG_VENDOR = 0x00, PCI_REG_DEVICE = 0x02, PCI_REG_COMMAND = 0x04, PCI_REG_STATUS = 0x06, PCI_REG_REVISION = 0x08,
     PCI_REG_CLASS = 0x09, PCI_REG_HEADER_TYPE = 0x0e, PCI_REG_BAR0 = 0x10, PCI_REG_SUBSYS_VENDOR = 0x2c,
-    PCI_REG_SUBSYS = 0x2e, PCI_REG_CAP_PTR = 0x34, PCI_REG_INT_LINE = 0x3c, PCI_REG_INT_PIN = 0x3d,
+    PCI_REG_SUBSYS = 0x2e, PCI_REG_ROM = 0x30, PCI_REG_CAP_PTR = 0x34, PCI_REG_INT_LINE = 0x3c, PCI_REG_INT_PIN = 0x3d,
     /* of bridges (PCI-to-PCI Bridge 1.2, 3.2) */
     PCI_REG_PRIMARY = 0x18, PCI_REG_SECONDARY = 0x19, PCI_REG_SUBORDINATE = 0x1a, PCI_REG_IO_BASE = 0x1c, PCI_REG_IO_LIMIT = 0x1d,
     PCI_REG_SECONDARY_STATUS = 0x1e, PCI_REG_MEM_BASE = 0x20, PCI_REG_MEM_LIMIT = 0x22, PCI_REG_PREF_BASE = 0x24,
@@ -116,7 +116,8 @@ struct pci_device {
     int devfn;
     uint8_t config[PCIE_CONFIG_SIZE], wmask[PCIE_CONFIG_SIZE] /* bits the guest may change */,
         w1c[PCIE_CONFIG_SIZE] /* bits a written 1 clears */, initial[PCIE_CONFIG_SIZE];
-    struct pci_bar bars[PCI_NBARS];
+    struct pci_bar bars[PCI_NBARS], rom /* kind PCI_BAR_NONE: there is none */;
+    const char *rom_default; /* the option ROM's image unless the user names another; set before pci_device_plug. NULL: none */
     uint8_t cap_last, cap_end, express_cap;
     struct pci_bus *secondary; /* a bridge: the bus behind it */
     bool plugged;
@@ -141,6 +142,8 @@ void pci_device_reset(struct pci_device *d);
 /* size: a power of two (memory: at least 16, ports: at least 4). lock: as io_window.lock. */
 void pci_bar_init(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, const struct io_ops *ops,
                   void *opaque, GMutex *lock);
+/* The same of memory of the card: `ram`, of guest_memory_alloc, `size` a power of two of at least 4096. */
+void pci_bar_init_ram(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, void *ram);
 /* Appends a capability of `size` bytes (its two header bytes included) and returns its offset; 0 when there is no room. */
 uint8_t pci_cap_add(struct pci_device *d, uint8_t id, uint8_t size);
 /* PCI Express capability (PCIe 3.0, 7.8): of a root complex integrated endpoint on the root bus, of an endpoint behind a port, none on a

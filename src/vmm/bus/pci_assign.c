@@ -77,8 +77,13 @@ static bool bars_place(struct pci_device *d, struct spaces *s, bool write, GErro
             bar_write(d, i, base);
         command |= d->bars[i].kind == PCI_BAR_IO ? PCI_CMD_IO : PCI_CMD_MEMORY;
     }
+    uint64_t rom;
+    if (d->rom.kind != PCI_BAR_NONE && !bar_take(&d->rom, s, &rom))
+        return no_room(d, d->rom.window.size, error);
     if (!write)
         return true;
+    if (d->rom.kind != PCI_BAR_NONE)
+        pci_rom_write(d, rom);
     if (d->secondary)
         command |= PCI_CMD_IO | PCI_CMD_MEMORY;
     pci_set16(d->config + PCI_REG_COMMAND, command & pci_get16(d->wmask + PCI_REG_COMMAND));

@@ -41,6 +41,10 @@ void pci_irq_finish(struct pci_device *d);
 unsigned pci_intx_route(const struct pci_device *d); /* which of the board's lines its pin ends at */
 void pci_update_windows(struct pci_device *d);
 void pci_update_windows_behind(struct pci_bus *bus);
+/* pci_rom.c: takes what the user or the device names; where the guest has put it (0: nowhere, or not enabled); gives it an address. */
+bool pci_rom_realize(struct pci_device *d, struct machine *m, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+uint64_t pci_rom_address(const struct pci_device *d);
+void pci_rom_write(struct pci_device *d, uint64_t base);
 /* pci_bridge.c: does this bridge, with its registers as they are, forward that range to its secondary bus? */
 bool pci_bridge_forwards(const struct pci_device *bridge, enum pci_bar_kind kind, uint64_t base, uint64_t size);
 void pci_bridge_written(struct pci_device *bridge, unsigned offset, unsigned size);

@@ -135,18 +135,24 @@ static bool store(struct device *d, const struct device_prop *p, const char *tex
     }
 }
 
+static void set_defaults(struct device *d, const struct device_prop *p)
+{
+    for (; p && p->name; p++) {
+        if (p->type == PROP_PCI_ADDR)
+            *(int *)((char *)d + p->offset) = -1;
+        if (p->def && !store(d, p, p->def))
+            g_error("device %s: the default '%s' of %s is wrong", d->class->name, p->def, p->name);
+    }
+}
+
 struct device *device_create(struct machine *m, const struct device_class *c)
 {
     struct device *d = g_malloc0(c->size);
     d->class = c;
     d->machine = m;
     g_mutex_init(&d->lock);
-    for (const struct device_prop *p = c->props; p && p->name; p++) {
-        if (p->type == PROP_PCI_ADDR)
-            *(int *)((char *)d + p->offset) = -1;
-        if (p->def && !store(d, p, p->def))
-            g_error("device %s: the default '%s' of %s is wrong", c->name, p->def, p->name);
-    }
+    set_defaults(d, c->props);
+    set_defaults(d, device_bus_props(c));
     return d;
 }
 
@@ -154,6 +160,8 @@ const struct device_prop *device_bus_props(const struct device_class *c)
 {
     static const struct device_prop pci[] = {
         { "multifunction", PROP_BOOL, offsetof(struct device, multifunction), .def = "off", .help = "more functions follow in this slot" },
+        { "romfile", PROP_STRING, offsetof(struct device, romfile), .help = "image of its option ROM, for firmware; empty: none" },
+        { "rombar", PROP_UINT, offsetof(struct device, rombar), 0, 1, .def = "1", .help = "whether the guest sees the option ROM" },
         { NULL }
     };
     return c->bus == DEV_BUS_PCI ? pci : NULL;
@@ -224,6 +232,7 @@ void device_destroy(struct device *d)
         if (is_text(p->type))
             g_free(*(char **)((char *)d + p->offset));
     }
+    g_free(d->romfile);
     g_free(d->id);
     g_free(d->driver);
     g_free(d->bus);

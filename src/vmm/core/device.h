@@ -88,6 +88,8 @@ struct device {
     bool hotplugged;   /* added to a live machine */
     char *bus;         /* bus= as the user gave it, where the class has no property of that name; NULL: the default */
     bool multifunction;/* on PCI: function 0 says that there are more */
+    char *romfile;     /* on PCI: the image of its option ROM; "": none; NULL: the device's own, where it has one */
+    uint64_t rombar;   /* on PCI: whether the function shows it */
     const struct device_bus_ops *bus_ops; /* NULL: the bus knows nothing of coming and going */
     void *bus_data;    /* the bus's */
     struct removable *removable; /* its medium can be changed (removable.h); NULL: it has none */

@@ -364,7 +364,7 @@ static void remove_where(struct guest_memory *m, const struct io_window *w, uint
 {
     for (unsigned i = 0; i < m->regions->len; i++) {
         const struct region *r = &g_array_index(m->regions, struct region, i);
-        if (w ? r->window == w : r->kind != KIND_WINDOW && r->start == gpa && r->size == size) {
+        if (w ? r->window == w : !r->window && r->start == gpa && r->size == size) {
             g_array_remove_index(m->regions, i);
             return;
         }
@@ -413,6 +413,11 @@ void guest_memory_use(struct guest_memory *m, const struct accel_ops *ops, struc
     g_free((struct target *)old);
 }
 
+static enum kind window_kind(const struct io_window *w)
+{
+    return !w->ram ? KIND_WINDOW : w->rom ? KIND_ROM : KIND_RAM;
+}
+
 void io_window_map(struct guest_memory *m, struct io_window *w, uint64_t base)
 {
     g_mutex_lock(&m->lock);
@@ -421,13 +426,15 @@ void io_window_map(struct guest_memory *m, struct io_window *w, uint64_t base)
     w->base = base;
     w->mapped = w->size && base + w->size - 1 >= base && (!w->port || base + w->size <= 0x10000);
     if (w->mapped) {
-        struct region r = { .start = base, .size = w->size, .kind = KIND_WINDOW, .priority = w->behind ? -1 : 1, .window = w, .port = w->port };
+        struct region r = { .start = base, .size = w->size, .kind = window_kind(w), .priority = w->behind ? -1 : 1, .host = w->ram, .window = w, .port = w->port };
         /* The last byte of the address space stays empty: range ends are exclusive. */
         if (base + w->size == 0)
             r.size--;
         g_array_append_val(m->regions, r);
     }
     (void)rebuild_locked(m, NULL);
+    if (w->ram)
+        tell_watchers_locked(m);
     g_mutex_unlock(&m->lock);
 }
 
@@ -438,6 +445,8 @@ void io_window_unmap(struct guest_memory *m, struct io_window *w)
         remove_where(m, w, 0, 0);
         w->mapped = false;
         (void)rebuild_locked(m, NULL);
+        if (w->ram)
+            tell_watchers_locked(m);
     }
     g_mutex_unlock(&m->lock);
 }

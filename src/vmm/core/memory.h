@@ -59,6 +59,8 @@ struct io_window {
     uint64_t base, size;
     bool port;      /* I/O port space */
     bool behind;    /* where RAM or another window lies it is hidden, as a chipset decodes its own addresses first */
+    void *ram;      /* not NULL: no registers but memory of a card, whole pages (guest_memory_alloc); ops are not used */
+    bool rom;       /* of such memory: the guest cannot write it */
     bool mapped;
 };
 void io_window_map(struct guest_memory *m, struct io_window *w, uint64_t base); /* moves it when mapped already */

@@ -49,7 +49,9 @@
     X(usb_kbd_class)           \
     X(ahci_class)              \
     X(ide_hd_class)            \
-    X(ide_cd_class)
+    X(ide_cd_class)            \
+    X(vga_class)               \
+    X(bochs_display_class)
 
 #define X(class) extern const struct device_class class;
 DEVICE_CLASSES(X)
