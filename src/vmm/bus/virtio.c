@@ -156,7 +156,6 @@ static bool check_props(const struct virtio_device *v, GError **error)
         { v->iommu_platform, "iommu_platform=on is not possible: there is no IOMMU" },
         { v->ats, "ats=on is not possible: there is no IOMMU" },
         { v->disable_modern, "disable-modern=on is not possible: there is no legacy interface" },
-        { v->romfile && *v->romfile, "romfile: there are no option ROMs; leave it out" },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(rules); i++) {
         if (rules[i].bad)

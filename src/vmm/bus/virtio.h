@@ -104,10 +104,9 @@ struct virtio_device {
     uint64_t driver_features;         /* as written so far */
     /* properties of the PCI form; see VIRTIO_PCI_PROPS */
     int pci_addr;
-    char *romfile;
     uint64_t pci_vectors, bootindex;
     int disable_legacy;
-    bool disable_modern, indirect_desc, event_idx, iommu_platform, packed, ats, rombar, ioeventfd;
+    bool disable_modern, indirect_desc, event_idx, iommu_platform, packed, ats, ioeventfd;
 };
 
 /* A request: buffers the device reads (out) first, then those it writes (in), as host pointers into guest RAM. */
@@ -208,6 +207,4 @@ extern const char *const virtio_on_off_auto[];
       .help = "the legacy interface is never there" },                                                                      \
     { "disable-modern", PROP_BOOL, offsetof(type, v.disable_modern), .def = "off", .help = "only off" },                     \
     { "ats", PROP_BOOL, offsetof(type, v.ats), .def = "off", .help = "only off: there is no IOMMU" },                        \
-    { "romfile", PROP_STRING, offsetof(type, v.romfile), .help = "empty: there are no option ROMs" },                        \
-    { "rombar", PROP_BOOL, offsetof(type, v.rombar), .def = "off", .help = "accepted; there are no option ROMs" },           \
     VIRTIO_COMMON_PROPS(type)

@@ -58,8 +58,6 @@ bool nic_check(struct nic *n, const struct nic_ops *ops, GError **error)
     n->ops = ops;
     if (n->mac[0] & 1)
         return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: mac is a multicast address; its first byte must be even", name);
-    if (n->romfile && *n->romfile)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "device %s: there are no option ROMs; only an empty romfile= is possible", name);
     if (!n->netdev)
         return true;
     struct net_backend *b = g_hash_table_lookup(m->netdevs, n->netdev);

@@ -25,11 +25,10 @@ struct nic {
     struct device dev; /* first */
     struct pci_device pci;
     /* properties */
-    char *netdev, *romfile;
+    char *netdev;
     uint8_t mac[6];
     int addr;
     uint64_t bootindex;
-    bool rombar;
     struct net_backend *backend; /* NULL: the cable is not plugged in */
     const struct nic_ops *ops;
     guint later; /* source id */
@@ -58,8 +57,6 @@ void nic_write(struct nic *n, uint64_t gpa, const void *data, uint64_t size);
     { "netdev", PROP_NETDEV, offsetof(type, nic.netdev), .help = "the network; without it the link is down" },                \
     { "mac", PROP_MAC, offsetof(type, nic.mac), .help = "address; default 52:54:00:12:34:56 and up" },                        \
     { "addr", PROP_PCI_ADDR, offsetof(type, nic.addr), .def = "-1", .help = "slot[.function]" },                              \
-    { "romfile", PROP_STRING, offsetof(type, nic.romfile), .help = "empty: there are no option ROMs" },                       \
-    { "rombar", PROP_BOOL, offsetof(type, nic.rombar), .def = "off", .help = "accepted; there are no option ROMs" },          \
     { "bootindex", PROP_UINT, offsetof(type, nic.bootindex), 0, UINT32_MAX, .def = "4294967295", .help = "place in the firmware\'s boot order; 4294967295: none" }
 
 /* ---- serial EEPROM of 64 words, as a 93C46 answers (Microchip 93C46 datasheet) ---- */

@@ -440,7 +440,6 @@ static bool check(struct nvme *n, GError **error)
         { n->serial && strlen(n->serial) > 20, "serial: at most 20 characters" },
         { n->cmb_size_mb, "cmb_size_mb: there is no memory in the controller" },
         { n->ioeventfd, "ioeventfd=on is not possible: a doorbell's value has to come along" },
-        { n->romfile && *n->romfile, "romfile: there are no option ROMs; leave it out" },
         { n->use_intel_id, "use-intel-id=on is not possible" },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(rules); i++) {
@@ -494,8 +493,6 @@ static const struct device_prop props[] = {
     { "cmb_size_mb", PROP_UINT, offsetof(T, cmb_size_mb), 0, UINT32_MAX, .def = "0", .help = "only 0" },
     { "ioeventfd", PROP_BOOL, offsetof(T, ioeventfd), .def = "off", .help = "only off" },
     { "use-intel-id", PROP_BOOL, offsetof(T, use_intel_id), .def = "off", .help = "only off" },
-    { "romfile", PROP_STRING, offsetof(T, romfile), .help = "empty: there are no option ROMs" },
-    { "rombar", PROP_BOOL, offsetof(T, rombar), .def = "off", .help = "accepted; there are no option ROMs" },
     { NULL }
 };
 static const struct device_field fields[] = {

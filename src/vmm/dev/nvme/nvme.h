@@ -52,9 +52,9 @@ struct nvme {
     struct nvme_ns own;            /* drive= of the controller itself */
     /* properties */
     int addr;
-    char *romfile, *serial;
+    char *serial;
     uint64_t max_ioqpairs, msix_qsize, mdts, bootindex, cmb_size_mb;
-    bool ioeventfd, rombar, use_intel_id;
+    bool ioeventfd, use_intel_id;
     /* registers */
     uint32_t cc, csts, aqa, intms;
     uint64_t asq, acq;

@@ -372,8 +372,6 @@ static bool realize(struct device *d, GError **error)
                                .revision = nec ? 3 : 1, .class_code = 0x0c, .subclass = 0x03, .prog_if = 0x30, .int_pin = 1 };
     if (x->streams)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "device %s: streams=on is not there: no device uses them", d->class->name);
-    if (x->romfile && *x->romfile)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "device %s: romfile: there are no option ROMs; leave it out", d->class->name);
     if (!x->p2 && !x->p3)
         return vireo_fail(error, VIREO_ERROR_INVALID, "device %s: p2=0,p3=0 leaves no port", d->class->name);
     x->bus = (struct usb_bus){ .controller = d, .ops = &bus_ops, .n2 = (unsigned)x->p2, .n3 = (unsigned)x->p3 };
@@ -426,8 +424,6 @@ static const struct device_prop props[] = {
     { "msi", PROP_ENUM, offsetof(T, msi_wanted), .values = off_on_auto, .def = "auto", .help = "message signalled interrupts" },
     { "msix", PROP_ENUM, offsetof(T, msix_wanted), .values = off_on_auto, .def = "auto", .help = "MSI-X, one vector for each interrupter" },
     { "streams", PROP_BOOL, offsetof(T, streams), .def = "off", .help = "only off" },
-    { "romfile", PROP_STRING, offsetof(T, romfile), .help = "empty: there are no option ROMs" },
-    { "rombar", PROP_BOOL, offsetof(T, rombar), .def = "off", .help = "accepted; there are no option ROMs" },
     { NULL }
 };
 static const struct device_field fields[] = {

@@ -67,8 +67,6 @@ struct xhci {
     uint64_t p2, p3, nintrs, nslots; /* properties */
     int msi_wanted, msix_wanted;
     bool streams;
-    char *romfile;
-    bool rombar;
     /* operational registers (5.4) */
     uint32_t usbcmd, usbsts, dnctrl, config;
     uint64_t crcr, dcbaap;
