@@ -8,7 +8,7 @@ set -eu
 out=$1
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-[ -f "$out/complete-6" ] && exit 0
+[ -f "$out/complete-7" ] && exit 0
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
@@ -69,7 +69,8 @@ unpack_kernel() {
         './lib/modules/*/kernel/drivers/ata/*ahci.ko' './lib/modules/*/kernel/drivers/ata/libata.ko' './lib/modules/*/kernel/drivers/cdrom' \
         './lib/modules/*/kernel/drivers/scsi/s[cdr]*_*.ko' './lib/modules/*/kernel/drivers/scsi/virtio_scsi.ko' \
         './lib/modules/*/kernel/drivers/gpu/drm/drm*.ko' './lib/modules/*/kernel/drivers/gpu/drm/ttm' './lib/modules/*/kernel/drivers/gpu/drm/tiny/bochs.ko' \
-        './lib/modules/*/kernel/drivers/gpu/drm/virtio' './lib/modules/*/kernel/drivers/input/evdev.ko' './lib/modules/*/kernel/drivers/media/cec' \
+        './lib/modules/*/kernel/drivers/gpu/drm/virtio' './lib/modules/*/kernel/drivers/media/cec' \
+        './lib/modules/*/kernel/drivers/input/evdev.ko' './lib/modules/*/kernel/drivers/input/mouse/psmouse.ko' \
         './lib/modules/*/kernel/drivers/nvme/host' './lib/modules/*/kernel/block' './lib/modules/*/kernel/fs/isofs' \
         './lib/modules/*/kernel/drivers/usb/core' './lib/modules/*/kernel/drivers/usb/common' './lib/modules/*/kernel/drivers/usb/host/xhci*' \
         './lib/modules/*/kernel/drivers/usb/storage/usb-storage.ko' './lib/modules/*/kernel/drivers/hid/*hid*.ko' './lib/modules/*/kernel/drivers/hid/usbhid' \
@@ -92,4 +93,4 @@ dpkg-deb --fsys-tarfile memtest86+_*.deb | tar -x -C "$work/tree" ./boot
 cp "$work"/tree/boot/memtest86+x64.bin "$work/new/memtest.bin"
 rm -rf "$out/generic" "$out/cloud" "$out/686-pae"
 mv "$work"/new/* "$out/"
-: > "$out/complete-6"
+: > "$out/complete-7"

@@ -13,7 +13,7 @@
 
 const char *const virtio_on_off_auto[] = { "off", "on", "auto", "true", "false", NULL };
 
-#define MAX_CONFIG 128
+#define MAX_CONFIG 136 /* virtio-input: 1.2, 5.8.4 */
 
 void virtio_broken(struct virtio_device *v, const char *format, ...)
 {

@@ -32,6 +32,10 @@
     X(virtio_serial_mmio_class) \
     X(virtconsole_class)       \
     X(virtserialport_class)    \
+    X(virtio_gpu_pci_class)    \
+    X(virtio_keyboard_class)   \
+    X(virtio_mouse_class)      \
+    X(virtio_tablet_class)     \
     X(cpu_device_class)        \
     X(e1000e_class)            \
     X(e1000_class)             \

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Intel 8042 as in the IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller". */
-#include "vmm/dev/i8042.h"
+/*
+ * Intel 8042 as in the IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller". The keyboard and the
+ * mouse behind it are in i8042_keyboard.c and i8042_mouse.c; each has a queue of bytes for the controller, which takes one at a time into
+ * its output buffer, the keyboard's first; what the controller itself says goes before them.
+ */
+#include "vmm/dev/i8042_private.h"
 
 #include "base/log.h"
 #include "vmm/core/machine.h"
+#include "vmm/display/display.h"
 
 #define ST_OBF 0x01u
 #define ST_SYS 0x04u
@@ -16,128 +21,59 @@
 #define MODE_SYS     0x04u
 #define MODE_NO_KBD  0x10u
 #define MODE_NO_AUX  0x20u
-
-#define QUEUE 32
-
-struct i8042 {
-    struct device dev;
-    struct irq_line irq1, irq12;
-    struct io_window data, command;
-    uint8_t mode, status, outport;
-    uint8_t pending_command; /* controller command that waits for its byte on port 60h */
-    uint8_t kbd_pending, aux_pending; /* device command that waits for its parameter */
-    uint8_t scan_set, leds;
-    uint8_t sample_rate, resolution, aux_flags; /* aux_flags: status byte 0 of E9h */
-    uint8_t head, count;
-    uint8_t queue[QUEUE], from_aux[QUEUE];
-};
+#define MODE_TRANSLATE 0x40u
 
 static void update(struct i8042 *k)
 {
-    bool obf = k->count, aux = obf && k->from_aux[k->head];
-    k->status = (k->status & (uint8_t)~(ST_OBF | ST_AUX)) | (obf ? ST_OBF : 0) | (aux ? ST_AUX : 0);
-    irq_set(&k->irq1, obf && !aux && (k->mode & MODE_IRQ_KBD));
+    bool aux = k->full && k->from_aux;
+    k->status = (k->status & (uint8_t)~(ST_OBF | ST_AUX)) | (k->full ? ST_OBF : 0) | (aux ? ST_AUX : 0);
+    irq_set(&k->irq1, k->full && !aux && (k->mode & MODE_IRQ_KBD));
     irq_set(&k->irq12, aux && (k->mode & MODE_IRQ_AUX));
 }
 
-static void put(struct i8042 *k, bool aux, uint8_t value)
+static uint8_t ps2_queue_get(struct ps2_queue *q)
 {
-    if (k->count == QUEUE)
-        return; /* as a full keyboard buffer */
-    unsigned at = (k->head + k->count++) % QUEUE;
-    k->queue[at] = value;
-    k->from_aux[at] = aux;
+    uint8_t value = q->data[q->head];
+    q->head = (q->head + 1) % PS2_QUEUE;
+    q->count--;
+    return value;
+}
+
+void i8042_fill(struct i8042 *k)
+{
+    if (!k->full && k->own_full) {
+        k->out = k->own;
+        k->from_aux = k->own_aux;
+        k->full = true;
+        k->own_full = false;
+    } else if (!k->full && k->kbd.count && !(k->mode & MODE_NO_KBD)) {
+        k->out = ps2_queue_get(&k->kbd);
+        k->from_aux = false;
+        k->full = true;
+    } else if (!k->full && k->aux.count && !(k->mode & MODE_NO_AUX)) {
+        k->out = ps2_queue_get(&k->aux);
+        k->from_aux = k->full = true;
+        ps2_mouse_report(k); /* there is room for what has moved meanwhile */
+    }
     update(k);
 }
 
-/* PS/2 keyboard commands. */
-static void keyboard_write(struct i8042 *k, uint8_t value)
+void ps2_put(struct i8042 *k, struct ps2_queue *q, uint8_t value)
 {
-    uint8_t pending = k->kbd_pending;
-    k->kbd_pending = 0;
-    if (pending && value < 0xed) {
-        put(k, false, 0xfa);
-        if (pending == 0xf0 && value == 0)
-            put(k, false, k->scan_set);
-        else if (pending == 0xf0)
-            k->scan_set = value <= 3 ? value : k->scan_set;
-        else if (pending == 0xed)
-            k->leds = value & 7;
-        return;
-    }
-    switch (value) {
-    case 0xff:
-        k->scan_set = 2;
-        put(k, false, 0xfa);
-        put(k, false, 0xaa);
-        break;
-    case 0xee:
-        put(k, false, 0xee);
-        break;
-    case 0xf2:
-        put(k, false, 0xfa);
-        put(k, false, 0xab);
-        put(k, false, 0x83);
-        break;
-    case 0xed: case 0xf0: case 0xf3: case 0xfb: case 0xfc: case 0xfd:
-        k->kbd_pending = value;
-        put(k, false, 0xfa);
-        break;
-    case 0xf4: case 0xf5: case 0xf6: case 0xf7: case 0xf8: case 0xf9: case 0xfa:
-        put(k, false, 0xfa);
-        break;
-    default:
-        put(k, false, 0xfe); /* resend: not a command */
-    }
+    if (q->count < PS2_QUEUE) /* what a full queue does not take is lost, as in a keyboard */
+        q->data[(q->head + q->count++) % PS2_QUEUE] = value;
+    i8042_fill(k);
 }
 
-/* PS/2 mouse commands. */
-static void mouse_write(struct i8042 *k, uint8_t value)
+bool i8042_translates(const struct i8042 *k) { return k->mode & MODE_TRANSLATE; }
+
+/* What the controller has to say. */
+static void say(struct i8042 *k, bool aux, uint8_t value)
 {
-    uint8_t pending = k->aux_pending;
-    k->aux_pending = 0;
-    if (pending) {
-        if (pending == 0xf3)
-            k->sample_rate = value;
-        else
-            k->resolution = value & 3;
-        put(k, true, 0xfa);
-        return;
-    }
-    put(k, true, value >= 0xe6 && value != 0xf1 ? 0xfa : 0xfe);
-    switch (value) {
-    case 0xff:
-        put(k, true, 0xaa);
-        put(k, true, 0x00);
-        /* fall through */
-    case 0xf6:
-        k->sample_rate = 100;
-        k->resolution = 2;
-        k->aux_flags = 0;
-        break;
-    case 0xf4: k->aux_flags |= 0x20; break;
-    case 0xf5: k->aux_flags &= 0xdf; break;
-    case 0xe6: k->aux_flags &= 0xef; break;
-    case 0xe7: k->aux_flags |= 0x10; break;
-    case 0xf0: k->aux_flags |= 0x40; break;
-    case 0xea: k->aux_flags &= 0xbf; break;
-    case 0xf2:
-        put(k, true, 0x00);
-        break;
-    case 0xe8: case 0xf3:
-        k->aux_pending = value;
-        break;
-    case 0xe9:
-        put(k, true, k->aux_flags);
-        put(k, true, k->resolution);
-        put(k, true, k->sample_rate);
-        break;
-    case 0xeb:
-        put(k, true, 0x08);
-        put(k, true, 0x00);
-        put(k, true, 0x00);
-        break;
-    }
+    k->own = value;
+    k->own_aux = aux;
+    k->own_full = true;
+    i8042_fill(k);
 }
 
 static void set_outport(struct i8042 *k, uint8_t value)
@@ -153,14 +89,14 @@ static void controller_data(struct i8042 *k, uint8_t command, uint8_t value)
     case 0x60:
         k->mode = value;
         k->status = (k->status & (uint8_t)~ST_SYS) | (value & MODE_SYS);
-        update(k);
+        i8042_fill(k);
         break;
     case 0xd1: set_outport(k, value); break;
-    case 0xd2: put(k, false, value); break;
-    case 0xd3: put(k, true, value); break;
+    case 0xd2: say(k, false, value); break;
+    case 0xd3: say(k, true, value); break;
     case 0xd4:
         k->mode &= (uint8_t)~MODE_NO_AUX;
-        mouse_write(k, value);
+        ps2_mouse_write(k, value);
         break;
     }
 }
@@ -169,20 +105,26 @@ static void controller_command(struct i8042 *k, uint8_t c)
 {
     k->pending_command = 0;
     switch (c) {
-    case 0x20: put(k, false, k->mode); break;
+    case 0x20: say(k, false, k->mode); break;
     case 0x60: case 0xd1: case 0xd2: case 0xd3: case 0xd4: k->pending_command = c; break;
     case 0xa7: k->mode |= MODE_NO_AUX; break;
-    case 0xa8: k->mode &= (uint8_t)~MODE_NO_AUX; break;
-    case 0xa9: put(k, false, 0x00); break;
+    case 0xa8:
+        k->mode &= (uint8_t)~MODE_NO_AUX;
+        i8042_fill(k);
+        break;
+    case 0xa9: say(k, false, 0x00); break;
     case 0xaa:
         k->status |= ST_SYS;
-        put(k, false, 0x55);
+        say(k, false, 0x55);
         break;
-    case 0xab: put(k, false, 0x00); break;
+    case 0xab: say(k, false, 0x00); break;
     case 0xad: k->mode |= MODE_NO_KBD; break;
-    case 0xae: k->mode &= (uint8_t)~MODE_NO_KBD; break;
-    case 0xc0: put(k, false, 0x80); break;
-    case 0xd0: put(k, false, k->outport | (k->count ? 0x10 : 0)); break;
+    case 0xae:
+        k->mode &= (uint8_t)~MODE_NO_KBD;
+        i8042_fill(k);
+        break;
+    case 0xc0: say(k, false, 0x80); break;
+    case 0xd0: say(k, false, k->outport | (k->full ? 0x10 : 0)); break;
     case 0xdd: k->outport &= (uint8_t)~2; break;
     case 0xdf: k->outport |= 2; break;
     case 0xf0 ... 0xff:
@@ -197,15 +139,13 @@ static void controller_command(struct i8042 *k, uint8_t c)
 static uint64_t data_read(void *opaque, uint64_t offset, unsigned size)
 {
     struct i8042 *k = opaque;
-    uint8_t v = k->queue[k->head];
-    if (k->count) {
+    uint8_t v = k->out; /* once more what was there, when nothing is */
+    if (k->full) {
         /* The line falls between two bytes: each is an edge of its own. */
         irq_set(&k->irq1, false);
         irq_set(&k->irq12, false);
-        k->count--;
-        if (k->count)
-            k->head = (k->head + 1) % QUEUE;
-        update(k);
+        k->full = false;
+        i8042_fill(k);
     }
     return v;
 }
@@ -220,7 +160,7 @@ static void data_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
         controller_data(k, command, (uint8_t)value);
     } else {
         k->mode &= (uint8_t)~MODE_NO_KBD;
-        keyboard_write(k, (uint8_t)value);
+        ps2_keyboard_write(k, (uint8_t)value);
     }
 }
 
@@ -242,17 +182,36 @@ static void i8042_reset(struct device *d)
 {
     struct i8042 *k = (struct i8042 *)d;
     g_mutex_lock(&d->lock);
-    k->mode = MODE_IRQ_KBD | MODE_IRQ_AUX | MODE_SYS;
+    k->mode = MODE_IRQ_KBD | MODE_IRQ_AUX | MODE_SYS | MODE_TRANSLATE;
     k->status = ST_UNLOCKED | ST_SYS | ST_CMD;
     k->outport = 0xcf;
-    k->pending_command = k->kbd_pending = k->aux_pending = k->leds = k->aux_flags = k->head = k->count = 0;
-    k->scan_set = 2;
-    k->sample_rate = 100;
-    k->resolution = 2;
-    k->queue[0] = 0;
+    k->pending_command = k->out = k->own = 0;
+    k->full = k->from_aux = k->own_full = k->own_aux = false;
+    ps2_keyboard_reset(k);
+    ps2_mouse_reset(k);
     update(k);
     g_mutex_unlock(&d->lock);
 }
+
+/* ---- from people ---- */
+
+static void take_key(void *opaque, unsigned code, bool down)
+{
+    struct i8042 *k = opaque;
+    g_mutex_lock(&k->dev.lock);
+    ps2_keyboard_key(k, code, down);
+    g_mutex_unlock(&k->dev.lock);
+}
+
+static void take_motion(void *opaque, int dx, int dy, unsigned buttons)
+{
+    struct i8042 *k = opaque;
+    g_mutex_lock(&k->dev.lock);
+    ps2_mouse_motion(k, dx, dy, buttons);
+    g_mutex_unlock(&k->dev.lock);
+}
+
+/* ---- life ---- */
 
 static bool i8042_realize(struct device *d, GError **error)
 {
@@ -261,22 +220,27 @@ static bool i8042_realize(struct device *d, GError **error)
     k->command = (struct io_window){ .name = "i8042-command", .ops = &command_ops, .opaque = k, .lock = &d->lock, .size = 1, .port = true };
     io_window_map(d->machine->memory, &k->data, 0x60);
     io_window_map(d->machine->memory, &k->command, 0x64);
+    display_add_input(display_of(d->machine), &(struct display_input){ .key = take_key, .motion = take_motion, .opaque = k, .name = "Vireo PS/2 mouse" });
     return true;
 }
 
 static void i8042_unrealize(struct device *d)
 {
     struct i8042 *k = (struct i8042 *)d;
+    display_remove_input(display_of(d->machine), k);
     io_window_unmap(d->machine->memory, &k->data);
     io_window_unmap(d->machine->memory, &k->command);
 }
 
+#define T struct i8042
 static const struct device_field i8042_fields[] = {
-    DEVICE_FIELD(struct i8042, mode), DEVICE_FIELD(struct i8042, status), DEVICE_FIELD(struct i8042, outport),
-    DEVICE_FIELD(struct i8042, pending_command), DEVICE_FIELD(struct i8042, kbd_pending), DEVICE_FIELD(struct i8042, aux_pending),
-    DEVICE_FIELD(struct i8042, scan_set), DEVICE_FIELD(struct i8042, leds), DEVICE_FIELD(struct i8042, sample_rate),
-    DEVICE_FIELD(struct i8042, resolution), DEVICE_FIELD(struct i8042, aux_flags), DEVICE_FIELD(struct i8042, head),
-    DEVICE_FIELD(struct i8042, count), DEVICE_ARRAY(struct i8042, queue), DEVICE_ARRAY(struct i8042, from_aux), { 0 }
+    DEVICE_FIELD(T, mode), DEVICE_FIELD(T, status), DEVICE_FIELD(T, outport), DEVICE_FIELD(T, pending_command), DEVICE_FIELD(T, out),
+    DEVICE_FIELD(T, own), DEVICE_FIELD(T, full), DEVICE_FIELD(T, from_aux), DEVICE_FIELD(T, own_full), DEVICE_FIELD(T, own_aux), DEVICE_FIELD(T,
+    kbd.head), DEVICE_FIELD(T, kbd.count), DEVICE_FIELD(T, aux.head), DEVICE_FIELD(T, aux.count), DEVICE_FIELD(T, kbd_pending), DEVICE_FIELD(T,
+    scan_set), DEVICE_FIELD(T, leds), DEVICE_FIELD(T, kbd_off), DEVICE_FIELD(T, aux_pending), DEVICE_FIELD(T, sample_rate), DEVICE_FIELD(T,
+    resolution), DEVICE_FIELD(T, aux_flags), DEVICE_FIELD(T, aux_id), DEVICE_FIELD(T, aux_wrap), DEVICE_FIELD(T, knocks), DEVICE_FIELD(T,
+    buttons), DEVICE_FIELD(T, reported), DEVICE_FIELD(T, dx), DEVICE_FIELD(T, dy), DEVICE_FIELD(T, dz), DEVICE_ARRAY(T, kbd.data),
+    DEVICE_ARRAY(T, aux.data), { 0 }
 };
 
 static const struct device_class i8042_class = {

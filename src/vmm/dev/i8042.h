@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Keyboard and mouse controller at ports 60h and 64h, with a PS/2 keyboard and mouse that answer and never type. */
+/* Keyboard and mouse controller at ports 60h and 64h, with a PS/2 keyboard and mouse, which people use through the display. */
 #pragma once
 
 #include "vmm/core/device.h"

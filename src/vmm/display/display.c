@@ -17,7 +17,9 @@ struct display {
     GArray *inputs;    /* of struct display_input */
     void (*refresh)(void *opaque);
     void *refresh_opaque;
-    unsigned x, y;     /* where the pointer was last */
+    struct display_pointer_state pointer; /* as it was last */
+    GQueue typed;      /* of struct step: to be done on the main thread */
+    guint typing;      /* timer; 0: nothing is being typed */
 };
 
 struct display *display_of(struct machine *m)
@@ -38,6 +40,9 @@ void display_destroy(struct display *d)
 {
     if (!d)
         return;
+    if (d->typing)
+        g_source_remove(d->typing);
+    g_queue_clear_full(&d->typed, g_free);
     g_array_unref(d->listeners);
     g_array_unref(d->inputs);
     g_free(d->device);
@@ -83,6 +88,7 @@ bool display_refresh(struct display *d)
 }
 
 bool display_claimed(const struct display *d) { return d && d->device; }
+const char *display_card(const struct display *d) { return d ? d->device : NULL; }
 
 /* ---- pictures ---- */
 
@@ -295,9 +301,8 @@ void display_pointer(struct display *d, unsigned x, unsigned y, unsigned buttons
     if (in)
         in->pointer(in->opaque, x, y, buttons);
     else if ((in = relative_pointer(d)))
-        in->motion(in->opaque, distance(d->x, x, width), distance(d->y, y, height), buttons);
-    d->x = x;
-    d->y = y;
+        in->motion(in->opaque, distance(d->pointer.x, x, width), distance(d->pointer.y, y, height), buttons);
+    d->pointer = (struct display_pointer_state){ x, y, buttons };
     g_mutex_unlock(&d->devices);
 }
 
@@ -307,7 +312,16 @@ void display_motion(struct display *d, int dx, int dy, unsigned buttons)
     const struct display_input *in = relative_pointer(d);
     if (in)
         in->motion(in->opaque, dx, dy, buttons);
+    d->pointer.buttons = buttons;
     g_mutex_unlock(&d->devices);
+}
+
+struct display_pointer_state display_pointer_state(struct display *d)
+{
+    g_mutex_lock(&d->devices);
+    struct display_pointer_state now = d->pointer;
+    g_mutex_unlock(&d->devices);
+    return now;
 }
 
 bool display_has_absolute_pointer(struct display *d)
@@ -331,4 +345,39 @@ bool display_mouse(struct display *d, unsigned n, struct display_mouse *ret)
     }
     g_mutex_unlock(&d->devices);
     return found;
+}
+
+/* ---- typing ---- */
+
+struct step { unsigned code, delay_ms; bool down; }; /* the delay follows it */
+
+/* Does steps up to the first that is followed by a delay. */
+static gboolean type(gpointer opaque)
+{
+    struct display *d = opaque;
+    d->typing = 0;
+    while (!d->typing && d->typed.length) {
+        g_autofree struct step *s = g_queue_pop_head(&d->typed);
+        display_key(d, s->code, s->down);
+        if (s->delay_ms)
+            d->typing = g_timeout_add(s->delay_ms, type, d);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+static void add_step(struct display *d, unsigned code, bool down, unsigned delay_ms)
+{
+    struct step *s = g_new(struct step, 1);
+    *s = (struct step){ code, delay_ms, down };
+    g_queue_push_tail(&d->typed, s);
+}
+
+void display_type(struct display *d, const unsigned *codes, unsigned n, unsigned hold_ms)
+{
+    for (unsigned i = 0; i < n; i++)
+        add_step(d, codes[i], true, i + 1 == n ? hold_ms : 0);
+    for (unsigned i = n; i-- > 0;)
+        add_step(d, codes[i], false, i == 0 ? hold_ms : 0);
+    if (!d->typing)
+        type(d);
 }

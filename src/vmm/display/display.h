@@ -36,6 +36,7 @@ void display_destroy(struct display *d);
 bool display_claim(struct display *d, const char *device, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void display_release(struct display *d);
 bool display_claimed(const struct display *d);
+const char *display_card(const struct display *d); /* class name of the card; NULL: none. Main thread */
 /* For cards that must look for what the guest wrote: called, on the thread of whoever looks, before a screendump and regularly while somebody
  * watches; it takes the device's lock and draws. NULL, and display_release: no more; when it returns, none is under way. */
 void display_set_refresh(struct display *d, void (*refresh)(void *opaque), void *opaque);
@@ -67,7 +68,8 @@ bool display_dump(struct display *d, bool png, guint8 **ret_data, gsize *ret_siz
 
 /* ---- input ---- */
 
-enum { DISPLAY_BUTTON_LEFT = 1, DISPLAY_BUTTON_MIDDLE = 2, DISPLAY_BUTTON_RIGHT = 4, DISPLAY_BUTTON_WHEEL_UP = 8, DISPLAY_BUTTON_WHEEL_DOWN = 16 };
+enum { DISPLAY_BUTTON_LEFT = 1, DISPLAY_BUTTON_MIDDLE = 2, DISPLAY_BUTTON_RIGHT = 4, DISPLAY_BUTTON_WHEEL_UP = 8, DISPLAY_BUTTON_WHEEL_DOWN = 16,
+       DISPLAY_BUTTON_SIDE = 32, DISPLAY_BUTTON_EXTRA = 64, DISPLAY_BUTTON_WHEEL_LEFT = 128, DISPLAY_BUTTON_WHEEL_RIGHT = 256 };
 #define DISPLAY_POINTER_MAX 0x7fffu
 
 /* What an input device takes; a member may be NULL. Called from any thread; the device takes its own lock. */
@@ -90,9 +92,15 @@ bool display_has_absolute_pointer(struct display *d);
 /* The n-th pointer, the one that came last first. False: there are no more. */
 struct display_mouse { const char *name; bool absolute, current; };
 bool display_mouse(struct display *d, unsigned n, struct display_mouse *ret);
-/* KEY_... of an X keysym (0: unknown), and of a QMP QKeyCode name. */
+/* Where the pointer was last, and the buttons that are down. */
+struct display_pointer_state { unsigned x, y, buttons; };
+struct display_pointer_state display_pointer_state(struct display *d);
+/* KEY_... of an X keysym on a US keyboard (0: unknown), of a QMP QKeyCode name, of a scan code of set 1 (bit 7: behind E0). */
 unsigned display_code_of_keysym(uint32_t keysym);
 unsigned display_code_of_qcode(const char *name);
+unsigned display_code_of_number(unsigned number);
+/* Presses these keys, holds them for so long and lets go of them, after what is being typed already. Main thread. */
+void display_type(struct display *d, const unsigned *codes, unsigned n, unsigned hold_ms);
 
 /* ---- servers ---- */
 

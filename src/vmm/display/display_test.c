@@ -154,9 +154,35 @@ static void test_keys(void)
     }
     for (uint32_t c = ' '; c < 0x7f; c++)
         g_assert_cmpuint(display_code_of_keysym(c), !=, 0);
+    g_assert_cmpuint(display_code_of_number(0x1e), ==, KEY_A);
+    g_assert_cmpuint(display_code_of_number(0x9c), ==, KEY_KPENTER);
+    g_assert_cmpuint(display_code_of_number(0xd3), ==, KEY_DELETE);
+    g_assert_cmpuint(display_code_of_number(0x55), ==, 0);
+    g_assert_cmpuint(display_code_of_number(1000), ==, 0);
     g_assert_cmpuint(display_code_of_keysym(0), ==, 0);
     g_assert_cmpuint(display_code_of_keysym(0x12345678), ==, 0);
     g_assert_cmpuint(display_code_of_qcode("no such key"), ==, 0);
+}
+
+static void note_key(void *opaque, unsigned code, bool down) { g_string_append_printf(opaque, "%u%c ", code, down ? '+' : '-'); }
+
+static void test_typing_in_turn(void)
+{
+    struct machine m = { 0 };
+    struct display *d = display_of(&m);
+    g_autoptr(GString) seen = g_string_new(NULL);
+    const unsigned upper[] = { KEY_LEFTSHIFT, KEY_A }, one[] = { KEY_1 };
+    display_add_input(d, &(struct display_input){ .key = note_key, .opaque = seen });
+    display_type(d, upper, 2, 5);
+    display_type(d, one, 1, 0);
+    g_assert_cmpstr(seen->str, ==, "42+ 30+ ");
+    while (!strchr(seen->str, '2') || !g_str_has_suffix(seen->str, "2- "))
+        g_main_context_iteration(NULL, TRUE);
+    while (seen->len < strlen("42+ 30+ 30- 42- 2+ 2- "))
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpstr(seen->str, ==, "42+ 30+ 30- 42- 2+ 2- ");
+    display_type(d, upper, 2, 100000); /* ends with the machine */
+    display_destroy(d);
 }
 
 int main(int argc, char **argv)
@@ -166,5 +192,6 @@ int main(int argc, char **argv)
     g_test_add_func("/display/dump", test_dump);
     g_test_add_func("/display/input-goes-to-who-listens", test_input_goes_to_who_listens);
     g_test_add_func("/display/keys", test_keys);
+    g_test_add_func("/display/typing-in-turn", test_typing_in_turn);
     return g_test_run();
 }

@@ -10,6 +10,7 @@
 #include "vmm/dev/virtio_devices.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/qmp/qmp_block.h"
+#include "vmm/qmp/qmp_display.h"
 #include "vmm/qmp/qmp_fd.h"
 
 /* ---- running and ending ---- */
@@ -210,6 +211,10 @@ const struct qmp_command qmp_commands[] = {
     { "query-iothreads", cmd_query_iothreads },
     { "query-chardev", cmd_query_chardev },
     { "query-pci", qmp_query_pci },
+    { "screendump", qmp_screendump, qmp_screendump_args, .absent = QMP_ABSENT_NOT_FOUND },
+    { "send-key", qmp_send_key, qmp_send_key_args },
+    { "input-send-event", qmp_input_send_event, qmp_input_send_event_args, .absent = QMP_ABSENT_NOT_FOUND },
+    { "query-mice", qmp_query_mice },
 #define BLOCK(name, function, ...) { name, qmp_##function, qmp_##function##_args, ##__VA_ARGS__ }
     BLOCK("query-block", query_block),
     BLOCK("query-named-block-nodes", query_named_block_nodes),
