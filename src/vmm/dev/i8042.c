@@ -4,7 +4,7 @@
  * mouse behind it are in i8042_keyboard.c and i8042_mouse.c; each has a queue of bytes for the controller, which takes one at a time into
  * its output buffer, the keyboard's first; what the controller itself says goes before them.
  */
-#include "vmm/dev/i8042_private.h"
+#include "vmm/dev/i8042.h"
 
 #include "base/log.h"
 #include "vmm/core/machine.h"

@@ -3,7 +3,7 @@
  * of set 1, which is also what the controller makes of set 2 where it translates. */
 #include <linux/input-event-codes.h>
 
-#include "vmm/dev/i8042_private.h"
+#include "vmm/dev/i8042.h"
 
 enum { ACK = 0xfa, RESEND = 0xfe, EXTENDED = 0x80, BREAK_1 = 0x80, BREAK_2 = 0xf0 };
 

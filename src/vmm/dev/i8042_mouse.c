@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* PS/2 mouse (IBM PS/2 Hardware Interface Technical Reference, "Mouse"), with the wheel of Microsoft's IntelliMouse: a driver that sets the
  * sampling rates 200, 100, 80 one after the other gets the identity 3 and packets of four bytes. */
-#include "vmm/dev/i8042_private.h"
+#include "vmm/dev/i8042.h"
 #include "vmm/display/display.h"
 
 enum { ACK = 0xfa, RESEND = 0xfe, FLAG_ON = 0x20, FLAG_REMOTE = 0x40, FLAG_SCALING = 0x10, WITH_WHEEL = 3, STEP = 127, FAR = 1 << 16 };

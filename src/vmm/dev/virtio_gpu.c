@@ -14,6 +14,7 @@
 #include "vmm/core/memory.h"
 #include "vmm/dev/virtio_gpu.h"
 #include "vmm/display/display.h"
+#include "vmm/display/edid.h"
 
 enum { CONTROL, CURSOR };
 enum { QUEUE_SIZE = 64, CURSOR_QUEUE_SIZE = 16, MAX_RESOURCES = 4096, MAX_ENTRIES = 16384, CURSOR_SIDE = 64 };
@@ -261,32 +262,6 @@ static uint32_t detach(struct virtio_gpu *g, const struct by_id *c)
     return OK_NODATA;
 }
 
-/* VESA E-EDID 1.4: one detailed timing, the preferred size; 128 bytes. */
-static void make_edid(uint8_t e[128], unsigned width, unsigned height)
-{
-    static const uint8_t head[] = { 0, 255, 255, 255, 255, 255, 255, 0 };
-    unsigned hblank = 160, vblank = 30, clock = (width + hblank) * (height + vblank) / 10000 * 60; /* 10 kHz, 60 Hz */
-    memset(e, 0, 128);
-    memcpy(e, head, sizeof(head));
-    e[8] = 0x5a, e[9] = 0x32;          /* manufacturer, "VIR" in five-bit letters */
-    e[16] = 1, e[17] = 33;             /* week, year - 1990 */
-    e[18] = 1, e[19] = 4, e[20] = 0xa5; /* version; digital, 8 bits a colour, DisplayPort */
-    e[21] = (uint8_t)MIN(width * 254 / 960, 255), e[22] = (uint8_t)MIN(height * 254 / 960, 255); /* cm, at 96 dpi */
-    e[23] = 120, e[24] = 0x06;         /* gamma 2.2; sRGB, the first timing is preferred */
-    memset(e + 38, 1, 16);             /* no standard timings */
-    uint8_t *d = e + 54;
-    d[0] = (uint8_t)clock, d[1] = (uint8_t)(clock >> 8);
-    d[2] = (uint8_t)width, d[3] = (uint8_t)hblank, d[4] = (uint8_t)((width >> 8 << 4) | hblank >> 8);
-    d[5] = (uint8_t)height, d[6] = (uint8_t)vblank, d[7] = (uint8_t)((height >> 8 << 4) | vblank >> 8);
-    d[8] = 48, d[9] = 32, d[10] = 0x36; /* front porch and sync */
-    d[17] = 0x18;
-    memcpy(e + 72, "\0\0\0\xfc\0Vireo\n       ", 18);
-    memcpy(e + 90, "\0\0\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 18);
-    memcpy(e + 108, "\0\0\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 18);
-    for (unsigned i = 0; i < 127; i++)
-        e[127] = (uint8_t)(e[127] - e[i]);
-}
-
 /* ---- queues ---- */
 
 static void answer_header(struct header *h, const struct header *to, uint32_t type)
@@ -316,8 +291,8 @@ static size_t answer_edid(struct virtio_gpu *g, struct virtio_chain *c, const st
     answer_header(&e.h, h, scanout ? ERR_INVALID_SCANOUT_ID : OK_EDID);
     if (scanout)
         return virtio_chain_write(c, 0, &e.h, sizeof(e.h));
-    e.size = 128;
-    make_edid(e.edid, (unsigned)g->width, (unsigned)g->height);
+    e.size = EDID_SIZE;
+    edid_make(e.edid, (unsigned)g->width, (unsigned)g->height);
     return virtio_chain_write(c, 0, &e, sizeof(e));
 }
 
