@@ -55,6 +55,7 @@ static bool (*const steps[])(struct vm *vm, GError **error) = {
     setup_drives,
     create_board,
     setup_netdevs,
+    setup_audiodevs,
     setup_serial,
     setup_disks,
     setup_nics,

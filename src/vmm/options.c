@@ -129,7 +129,7 @@ static void init(struct options *o)
                                           .threads = 1, .rtc_base = -1 };
     o->items = g_ptr_array_new_with_free_func(item_free);
     o->drives = g_ptr_array_new_with_free_func(option_drive_free);
-    GPtrArray **lists[] = { &o->chardevs, &o->netdevs, &o->nics, &o->devices, &o->serials, &o->qmps, &o->blockdevs, &o->objects, &o->numas };
+    GPtrArray **lists[] = { &o->chardevs, &o->netdevs, &o->nics, &o->devices, &o->serials, &o->qmps, &o->blockdevs, &o->objects, &o->numas, &o->audiodevs };
     for (size_t i = 0; i < G_N_ELEMENTS(lists); i++)
         *lists[i] = g_ptr_array_new();
 }
@@ -164,7 +164,7 @@ static void config_free(struct machine_config *c)
 
 void options_clear(struct options *o)
 {
-    GPtrArray *lists[] = { o->chardevs, o->netdevs, o->nics, o->devices, o->serials, o->qmps, o->blockdevs, o->objects, o->numas, o->drives, o->items };
+    GPtrArray *lists[] = { o->chardevs, o->netdevs, o->nics, o->devices, o->serials, o->qmps, o->blockdevs, o->objects, o->numas, o->audiodevs, o->drives, o->items };
     for (size_t i = 0; i < G_N_ELEMENTS(lists); i++)
         g_clear_pointer(&lists[i], g_ptr_array_unref);
     config_free(o->config);

@@ -31,7 +31,7 @@ enum option_files { FILES_AUTO, FILES_ON, FILES_OFF };
 struct options {
     struct machine_config *config;                    /* NULL once the machine has taken it over */
     GPtrArray *items;                                 /* owns every struct option_item */
-    GPtrArray *chardevs, *netdevs, *nics, *devices, *serials, *qmps, *blockdevs, *objects, *numas; /* struct option_item *, in order */
+    GPtrArray *chardevs, *netdevs, *nics, *devices, *serials, *qmps, *blockdevs, *objects, *numas, *audiodevs; /* struct option_item *, in order */
     GPtrArray *drives;                                /* struct option_drive * */
     bool nographic, display_none, no_net, daemonize, usb;
     char *pidfile, *log_file, *run_as, *chroot;

@@ -207,6 +207,13 @@ bool opt_device(struct options *o, const struct option_row *row, const char *arg
     return true;
 }
 
+bool opt_audiodev(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    if (!strcmp(arg, "help") || !strcmp(arg, "?"))
+        return options_print(error, g_strdup("Available audio drivers:\nnone\nwav\n"));
+    return add_with_id(o, o->audiodevs, "-audiodev", arg, "driver", "id", error) != NULL;
+}
+
 bool opt_usbdevice(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
     static const struct { const char *name, *device; } all[] = { { "tablet", "usb-tablet" }, { "mouse", "usb-mouse" }, { "keyboard", "usb-kbd" } };

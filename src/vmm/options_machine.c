@@ -427,14 +427,6 @@ bool opt_msg(struct options *o, const struct option_row *row, const char *arg, G
     return true;
 }
 
-bool opt_audiodev(struct options *o, const struct option_row *row, const char *arg, GError **error)
-{
-    struct option_item *item = options_add_item(o, NULL, "-audiodev", arg, true, "driver", error);
-    if (!item)
-        return false;
-    return !g_strcmp0(keyval_get(item->kv, "driver"), "none") || vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no sound yet; only driver=none is accepted");
-}
-
 bool opt_uuid(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
     if (!g_uuid_string_is_valid(arg))

@@ -74,7 +74,9 @@ static void test_bad(void)
         { "-drive if=floppy,file=x", "-drive if=floppy,file=x: if=floppy is not there yet; use if=ide, if=scsi, if=virtio, or if=none for a -device" },
         { "-drive file=x,unit=1,bus=0", "-drive file=x,unit=1,bus=0: unit 1 too big (max is 0)" },
         { "-global nothing.a=b", "-global nothing.a=b: there is no device 'nothing' whose properties can be set; -device help lists those that can" },
-        { "-audiodev alsa,id=a", "-audiodev alsa,id=a: there is no sound yet; only driver=none is accepted" },
+        { "-audiodev none", "-audiodev none: Parameter 'id' is missing; add id=NAME" },
+        { "-audiodev none,id=a -audiodev wav,id=a", "-audiodev wav,id=a: Duplicate ID 'a' for audiodev" },
+        { "-usbdevice disk", "-usbdevice disk: there are: tablet, mouse, keyboard; for another device use -device" },
         { "-drive if=virtio", "-drive if=virtio: no image; add file=FILE" },
         { "-drive if=virtio,file=x,cache=none,cache.no-flush=on", "-drive if=virtio,file=x,cache=none,cache.no-flush=on: cache= and cache.* contradict each "
                                                                   "other; keep one of them" },

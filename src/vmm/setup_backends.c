@@ -16,6 +16,7 @@
 #include "vmm/core/machine.h"
 #include "vmm/core/numa.h"
 #include "vmm/core/object.h"
+#include "vmm/dev/audio/audiodev.h"
 #include "vmm/net/net.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/setup.h"
@@ -177,6 +178,18 @@ bool setup_netdevs(struct vm *vm, GError **error)
     for (guint i = 0; i < vm->options.netdevs->len; i++) {
         const struct option_item *item = vm->options.netdevs->pdata[i];
         if (!net_open(vm->machine, item->kv, NULL, error))
+            return failed_item(item, error);
+    }
+    return true;
+}
+
+/* ---- sound ---- */
+
+bool setup_audiodevs(struct vm *vm, GError **error)
+{
+    for (guint i = 0; i < vm->options.audiodevs->len; i++) {
+        const struct option_item *item = vm->options.audiodevs->pdata[i];
+        if (!audiodev_open(vm->machine, item->kv, error))
             return failed_item(item, error);
     }
     return true;

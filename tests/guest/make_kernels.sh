@@ -8,7 +8,7 @@ set -eu
 out=$1
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-[ -f "$out/complete-7" ] && exit 0
+[ -f "$out/complete-8" ] && exit 0
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
@@ -75,7 +75,7 @@ unpack_kernel() {
         './lib/modules/*/kernel/drivers/usb/core' './lib/modules/*/kernel/drivers/usb/common' './lib/modules/*/kernel/drivers/usb/host/xhci*' \
         './lib/modules/*/kernel/drivers/usb/storage/usb-storage.ko' './lib/modules/*/kernel/drivers/hid/*hid*.ko' './lib/modules/*/kernel/drivers/hid/usbhid' \
         './lib/modules/*/kernel/drivers/input/*.ko' './lib/modules/*/kernel/sound/core' './lib/modules/*/kernel/sound/hda' \
-        './lib/modules/*/kernel/sound/pci/hda' './lib/modules/*/kernel/sound/soundcore.ko' \
+        './lib/modules/*/kernel/sound/pci/hda' './lib/modules/*/kernel/sound/soundcore.ko' './lib/modules/*/kernel/drivers/leds/trigger/ledtrig-audio.ko' \
         2> "$work/tar.log" || grep -v 'Not found in archive\|previous errors' "$work/tar.log" >&2 || true
     cp "$work/tree/$1"/boot/vmlinuz* "$work/new/$1/vmlinuz"
     cp "$work/tree/$1"/lib/modules/*/modules.builtin "$work/new/$1/"
@@ -93,4 +93,4 @@ dpkg-deb --fsys-tarfile memtest86+_*.deb | tar -x -C "$work/tree" ./boot
 cp "$work"/tree/boot/memtest86+x64.bin "$work/new/memtest.bin"
 rm -rf "$out/generic" "$out/cloud" "$out/686-pae"
 mv "$work"/new/* "$out/"
-: > "$out/complete-7"
+: > "$out/complete-8"

@@ -157,6 +157,8 @@ void machine_destroy(struct machine *m)
     g_hash_table_destroy(m->drives);
     g_hash_table_destroy(m->netdevs);
     g_hash_table_destroy(m->chardevs);
+    if (m->audiodevs)
+        g_hash_table_destroy(m->audiodevs);
     g_array_free(m->listeners, TRUE);
     g_main_loop_unref(m->loop);
     if (m->cpu_model)

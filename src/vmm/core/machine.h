@@ -147,6 +147,8 @@ struct machine {
     struct block_device *(*resolve_drive)(struct machine *m, const char *name, GError **error);
     GHashTable *drives;   /* id -> struct block_device * (src/block/block.h) */
     GHashTable *netdevs;  /* id -> struct net_backend * (src/vmm/net/net.h) */
+    GHashTable *audiodevs; /* id -> struct audiodev * (src/vmm/dev/audio/audiodev.h), which it owns; NULL: none */
+    struct audiodev *default_audiodev; /* the first of them */
     GHashTable *chardevs; /* id -> struct chardev * (src/vmm/core/chardev.h) */
     struct display *display;       /* vmm/display; NULL: nobody shows anything */
     void (*display_destroy)(struct display *d);

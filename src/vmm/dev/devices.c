@@ -46,6 +46,11 @@
     X(xio3130_downstream_class) \
     X(pcie_pci_bridge_class)   \
     X(pci_pci_bridge_class)    \
+    X(intel_hda_class)         \
+    X(ich9_intel_hda_class)    \
+    X(hda_output_class)        \
+    X(hda_duplex_class)        \
+    X(hda_micro_class)         \
     X(qemu_xhci_class)         \
     X(nec_usb_xhci_class)      \
     X(usb_tablet_class)        \
