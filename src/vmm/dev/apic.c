@@ -383,24 +383,31 @@ static void deadline_set_locked(struct apic *a, uint64_t tsc)
     vtimer_set(a->timer, a->timer_deadline);
 }
 
+/* What falls due, if it has: the clock's thread does this, and whoever reads the state, since a timer that has run down and not been
+ * seen to is in no register. */
+static void timer_due_locked(struct apic *a)
+{
+    uint64_t now = vclock_now(a->group->machine->clock);
+    if (!a->timer_deadline || now < a->timer_deadline)
+        return;
+    if (timer_mode(a) == TIMER_PERIODIC) {
+        uint64_t period = MAX(a->timer_initial * timer_divider(a), TIMER_PERIOD_MIN);
+        a->timer_start = a->timer_deadline;
+        if (now - a->timer_start >= period)
+            a->timer_start = now - (now - a->timer_start) % period; /* late: what was missed is lost */
+        a->timer_deadline = a->timer_start + period;
+        vtimer_set(a->timer, a->timer_deadline);
+    } else {
+        a->timer_deadline = a->tsc_deadline = 0;
+    }
+    timer_fire_locked(a);
+}
+
 static void timer_expired(void *opaque)
 {
     struct apic *a = opaque;
     g_mutex_lock(&a->dev.lock);
-    uint64_t now = vclock_now(a->group->machine->clock);
-    if (a->timer_deadline && now >= a->timer_deadline) {
-        if (timer_mode(a) == TIMER_PERIODIC) {
-            uint64_t period = MAX(a->timer_initial * timer_divider(a), TIMER_PERIOD_MIN);
-            a->timer_start = a->timer_deadline;
-            if (now - a->timer_start >= period)
-                a->timer_start = now - (now - a->timer_start) % period; /* late: what was missed is lost */
-            a->timer_deadline = a->timer_start + period;
-            vtimer_set(a->timer, a->timer_deadline);
-        } else {
-            a->timer_deadline = a->tsc_deadline = 0;
-        }
-        timer_fire_locked(a);
-    }
+    timer_due_locked(a);
     g_mutex_unlock(&a->dev.lock);
 }
 
@@ -766,6 +773,7 @@ static void lapic_get(struct machine *m, unsigned cpu, struct x86_lapic *ret)
     bool ok;
     memset(ret, 0, sizeof(*ret));
     g_mutex_lock(&a->dev.lock);
+    timer_due_locked(a);
     for (unsigned reg = REG_ID; reg <= REG_TIMER_DIVIDE; reg++) {
         uint32_t value = reg_read_locked(a, reg, &ok);
         ret->regs[reg] = ok ? value : 0;

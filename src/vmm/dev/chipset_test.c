@@ -383,6 +383,39 @@ static void test_lapic_periodic_state(void)
     done(m);
 }
 
+static void wait_for(void *mutex)
+{
+    g_mutex_lock(mutex);
+    g_mutex_unlock(mutex);
+}
+
+/* A timer that has run down while the clock's thread was busy is pending, not lost. */
+static void test_lapic_due_state(void)
+{
+    struct machine *m = make(1);
+    struct x86_lapic s;
+    GMutex busy;
+    g_mutex_init(&busy);
+    g_mutex_lock(&busy);
+    vclock_resume(m->clock);
+    struct vtimer *other = vtimer_create(m->clock, wait_for, &busy);
+    vtimer_set(other, vclock_now(m->clock) + 1);
+    enable_x2(m, 0);
+    g_assert_true(m->msr_write(m, 0, 0x83e, 0xb));
+    g_assert_true(m->msr_write(m, 0, 0x832, 0x99));
+    g_assert_true(m->msr_write(m, 0, 0x838, 1000000));
+    g_usleep(5000);
+    m->chips.lapic_get(m, 0, &s);
+    g_assert_cmphex(s.regs[0x20 + 0x99 / 32], ==, 1u << 0x99 % 32);
+    apic_quiet(m);
+    m->chips.lapic_set(m, 0, &s);
+    g_assert_cmpint(m->ack_interrupt(m, 0), ==, 0x99);
+    g_mutex_unlock(&busy);
+    vtimer_destroy(other);
+    g_mutex_clear(&busy);
+    done(m);
+}
+
 static void sunk(void *opaque, uint64_t address, uint32_t data) { *(unsigned *)opaque += 1; }
 
 static void test_ioapic_state(void)
@@ -503,6 +536,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pm", test_pm);
     g_test_add_func("/lapic/canonical", test_lapic_state);
     g_test_add_func("/lapic/canonical-deadline", test_lapic_deadline_state);
+    g_test_add_func("/lapic/canonical-due", test_lapic_due_state);
     g_test_add_func("/lapic/canonical-periodic", test_lapic_periodic_state);
     g_test_add_func("/ioapic/canonical", test_ioapic_state);
     g_test_add_func("/i8259/canonical", test_i8259_state);
