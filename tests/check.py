@@ -90,7 +90,8 @@ def together(total, build, directory):
 
 
 # These take longest: they go first, so that the end is not spent waiting for one of them.
-LONG = ("test_memtest.py", "test_systemd.py", "test_cards.py", "test_kernels.py", "test_pci_hotplug.py", "test_network_host.py")
+LONG = ("test_memtest.py", "test_systemd.py", "test_cards.py", "test_kernels.py", "test_pci_hotplug.py", "test_network_host.py",
+        "test_cloud.py")
 
 
 def in_pairs(total, build, directory, env=None):

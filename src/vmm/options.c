@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/keyval.h"
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "vmm/core/machine.h"
@@ -159,6 +160,7 @@ static void config_free(struct machine_config *c)
     char *texts[] = { c->name, c->uuid, c->bios, c->boot_order, c->cpu_spec, c->accel_name, c->kernel, c->initrd, c->append, c->memory_backend, c->mem_path };
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
+    keyval_free(c->smbios);
     g_free(c);
 }
 

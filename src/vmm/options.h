@@ -87,6 +87,7 @@ bool opt_global(struct options *, const struct option_row *, const char *, GErro
 bool opt_msg(struct options *, const struct option_row *, const char *, GError **);
 bool opt_audiodev(struct options *, const struct option_row *, const char *, GError **);
 bool opt_usbdevice(struct options *, const struct option_row *, const char *, GError **);
+bool opt_smbios(struct options *, const struct option_row *, const char *, GError **); /* options_smbios.c */
 bool opt_boot(struct options *, const struct option_row *, const char *, GError **);
 bool opt_action(struct options *, const struct option_row *, const char *, GError **);
 

@@ -77,6 +77,13 @@ static void test_bad(void)
         { "-audiodev none", "-audiodev none: Parameter 'id' is missing; add id=NAME" },
         { "-audiodev none,id=a -audiodev wav,id=a", "-audiodev wav,id=a: Duplicate ID 'a' for audiodev" },
         { "-usbdevice disk", "-usbdevice disk: there are: tablet, mouse, keyboard; for another device use -device" },
+        { "-smbios serial=1", "-smbios serial=1: Parameter 'type' is missing; there are the types 0, 1, 2, 3 and 11" },
+        { "-smbios type=4,serial=1", "-smbios type=4,serial=1: structures cannot be made of type 4; there are the types 0, 1, 2, 3 and 11" },
+        { "-smbios type=0,serial=1", "-smbios type=0,serial=1: Invalid parameter 'serial'; type 0 has: vendor, version, date, release, uefi" },
+        { "-smbios type=0,release=1", "-smbios type=0,release=1: Parameter 'release' expects two numbers up to 255, as 1.2, not '1'" },
+        { "-smbios type=0,uefi=on", "-smbios type=0,uefi=on: uefi=on is not available: the machine's firmware is a BIOS" },
+        { "-smbios type=1,uuid=7", "-smbios type=1,uuid=7: Parameter 'uuid' expects xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx, not '7'" },
+        { "-smbios file=x", "-smbios file=x: tables cannot be read from a file; give their texts: type=1,serial=TEXT" },
         { "-drive if=virtio", "-drive if=virtio: no image; add file=FILE" },
         { "-drive if=virtio,file=x,cache=none,cache.no-flush=on", "-drive if=virtio,file=x,cache=none,cache.no-flush=on: cache= and cache.* contradict each "
                                                                   "other; keep one of them" },

@@ -324,23 +324,6 @@ def test_run_and_rm(vireod, tmp_path):
     assert status == 1 and "there is no image '/none.qcow2'" in error
 
 
-def test_run_debian(vireod, tmp_path):
-    """From the Debian image to a login by SSH. VIREO_DEBIAN names a folder that src/tools/vireo/vireo_debian.sh has filled (two minutes, from Debian's archive)."""
-    folder = os.environ.get("VIREO_DEBIAN")
-    if not folder:
-        pytest.skip("VIREO_DEBIAN names no folder with the image of `vireo run debian`")
-    env = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home/.config")}
-    where = ["-q", "-c", vireod.uri]
-    status, out, error = run(VIREO, [*where, "run", "debian", "--base-dir", folder, "--network", "user", "--memory", "384M", "--name", "web", "--user", "ann", "--timeout", "150"],
-                             env, timeout=200)
-    assert status == 0 and out.startswith("ssh ") and "ann@127.0.0.1" in out, error
-    status, out, error = run(VIREO, [*where, "ssh", "web", "id -un; hostname; sudo id -u"], env, timeout=60)
-    assert (status, out) == (0, "ann\nweb\n0\n"), error
-    assert run(VIREO, [*where, "ssh", "web", "false"], env, timeout=60)[0] == 1
-    assert run(VIREO, [*where, "rm", "web", "--yes"], env)[0] == 0
-    assert vireod.virsh("list", "--all", "--name").strip() == ""
-
-
 def test_list_of_commands():
     """docs/compatibility-manage.md and the program name the same commands, and each of virsh's is among them."""
     text = subprocess.run([VIREO, "--help=commands"], capture_output=True, text=True, check=True).stdout

@@ -1,31 +1,49 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Makes the image of `vireo run debian` from Debian's packages: DIRECTORY/{vmlinuz,initrd.img,disk.qcow2 or disk.img}. Nothing is mounted.
+# Makes the image of `vireo run debian` from Debian's packages: DIRECTORY/{vmlinuz,initrd.img,disk.img}. Nothing is mounted.
 # A service of the image reads the seed (a volume labelled cidata, as cloud-init's NoCloud has it) at the first boot: host name, user, keys.
-# usage: vireo_debian.sh DIRECTORY
+# usage: vireo_debian.sh DIRECTORY [MORE_PACKAGES [PROGRAM]]   PROGRAM gets the finished tree's path before it becomes a disk
 set -eu
 out=$1
+more=${2:+,$2}
+program=${3:-true}
 mkdir -p "$out"
-missing=
-for tool in mmdebstrap mke2fs tar; do command -v $tool >/dev/null || missing="$missing $tool"; done
-[ "$(id -u)" = 0 ] || command -v fakeroot >/dev/null || missing="$missing fakeroot"
-if [ -n "$missing" ]; then
-    echo "to make a Debian image this host lacks:$missing; install the packages mmdebstrap, e2fsprogs, tar and fakeroot, or name a cloud image: vireo run FILE" >&2
+out=$(cd "$out" && pwd)
+
+refuse() {
+    echo "to make a Debian image this host lacks $1, or name a cloud image: vireo run FILE" >&2
     exit 1
+}
+user=$(id -un)
+missing=
+for tool in mmdebstrap mke2fs tar flock; do command -v $tool >/dev/null || missing="$missing $tool"; done
+[ "$(id -u)" = 0 ] || command -v fakeroot >/dev/null || missing="$missing fakeroot"
+[ "$(id -u)" = 0 ] || command -v newuidmap >/dev/null || missing="$missing newuidmap"
+[ -z "$missing" ] || refuse "$(echo $missing | sed 's/ /, /g'): apt-get install mmdebstrap e2fsprogs tar util-linux fakeroot uidmap"
+mode=root
+if [ "$(id -u)" != 0 ]; then
+    mode=unshare
+    grep -q "^\($user\|$(id -u)\):" /etc/subuid 2>/dev/null ||
+        refuse "a range of user ids for $user in /etc/subuid and /etc/subgid: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $user"
+    unshare -U true 2>/dev/null || refuse "user namespaces (a chroot has none): sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0"
 fi
+# The host's own mirror, if it names one for Debian 12; other archives that it uses are of no use here.
 mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '
     $1 == "deb" { for (i = 2; i < NF; i++) if ($i ~ /^(http|file|copy)/ && $(i + 1) == "bookworm") { print $i; exit } }
     $1 == "URIs:" { uri = $2 }
     $1 == "Suites:" { for (i = 2; i <= NF; i++) if ($i == "bookworm") { print uri; exit } }')
-if [ -z "$mirror" ]; then
-    echo "no archive of Debian 12 (bookworm) in /etc/apt/sources.list or sources.list.d: add one" >&2
-    exit 1
-fi
-work=$(mktemp -d "$out/.work.XXXXXX")
+[ -n "$mirror" ] || refuse "an archive of Debian 12 (bookworm): add one to /etc/apt/sources.list or sources.list.d"
+
+# One maker at a time; what one that was killed has left goes.
+exec 9> "$out/.making"
+flock -n 9 || { echo "another program makes this image: waiting for it ..." >&2; flock 9; }
+[ ! -f "$out/disk.img" ] || [ ! -f "$out/vmlinuz" ] || [ ! -f "$out/initrd.img" ] || exit 0
+rm -rf "$out"/.debian.*
+work=$(mktemp -d "$out/.debian.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM HUP
-mode=root
-[ "$(id -u)" = 0 ] || mode=unshare
+trap 'exit 130' INT TERM HUP
+chmod 755 "$work"
+
 cat > "$work/seed" <<'SEED'
 #!/bin/sh
 # Reads the seed: local-hostname of meta-data; of user-data the first user's name, sudo and keys, each on a line of its own.
@@ -59,7 +77,7 @@ cat > "$work/seed.service" <<'UNIT'
 [Unit]
 Description=User and keys from the seed
 After=local-fs.target
-Before=ssh.service
+Before=ssh.service systemd-user-sessions.service
 ConditionPathExists=!/var/lib/seed-done
 [Service]
 Type=oneshot
@@ -68,30 +86,82 @@ ExecStartPost=/bin/touch /var/lib/seed-done
 [Install]
 WantedBy=multi-user.target
 UNIT
+# Each guest has a host key of its own, of the kind that is made in no time.
+cat > "$work/sshd.conf" <<'CONF'
+HostKey /etc/ssh/ssh_host_ed25519_key
+CONF
+cat > "$work/keys.conf" <<'UNIT'
+[Service]
+ExecStartPre=
+ExecStartPre=/bin/sh -c "test -s /etc/ssh/ssh_host_ed25519_key || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key"
+ExecStartPre=/usr/sbin/sshd -t
+UNIT
+cat > "$work/tree.sh" <<'TREE'
+set -eu
+tree=$1 work=$2
+echo debian > "$tree/etc/hostname"
+printf '127.0.0.1 localhost debian\n' > "$tree/etc/hosts"
+printf '/dev/vda / ext4 errors=remount-ro,x-systemd.growfs 0 1\n' > "$tree/etc/fstab"
+printf '[Match]\nName=en* eth*\n[Network]\nDHCP=yes\n' > "$tree/etc/systemd/network/80-dhcp.network"
+install -m 755 "$work/seed" "$tree/usr/local/sbin/seed"
+install -m 644 "$work/seed.service" "$tree/etc/systemd/system/seed.service"
+rm -f "$tree"/etc/ssh/ssh_host_*
+install -m 644 "$work/sshd.conf" "$tree/etc/ssh/sshd_config.d/keys.conf"
+install -D -m 644 "$work/keys.conf" "$tree/etc/systemd/system/ssh.service.d/keys.conf"
+chroot "$tree" systemctl enable systemd-networkd seed.service ssh.service
+chroot "$tree" systemctl disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer || true
+rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/info
+: > "$tree/etc/machine-id"
+TREE
+
+# On a terminal a line that says how far it is: packages fetched, unpacked, set up. What else is said goes to the log.
+show() {
+    total=1 done=0
+    while IFS= read -r line; do
+        printf '%s\n' "$line" >> "$out/image.log"
+        case $line in
+        *" newly installed, "*) line=${line%% newly*}; total=$((total + 3 * ${line##* })); continue ;;
+        Get:*) what="fetching packages" ;;
+        Unpacking*) what="unpacking packages" ;;
+        "Setting up"*) what="setting up packages" ;;
+        *) continue ;;
+        esac
+        done=$((done + 1))
+        [ ! -t 2 ] || [ $done -gt $total ] || printf '\r%3d %% %-24s' $((done * 100 / total)) "$what" >&2
+    done
+    [ ! -t 2 ] || printf '\r%30s\r' "" >&2
+}
+: > "$out/image.log"
 packages=systemd,systemd-sysv,dbus,udev,kmod,linux-image-cloud-amd64,initramfs-tools,zstd,iproute2,iputils-ping,procps,login,passwd,sudo,e2fsprogs,openssh-server,curl,ca-certificates,util-linux,libpam-systemd,less,nano,apt
-echo "making the Debian image (some minutes, once) ..." >&2
-mmdebstrap --mode=$mode --variant=minbase --include="$packages" \
-    --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
-    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --customize-hook='echo debian > "$1/etc/hostname"; printf "127.0.0.1 localhost debian\n" > "$1/etc/hosts"' \
-    --customize-hook='printf "/dev/vda / ext4 errors=remount-ro,x-systemd.growfs 0 1\n" > "$1/etc/fstab"' \
-    --customize-hook='printf "[Match]\nName=en* eth*\n[Network]\nDHCP=yes\n" > "$1/etc/systemd/network/80-dhcp.network"' \
-    --customize-hook="copy-in $work/seed /usr/local/sbin" --customize-hook='chmod 755 "$1/usr/local/sbin/seed"' \
-    --customize-hook="copy-in $work/seed.service /etc/systemd/system" \
-    --customize-hook='chroot "$1" systemctl enable systemd-networkd seed.service ssh.service' \
-    --customize-hook='rm -f "$1"/etc/ssh/ssh_host_*; printf "[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n" > "$1/keys.conf"; mkdir -p "$1/etc/systemd/system/ssh.service.d"; mv "$1/keys.conf" "$1/etc/systemd/system/ssh.service.d/keys.conf"' \
-    --customize-hook='chroot "$1" systemctl disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer || true' \
-    --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*; : > "$1/etc/machine-id"' \
-    bookworm "$work/root.tar" "$mirror" > "$out/image.log" 2>&1 || { tail -n 20 "$out/image.log" >&2; exit 1; }
-mkdir "$work/root"
+format=tar target=$work/root.tar
+[ $mode != root ] || format=directory target=$work/root
+echo "making the Debian image from packages (about a minute, once) ..." >&2
+{
+    if mmdebstrap --verbose --mode=$mode --format=$format --variant=minbase --include="$packages$more" \
+        --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --customize-hook="sh $work/tree.sh \"\$1\" $work" --customize-hook="$program \"\$1\"" \
+        bookworm "$target" "$mirror" 2>&1 9>&-; then
+        : > "$work/made"
+    fi
+} | show
+[ -f "$work/made" ] || { grep -E '^(E|W|Err):|error' "$out/image.log" | tail -n 20 >&2; exit 1; }
+
 cat > "$work/pack.sh" <<'PACK'
 set -eu
-tar -C "$1/root" -xf "$1/root.tar" --exclude='./dev/*'
-cp "$1"/root/boot/vmlinuz-* "$1/vmlinuz"
-cp "$1"/root/boot/initrd.img-* "$1/initrd.img"
-rm -f "$1"/root/boot/initrd.img-* "$1"/root/boot/vmlinuz-*
-truncate -s 2G "$1/disk.img"
-mke2fs -q -t ext4 -F -L root -d "$1/root" "$1/disk.img"
+cd "$1"
+if [ -f root.tar ]; then
+    mkdir root
+    tar -C root -xf root.tar --exclude='./dev/*'
+    rm root.tar
+else
+    rm -rf root/dev/*
+fi
+cp root/boot/vmlinuz-* vmlinuz
+cp root/boot/initrd.img-* initrd.img
+rm -f root/boot/initrd.img-* root/boot/vmlinuz-*
+truncate -s 2G disk.img
+mke2fs -q -t ext4 -F -L root -d root disk.img
 PACK
 if [ "$(id -u)" = 0 ]; then sh "$work/pack.sh" "$work"; else fakeroot sh "$work/pack.sh" "$work"; fi
 chmod a+r "$work/vmlinuz" "$work/initrd.img" "$work/disk.img"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The tables add up to zero, and ACPICA's disassembler and compiler take every one of them. */
+#include "base/keyval.h"
 #include "vmm/board/acpi.h"
 
 #include <glib/gstdio.h>
@@ -149,6 +150,55 @@ static void test_microvm(void)
     check(&c, names);
 }
 
+/* The structure of this type, or NULL; *ret_n: how many there are. */
+static const uint8_t *smbios_structure(const uint8_t *d, gsize n, uint8_t type)
+{
+    for (gsize at = 0x20; at < n; at += 2) {
+        if (d[at] == type)
+            return d + at;
+        at += d[at + 1];
+        while (at + 1 < n && (d[at] || d[at + 1]))
+            at++;
+    }
+    return NULL;
+}
+
+/* String `i` of a structure, counted from 1. */
+static const char *smbios_string(const uint8_t *s, unsigned i)
+{
+    const char *p = (const char *)s + s[1];
+    while (i > 1 && --i)
+        p += strlen(p) + 1;
+    return p;
+}
+
+static void test_smbios_texts(void)
+{
+    static const char *const given[][2] = { { "0.release", "12.34" }, { "1.serial", "ds=nocloud" }, { "1.manufacturer", "Me" }, { "1.product", "" }, { "1.serial", "ds=other" },
+        { "1.uuid", "ffeeddcc-bbaa-9988-7766-554433221100" }, { "2.product", "board" }, { "3.sku", "S1" }, { "11.value", "one" }, { "11.value", "two" } };
+    keyval_auto *kv = keyval_new();
+    for (unsigned i = 0; i < G_N_ELEMENTS(given); i++)
+        keyval_add(kv, given[i][0], given[i][1]);
+    struct machine_config c = { .board = "q35", .uuid = (char *)"00112233-4455-6677-8899-aabbccddeeff", .ram_size = 1 << 30, .smbios = kv };
+    g_autoptr(GBytes) b = smbios_build(&c, 1, 0xf0000, 0x4000);
+    gsize n;
+    const uint8_t *d = g_bytes_get_data(b, &n), *s = smbios_structure(d, n, 0);
+    g_assert_cmpuint(s[0x14] << 8 | s[0x15], ==, 12 << 8 | 34);
+    s = smbios_structure(d, n, 1);
+    g_assert_cmpstr(smbios_string(s, s[4]), ==, "Me");
+    g_assert_cmpuint(s[5], ==, 0); /* an empty text: no string */
+    g_assert_cmpstr(smbios_string(s, s[7]), ==, "ds=other"); /* the later one counts */
+    g_assert_cmpuint(s[8], ==, 0xcc);
+    const uint8_t *board = smbios_structure(d, n, 2), *chassis = smbios_structure(d, n, 3);
+    g_assert_cmpstr(smbios_string(board, board[5]), ==, "board");
+    g_assert_cmpuint(get16(board + 0x0b), ==, get16(chassis + 2));
+    g_assert_cmpstr(smbios_string(chassis, chassis[0x15]), ==, "S1");
+    s = smbios_structure(d, n, 11);
+    g_assert_cmpuint(s[4], ==, 2);
+    g_assert_cmpstr(smbios_string(s, 2), ==, "two");
+    g_assert_null(smbios_build(&c, 1, 0xf0000, 0x100)); /* what does not fit */
+}
+
 static void test_smbios(void)
 {
     struct machine_config c = { .board = "q35", .uuid = (char *)"00112233-4455-6677-8899-aabbccddeeff", .ram_size = 4ull << 30, .sockets = 1 };
@@ -177,5 +227,6 @@ int main(int argc, char **argv)
     g_test_add_func("/acpi/memory", test_memory);
     g_test_add_func("/acpi/microvm", test_microvm);
     g_test_add_func("/smbios", test_smbios);
+    g_test_add_func("/smbios/texts", test_smbios_texts);
     return g_test_run();
 }

@@ -360,6 +360,8 @@ bool chipset_finish(struct chipset *cs, const char *extra_cmdline, GError **erro
     if (!cs->firmware && g_bytes_get_size(cs->tables) > CHIPSET_SMBIOS - CHIPSET_FIRMWARE)
         return vireo_fail(error, VIREO_ERROR_FAILED, "the ACPI tables of a machine with %u CPUs do not fit; use fewer", cs->acpi.max_cpus);
     cs->smbios = smbios_build(c, cs->machine->nvcpus, CHIPSET_SMBIOS, CHIPSET_BIOS - CHIPSET_SMBIOS);
+    if (!cs->smbios)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "the texts given with -smbios do not fit into %u KiB; use shorter ones", (CHIPSET_BIOS - CHIPSET_SMBIOS) >> 10);
     qsort(cs->e820, cs->ne820, sizeof(cs->e820[0]), by_base);
     if (cs->firmware)
         return firmware_finish(cs, cs->firmware, error);

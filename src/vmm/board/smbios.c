@@ -2,8 +2,10 @@
 /* DMTF DSP0134, System Management BIOS Reference Specification 2.8. */
 #include "vmm/board/smbios.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/keyval.h"
 #include "vmm/board/boot.h"
 #include "vmm/core/machine.h"
 
@@ -97,24 +99,116 @@ static uint8_t negate(const uint8_t *p, unsigned n)
     return (uint8_t)-sum;
 }
 
+/* The strings of one structure, and what -smbios says about it. */
+struct texts { const struct keyval *given; const char *type, *strings[8]; unsigned n; };
+
+static const char *given(const struct texts *t, const char *key)
+{
+    g_autofree char *name = g_strconcat(t->type, ".", key, NULL);
+    return t->given ? keyval_get(t->given, name) : NULL;
+}
+
+/* The number of the string for a field: what was given, else `usual`; 0 if there is none, as a string of length 0 would end the list. */
+static uint8_t text(struct texts *t, const char *key, const char *usual)
+{
+    const char *s = given(t, key);
+    s = s ? s : usual;
+    if (!s || !*s)
+        return 0;
+    t->strings[t->n++] = s;
+    return (uint8_t)t->n;
+}
+
+/* 7.1 */
+static void bios(struct builder *b, const struct keyval *kv)
+{
+    struct texts t = { kv, "0", { NULL }, 0 };
+    uint8_t p[20] = { [2] = 0x00, [3] = 0xe8, [6] = 8 /* BIOS characteristics are not supported */, [15] = 0x1c /* a virtual machine; no UEFI; targeted content */,
+                      [18] = 0xff, [19] = 0xff };
+    unsigned major = 0, minor = 0;
+    const char *release = given(&t, "release");
+    p[0] = text(&t, "vendor", "Vireo");
+    p[1] = text(&t, "version", "1.0");
+    p[4] = text(&t, "date", "01/01/2026");
+    if (release && sscanf(release, "%u.%u", &major, &minor) == 2) {
+        p[16] = (uint8_t)major;
+        p[17] = (uint8_t)minor;
+    }
+    structure(b, 0, p, sizeof(p), t.strings);
+}
+
+/* 7.2 */
+static void whole_system(struct builder *b, const struct keyval *kv, const char *board, const char *uuid)
+{
+    struct texts t = { kv, "1", { NULL }, 0 };
+    uint8_t p[23] = { [20] = 6 /* woken by the power switch */ };
+    p[0] = text(&t, "manufacturer", "Vireo");
+    p[1] = text(&t, "product", board);
+    p[2] = text(&t, "version", "1.0");
+    p[3] = text(&t, "serial", NULL);
+    put_uuid(p + 4, given(&t, "uuid") ? given(&t, "uuid") : uuid);
+    p[21] = text(&t, "sku", NULL);
+    p[22] = text(&t, "family", NULL);
+    structure(b, 1, p, sizeof(p), t.strings);
+}
+
+/* 7.3; only there if something is said about it. The chassis follows it. */
+static void baseboard(struct builder *b, const struct keyval *kv)
+{
+    struct texts t = { kv, "2", { NULL }, 0 };
+    uint8_t p[11] = { [5] = 1 /* a hosting board */, [9] = 0x0a /* motherboard */ };
+    p[0] = text(&t, "manufacturer", NULL);
+    p[1] = text(&t, "product", NULL);
+    p[2] = text(&t, "version", NULL);
+    p[3] = text(&t, "serial", NULL);
+    p[4] = text(&t, "asset", NULL);
+    p[6] = text(&t, "location", NULL);
+    put16(p + 7, (uint16_t)(3 << 8 | (b->count + 1)));
+    if (t.n)
+        structure(b, 2, p, sizeof(p), t.strings);
+}
+
+/* 7.4 */
+static void chassis(struct builder *b, const struct keyval *kv)
+{
+    struct texts t = { kv, "3", { NULL }, 0 };
+    uint8_t p[18] = { [1] = 1, [5] = 3, [6] = 3, [7] = 3, [8] = 2 };
+    p[0] = text(&t, "manufacturer", "Vireo");
+    p[2] = text(&t, "version", NULL);
+    p[3] = text(&t, "serial", NULL);
+    p[4] = text(&t, "asset", NULL);
+    p[17] = text(&t, "sku", NULL);
+    structure(b, 3, p, sizeof(p), t.strings);
+}
+
+/* 7.12: as many structures as the strings, of which one counts 255, need. */
+static void oem_strings(struct builder *b, const struct keyval *kv)
+{
+    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    for (guint i = 0; kv && i < kv->pairs->len; i++) {
+        const struct keyval_pair *p = kv->pairs->pdata[i];
+        if (!strcmp(p->key, "11.value") && *p->value)
+            g_ptr_array_add(all, p->value);
+    }
+    for (guint at = 0; at < all->len; at += 255) {
+        const char *strings[256] = { NULL };
+        uint8_t n = (uint8_t)MIN(all->len - at, 255);
+        memcpy(strings, all->pdata + at, n * sizeof(strings[0]));
+        structure(b, 11, &n, 1, strings);
+    }
+}
+
 GBytes *smbios_build(const struct machine_config *c, unsigned ncpus, uint32_t base, uint32_t max)
 {
-    static const char *const bios[] = { "Vireo", "1.0", "01/01/2026", NULL }, *const chassis[] = { "Vireo", NULL };
-    const char *const system[] = { "Vireo", c->board ? c->board : "q35", "1.0", NULL };
     struct builder b = { g_byte_array_new(), 0, 0 };
-    uint8_t entry[ENTRY_SIZE] = "_SM_", type0[20] = { 1, 2, 0x00, 0xe8, 3, 0 }, type1[23] = { 1, 2, 3, 0 }, type3[9] = { 1, 1 }, type32[7] = { 0 };
+    uint8_t entry[ENTRY_SIZE] = "_SM_", type32[7] = { 0 };
     g_byte_array_append(b.out, entry, sizeof(entry));
-    type0[6] = 8;     /* BIOS characteristics are not supported */
-    type0[15] = 0x1c; /* a virtual machine; UEFI no; targeted content */
-    type0[16] = type0[17] = 0;
-    type0[18] = type0[19] = 0xff;
-    structure(&b, 0, type0, sizeof(type0), bios);
-    put_uuid(type1 + 4, c->uuid);
-    type1[20] = 6; /* woken by the power switch */
-    structure(&b, 1, type1, sizeof(type1), system);
-    type3[5] = type3[6] = type3[7] = 3;
-    structure(&b, 3, type3, sizeof(type3), chassis);
+    bios(&b, c->smbios);
+    whole_system(&b, c->smbios, c->board ? c->board : "q35", c->uuid);
+    baseboard(&b, c->smbios);
+    chassis(&b, c->smbios);
     processors(&b, c, ncpus);
+    oem_strings(&b, c->smbios);
     memory(&b, c->ram_size);
     structure(&b, 32, type32, sizeof(type32), NULL);
     structure(&b, 127, NULL, 0, NULL);

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/keyval.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/throttle.h"
@@ -74,6 +75,7 @@ static void config_free(struct machine_config *c)
     g_free(c->mem_path);
     if (c->globals)
         g_ptr_array_unref(c->globals);
+    keyval_free(c->smbios);
     g_free(c);
 }
 

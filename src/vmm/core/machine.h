@@ -64,6 +64,7 @@ struct machine_config { /* filled by the options; plain values */
     char *memory_backend;          /* id of the object that is the RAM */
     char *mem_path;
     GPtrArray *globals;            /* "DRIVER.PROPERTY=VALUE": of all such devices; NULL: none */
+    struct keyval *smbios;         /* "TYPE.KEY": texts of the SMBIOS tables, checked; NULL: the machine's own */
     bool no_hpet;
     bool mem_prealloc, no_mem_merge, dump_guest_core, mem_lock;
     unsigned cpus, max_cpus, sockets, cores, threads;

@@ -304,35 +304,40 @@ static bool add_genid(struct domain_build *b, G_GNUC_UNUSED GError **error)
     return true;
 }
 
+/* The part of <sysinfo type='smbios'> with this name. */
+static const struct el *sysinfo_part(const struct domain_build *b, const char *element)
+{
+    el_each(info, b->root, "sysinfo")
+        if (el_is(info, "@type", "smbios"))
+            return el_find(info, element);
+    return NULL;
+}
+
+/* One option with the entries of one part: <entry name='serial'> is serial=, and the nameless ones of oemStrings are value=. */
 static void smbios_block(struct domain_build *b, const char *element, unsigned type)
 {
-    static const struct { const char *entry, *key; } keys[] = { { "vendor", "vendor" }, { "manufacturer", "manufacturer" }, { "product", "product" }, { "version", "version" }, { "date", "date" },
-        { "release", "release" }, { "serial", "serial" }, { "uuid", "uuid" }, { "sku", "sku" }, { "family", "family" }, { "asset", "asset" }, { "location", "location" } };
-    const struct el *e = el_find(el_find(b->root, "sysinfo"), element);
+    const struct el *e = sysinfo_part(b, element);
     if (!e)
         return;
     g_autoptr(GString) s = g_string_new(NULL);
     g_string_append_printf(s, "type=%u", type);
-    el_each(entry, e, "entry")
-        for (unsigned i = 0; i < G_N_ELEMENTS(keys); i++)
-            if (el_is(entry, "@name", keys[i].entry)) {
-                g_autofree char *v = domain_plan_escape(el_get_or(entry, "", ""));
-                g_string_append_printf(s, ",%s=%s", keys[i].key, v);
-            }
+    el_each(entry, e, "entry") {
+        g_autofree char *v = domain_plan_escape(el_get_or(entry, "", ""));
+        g_string_append_printf(s, ",%s=%s", el_get_or(entry, "@name", "value"), v);
+    }
     domain_plan_option(b, "-smbios", "%s", s->str);
 }
 
 static bool add_smbios(struct domain_build *b, GError **error)
 {
+    static const struct { const char *element; unsigned type; } parts[] = { { "bios", 0 }, { "system", 1 }, { "baseBoard", 2 }, { "chassis", 3 }, { "oemStrings", 11 } };
     const struct el *mode = el_find(b->root, "os/smbios");
     if (!mode || el_is(mode, "@mode", "emulate"))
         return true;
-    if (b->m.is_vireo || el_is(mode, "@mode", "host"))
-        return lacking(b, mode, "another SMBIOS table than the machine's own", error);
-    smbios_block(b, "bios", 0);
-    smbios_block(b, "system", 1);
-    smbios_block(b, "baseBoard", 2);
-    smbios_block(b, "chassis", 3);
+    if (el_is(mode, "@mode", "host"))
+        return lacking(b, mode, "the host's own SMBIOS table", error);
+    for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++)
+        smbios_block(b, parts[i].element, parts[i].type);
     return true;
 }
 
