@@ -226,7 +226,9 @@ static void draw_black(struct vga *v)
 
 static bool blank(const struct vga *v, bool linear)
 {
-    return !(v->attr_index & ATTR_DISPLAYED) || (v->legacy && !linear && ((v->seq[1] & SEQ_SCREEN_OFF) || !(v->crtc[CRTC_MODE] & CRTC_SYNC)));
+    if (!v->legacy)
+        return false;
+    return !(v->attr_index & ATTR_DISPLAYED) || (!linear && ((v->seq[1] & SEQ_SCREEN_OFF) || !(v->crtc[CRTC_MODE] & CRTC_SYNC)));
 }
 
 static void refresh_locked(struct vga *v)
