@@ -219,3 +219,210 @@ def test_schedinfo(vireod, start, xml):  # noqa: F811
 def test_schedinfo_that_is_refused(vireod, xml, word, message):  # noqa: F811
     vireod.virsh("define", xml("t"))
     assert message in vireod.virsh("schedinfo", "t", "--set", word, status=1)
+
+
+# ---- memory, block I/O, nodes ----
+
+@groups
+def test_memtune(vireod, start):  # noqa: F811
+    pid = start("<memtune><hard_limit unit='MiB'>300</hard_limit></memtune>")
+    top = group(pid, "memory")
+    assert read(top, "memory.limit_in_bytes") == str(300 << 20)
+    assert values(vireod.virsh("memtune", "t")) == {"hard_limit": "307200", "soft_limit": "unlimited", "swap_hard_limit": "unlimited"}
+    vireod.virsh("memtune", "t", "--hard-limit", "400M", "--soft-limit", "200M", "--live", "--config")
+    assert [read(top, f"memory.{f}limit_in_bytes") for f in ("", "soft_")] == [str(400 << 20), str(200 << 20)]
+    message = vireod.virsh("memtune", "t", "--swap-hard-limit", "100", status=1)
+    assert "invalid argument: memory hard_limit tunable value must be lower than or equal to swap_hard_limit" in message
+    if os.path.exists(f"{top}/memory.memsw.limit_in_bytes"):
+        vireod.virsh("memtune", "t", "--swap-hard-limit", "600M", "--hard-limit", "500M")
+        vireod.virsh("memtune", "t", "--swap-hard-limit", "900M", "--hard-limit", "800M")
+        assert read(top, "memory.memsw.limit_in_bytes") == str(900 << 20)
+    vireod.virsh("memtune", "t", "--hard-limit", "-1", "--config")
+    assert values(vireod.virsh("memtune", "t", "--config")) == {"hard_limit": "unlimited", "soft_limit": "204800", "swap_hard_limit": "unlimited"}
+    assert "<memtune>\n    <soft_limit unit='KiB'>204800</soft_limit>\n  </memtune>" in vireod.virsh("dumpxml", "t", "--inactive")
+    assert "argument unsupported: parameter 'min_guarantee' not supported" in vireod.virsh("memtune", "t", "--min-guarantee", "5", status=1)
+
+
+@groups
+def test_a_machine_that_takes_more_memory_than_it_may(vireod, xml):  # noqa: F811
+    """The limit is the kernel's: it ends the machine, nobody else, and the domain is known to have crashed."""
+    more = "<memtune><hard_limit unit='MiB'>40</hard_limit><swap_hard_limit unit='MiB'>40</swap_hard_limit></memtune><memoryBacking><allocation mode='immediate'/></memoryBacking>"
+    vireod.virsh("define", xml("t", more=more, memory=256))
+    vireod.virsh("start", "t", status=None)
+    wait_for("the machine's end", lambda: vireod.virsh("domstate", "t").strip() == "shut off", 30)
+    assert vireod.groups() == []
+
+
+def block_device():
+    """Any block device of the host."""
+    for name in sorted(os.listdir("/sys/block")) if os.path.isdir("/sys/block") else []:
+        if os.path.exists(f"/dev/{name}"):
+            return f"/dev/{name}", read("/sys/block", name, "dev")
+    return None, None
+
+
+@groups
+@pytest.mark.skipif(block_device()[0] is None, reason="the host has no block device")
+def test_blkiotune(vireod, start):  # noqa: F811
+    path, number = block_device()
+    pid = start()
+    top = group(pid, "blkio")
+    vireod.virsh("blkiotune", "t", "--device-read-iops-sec", f"{path},100", "--device-write-bytes-sec", f"{path},1000000", "--live", "--config")
+    assert read(top, "blkio.throttle.read_iops_device") == f"{number} 100"
+    assert read(top, "blkio.throttle.write_bps_device") == f"{number} 1000000"
+    shown = values(vireod.virsh("blkiotune", "t"))
+    assert list(shown) == ["weight", "device_weight", "device_read_iops_sec", "device_write_iops_sec", "device_read_bytes_sec", "device_write_bytes_sec"]
+    assert shown["device_read_iops_sec"] == f"{path},100" and shown["device_write_bytes_sec"] == f"{path},1000000"
+    vireod.virsh("blkiotune", "t", "--device-read-iops-sec", f"{path},0")
+    assert read(top, "blkio.throttle.read_iops_device") == ""
+    assert "read_iops" not in vireod.virsh("dumpxml", "t") and "read_iops" in vireod.virsh("dumpxml", "t", "--inactive")
+    if os.path.exists(f"{top}/blkio.bfq.weight"):
+        vireod.virsh("blkiotune", "t", "--weight", "500")
+        assert read(top, "blkio.bfq.weight") == "500" and values(vireod.virsh("blkiotune", "t"))["weight"] == "500"
+    assert "must be a block device" in vireod.virsh("blkiotune", "t", "--device-read-iops-sec", "/dev/null,5", status=1)
+    vireod.virsh("destroy", "t")
+    vireod.virsh("start", "t")
+    assert read(group(pid_of(vireod), "blkio"), "blkio.throttle.read_iops_device") == f"{number} 100"
+
+
+@groups
+def test_numatune(vireod, start):  # noqa: F811
+    pid = start()
+    assert values(vireod.virsh("numatune", "t")) == {"numa_mode": "strict", "numa_nodeset": ""}
+    vireod.virsh("numatune", "t", "--nodeset", "0")
+    assert [read(group(pid, "cpuset"), d, "cpuset.mems") for d in ("emulator", "vcpu0", "vcpu1")] == ["0"] * 3
+    assert "can't change numatune mode for running domain" in vireod.virsh("numatune", "t", "--mode", "interleave", status=1)
+    assert "change of nodeset for running domain requires restrictive numa mode" in vireod.virsh("numatune", "t", "--nodeset", "0", status=1)
+    vireod.virsh("numatune", "t", "--mode", "strict", "--nodeset", "99", "--config")
+    assert "<memory mode='strict' nodeset='99'/>" in vireod.virsh("dumpxml", "t", "--inactive")
+    vireod.virsh("destroy", "t")
+    assert "NUMA node 99 is unavailable" in vireod.virsh("start", "t", status=1)
+
+
+# ---- I/O threads ----
+
+@two
+def test_iothreads(vireod, start):  # noqa: F811
+    pid = start("<iothreads>1</iothreads>")
+    assert vireod.virsh("iothreadinfo", "t").splitlines()[:2] == [" IOThread ID   CPU Affinity", "-" * 29]
+    assert table(vireod.virsh("iothreadinfo", "t")) == [["1", "0-1"]]
+    vireod.virsh("iothreadadd", "t", "4")
+    vireod.virsh("iothreadpin", "t", "4", "1")
+    assert table(vireod.virsh("iothreadinfo", "t")) == [["1", "0-1"], ["4", "1"]]
+    assert "already using iothread_id '4'" in vireod.virsh("iothreadadd", "t", "4", status=1)
+    assert "cannot find IOThread '9' in iothreadids list" in vireod.virsh("iothreaddel", "t", "9", status=1)
+    assert "<iothread id='1'/>\n    <iothread id='4'/>" in vireod.virsh("dumpxml", "t")
+    vireod.virsh("iothreadset", "t", "4", "--poll-max-ns", "1000")
+    assert "iothread.4.poll-max-ns=1000" in vireod.virsh("domstats", "t", "--iothread")
+    assert "configuring persistent polling values is not supported" in vireod.virsh("iothreadset", "t", "1", "--poll-max-ns", "1000", "--config", status=1)
+    vireod.virsh("iothreaddel", "t", "4")
+    assert table(vireod.virsh("iothreadinfo", "t")) == [["1", "0-1"]]
+    live = vireod.virsh("dumpxml", "t")
+    assert "<iothreads>1</iothreads>" in live and "iothreadpin" not in live
+    vireod.virsh("iothreadadd", "t", "5", "--config")
+    assert table(vireod.virsh("iothreadinfo", "t", "--config")) == [["1", "0-1"], ["5", "0-1"]]
+    assert "iothread5" not in str(os.listdir(group(pid, "cpu"))) if rights() is None else True
+
+
+def test_an_iothread_that_a_disk_uses(vireod, xml, tmp_path):  # noqa: F811
+    (tmp_path / "d.img").write_bytes(bytes(1 << 20))
+    disk = f"<disk type='file'><driver name='qemu' type='raw' iothread='1'/><source file='{tmp_path}/d.img'/><target dev='vda' bus='virtio'/></disk>"
+    vireod.virsh("define", xml("t", more="<iothreads>2</iothreads>", devices=disk))
+    assert "cannot remove IOThread 1 since it is being used by disk 'vda'" in vireod.virsh("iothreaddel", "t", "1", "--config", status=1)
+    vireod.virsh("start", "t")
+    assert "cannot remove IOThread 1 since it is being used by disk 'vda'" in vireod.virsh("iothreaddel", "t", "1", status=1)
+    vireod.virsh("iothreaddel", "t", "2")
+
+
+# ---- processor time that has been used ----
+
+@groups
+def test_cpu_stats(vireod, start):  # noqa: F811
+    start()
+    shown = vireod.virsh("cpu-stats", "t")
+    for n in CPUS:
+        assert re.search(rf"CPU{n}:\n\tcpu_time +[\d.]+ seconds\n\tvcpu_time +[\d.]+ seconds", shown), shown
+    assert re.search(r"Total:\n\tcpu_time +(\d+\.\d+) seconds\n\tuser_time +[\d.]+ seconds\n\tsystem_time +[\d.]+ seconds", shown), shown
+    one = vireod.virsh("cpu-stats", "t", "--start", "0", "--count", "1")
+    assert "CPU0:" in one and "CPU1:" not in one and "Total:" not in one
+    assert "Start CPU 500 is out of range" in vireod.virsh("cpu-stats", "t", "--start", "500", status=1)
+
+
+def test_domstats(vireod, start):  # noqa: F811
+    start("<iothreads>1</iothreads>")
+    shown = vireod.virsh("domstats", "t", "--vcpu", "--cpu-total", "--iothread")
+    for name in ("cpu.time", "cpu.user", "cpu.system", "vcpu.current", "vcpu.maximum", "vcpu.1.state", "vcpu.1.time", "vcpu.1.wait", "vcpu.1.delay", "iothread.count", "iothread.1.poll-max-ns",
+                 "iothread.1.poll-grow", "iothread.1.poll-shrink"):
+        assert re.search(rf"^  {re.escape(name)}=\d+$", shown, re.M), (name, shown)
+
+
+# ---- the rest ----
+
+def test_perf(vireod, start):  # noqa: F811
+    start()
+    shown = values(vireod.virsh("perf", "t"))
+    assert len(shown) == 22 and set(shown.values()) == {"disabled"}
+    vireod.virsh("perf", "t", "--disable", "cmt")
+    assert "argument unsupported: unable to enable host cpu perf event for cmt" in vireod.virsh("perf", "t", "--enable", "cmt", status=1)
+
+
+def test_what_follows_a_reset_can_be_changed_while_the_machine_runs(vireod, start):  # noqa: F811
+    start()
+    vireod.virsh("set-lifecycle-action", "t", "reboot", "destroy")
+    assert "<on_reboot>destroy</on_reboot>" in vireod.virsh("dumpxml", "t")
+    assert "doesn't support the 'preserve' action" in vireod.virsh("set-lifecycle-action", "t", "poweroff", "preserve", status=1)
+    vireod.virsh("reset", "t")
+    wait_for("the machine's end", lambda: vireod.virsh("domstate", "t").strip() == "shut off")
+
+
+def test_block_threshold(vireod, xml, tmp_path):  # noqa: F811
+    (tmp_path / "d.img").write_bytes(bytes(1 << 20))
+    disk = f"<disk type='file'><driver name='qemu' type='raw'/><source file='{tmp_path}/d.img'/><target dev='vda' bus='virtio'/></disk>"
+    vireod.virsh("define", xml("t", devices=disk))
+    assert "domain is not running" in vireod.virsh("domblkthreshold", "t", "vda", "65536", status=1)
+    vireod.virsh("start", "t")
+    vireod.virsh("domblkthreshold", "t", "vda", "65536")
+    vireod.virsh("domblkthreshold", "t", "vda[1]", "65536")
+    assert "invalid argument: failed to find disk 'vdb'" in vireod.virsh("domblkthreshold", "t", "vdb", "65536", status=1)
+
+
+def test_session_mode_has_no_groups_and_says_so(tmp_path):
+    """An ordinary user's daemon: what needs a group is refused by name, pins work."""
+    import shutil
+    import subprocess
+    from conftest import BUILD, PLAIN
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv to become an ordinary user")
+    os.chmod(tmp_path, 0o777)
+    for up in tmp_path.parents:
+        if str(up).startswith("/tmp/pytest") and not os.stat(up).st_mode & 1:
+            os.chmod(up, 0o755)
+    root = tmp_path / "root"
+    root.mkdir()
+    os.chown(root, 65534, 65534)
+    daemon = subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", os.path.join(BUILD, "vireod"), "--root", str(root)], env=dict(PLAIN, HOME=str(root)),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        socket = root / "run/vireo/libvirt-sock"
+        wait_for("the daemon", socket.exists)
+
+        def virsh(*words):
+            done = subprocess.run(["virsh", "-c", f"qemu+unix:///session?socket={socket}", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, text=True, timeout=60, check=False)
+            return done.stdout
+        for words, what in ((("schedinfo", "t"), "CPU"), (("memtune", "t"), "Memory"), (("blkiotune", "t"), "Block I/O"), (("numatune", "t", "--nodeset", "0", "--config"), "NUMA")):
+            (root / "t.xml").write_text("<domain type='qemu'><name>t</name><memory>65536</memory><os><type machine='q35'>hvm</type></os></domain>")
+            virsh("define", str(root / "t.xml"))
+            assert f"{what} tuning is not available in session mode" in virsh(*words)
+        (root / "u.xml").write_text("<domain type='qemu'><name>u</name><memory>65536</memory><cputune><shares>100</shares></cputune><os><type machine='q35'>hvm</type></os></domain>")
+        virsh("define", str(root / "u.xml"))
+        assert "<cputune/shares> is asked for, and CPU tuning is not available in session mode" in virsh("start", "u")
+        started = virsh("start", "t")
+        if "started" in started:
+            assert "error" not in virsh("vcpupin", "t", "0", "0")
+            assert table(virsh("vcpuinfo", "t") and virsh("vcpupin", "t")) == [["0", "0"]]
+            virsh("destroy", "t")
+        else:
+            assert "Permission denied" in started  # the build directory is not for everybody to read
+    finally:
+        daemon.terminate()
+        daemon.wait(20)

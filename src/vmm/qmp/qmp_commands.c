@@ -165,6 +165,43 @@ static struct json_object *cmd_query_balloon(struct machine *m, struct json_obje
 
 static const struct qmp_arg balloon_args[] = { { "value", QMP_ARG_INT }, { NULL } };
 
+/* ---- what follows a reset or the guest's end ---- */
+
+/* 0 or 1: which of the two; -1: not given; -2: neither, and the error is set. */
+static int action(struct json_object *args, const char *name, const char *first, const char *second, GError **error)
+{
+    const char *text = json_object_get_string(json_object_object_get(args, name));
+    if (!text)
+        return -1;
+    if (!strcmp(text, first))
+        return 0;
+    if (second && !strcmp(text, second))
+        return 1;
+    vireo_fail(error, VIREO_ERROR_INVALID, "Parameter '%s' does not accept value '%s'", name, text);
+    return -2;
+}
+
+static struct json_object *cmd_set_action(struct machine *m, struct json_object *args, GError **error)
+{
+    int reboot = action(args, "reboot", "reset", "shutdown", error);
+    int shutdown = reboot == -2 ? -2 : action(args, "shutdown", "poweroff", "pause", error);
+    int panic = shutdown == -2 ? -2 : action(args, "panic", "shutdown", NULL, error);
+    if (panic == -2)
+        return NULL;
+    if (json_object_object_get(args, "watchdog")) {
+        vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no watchdog whose action could be set");
+        return NULL;
+    }
+    if (reboot >= 0)
+        m->config->no_reboot = reboot;
+    if (shutdown >= 0)
+        m->config->no_shutdown = shutdown;
+    return NULL;
+}
+
+static const struct qmp_arg set_action_args[] = { { "reboot", QMP_ARG_STRING, true }, { "shutdown", QMP_ARG_STRING, true }, { "panic", QMP_ARG_STRING, true },
+                                                  { "watchdog", QMP_ARG_STRING, true }, { NULL } };
+
 const struct qmp_command qmp_commands[] = {
     { "qmp_capabilities", NULL }, /* qmp.c: it belongs to the session */
     { "query-version", cmd_query_version },
@@ -185,6 +222,7 @@ const struct qmp_command qmp_commands[] = {
     { "system_powerdown", cmd_system_powerdown },
     { "quit", cmd_quit },
     { "inject-nmi", cmd_inject_nmi },
+    { "set-action", cmd_set_action, set_action_args },
     { "query-name", cmd_query_name },
     { "query-uuid", cmd_query_uuid },
     { "query-kvm", cmd_query_kvm },

@@ -414,6 +414,8 @@ static GVariant *set_lifecycle_action(struct manage_call *c, GError **error)
         return manage_null(error, VIR_ERR_INVALID_ARG, "there is no lifecycle event %u with action %u", type, act);
     if (act == 2)
         return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "rename-restart is not supported: use restart");
+    if (act == VIR_DOMAIN_LIFECYCLE_ACTION_PRESERVE && type != VIR_DOMAIN_LIFECYCLE_CRASH)
+        return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: qemu driver doesn't support the 'preserve' action for 'on_reboot'/'on_poweroff'");
     struct life l = { types[type], actions[act] };
     struct domain *d = begin(c, "set lifecycle action", flags, &which, error);
     if (!d)

@@ -34,6 +34,8 @@ static void edit_pin(struct el *root, void *opaque)
 {
     const struct pin *p = opaque;
     struct el *tune = el_find(root, "cputune"), *old = find_pin(root, p);
+    if (p->key && g_str_equal(p->element, "iothreadpin"))
+        domain_iothread_ids(root);
     if (!tune)
         tune = el_add(root, "cputune");
     if (!p->key) {

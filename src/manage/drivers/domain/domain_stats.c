@@ -431,32 +431,14 @@ void domain_thread_time(pid_t pid, int tid, uint64_t *ret_run, uint64_t *ret_wai
     *ret_wait = wait;
 }
 
-/* CPU time of the whole process: total, user, system in ns. Per processor there are no numbers without a cgroup. */
-static GVariant *get_cpu_stats(struct manage_call *c, GError **error)
+/* "se.statistics.wait_sum : 12.345678", or without "statistics", in milliseconds. */
+uint64_t domain_thread_wait(pid_t pid, int tid)
 {
-    uint32_t nparams, ncpus, flags;
-    int start;
-    g_variant_get(c->args, "(@(sayi)uiuu)", NULL, &nparams, &start, &ncpus, &flags);
-    domain_auto *d = manage_check_flags(flags, VIR_TYPED_PARAM_STRING_OKAY, error) ? domain_of_call(c, 0, error) : NULL;
-    doc_auto *doc = d ? domain_live(d, error) : NULL;
-    if (!doc)
-        return NULL;
-    if (start >= 0)
-        return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "CPU time by processor of the host is not counted; ask for the total (--total)");
-    g_mutex_lock(&d->lock);
-    pid_t pid = d->pid;
-    g_mutex_unlock(&d->lock);
-    uint64_t user, system;
-    domain_process_time(pid, &user, &system);
-    GVariantBuilder b;
-    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
-    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_CPUTIME, user + system);
-    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_USERTIME, user);
-    manage_param_u64(&b, VIR_DOMAIN_CPU_STATS_SYSTEMTIME, system);
-    GVariant *list = g_variant_ref_sink(g_variant_builder_end(&b));
-    GVariant *reply = nparams ? g_variant_new("(@a(sv)i)", list, 3) : g_variant_new("(@a(sv)i)", g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0), 3);
-    g_variant_unref(list);
-    return reply;
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/sched", (int)pid, tid), *text = NULL;
+    const char *at = g_file_get_contents(path, &text, NULL, NULL) ? strstr(text, "wait_sum") : NULL;
+    at = at ? strchr(at, ':') : NULL;
+    double ms = at ? g_ascii_strtod(at + 1, NULL) : 0;
+    return ms > 0 && ms < 1e12 ? (uint64_t)(ms * 1e6) : 0;
 }
 
 static GVariant *set_stats_period(struct manage_call *c, GError **error)
@@ -508,6 +490,5 @@ const struct manage_row domain_rows_stats[] = {
     { RPC_DOMAIN_INTERFACE_ADDRESSES, interface_addresses },
     { RPC_DOMAIN_MEMORY_STATS, memory_stats },
     { RPC_DOMAIN_SET_MEMORY_STATS_PERIOD, set_stats_period },
-    { RPC_DOMAIN_GET_CPU_STATS, get_cpu_stats },
     { 0, NULL },
 };

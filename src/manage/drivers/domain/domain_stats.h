@@ -20,6 +20,8 @@ bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_obje
 bool domain_net_stats(const char *tap, uint64_t ret[8]);
 /* Nanoseconds of a thread's CPU time, and how long it has waited for a CPU; 0 where it cannot be read. */
 void domain_thread_time(pid_t pid, int tid, uint64_t *ret_run, uint64_t *ret_wait);
+/* Nanoseconds that a thread has slept for I/O or waited otherwise (proc's "sched", where the kernel keeps it); 0: not known. */
+uint64_t domain_thread_wait(pid_t pid, int tid);
 /* The element of <devices> by what users call it: disks by target, source or alias; interfaces by target, MAC or alias. */
 struct el *domain_find_disk(struct doc *doc, const char *name);
 struct el *domain_find_interface(struct doc *doc, const char *name);

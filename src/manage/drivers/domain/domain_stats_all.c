@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain_stats.h"
+#include "manage/drivers/domain/domain_tune.h"
 
 struct gather {
     struct domain *d;
@@ -21,6 +22,13 @@ static void put_u64(struct gather *g, uint64_t v, const char *format, ...)
     g_autofree char *field = g_strdup_vprintf(format, args);
     va_end(args);
     manage_param_u64(g->b, field, v);
+}
+
+static void put_u32(struct gather *g, uint32_t v, const char *format, unsigned index)
+{
+    g_auto(GStrv) parts = g_strsplit(format, "%u", 2);
+    g_autofree char *field = g_strdup_printf("%s%u%s", parts[0], index, parts[1]);
+    manage_param_u32(g->b, field, v);
 }
 
 static void put_text(struct gather *g, const char *v, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -46,10 +54,10 @@ static void group_state(struct gather *g)
 
 static void group_cpu(struct gather *g)
 {
-    uint64_t user, system;
-    if (!g->running || !domain_process_time(g->pid, &user, &system))
+    uint64_t all, user, system;
+    if (!g->running || !domain_cpu_time(g->d, &all, &user, &system))
         return;
-    manage_param_u64(g->b, "cpu.time", user + system);
+    manage_param_u64(g->b, "cpu.time", all);
     manage_param_u64(g->b, "cpu.user", user);
     manage_param_u64(g->b, "cpu.system", system);
 }
@@ -83,6 +91,7 @@ static void group_vcpu(struct gather *g)
         g_autofree char *state = g_strdup_printf("vcpu.%u.state", index);
         manage_param_i32(g->b, state, VIR_VCPU_RUNNING);
         put_u64(g, run, "vcpu.%u.time", index);
+        put_u64(g, domain_thread_wait(g->pid, (int)js_number(o, "thread-id")), "vcpu.%u.wait", index);
         put_u64(g, wait, "vcpu.%u.delay", index);
     }
     json_object_put(list);
@@ -153,6 +162,16 @@ static void group_iothread(struct gather *g)
     unsigned n = list && json_object_is_type(list, json_type_array) ? (unsigned)json_object_array_length(list) : 0;
     if (list)
         manage_param_u32(g->b, "iothread.count", n);
+    for (unsigned i = 0; i < n; i++) {
+        struct json_object *o = json_object_array_get_idx(list, i);
+        const char *id = json_object_get_string(json_object_object_get(o, "id"));
+        if (!id || !g_str_has_prefix(id, "iothread") || !g_ascii_isdigit(id[8]))
+            continue;
+        unsigned index = (unsigned)g_ascii_strtoull(id + 8, NULL, 10);
+        put_u64(g, (uint64_t)js_number(o, "poll-max-ns"), "iothread.%u.poll-max-ns", index);
+        put_u32(g, (uint32_t)js_number(o, "poll-grow"), "iothread.%u.poll-grow", index);
+        put_u32(g, (uint32_t)js_number(o, "poll-shrink"), "iothread.%u.poll-shrink", index);
+    }
     json_object_put(list);
 }
 

@@ -289,6 +289,9 @@ bool domain_tune_emulator(struct domain *d, const struct cpu_map *cpus, GError *
 bool domain_tune_process(struct domain *d, GError **error)
 {
     struct cpu_map cpus;
+    g_mutex_lock(&d->lock);
+    domain_iothread_ids(doc_root(d->live));
+    g_mutex_unlock(&d->lock);
     doc_auto *live = domain_live(d, error);
     if (!live)
         return false;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What a machine may take of its host, and where it runs: <cputune>, <memtune>, <blkiotune>, <numatune>, <resource>, by control groups (domain_cgroup.h) and
- * the affinity of threads. domain_tune.c puts a document's settings in force at the start; domain_pin.c, domain_sched.c, domain_limits.c and domain_iothread.c
- * are the calls that change them.
+ * the affinity of threads. domain_tune.c puts a document's settings in force at the start; domain_pin.c, domain_sched.c, domain_limits.c,
+ * domain_blkio.c and domain_iothread.c are the calls that change them.
  */
 #pragma once
 
@@ -71,8 +71,12 @@ bool domain_tune_threads(struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RE
 /* After a restart of the daemon. */
 void domain_tune_found(struct domain *d);
 
+/* Nanoseconds of the whole machine: of its group where it has one, else of its process (domain_stats_cpu.c). */
+bool domain_cpu_time(struct domain *d, uint64_t *ret_all, uint64_t *ret_user, uint64_t *ret_system);
 /* Threads of I/O threads as the machine tells them: of struct domain_vcpu, index is the number in "iothreadN". */
 GArray *domain_iothreads(struct domain *d, GError **error);
+/* Fills the list of ids up to the number of <iothreads>: 1, 2, ... (domain_iothread.c). */
+void domain_iothread_ids(struct el *root);
 /* Where the document wants a thread to run: the pin, else <vcpu cpuset>; false: anywhere (*ret is all). */
 bool domain_cpus_of(const struct el *root, const char *element, const char *key, unsigned index, struct cpu_map *ret);
 /* The child group of a vCPU's or I/O thread's thread: makes it, moves the thread, sets processors, nodes, quota and scheduler. */
