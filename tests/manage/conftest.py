@@ -14,13 +14,13 @@ PLAIN.pop("LIBVIRT_DEFAULT_URI", None)
 
 
 class Vireod:
-    """A vireod of its own. `root` holds all that it keeps."""
+    """A vireod of its own. `root` holds all that it keeps; `prefix` are words of a command that becomes the vireod."""
 
-    def __init__(self, root, *options, config="", env=None, wait=True):
+    def __init__(self, root, *options, config="", env=None, wait=True, prefix=()):
         self.root = str(root)
         self.socket = os.path.join(self.root, "run/vireo/libvirt-sock")
         self.uri = f"qemu+unix:///system?socket={self.socket}"
-        self.options, self.env = options, dict(PLAIN, **(env or {}))
+        self.options, self.prefix, self.env = options, prefix, dict(PLAIN, **(env or {}))
         self.log = os.path.join(self.root, "vireod.log")
         os.makedirs(os.path.join(self.root, "etc/vireo"), exist_ok=True)
         if config:
@@ -31,7 +31,7 @@ class Vireod:
 
     def start(self, wait=True):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([os.path.join(BUILD, "vireod"), "--root", self.root, *self.options], stdout=log, stderr=log,
+            self.process = subprocess.Popen([*self.prefix, os.path.join(BUILD, "vireod"), "--root", self.root, *self.options], stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL, env=self.env, start_new_session=True)
         until = time.monotonic() + 20
         while wait and not self.answers():

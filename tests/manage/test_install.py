@@ -3,35 +3,17 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 
 import pytest
 
+import guest_image
 from conftest import PLAIN
-
-GUEST = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guest")
-sys.path.insert(0, GUEST)
-import initramfs  # noqa: E402
-
-BUILD = os.environ.get("VIREO_BUILD", "build")
-
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     """A disk with GRUB, Debian's kernel and a RAM disk whose shell answers on the serial console."""
-    kernels = os.environ.get("VIREO_GUEST", os.path.join(os.path.abspath(BUILD), "guest"))
-    os.makedirs(kernels, exist_ok=True)
-    subprocess.run(["flock", os.path.join(kernels, ".lock"), os.path.join(GUEST, "make_kernels.sh"), kernels], check=True)
-    tree = tmp_path_factory.mktemp("image")
-    os.makedirs(tree / "iso/boot/grub")
-    shutil.copy(f"{kernels}/cloud/vmlinuz", tree / "iso/vmlinuz")
-    with open(tree / "iso/initrd", "wb") as f:
-        f.write(initramfs.build(kernels, "cloud", ("virtio_blk",), 'dd if=/dev/vda of=/dev/null bs=64k count=16 2>/dev/null; echo "VT up"; sleep 600'))
-    with open(tree / "iso/boot/grub/grub.cfg", "w", encoding="ascii") as f:
-        f.write("set timeout=0\nmenuentry x {\n linux /vmlinuz console=ttyS0 panic=-1 quiet\n initrd /initrd\n}\n")
-    subprocess.run(["grub-mkrescue", "-o", tree / "disk.img", tree / "iso"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return tree / "disk.img"
+    return guest_image.make(tmp_path_factory.mktemp("image"), 'dd if=/dev/vda of=/dev/null bs=64k count=16 2>/dev/null; echo "VT up"; sleep 600')
 
 
 def wait_for(what, condition, seconds=90):

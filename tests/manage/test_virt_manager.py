@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian's virt-manager, unmodified, on a vireod: a guest is made by the wizard, seen running, its serial console read and typed at, stopped and
+deleted, all with the mouse; virsh on the same vireod is the judge. The screenshots stay in BUILD/virt-manager."""
+import os
+import re
+import shutil
+
+import pytest
+
+import guest_image
+from conftest import BUILD, Vireod
+from desktop import Desktop
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the virtual network 'default' is started in a network namespace")
+
+NETNS = ("unshare", "-n", "-m", "sh", "-c", 'mount -t sysfs sysfs /sys && ip link set lo up && exec "$@"', "vireod")
+SCREENS = os.path.join(os.path.abspath(BUILD), "virt-manager")
+BAD_WORDS = re.compile(r"Traceback|libvirtError|is not supported|unsupported flags|unknown procedure", re.I)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    return guest_image.make(tmp_path_factory.mktemp("image"), 'echo "VT up"; while read -r w; do echo "heard $w"; done; sleep 600')
+
+
+class Manager:
+    """A virt-manager on a daemon."""
+
+    def __init__(self, home, daemon):
+        self.desktop = d = Desktop(home)
+        self.log_path = os.path.join(str(home), "debug.log")
+        with open(os.path.join(str(home), ".config/glib-2.0/settings/keyfile"), "w", encoding="ascii") as f:
+            f.write("[org/virt-manager/virt-manager]\nxmleditor-enabled=true\n")
+        os.makedirs(SCREENS, exist_ok=True)
+        with open(self.log_path, "wb") as log:
+            d.start(["virt-manager", "--debug", "--connect", daemon.uri], stdout=log, stderr=log)
+        self.main = d.window("Virtual Machine Manager")
+        d.get(self.main, "table cell", "QEMU/KVM")
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def picture(self, name):
+        return self.desktop.picture(os.path.join(SCREENS, name + ".png"))
+
+    def step(self, wizard, number):
+        d = self.desktop
+        d.press(wizard, "Forward")
+        d.until(f"step {number}", lambda: any(d.text(n).startswith(f"Step {number} of") for n in d.all(wizard, "label", "pagenum-label")))
+
+    def wizard(self, name, disk, memory):
+        """The dialogue for a new machine with a disk that exists, up to its last page. Returns its window."""
+        d = self.desktop
+        d.press(self.main, "New")
+        wizard = d.window("New VM")
+        d.press(wizard, "Import existing.*", "radio button")
+        self.step(wizard, 2)
+        d.fill(d.get(wizard, "text", "import-entry"), str(disk))
+        system = d.get(wizard, "text", "oslist-entry")
+        d.click(system)
+        d.fill(system, "generic")
+        d.press(wizard, "Generic Linux 2022.*", "table cell")
+        d.until("the chosen system", lambda: d.text(system).startswith("Generic Linux 2022"))
+        self.step(wizard, 3)
+        spin = d.until("memory", lambda: [n for n in d.all(wizard, "spin button") if d.name(n) != "cpus"])[0]
+        d.set_value(spin, memory)
+        self.step(wizard, 4)
+        d.fill(d.get(wizard, "text", ""), name)
+        return wizard
+
+    def rewrite(self, window, change):
+        """Changes the machine's document in the XML page of its window."""
+        d = self.desktop
+        d.press(window, "XML", "page tab")
+        page = d.get(window, "page tab", "XML")
+        editor = d.until("the XML editor", lambda: [n for n in d.all(page, "text") if "<domain" in d.text(n)])[0]
+        d.fill(editor, change(d.text(editor)))
+        d.press(window, "config-apply")
+        d.until("the change taken", lambda: not d.has(d.get(window, "push button", "config-apply"), "SENSITIVE"))
+
+    def console(self, window):
+        """What the terminal of this window shows."""
+        return "\n".join(self.desktop.text(n) for n in self.desktop.all(window, "terminal"))
+
+
+@pytest.fixture
+def manager(tmp_path):
+    daemon = Vireod(tmp_path / "root", prefix=NETNS)
+    os.makedirs(tmp_path / "home")
+    started = None
+    try:
+        started = Manager(tmp_path / "home", daemon)
+        started.daemon = daemon
+        yield started
+    except BaseException:
+        print(daemon.messages())
+        raise
+    finally:
+        if started:
+            started.picture("last")
+            started.desktop.stop()
+        daemon.virsh("destroy", "vm", status=None)
+        daemon.virsh("net-destroy", "default", status=None)
+        daemon.stop(status=None)
+
+
+def without_display(xml):
+    for name in ("graphics", "sound", "video", "redirdev", "input", "channel", "controller", "audio"):
+        xml = re.sub(rf"\n *<{name}\b[^>]*/>|\n *<{name}\b.*?</{name}>", "", xml, flags=re.S)
+    return xml
+
+
+def stop_and_delete(manager, window):
+    """By the menus of the machine's window. The disk stays."""
+    d, daemon = manager.desktop, manager.daemon
+    d.press(window, "Virtual Machine", "menu")
+    d.press(window, "Shut Down", "menu")
+    d.press(window, "Force Off", "menu item")
+    d.press(None, "Yes")
+    d.until("the machine off", lambda: daemon.virsh("domstate", "vm").strip() == "shut off")
+    d.until("its state in the list", lambda: "Shutoff" in d.words())
+    manager.picture("off")
+    d.press(window, "Virtual Machine", "menu")
+    d.press(window, "Delete", "menu item")
+    delete = d.window("Delete.*")
+    storage = d.get(delete, "check box", "Delete.*")
+    if d.has(storage, "CHECKED"):
+        d.click(storage)
+    manager.picture("delete")
+    d.press(delete, "Delete")
+    d.until("no machine", lambda: not daemon.virsh("list", "--all", "--name").strip())
+
+
+def test_guest_from_the_wizard_to_its_end(manager, image, tmp_path):
+    d, daemon, disk = manager.desktop, manager.daemon, tmp_path / "disk.img"
+    shutil.copy(image, disk)
+    wizard = manager.wizard("vm", disk, 512)
+    assert manager.picture("wizard") > 50
+    d.press(wizard, "Customize.*", "check box")
+    d.press(wizard, "Finish")
+    d.press(None, "Yes")  # the network 'default' is to be started
+    window = d.window("vm on .*")
+    assert " default " in daemon.virsh("net-list")
+    manager.rewrite(window, without_display)
+    d.press(window, "Begin Installation")
+    d.until("a running machine", lambda: daemon.virsh("list", "--name", "--state-running").strip() == "vm")
+    d.until("the toolbar of a running machine", lambda: d.all(None, "push button", "Shut Down")[1:])
+    window = d.window("vm on .*")  # another one than that of the questions
+    d.until("the guest's words", lambda: "VT up" in manager.console(window))
+    d.click(d.get(window, "terminal"))
+    d.type("hello")
+    d.until("the guest's answer", lambda: "heard hello" in manager.console(window))
+    d.until("the machine in the list", lambda: "Running" in d.words())
+    assert manager.picture("console") > 50
+    stop_and_delete(manager, window)
+    assert disk.exists(), "the disk was not to be deleted"
+    said = [line for line in manager.log().splitlines() if BAD_WORDS.search(line)]
+    assert not said, "\n".join(said) + daemon.messages()
