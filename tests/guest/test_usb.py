@@ -40,3 +40,103 @@ list; grep -i xhci /proc/interrupts | sed 's/^/VT irq /'
     assert re.search(r"VT usb 1-2 0627:0001 speed 12 class 03 driver usbhid name Vireo USB Keyboard", text), m.tail()
     assert re.search(r"VT usb 1-4 0627:0001 speed 12 class 03 driver usbhid name Vireo USB Mouse", text), m.tail()
     assert ("IO-APIC" if "msi=off" in controller else "PCI-MSI") in re.search(r"VT irq (.*)", text).group(1), "the controller's interrupt is not what was asked for" + m.tail()
+
+
+DISK = ("xhci-pci", "usb-storage", "sd_mod", "ext4", "crc32c_generic")
+
+
+@pytest.mark.parametrize("ports,speed", [("p2=4,p3=4", "5000"), ("p2=4,p3=0", "480")])
+def test_disk_is_read_and_written(linux, work, ports, speed):
+    path = os.path.join(work, "disk.img")
+    data = os.urandom(8 << 20)
+    with open(path, "wb") as f:
+        f.write(data)
+    m = linux("-device", f"qemu-xhci,id=usb,{ports}", "-drive", f"file={path},format=raw,if=none,id=d", "-device",
+              "usb-storage,bus=usb.0,port=2,drive=d,serial=S-1,removable=on", kernel="generic", modules=DISK, script=LIST + """
+sleep_until '[ -b /dev/sda ]'
+list
+echo "VT disk $(cat /sys/block/sda/size) $(cat /sys/block/sda/removable) $(cat /sys/block/sda/device/model | xargs) $(cat /sys/bus/usb/devices/*-2/serial)"
+echo "VT sum $(md5sum < /dev/sda | cut -c 1-32)"
+tr '\\0' x < /dev/zero | dd of=/dev/sda bs=64k count=48 seek=16 iflag=fullblock conv=fsync 2>/dev/null
+dd if=/dev/sda of=/dev/null bs=512 count=300 iflag=direct 2>/dev/null && echo "VT small"
+dd if=/dev/sda of=/dev/null bs=4M iflag=direct 2>/dev/null && echo "VT large"
+""")
+    m.wait_text("VT large", BOOT, "the guest could not use its disk")
+    m.wait(30)
+    text = m.text()
+    assert f"VT sum {hashlib.md5(data).hexdigest()}" in text, m.tail()
+    assert "VT disk 16384 1 USB DISK S-1" in text, m.tail()
+    assert re.search(rf"VT usb [12]-2 46f4:0001 speed {speed} class 08 driver usb-storage", text), m.tail()
+    with open(path, "rb") as f:
+        now = f.read()
+    assert now == data[:1 << 20] + b"x" * (3 << 20) + data[4 << 20:], "the image is not what the guest wrote"
+
+
+EVENTS = LIST + r"""
+find_event() { for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) echo /dev/input/$(basename $e) ;; esac; done; }
+sleep_until '[ -n "$(find_event Tablet)" ] && [ -n "$(find_event Keyboard)" ]'
+k=$(find_event "USB Keyboard"); t=$(find_event "USB Tablet")
+(timeout 60 dd if=$k bs=24 count=12 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT key /') &
+(timeout 60 dd if=$t bs=24 count=9 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT ptr /') &
+sleep 0.5
+echo "VT ready"
+wait
+"""
+
+
+def events(text, kind):
+    """(type, code, value) of the events that dd read, without those that only close a report."""
+    raw = [bytes.fromhex(line) for line in re.findall(rf"VT {kind} ([0-9a-f]{{48}})", text)]
+    return [e for e in (struct.unpack("<16xHHi", r) for r in raw) if e[0] not in (0, 4)]
+
+
+def test_keys_and_pointer(linux):
+    m = linux("-device", "qemu-xhci,id=usb", "-device", "usb-tablet,bus=usb.0", "-device", "usb-kbd,bus=usb.0", kernel="generic", modules=MODULES, script=EVENTS, qmp=True)
+    m.wait_text("VT ready", BOOT)
+    for down in (True, False):
+        for key in ("ctrl", "a") if down else ("a", "ctrl"):
+            m.qmp.command("input-send-event", events=[{"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": key}}}])
+    m.qmp.command("input-send-event", events=[{"type": "abs", "data": {"axis": "x", "value": 0x1234}}, {"type": "abs", "data": {"axis": "y", "value": 0x7fff}}])
+    for down in (True, False):
+        m.qmp.command("input-send-event", events=[{"type": "btn", "data": {"down": down, "button": "left"}}])
+    m.wait_text("VT done", 90)
+    keys, pointer = events(m.text(), "key"), events(m.text(), "ptr")
+    assert keys == [(1, 29, 1), (1, 30, 1), (1, 30, 0), (1, 29, 0)], f"the keyboard said {keys}" + m.tail()
+    assert (3, 0, 0x1234) in pointer and (3, 1, 0x7fff) in pointer and (1, 272, 1) in pointer and (1, 272, 0) in pointer, f"the tablet said {pointer}" + m.tail()
+
+
+def test_come_and_go(linux, work):
+    path = os.path.join(work, "disk.img")
+    with open(path, "wb") as f:
+        f.write(b"u" * (1 << 20))
+    m = linux("-device", "qemu-xhci,id=usb", "-drive", f"file={path},format=raw,if=none,id=d", kernel="generic", modules=MODULES + DISK, qmp=True, script=LIST + r"""
+echo "VT empty"
+sleep_until '[ -b /dev/sda ]'; echo "VT sum $(md5sum < /dev/sda | cut -c 1-32)"
+sleep_until '[ ! -e /sys/block/sda ]'; echo "VT disk went"
+sleep_until '[ -d /sys/bus/usb/devices/1-3 ]'; sleep 0.5; list
+sleep_until '[ ! -d /sys/bus/usb/devices/1-3 ]'; echo "VT tablet went"
+""")
+    m.wait_text("VT empty", BOOT)
+    m.qmp.command("device_add", driver="usb-storage", id="stick", bus="usb.0", drive="d")
+    m.wait_text(f"VT sum {hashlib.md5(b'u' * (1 << 20)).hexdigest()}", 60)
+    m.qmp.command("device_del", id="stick")
+    assert m.qmp.wait_event("DEVICE_DELETED")["data"]["device"] == "stick"
+    m.wait_text("VT disk went", 60)
+    m.qmp.command("device_add", driver="usb-tablet", id="pen", bus="usb.0", port="3")
+    m.wait_text("VT usb 1-3 0627:0001", 60)
+    assert "already taken" in m.qmp.execute("device_add", driver="usb-mouse", bus="usb.0", port="3")["error"]["desc"]
+    m.qmp.command("device_del", id="pen")
+    m.qmp.wait_event("DEVICE_DELETED")
+    m.wait_text("VT tablet went", 60)
+    m.wait(30)
+
+
+def test_what_is_refused(machine):
+    for words, message in (("-device usb-tablet", "there is no USB controller; put -device qemu-xhci before it"),
+                           ("-usb -device usb-kbd,bus=usb-bus.0,port=9", "the controller has the ports 1 to 4"),
+                           ("-usb -device usb-kbd,port=1.2", "there are no hubs yet"),
+                           ("-device qemu-xhci,p2=1,p3=0 -usbdevice mouse -device usb-kbd -device usb-kbd -device usb-kbd -device usb-kbd -device usb-kbd", "all 1 ports"),
+                           ("-device ich9-usb-ehci1", "'ich9-usb-ehci1' is not there yet"), ("-usb -device usb-storage", "give drive=ID")):
+        m = machine("-nodefaults", "-display", "none", "-accel", "jit", *words.split())
+        m.wait(20, status=1)
+        assert message in m.stderr(), m.stderr()

@@ -559,6 +559,8 @@ static const char *firmware_name(const struct pci_device *d)
         return "scsi";
     case 0x02:
         return "ethernet";
+    case 0x0c:
+        return d->config[PCI_REG_CLASS + 1] == 3 ? "usb" : "device";
     default:
         return "device";
     }

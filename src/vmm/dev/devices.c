@@ -56,6 +56,7 @@
     X(usb_tablet_class)        \
     X(usb_mouse_class)         \
     X(usb_kbd_class)           \
+    X(usb_storage_class)       \
     X(ahci_class)              \
     X(ide_hd_class)            \
     X(ide_cd_class)            \
