@@ -73,13 +73,14 @@ class Vireod:
         return [os.path.join(top, d) for top, dirs, _ in os.walk("/sys/fs/cgroup") for d in dirs if d.endswith(f"-{salt:08x}.libvirt-qemu")]
 
     def sweep(self):
-        """Takes away groups of machines that were killed while no daemon looked after them."""
-        for group in self.groups():
-            for path, _, _ in os.walk(group, topdown=False):
+        """Takes away groups of machines that were killed while no daemon looked after them, as soon as the last one has ended."""
+        until = time.monotonic() + 5
+        while (groups := self.groups()) and time.monotonic() < until:
+            for path in (path for group in groups for path, _, _ in os.walk(group, topdown=False)):
                 try:
                     os.rmdir(path)
                 except OSError:
-                    pass
+                    time.sleep(0.02)
 
     def virsh(self, *words, status=0, readonly=False, stdin=None):
         """Output (and errors) of Debian's virsh on this daemon, which must end with this status (None: any)."""
