@@ -38,7 +38,7 @@ def info(image):
 class Machine:
     """A paused domain `vm` whose disk vda is top.qcow2 over mid.qcow2 over base.qcow2; each holds a MiB of its own: 1, 2, 3."""
 
-    def __init__(self, daemon, path, persistent=True, size="16M"):
+    def __init__(self, daemon, path, persistent=True, size="16M", start=True):
         self.daemon, self.path = daemon, path
         for name, below in ("base", None), ("mid", "base"), ("top", "mid"):
             run("qemu-img", "create", "-q", "-f", "qcow2", *(["-b", below + ".qcow2", "-F", "qcow2"] if below else []), self.file(name), *([] if below else [size]))
@@ -48,10 +48,10 @@ class Machine:
         self.xml.write_text(f"<domain type='qemu'><name>vm</name><memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os><devices>"
                             f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{self.file('top')}'/><target dev='vda' bus='virtio'/></disk>"
                             f"</devices></domain>", encoding="utf-8")
-        if persistent:
+        if persistent and start:
             self.virsh("define", self.xml)
             self.virsh("start", "vm", "--paused")
-        else:
+        elif start:
             self.virsh("create", self.xml, "--paused")
 
     def file(self, name):

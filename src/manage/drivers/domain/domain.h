@@ -22,6 +22,7 @@ struct cgroup;
 struct cgroup_host;
 struct domain_driver;
 struct json_object;
+struct moments;
 struct monitor;
 
 struct domain {
@@ -67,6 +68,7 @@ struct domain {
     const char *job;           /* what: "start", "attach" */
     gint64 job_started;
     GPtrArray *jobs;           /* of domain_blockjob.c: struct domain_blockjob *; NULL: none */
+    struct moments *moments;   /* of domain_moment.c: snapshots and checkpoints; NULL: none */
     unsigned nodes;            /* the last index that an image of this machine got (domain_chain.h) */
 };
 
@@ -183,6 +185,7 @@ bool domain_agent_shutdown(struct domain *d, bool reboot, GError **error) G_GNUC
 
 /* ---- process (domain_start.c) ---- */
 
+#define DOMAIN_START_FROM_SNAPSHOT 0x80000000u /* beside the flags of virDomainCreateFlags: what clients are told */
 bool domain_start(struct domain *d, struct manage_call *c, uint32_t create_flags, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* inside a job */
 /* What of a running machine belongs to the life cycle alone. */
 struct domain_run {

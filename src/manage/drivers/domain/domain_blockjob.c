@@ -351,20 +351,52 @@ static void mark(struct domain *d, const char *name, const char *disk, bool abor
     (void)!domain_write_status(d, NULL);
 }
 
+bool domain_blockjob_pivot(struct domain *d, const char *name, GError **error)
+{
+    struct json_object *o = numbers(d, name, NULL);
+    bool ready = is_ready(o);
+    json_object_put(o);
+    if (!ready)
+        return manage_fail(error, VIR_ERR_BLOCK_COPY_ACTIVE, "block copy still active: block job '%s' not ready for pivot yet", name);
+    g_mutex_lock(&d->lock);
+    struct domain_blockjob *j = domain_blockjob_named_locked(d, name);
+    g_autofree char *disk = j ? g_strdup(j->disk) : NULL;
+    g_mutex_unlock(&d->lock);
+    if (!disk)
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: block job '%s' has ended", name);
+    mark(d, name, disk, false, true);
+    if (domain_command_run(d, "job-complete", args_of("id", name), error))
+        return true;
+    mark(d, name, disk, false, false);
+    return false;
+}
+
 static bool pivot(struct domain_blocktarget *t, const struct domain_blockjob *j, GError **error)
 {
     if (j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_COPY && j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT)
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: pivot of disk '%s' requires an active copy job", t->name);
-    struct json_object *o = numbers(t->d, j->name, NULL);
-    bool ready = is_ready(o);
-    json_object_put(o);
-    if (!ready)
-        return manage_fail(error, VIR_ERR_BLOCK_COPY_ACTIVE, "block copy still active: block job '%s' not ready for pivot yet", j->name);
-    mark(t->d, j->name, t->name, false, true);
-    if (domain_command_run(t->d, "job-complete", args_of("id", j->name), error))
-        return true;
-    mark(t->d, j->name, t->name, false, false);
-    return false;
+    return domain_blockjob_pivot(t->d, j->name, error);
+}
+
+static bool ready_locked(struct domain *d, const struct domain_blockjob *j)
+{
+    struct el *disk = d->live ? domain_find_disk(d->live, j->disk) : NULL;
+    return disk && el_get(disk, "mirror/@ready");
+}
+
+bool domain_blockjob_wait(struct domain *d, const char *name)
+{
+    bool ready = false;
+    g_mutex_lock(&d->lock);
+    for (;;) {
+        struct domain_blockjob *j = domain_blockjob_named_locked(d, name);
+        ready = j && !j->pivoting && ready_locked(d, j);
+        if (!j || ready)
+            break;
+        g_cond_wait(&d->job_done, &d->lock);
+    }
+    g_mutex_unlock(&d->lock);
+    return ready;
 }
 
 static bool cancel(struct domain_blocktarget *t, const struct domain_blockjob *j, GError **error)

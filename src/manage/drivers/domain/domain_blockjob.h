@@ -63,6 +63,12 @@ bool domain_blocktarget_find(struct manage_call *c, struct domain_blocktarget *t
 /* The disk again, in the document as it is by now: inside a job. */
 bool domain_blocktarget_again(struct domain_blocktarget *t, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* Inside a job: an image of the disk goes into the one below it, and its file goes. NULL: it did not begin. Else the job's name. */
+char *domain_blockjob_merge(struct domain *d, const char *disk, const char *path, GError **error);
+/* Inside a job: the copy, or what was committed into, takes the disk's place. */
+bool domain_blockjob_pivot(struct domain *d, const char *name, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Not inside a job: waits until the job is ready (true) or has ended. */
+bool domain_blockjob_wait(struct domain *d, const char *name);
 /* The size of a node as the guest sees it. */
 bool domain_node_size(struct domain *d, const char *node, uint64_t *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* An empty image, made by the daemon; a file that has something in it is refused unless it is a block device. backing NULL: none. */

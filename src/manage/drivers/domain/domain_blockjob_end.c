@@ -28,17 +28,30 @@ bool domain_disk_edit(struct domain *d, const char *target, domain_disk_editor f
     return disk != NULL;
 }
 
+/* Of what a definition says is below its disk stays what still is. */
+static void prune(struct el *disk, const struct el *live)
+{
+    for (struct el *e = disk, *below; (below = domain_chain_below(e));) {
+        bool still = false;
+        for (const struct el *l = domain_chain_below(live); l && !still; l = domain_chain_below(l))
+            still = !g_strcmp0(domain_chain_path(l), domain_chain_path(below));
+        if (still)
+            e = below;
+        else
+            domain_chain_set_below(e, domain_chain_below(below));
+    }
+}
+
 static void follow(struct el *disk, const struct el *live, bool chain)
 {
-    bool had = el_find(disk, "backingStore") != NULL;
+    struct el *old = el_find(disk, "backingStore");
     domain_chain_take(disk, live, false);
-    if (had || chain) {
-        struct el *old = el_find(disk, "backingStore");
-        if (old)
-            el_remove(old);
-        if (el_find(live, "backingStore"))
-            el_copy(disk, el_find(live, "backingStore"));
-    }
+    if (chain && old)
+        el_remove(old);
+    if (chain && el_find(live, "backingStore"))
+        el_copy(disk, el_find(live, "backingStore"));
+    else if (old)
+        prune(disk, live);
     domain_chain_forget(disk);
 }
 

@@ -229,6 +229,23 @@ static bool commit(struct domain_blocktarget *t, struct commit *w, GError **erro
     return false;
 }
 
+char *domain_blockjob_merge(struct domain *d, const char *disk, const char *path, GError **error)
+{
+    blocktarget_auto t = { .d = domain_ref(d), .name = disk };
+    struct commit w = { .top_name = path, .flags = VIR_DOMAIN_BLOCK_COMMIT_SHALLOW | VIR_DOMAIN_BLOCK_COMMIT_DELETE };
+    if (!domain_blocktarget_again(&t, error) || !domain_blockjob_none(d, disk, error))
+        return NULL;
+    if (!g_strcmp0(domain_chain_path(t.disk), path))
+        w.flags |= VIR_DOMAIN_BLOCK_COMMIT_ACTIVE;
+    if (!commit(&t, &w, error))
+        return NULL;
+    g_mutex_lock(&d->lock);
+    struct domain_blockjob *j = domain_blockjob_of_locked(d, disk);
+    char *name = j ? g_strdup(j->name) : NULL;
+    g_mutex_unlock(&d->lock);
+    return name;
+}
+
 static GVariant *block_commit(struct manage_call *c, GError **error)
 {
     uint64_t bandwidth;

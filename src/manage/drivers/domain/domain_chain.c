@@ -196,6 +196,12 @@ static struct el *open_end(struct el *image)
     return below ? NULL : image;
 }
 
+bool domain_chain_read(struct el *disk, const char *path, GError **error)
+{
+    struct el *end = open_end(disk);
+    return !end || walk(end, domain_chain_path(end) ? domain_chain_path(end) : path, error);
+}
+
 static void number(struct domain_build *b, struct el *image)
 {
     for (struct el *e = image; e; e = domain_chain_below(e))
@@ -208,8 +214,7 @@ bool domain_chain_complete_image(struct domain_build *b, struct el *image, bool 
     const char *path = domain_chain_path(image);
     if (b->d && path && !domain_image_check(path, domain_chain_format(image), write, target, error))
         return false;
-    struct el *end = b->d && path && look ? open_end(image) : NULL;
-    if (end && !walk(end, domain_chain_path(end) ? domain_chain_path(end) : path, error))
+    if (b->d && path && look && !domain_chain_read(image, path, error))
         return false;
     number(b, image);
     return true;
@@ -236,8 +241,7 @@ bool domain_chain_complete(struct domain_build *b, struct el *disk, GError **err
         return true; /* an empty drive */
     if (b->d && path && !domain_image_check(path, domain_chain_format(disk), write, target_of(disk), error))
         return false;
-    struct el *end = b->d && path ? open_end(disk) : NULL;
-    if (end && !walk(end, domain_chain_path(end) ? domain_chain_path(end) : path, error))
+    if (b->d && path && !domain_chain_read(disk, path, error))
         return false;
     number(b, disk);
     return true;

@@ -31,6 +31,9 @@ void domain_chain_take(struct el *disk, const struct el *image, bool indexes);
 /* Without indexes: for a definition. */
 void domain_chain_forget(struct el *image);
 
+/* What the document does not say of what is below is read from the images. path: of the disk's image. */
+bool domain_chain_read(struct el *disk, const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* ---- the machine ---- */
 
 /* The chain of a disk that is about to be opened: what its document does not say is read from the images; each image gets an index. Says what is wrong with an image.

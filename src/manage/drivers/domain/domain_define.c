@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_moment.h"
 
 enum {
     UNDEFINE_FLAGS = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_KEEP_NVRAM |
@@ -139,6 +139,13 @@ static bool undefine(struct domain *d, uint32_t flags, GError **error)
     g_autofree char *variables = NULL;
     if (!d->persistent)
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot undefine transient domain");
+    static const struct { enum moment_kind kind; uint32_t flag; const char *what; } moments[] = {
+        { MOMENT_SNAPSHOT, VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA, "snapshots" }, { MOMENT_CHECKPOINT, VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA, "checkpoints" } };
+    for (unsigned i = 0; d->id < 0 && i < G_N_ELEMENTS(moments); i++) {
+        unsigned n = domain_moments_count(d, moments[i].kind);
+        if (n && !(flags & moments[i].flag))
+            return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot delete inactive domain with %u %s", n, moments[i].what);
+    }
     if (!nvram(d, flags, &variables, error))
         return false;
     if (variables && unlink(variables) < 0)
@@ -150,8 +157,10 @@ static bool undefine(struct domain *d, uint32_t flags, GError **error)
     d->persistent = d->autostart = false;
     bool running = d->id >= 0;
     g_mutex_unlock(&d->lock);
-    if (!running)
+    if (!running) {
+        domain_moments_erase(d);
         domain_remove(d);
+    }
     domain_event(d, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_REMOVED);
     return true;
 }
@@ -278,6 +287,8 @@ static bool rename_files(struct domain *d, const char *to, GError **error)
         return false;
     }
     domain_forget_definition(d);
+    if (!domain_moments_rename(d, from, to, error))
+        return false;
     return (!autostart || domain_write_autostart(d, true, error)) && manage_remove_file(old, error);
 }
 

@@ -2,7 +2,7 @@
 /* The domain driver: its rows, its start and its end. Machines go on when the daemon ends. */
 #include <errno.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
 
 enum { WORKERS = 8 };
@@ -61,6 +61,7 @@ static bool driver_start(struct manage_state *s, void **ret_data, GError **error
     manage_services_of(s)->disk_user = domain_disk_user;
     domain_load_definitions(dr);
     domain_attach_running(dr);
+    domain_moments_load(dr);
     return true;
 }
 

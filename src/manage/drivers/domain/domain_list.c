@@ -2,7 +2,7 @@
 /* Which domains there are: tables by UUID, name and id, and the calls that look domains up or list them. */
 #include <string.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_moment.h"
 
 #define LIST(name) VIR_CONNECT_LIST_DOMAINS_##name
 enum { LIST_KNOWN = (1 << 16) - 1, LIST_LIMIT = 16384 }; /* flags up to NO_CHECKPOINT; records in one reply */
@@ -70,6 +70,9 @@ void domain_unref(struct domain *d)
 {
     if (!g_atomic_int_dec_and_test(&d->refs))
         return;
+    domain_moments_free(d->moments);
+    if (d->jobs)
+        g_ptr_array_unref(d->jobs);
     doc_free(d->live);
     doc_free(d->defined);
     domain_run_free(d->run);
@@ -294,13 +297,14 @@ static bool state_listed(const struct domain *d, uint32_t flags)
     return !(flags & (LIST(RUNNING) | LIST(PAUSED) | LIST(SHUTOFF) | LIST(OTHER))) || (flags & mine);
 }
 
-/* Snapshots, checkpoints and saved states do not exist yet. */
+/* Saved states do not exist yet. */
 static bool listed(struct domain *d, uint32_t flags)
 {
     g_mutex_lock(&d->lock);
     bool yes = among(flags, LIST(ACTIVE), LIST(INACTIVE), d->id >= 0) && among(flags, LIST(PERSISTENT), LIST(TRANSIENT), d->persistent) && state_listed(d, flags) &&
                among(flags, LIST(MANAGEDSAVE), LIST(NO_MANAGEDSAVE), false) && among(flags, LIST(AUTOSTART), LIST(NO_AUTOSTART), d->autostart) &&
-               among(flags, LIST(HAS_SNAPSHOT), LIST(NO_SNAPSHOT), false) && among(flags, LIST(HAS_CHECKPOINT), LIST(NO_CHECKPOINT), false);
+               among(flags, LIST(HAS_SNAPSHOT), LIST(NO_SNAPSHOT), d->moments && d->moments[MOMENT_SNAPSHOT].all->len) &&
+               among(flags, LIST(HAS_CHECKPOINT), LIST(NO_CHECKPOINT), d->moments && d->moments[MOMENT_CHECKPOINT].all->len);
     g_mutex_unlock(&d->lock);
     return yes;
 }

@@ -275,17 +275,19 @@ static void set_balloon(struct domain *d)
     json_object_put(o); /* without a balloon it keeps all: not an error */
 }
 
-static bool let_run(struct domain *d, bool paused, GError **error)
+static bool let_run(struct domain *d, uint32_t flags, GError **error)
 {
+    bool paused = flags & VIR_DOMAIN_START_PAUSED;
+    int how = flags & DOMAIN_START_FROM_SNAPSHOT ? VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT : VIR_DOMAIN_EVENT_STARTED_BOOTED;
     domain_read_ptys(d);
     set_balloon(d);
     if (paused) {
-        domain_set_state(d, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER, VIR_DOMAIN_EVENT_STARTED, VIR_DOMAIN_EVENT_STARTED_BOOTED);
+        domain_set_state(d, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER, VIR_DOMAIN_EVENT_STARTED, how);
         domain_event(d, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
         return true;
     }
     /* Before `cont`: a machine that ends at once is not to be called running afterwards. */
-    domain_set_state(d, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_BOOTED, VIR_DOMAIN_EVENT_STARTED, VIR_DOMAIN_EVENT_STARTED_BOOTED);
+    domain_set_state(d, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_BOOTED, VIR_DOMAIN_EVENT_STARTED, how);
     struct json_object *o = monitor_command(d, "cont", NULL, error);
     json_object_put(o);
     return o != NULL;
@@ -303,6 +305,7 @@ static struct domain_command *prepare(struct domain *d, struct doc *live, GError
     d->run = run;
     d->pid = 0;
     d->pid_start = 0;
+    d->nodes = 0;
     d->state = VIR_DOMAIN_PAUSED;
     d->reason = VIR_DOMAIN_PAUSED_STARTING_UP;
     d->started = g_get_real_time();
@@ -346,7 +349,7 @@ bool domain_start_document(struct domain *d, struct doc *live, struct manage_cal
         d->owner = c->conn->id;
         g_mutex_unlock(&d->lock);
     }
-    ok = ok && domain_tune_threads(d, error) && let_run(d, flags & VIR_DOMAIN_START_PAUSED, error);
+    ok = ok && domain_tune_threads(d, error) && let_run(d, flags, error);
     if (!ok)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_FAILED);
     return ok;

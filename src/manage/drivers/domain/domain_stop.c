@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
 
 enum { TERM_MS = 10000, KILL_MS = 5000, GRACEFUL_MS = 15000 };
@@ -229,6 +229,8 @@ void domain_stop(struct domain *d, int reason)
     if (was_up)
         domain_event_of(d, record, VIR_DOMAIN_EVENT_STOPPED, crashed && reason == VIR_DOMAIN_SHUTOFF_CRASHED ? VIR_DOMAIN_EVENT_STOPPED_CRASHED : detail[reason]);
     g_variant_unref(record);
-    if (!d->persistent)
+    if (!d->persistent) {
+        domain_moments_erase(d);
         domain_remove(d);
+    }
 }
