@@ -20,8 +20,9 @@ ROOMS = {
     "vmm/core": ["base", "cpu", "accel/accel.h"],
     "vmm/bus": ["base", "vmm/core"],
     "vmm/blockdev": ["base", "block", "vmm/core"],
-    "vmm/dev": ["base", "vmm/core", "vmm/bus", "block", "vmm/net", "vmm/display", "vmm/dev/disk"],
+    "vmm/dev": ["base", "vmm/core", "vmm/bus", "block", "vmm/net", "vmm/display", "vmm/dev/disk", "vmm/dev/vga"],
     "vmm/dev/disk": ["base", "vmm/core", "block"], # what the disks of all buses have in common
+    "vmm/dev/vga": ["base", "vmm/core", "vmm/bus", "vmm/display"], # what all cards with a VGA have in common
     "vmm/net": ["base", "vmm/core"],
     "vmm/display": ["base", "vmm/core"],
     "vmm/board": ["base", "cpu", "vmm", "block", "accel/accel.h"],

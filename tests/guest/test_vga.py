@@ -55,8 +55,9 @@ def take(m, work):
     return Picture(path)
 
 
-def test_firmware_shows_text(show):
-    _, picture = show("TEXT", "-vga", "std")
+@pytest.mark.parametrize("card", ["std", "virtio"])
+def test_firmware_shows_text(show, card):
+    _, picture = show("TEXT", "-vga", card)
     p = picture()
     assert (p.width, p.height) == (720, 400)
     # the row that the boot sector has filled
@@ -108,11 +109,11 @@ def test_black_before_firmware(show):
     assert not any(picture().data)
 
 
-@pytest.mark.parametrize("card", ["VGA", "bochs-display"])
-def test_linux_console(linux, work, card):
+@pytest.mark.parametrize("card, driver", [("VGA", "bochs"), ("bochs-display", "bochs"), ("virtio-vga", "virtio-gpu")])
+def test_linux_console(linux, work, card, driver):
     """Debian's own driver: text on its console lights pixels; the monitor's wish is the size."""
     m = linux("-device", f"{card},xres=1024,yres=640", script='cat /sys/class/drm/card0-*/modes | head -n 1 | sed "s/^/VT mode /"; '
-              'printf "\\033[2J\\033[Hhello\\n" > /dev/tty0; echo "VT written"; read x', kernel="generic", modules=("bochs",), qmp=True, append="vt.cur_default=1")
+              'printf "\\033[2J\\033[Hhello\\n" > /dev/tty0; echo "VT written"; read x', kernel="generic", modules=(driver, "virtio_pci") if card == "virtio-vga" else (driver,), qmp=True, append="vt.cur_default=1")
     m.wait_text("VT mode 1024x640", 60, "the driver did not take the EDID's size")
     m.wait_text("VT written", 20)
     p = take(m, work)

@@ -24,6 +24,7 @@
 
 struct iothread;
 struct machine;
+struct pci_device;
 struct virtio_device;
 struct virtqueue;
 
@@ -63,6 +64,8 @@ struct virtio_class {
     /* Back to the state after power-on; waits until no request touches guest memory any more (may wait on a GCond with the
      * device's lock). The queues are cleared after it. */
     void (*stop)(struct virtio_device *v);                                         /* may be NULL */
+    /* May be NULL. On PCI, before it is plugged in and with no lock held: base address registers of its own (0, 2, 3), an option ROM. */
+    void (*pci_more)(struct virtio_device *v, struct pci_device *d);
 };
 
 struct virtqueue {

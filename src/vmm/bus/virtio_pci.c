@@ -315,6 +315,8 @@ bool virtio_pci_plug(struct machine *m, struct virtio_device *v, GError **error)
     s->pci.config_read = window_read;
     s->pci.config_written = window_written;
     s->pci.changed = changed;
+    if (v->vclass->pci_more)
+        v->vclass->pci_more(v, &s->pci);
     virtio_event_create(v, &event_ops);
     if (pci_device_plug(&s->pci, m, v->pci_addr, error))
         return true;

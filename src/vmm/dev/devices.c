@@ -61,6 +61,7 @@
     X(ide_hd_class)            \
     X(ide_cd_class)            \
     X(vga_class)               \
+    X(virtio_vga_class)        \
     X(bochs_display_class)
 
 #define X(class) extern const struct device_class class;

@@ -403,7 +403,7 @@ void virtio_gpu_unrealize(struct device *d)
 #define T struct virtio_gpu
 static const struct device_prop props[] = { VIRTIO_GPU_PROPS(T), VIRTIO_PCI_PROPS(T, "3"), { NULL } };
 static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, shown), { NULL } };
-static const struct virtio_class gpu = VIRTIO_GPU_CLASS("virtio-gpu", 0x80);
+static const struct virtio_class gpu = VIRTIO_GPU_CLASS("virtio-gpu", 0x80, virtio_gpu_stop, NULL);
 
 const struct device_class virtio_gpu_pci_class = {
     .name = "virtio-gpu-pci", .help = "virtio graphics card, 2D, one head", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields,

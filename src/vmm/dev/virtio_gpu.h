@@ -29,10 +29,10 @@ void virtio_gpu_config_read(struct virtio_device *v, uint8_t *ret);
 void virtio_gpu_config_write(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
 void virtio_gpu_queue_notify(struct virtio_device *v, unsigned queue);
 void virtio_gpu_stop(struct virtio_device *v);
-#define VIRTIO_GPU_CLASS(kind, subclass)                                                                                              \
+#define VIRTIO_GPU_CLASS(kind, subclass, stop_method, more)                                                                           \
     { .name = kind, .id = VIRTIO_ID_GPU, .pci_class = 0x03, .pci_subclass = subclass, .config_size = sizeof(struct virtio_gpu_config), \
       .features = virtio_gpu_features, .config_read = virtio_gpu_config_read, .config_write = virtio_gpu_config_write,                \
-      .queue_notify = virtio_gpu_queue_notify, .stop = virtio_gpu_stop }
+      .queue_notify = virtio_gpu_queue_notify, .stop = stop_method, .pci_more = more }
 
 /* The device's realize and unrealize: claim the display, plug the device in. */
 bool virtio_gpu_realize(struct device *d, GError **error);

@@ -74,16 +74,12 @@ void vga_init(struct vga *v, struct device *dev, uint8_t *vram, uint32_t vram_si
     v->colours = g_new0(uint32_t, 256);
 }
 
-bool vga_attach(struct vga *v, GError **error)
+void vga_attach(struct vga *v, struct display *display)
 {
-    struct display *display = display_of(v->dev->machine);
-    if (!display_claim(display, v->dev->class->name, error))
-        return false;
     v->display = display;
     if (v->legacy)
         map(v);
     display_set_refresh(display, vga_refresh, v);
-    return true;
 }
 
 void vga_detach(struct vga *v)
@@ -95,7 +91,6 @@ void vga_detach(struct vga *v)
     io_window_unmap(memory, &v->window);
     for (unsigned i = 0; i < G_N_ELEMENTS(v->ports); i++)
         io_window_unmap(memory, &v->ports[i]);
-    display_release(v->display);
     v->display = NULL;
 }
 
@@ -103,6 +98,14 @@ void vga_finish(struct vga *v)
 {
     g_clear_pointer(&v->line, g_free);
     g_clear_pointer(&v->colours, g_free);
+}
+
+void vga_hide(struct vga *v, bool hidden)
+{
+    v->hidden = hidden;
+    v->width = v->height = 0; /* the display's size is not ours now */
+    g_clear_pointer(&v->line, g_free);
+    v->touched = true;
 }
 
 void vga_reset(struct vga *v)

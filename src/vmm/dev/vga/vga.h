@@ -2,7 +2,7 @@
 /*
  * A VGA: what IBM's VGA has (sequencer, graphics controller, attribute controller, CRT controller, DAC), and the Bochs extensions for large
  * linear modes ("DISPI"). vga_regs.c: ports; vga_mem.c: the window at A0000h with its planes; vga_dispi.c: the extensions; vga_scan.c and
- * vga_draw.c: from registers and memory to pixels; vga_pci.c: the cards.
+ * vga_draw.c: from registers and memory to pixels; vga_pci.c: the cards (virtio-vga: virtio_gpu_vga.c).
  *
  * Memory: byte p of a group of four belongs to plane p, so that offset o of plane p is vram[4 * o + p]. Chain-4 is then the identity. In
  * odd/even addressing, as in text modes, the two addresses of a pair lead to one offset, and the CRT controller's word mode to single
@@ -34,6 +34,8 @@ struct vga {
     uint8_t *vram;
     uint32_t vram_size; /* a power of two, at least 1 MiB */
     bool legacy;        /* the ports and the window at A0000h are there */
+    bool hidden;        /* somebody else draws: a virtio driver */
+    const uint8_t *edid; /* EDID_SIZE bytes; NULL: the monitor says nothing */
     struct display *display;
 
     /* state */
@@ -57,15 +59,30 @@ struct vga {
 
 /* vram is the caller's and zeroed. Power-on state comes by vga_reset. */
 void vga_init(struct vga *v, struct device *dev, uint8_t *vram, uint32_t vram_size, bool legacy);
-/* Takes the machine's display and, where legacy, ports and window. */
-bool vga_attach(struct vga *v, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Draws on this display from now on, which the card has claimed; takes, where legacy, ports and window. vga_detach before the display is released. */
+void vga_attach(struct vga *v, struct display *display);
 void vga_detach(struct vga *v);
 void vga_finish(struct vga *v);
 void vga_reset(struct vga *v);
 /* Draws what has changed; takes the device's lock. For display_set_refresh. */
 void vga_refresh(void *vga);
 
+/* Of the BAR with registers (vga_mmio.c); opaque: struct vga *. */
+enum { VGA_REGISTERS_SIZE = 4096 };
+extern const struct io_ops vga_register_ops;
+
+/* Rows of a device's state, where its member `vga` is a struct vga. */
+#define VGA_FIELDS(T) \
+    DEVICE_FIELD(T, vga.misc), DEVICE_FIELD(T, vga.feature), DEVICE_FIELD(T, vga.seq_index), DEVICE_FIELD(T, vga.gfx_index), DEVICE_FIELD(T, vga.attr_index), \
+    DEVICE_FIELD(T, vga.crtc_index), DEVICE_FIELD(T, vga.attr_data), DEVICE_ARRAY(T, vga.seq), DEVICE_ARRAY(T, vga.gfx), DEVICE_ARRAY(T, vga.attr), \
+    DEVICE_ARRAY(T, vga.crtc), DEVICE_FIELD(T, vga.dac_mask), DEVICE_FIELD(T, vga.dac_read), DEVICE_FIELD(T, vga.dac_write), DEVICE_FIELD(T, vga.dac_step), \
+    DEVICE_FIELD(T, vga.dac_reads), DEVICE_ARRAY(T, vga.dac_latch), DEVICE_ARRAY(T, vga.palette), DEVICE_ARRAY(T, vga.latch), DEVICE_FIELD(T, vga.dispi_index), \
+    DEVICE_ARRAY(T, vga.dispi), DEVICE_FIELD(T, vga.big_endian)
+
 /* ---- lock held ---- */
+
+/* Somebody else draws on the display, or does not any more: then what the VGA shows appears again. */
+void vga_hide(struct vga *v, bool hidden);
 
 /* Ports 3B0h to 3DFh. */
 uint8_t vga_port_read(struct vga *v, unsigned port);

@@ -237,7 +237,7 @@ static void refresh_locked(struct vga *v)
     struct vga_scan s;
     bool linear = vga_linear_mode(v, &m);
     bool quiet = !v->touched && (!linear || m.bpp == 4) && ++v->skipped < LOOK_EVERY;
-    if (quiet || (!linear && !v->legacy))
+    if (v->hidden || quiet || (!linear && !v->legacy))
         return;
     v->touched = false;
     v->skipped = 0;

@@ -27,13 +27,15 @@ static void setup(struct rig *r)
     g_mutex_init(&r->dev.lock);
     r->vram = guest_memory_alloc(r->m->memory, "vram", VRAM, NULL);
     vga_init(&r->v, &r->dev, r->vram, VRAM, true);
-    g_assert_true(vga_attach(&r->v, NULL));
+    g_assert_true(display_claim(display_of(r->m), "VGA", NULL));
+    vga_attach(&r->v, display_of(r->m));
     vga_reset(&r->v);
 }
 
 static void teardown(struct rig *r)
 {
     vga_detach(&r->v);
+    display_release(display_of(r->m));
     vga_finish(&r->v);
     machine_destroy(r->m);
     g_mutex_clear(&r->dev.lock);
