@@ -84,6 +84,8 @@ struct command_option {
 /* The options of a row, in order; free with g_ptr_array_unref. */
 GPtrArray *command_options(const struct command *cmd);
 const char *option_help(const struct command *cmd, const char *option);
+/* More about a command than its summary: sentences on lines, or NULL. */
+const char *command_notes(const struct command *cmd);
 
 /* One command with its arguments. */
 struct call {
@@ -193,6 +195,7 @@ bool params_from_option(struct call *c, struct params *p, const char *name, cons
 /* vireo_event.c */
 struct watch;
 /* Waits for an ended job, an interruption or a lost connection. */
+/* SIGINT, SIGTERM and SIGHUP only set a flag from on to off. */
 bool vireo_interrupted(void);
 void vireo_catch_interrupt(bool on);
 

@@ -40,9 +40,11 @@ flock -n 9 || { echo "another program makes this image: waiting for it ..." >&2;
 [ ! -f "$out/disk.img" ] || [ ! -f "$out/vmlinuz" ] || [ ! -f "$out/initrd.img" ] || exit 0
 rm -rf "$out"/.debian.*
 work=$(mktemp -d "$out/.debian.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+tmp=$work # of mmdebstrap; in a user namespace it is not to be below a home that nobody else may search
+[ $mode = root ] || tmp=$(mktemp -d)
+trap 'rm -rf "$work" "$tmp"' EXIT
 trap 'exit 130' INT TERM HUP
-chmod 755 "$work"
+chmod 755 "$work" "$tmp"
 
 cat > "$work/seed" <<'SEED'
 #!/bin/sh
@@ -116,20 +118,23 @@ TREE
 
 # On a terminal a line that says how far it is: packages fetched, unpacked, set up. What else is said goes to the log.
 show() {
-    total=1 done=0
+    total=510 known=0 done=0 shown=0 # what there is to do is known only when the second list of packages is
     while IFS= read -r line; do
         printf '%s\n' "$line" >> "$out/image.log"
         case $line in
-        *" newly installed, "*) line=${line%% newly*}; total=$((total + 3 * ${line##* })); continue ;;
-        Get:*) what="fetching packages" ;;
+        *" newly installed, "*) line=${line%% newly*}; known=$((known + 3 * ${line##* })); [ $known -lt $total ] || total=$known; continue ;;
+        Get:*) [ $known -gt 0 ] || continue; what="fetching packages" ;;
         Unpacking*) what="unpacking packages" ;;
         "Setting up"*) what="setting up packages" ;;
+        "I: "*...) what=${line#I: }; what=${what%...}; done=$((done - 1)) ;;
         *) continue ;;
         esac
         done=$((done + 1))
-        [ ! -t 2 ] || [ $done -gt $total ] || printf '\r%3d %% %-24s' $((done * 100 / total)) "$what" >&2
+        [ -t 2 ] && [ $((done * 100 / total)) -ge $shown ] && [ $done -le $total ] || continue
+        shown=$((done * 100 / total))
+        printf '\r%3d %% %-40.40s' $shown "$what" >&2
     done
-    [ ! -t 2 ] || printf '\r%30s\r' "" >&2
+    [ ! -t 2 ] || printf '\r%50s\r' "" >&2
 }
 : > "$out/image.log"
 packages=systemd,systemd-sysv,dbus,udev,kmod,linux-image-cloud-amd64,initramfs-tools,zstd,iproute2,iputils-ping,procps,login,passwd,sudo,e2fsprogs,openssh-server,curl,ca-certificates,util-linux,libpam-systemd,less,nano,apt
@@ -137,7 +142,7 @@ format=tar target=$work/root.tar
 [ $mode != root ] || format=directory target=$work/root
 echo "making the Debian image from packages (about a minute, once) ..." >&2
 {
-    if mmdebstrap --verbose --mode=$mode --format=$format --variant=minbase --include="$packages$more" \
+    if TMPDIR=$tmp mmdebstrap --verbose --mode=$mode --format=$format --variant=minbase --include="$packages$more" \
         --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook="sh $work/tree.sh \"\$1\" $work" --customize-hook="$program \"\$1\"" \

@@ -28,6 +28,8 @@ void vireo_catch_interrupt(bool on)
     if (on)
         interrupted = 0;
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL); /* the terminal has gone */
 }
 
 struct watch {

@@ -95,6 +95,9 @@ static void print_command(const struct command *cmd)
         option_synopsis(options->pdata[i], synopsis);
     printf("  NAME\n    %s - %s\n\n  SYNOPSIS\n    %s%s\n\n  DESCRIPTION\n    %s.%s\n", cmd->name, cmd->summary, cmd->name, synopsis->str, cmd->summary,
         cmd->run ? "" : "\n    Not yet available in this version.");
+    g_auto(GStrv) notes = g_strsplit(command_notes(cmd) ? command_notes(cmd) : "", "\n", -1);
+    for (char **line = notes; *line; line++)
+        printf("    %s\n", *line);
     if (options->len)
         printf("\n  OPTIONS\n");
     for (guint i = 0; i < options->len; i++) {
@@ -145,6 +148,10 @@ static void man_command(const struct command *cmd, void *opaque)
     g_string_append(s, "\n.PP\n");
     roff_text(s, cmd->summary);
     g_string_append(s, cmd->run ? ".\n" : ". Not yet available.\n");
+    if (command_notes(cmd)) {
+        roff_text(s, command_notes(cmd));
+        g_string_append_c(s, '\n');
+    }
     for (guint i = 0; i < options->len; i++) {
         struct command_option *o = options->pdata[i];
         if (o->kind == OPTION_ALIAS)

@@ -37,7 +37,11 @@ static const struct {
     {"run", "user", "the user that may log in (debian)"},
     {"run", "network", "network to connect to (default), or 'user'"},
     {"run", "pool", "pool for the disks (default)"},
-    {"run", "base-dir", "where the Debian image is kept"},
+    {"run", "name", "name of the guest; else that of the image, with a number if it is taken"},
+    {"run", "base-dir", "where the Debian image is kept (/var/cache/vireo/images/debian-12; without root ~/.cache/vireo/images/debian-12)"},
+    {"run", "virt-type", "kvm or qemu (the translator); else what the host does better"},
+    {"run", "no-wait", "do not wait until the guest answers"},
+    {"run", "print-xml", "print the domain's document, start nothing"},
     {"run", "timeout", "seconds to wait for the guest (300)"},
     {"ssh", "user", "log in as this user"},
     {"ssh", "command", "command to run in the guest"},
@@ -50,6 +54,26 @@ static const struct {
     {"domstats", "vcpu", "virtual processors"},
     {"domstats", "iothread", "I/O threads"},
 };
+
+static const struct {
+    const char *command, *text;
+} notes[] = {
+    {"run", "An image is a cloud image (qcow2 or raw) or an installation ISO; 'debian' is made from Debian's packages, once.\n"
+            "The guest gets a disk over the image and a cloud-init seed with the user and the SSH key, both volumes of the pool,\n"
+            "and the network 'default'; in a session, user mode with a port of this host that leads to its SSH. When SSH answers,\n"
+            "the line that logs in is printed. If a step fails or is interrupted, what the steps before it have made is taken away."},
+    {"rm", "Stops the guest, forgets it and deletes the volumes that run has made for it, after asking. The image stays."},
+    {"ssh", "The address comes from leases, from the guest's agent or from the host's ARP table. A guest of run is reached as the\n"
+            "user of its seed, with the key of that user."},
+};
+
+const char *command_notes(const struct command *cmd)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(notes); i++)
+        if (!strcmp(cmd->name, notes[i].command))
+            return notes[i].text;
+    return NULL;
+}
 
 static const struct {
     const char *option, *text;

@@ -6,17 +6,17 @@
  */
 #include "vireo_commands.h"
 #include "vireo_run.h"
+#include "vireo_debian.h" /* the script that makes the Debian image */
 
+#include <errno.h>
 #include <gio/gio.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
-
-/* The script that makes the Debian image, inside the program. */
-__asm__(".section .rodata\n.global vireo_debian_script\nvireo_debian_script:\n.incbin \"" VIREO_DEBIAN_SCRIPT "\"\n.byte 0\n.previous\n");
-extern const char vireo_debian_script[];
 
 struct run {
     struct call *c;
@@ -51,6 +51,12 @@ static void run_clear(struct run *r)
         virDomainFree(r->domain);
 }
 
+/* The script gets its signals from us, so that all its programs get them once. */
+static void own_group(G_GNUC_UNUSED gpointer data)
+{
+    setpgid(0, 0);
+}
+
 bool debian_image(struct call *c, const char *folder)
 {
     g_autofree char *disk = g_build_filename(folder, "disk.img", NULL);
@@ -59,10 +65,25 @@ bool debian_image(struct call *c, const char *folder)
     if (g_mkdir_with_parents(folder, 0755) < 0)
         return complain(c, "the directory '%s' for the Debian image cannot be made", folder);
     g_autoptr(GError) error = NULL;
-    g_autoptr(GSubprocess) p = g_subprocess_new(G_SUBPROCESS_FLAGS_STDIN_PIPE, &error, "/bin/sh", "-s", "--", folder, NULL);
-    if (!p || !g_subprocess_communicate_utf8(p, vireo_debian_script, NULL, NULL, NULL, &error))
+    char *argv[] = {"/bin/sh", "-s", "--", (char *)folder, NULL};
+    GPid pid;
+    int input;
+    if (!g_spawn_async_with_pipes(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, own_group, NULL, &pid, &input, NULL, NULL, &error))
         return complain(c, "the Debian image cannot be made: %s", error->message);
-    return g_subprocess_get_successful(p) || complain(c, "the Debian image was not made; '%s/image.log' may tell more", folder);
+    FILE *f = fdopen(input, "w");
+    if (f) {
+        fputs(vireo_debian_script, f);
+        fclose(f);
+    }
+    int status = 0;
+    bool told = false;
+    for (pid_t ended = 0; (ended = waitpid(pid, &status, WNOHANG)) == 0 || (ended < 0 && errno == EINTR); g_usleep(50000)) {
+        if (vireo_interrupted() && !told)
+            told = kill(-pid, SIGINT) == 0; /* the script takes away what it has begun; that takes a moment */
+    }
+    if (vireo_interrupted())
+        return complain(c, "interrupted: nothing was made");
+    return (WIFEXITED(status) && !WEXITSTATUS(status)) || complain(c, "the Debian image was not made; '%s/image.log' may tell more", folder);
 }
 
 /* Where images are kept that guests stand on: the emulator must be able to read them. */
@@ -71,32 +92,60 @@ static char *image_folder(const char *name)
     return geteuid() == 0 ? g_build_filename("/var/cache/vireo/images", name, NULL) : g_build_filename(g_get_user_cache_dir(), "vireo", "images", name, NULL);
 }
 
+/* The guest's disk is never smaller than the one in the image. */
+static bool disk_fits(struct run *r, unsigned long long size)
+{
+    if (r->disk < size && opt_str(r->c, "disk"))
+        return complain(r->c, "the disk of the image has %llu bytes, --disk cannot be less", size);
+    r->disk = MAX(r->disk, size);
+    return true;
+}
+
 static bool take_debian(struct run *r)
 {
-    g_autofree char *folder = opt_str(r->c, "base-dir") ? g_strdup(opt_str(r->c, "base-dir")) : image_folder("debian-12");
+    g_autofree char *folder = opt_str(r->c, "base-dir") ? g_canonicalize_filename(opt_str(r->c, "base-dir"), NULL) : image_folder("debian-12");
+    struct stat st;
     if (!debian_image(r->c, folder))
         return false;
     r->image = g_build_filename(folder, "disk.img", NULL);
+    if (stat(r->image, &st) < 0 || !disk_fits(r, st.st_size))
+        return false;
     r->kernel = g_build_filename(folder, "vmlinuz", NULL);
     r->initrd = g_build_filename(folder, "initrd.img", NULL);
     r->format = g_strdup("raw");
     return true;
 }
 
-/* A file by its first bytes: qcow2, an installation CD, or anything else as a raw disk. */
+/* A file by its first bytes: qcow2, an installation CD, or anything else as a raw disk. *ret_size: bytes of the guest's disk. */
+static bool look_at_file(struct run *r, FILE *f, unsigned long long *ret_size)
+{
+    guint8 head[32] = {0};
+    char magic[6] = "";
+    struct stat st;
+    size_t n = fread(head, 1, sizeof head, f);
+    if (fstat(fileno(f), &st) < 0 || !S_ISREG(st.st_mode) || !n)
+        return false;
+    bool qcow2 = n == sizeof head && !memcmp(head, "QFI\373", 4);
+    *ret_size = qcow2 ? 0 : st.st_size;
+    for (unsigned i = 24; qcow2 && i < 32; i++) /* big-endian, at byte 24 */
+        *ret_size = *ret_size << 8 | head[i];
+    r->cdrom = !qcow2 && fseek(f, 32769, SEEK_SET) == 0 && fread(magic, 1, 5, f) == 5 && !memcmp(magic, "CD001", 5);
+    r->format = g_strdup(qcow2 ? "qcow2" : "raw");
+    return true;
+}
+
 static bool take_file(struct run *r, const char *path)
 {
-    char magic[6] = "";
     FILE *f = fopen(path, "re");
     if (!f)
         return complain(r->c, "there is no image '%s'; name a file (a cloud image or an ISO), or 'debian'", path);
-    r->image = g_canonicalize_filename(path, NULL);
-    size_t n = fread(magic, 1, 4, f);
-    bool qcow2 = n == 4 && !memcmp(magic, "QFI\373", 4);
-    r->cdrom = !qcow2 && fseek(f, 32769, SEEK_SET) == 0 && fread(magic, 1, 5, f) == 5 && !memcmp(magic, "CD001", 5);
+    unsigned long long size;
+    bool good = look_at_file(r, f, &size);
     fclose(f);
-    r->format = g_strdup(qcow2 ? "qcow2" : "raw");
-    return true;
+    if (!good)
+        return complain(r->c, "'%s' is no image: an empty file or none at all", path);
+    r->image = g_canonicalize_filename(path, NULL);
+    return r->cdrom || disk_fits(r, size);
 }
 
 static bool find_key(struct run *r)
@@ -156,14 +205,36 @@ static bool find_pool(struct run *r)
     return true;
 }
 
+/* Why a guest cannot have this name: a domain has it, or a volume that it would need; NULL if it can. */
+static char *name_taken(struct run *r, const char *name)
+{
+    struct call *c = r->c;
+    g_autoptr(virDomain) other = virDomainLookupByName(c->v->connection, name);
+    char *why = other ? g_strdup_printf("there is a domain '%s' already: choose another name, or take it away with `vireo rm %s`", name, name) : NULL;
+    static const char *const endings[] = {".qcow2", "-seed.iso"};
+    for (unsigned i = 0; !why && r->pool && i < G_N_ELEMENTS(endings); i++) {
+        g_autofree char *volume = g_strconcat(name, endings[i], NULL);
+        g_autoptr(virStorageVol) old = virStorageVolLookupByName(r->pool, volume);
+        if (old)
+            why = g_strdup_printf("there is a volume '%s' in the pool '%s' already: choose another name, or delete it with `vireo vol-delete %s %s`", volume,
+                                  virStoragePoolGetName(r->pool), volume, virStoragePoolGetName(r->pool));
+    }
+    forget_library_error(c->v);
+    return why;
+}
+
 static bool free_name(struct run *r)
 {
     struct call *c = r->c;
     if (opt_str(c, "name")) {
         r->name = g_strdup(opt_str(c, "name"));
-        g_autoptr(virDomain) other = virDomainLookupByName(c->v->connection, r->name);
-        forget_library_error(c->v);
-        return !other || complain(c, "there is a domain '%s' already: choose another name, or take it away with `vireo rm %s`", r->name, r->name);
+        for (const char *p = r->name; *p; p++)
+            if (!g_ascii_isalnum(*p) && *p != '_' && *p != '-' && *p != '.')
+                return complain(c, "'%s' is no name for a guest: letters, digits, '-', '_' and '.'", r->name);
+        if (!*r->name || *r->name == '.' || *r->name == '-')
+            return complain(c, "'%s' is no name for a guest: it begins with a letter or a digit", r->name);
+        g_autofree char *why = name_taken(r, r->name);
+        return !why || complain(c, "%s", why);
     }
     g_autofree char *base = g_path_get_basename(opt_str(c, "image"));
     base[strcspn(base, ".")] = 0;
@@ -172,9 +243,8 @@ static bool free_name(struct run *r)
             *p = '-';
     for (unsigned i = 1; i < 10000; i++) {
         g_autofree char *name = i == 1 ? g_strdup(*base ? base : "guest") : g_strdup_printf("%s-%u", *base ? base : "guest", i);
-        g_autoptr(virDomain) other = virDomainLookupByName(c->v->connection, name);
-        forget_library_error(c->v);
-        if (!other) {
+        g_autofree char *why = name_taken(r, name);
+        if (!why) {
             r->name = g_steal_pointer(&name);
             return true;
         }
@@ -357,19 +427,26 @@ static bool wait_guest(struct run *r)
     int seconds = 300;
     if (opt_int(c, "timeout", &seconds) < 0)
         return false;
-    note(c, "Waiting for the guest to answer (^C stops waiting, the guest goes on) ...\n");
+    bool shown = isatty(STDERR_FILENO) && !c->v->quiet;
+    if (!shown)
+        note(c, "Waiting for the guest to answer ...\n");
     fflush(stdout);
     vireo_catch_interrupt(true);
-    gint64 end = g_get_monotonic_time() + seconds * G_USEC_PER_SEC;
+    gint64 start = g_get_monotonic_time(), end = start + seconds * G_USEC_PER_SEC;
     bool up = false;
     g_autofree char *address = NULL;
     while (!up && !vireo_interrupted() && g_get_monotonic_time() < end && virDomainIsActive(r->domain) == 1) {
         g_free(address);
         address = r->port ? g_strdup("127.0.0.1") : guest_address(c, r->domain);
+        if (shown)
+            fprintf(stderr, "\rWaiting for the guest to answer: %lld s, %s (^C stops waiting, the guest goes on) ", (long long)((g_get_monotonic_time() - start) / G_USEC_PER_SEC),
+                    r->port ? "it starts" : address ? address : "no address yet");
         up = address && answers(address, r->port ? r->port : 22);
         if (!up)
             g_usleep(500000);
     }
+    if (shown)
+        fprintf(stderr, "\r%100s\r", "");
     vireo_catch_interrupt(false);
     forget_library_error(c->v);
     if (!up && virDomainIsActive(r->domain) != 1)
@@ -416,29 +493,41 @@ static bool prepare(struct run *r)
             return complain(c, "'%s' is no name for a user: small letters, digits, _ and -", r->user);
     if (opt_size(c, "memory", &r->memory, 1024) < 0 || opt_uint(c, "vcpus", &r->vcpus) < 0 || opt_size(c, "disk", &r->disk, 1) < 0)
         return false;
-    if (!free_name(r) || !find_key(r))
+    bool file = strcmp(image, "debian") || g_file_test(image, G_FILE_TEST_EXISTS);
+    if ((file && !take_file(r, image)) || !find_pool(r) || !free_name(r) || !find_key(r))
         return false;
-    for (const char *p = r->name; *p; p++)
-        if (!g_ascii_isalnum(*p) && *p != '_' && *p != '-' && *p != '.')
-            return complain(c, "'%s' is no name for a guest: letters, digits, '-', '_' and '.'", r->name);
-    return !strcmp(image, "debian") && !g_file_test(image, G_FILE_TEST_EXISTS) ? take_debian(r) : take_file(r, image);
+    return file || take_debian(r);
+}
+
+/* Are we to stop? Said then. */
+static bool stopped(struct run *r)
+{
+    return vireo_interrupted() && !complain(r->c, "interrupted: nothing was made");
+}
+
+/* The steps, each of which may be the last; an interruption until the guest runs undoes them. */
+static bool make_guest(struct run *r)
+{
+    vireo_catch_interrupt(true);
+    bool good = prepare(r) && !stopped(r);
+    if (good && opt_bool(r->c, "print-xml")) {
+        g_autofree char *xml = domain_document(r);
+        if (xml)
+            say(r->c, "%s", xml);
+        vireo_catch_interrupt(false);
+        return xml != NULL;
+    }
+    good = good && make_overlay(r) && !stopped(r) && (r->cdrom || make_seed(r)) && !stopped(r) && start_domain(r);
+    if (!good)
+        undo(r);
+    vireo_catch_interrupt(false);
+    return good && finish(r);
 }
 
 static bool cmd_run(struct call *c)
 {
     struct run r = {.c = c};
-    bool good = prepare(&r) && find_pool(&r);
-    if (good && opt_bool(c, "print-xml")) {
-        g_autofree char *xml = domain_document(&r);
-        if (xml)
-            say(c, "%s", xml);
-        good = xml != NULL;
-    } else if (good) {
-        good = make_overlay(&r) && (r.cdrom || make_seed(&r)) && start_domain(&r);
-        if (!good)
-            undo(&r);
-        good = good && finish(&r);
-    }
+    bool good = make_guest(&r);
     run_clear(&r);
     return good;
 }
