@@ -60,7 +60,7 @@ def start(machine, work, accel, kernel, task="", seed=1):
                    "-drive", f"file={disk}1,format=raw,if=ide,index=0", "-drive", f"file={disk}2,format=raw,if=ide,index=1,media=cdrom",
                    "-device", "pcie-root-port,id=port,chassis=1", "-device", "rtl8139,bus=port",
                    "-nic", "user,model=rtl8139", "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci",
-                   "-device", "virtio-serial-pci", "-chardev", "null,id=console", "-device", "virtconsole,chardev=console", qmp=True)
+                   "-device", "virtio-serial-pci", "-chardev", "null,id=console", "-device", "virtconsole,chardev=console", "-device", "virtio-vga", qmp=True)
 
 
 def ticks(m):
@@ -81,6 +81,7 @@ def obeys(m, again="start\n", deadline=10):
     """QMP answers, a reset starts the guest anew, the program ends when told."""
     assert m.running(), "what the guest did has ended the program" + m.tail()
     assert m.qmp.command("query-status", 5)["status"] in ("running", "shutdown", "paused", "internal-error"), "QMP does not answer" + m.tail()
+    m.qmp.command("screendump", 20, filename=m.log + ".ppm")
     m.mark = len(m.output)
     m.qmp.command("system_reset", 5)
     m.wait_text(again, deadline, "after system_reset the guest does not come up again")

@@ -108,7 +108,7 @@ void pci_update_windows(struct pci_device *d)
 void pci_bar_init(struct pci_device *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, const struct io_ops *ops,
                   void *opaque, GMutex *lock)
 {
-    static const uint8_t type_bits[] = { [PCI_BAR_MEM32] = 0, [PCI_BAR_MEM64] = 4, [PCI_BAR_MEM64_PREFETCH] = 12, [PCI_BAR_IO] = 1 };
+    static const uint8_t type_bits[] = { [PCI_BAR_MEM32] = 0, [PCI_BAR_MEM64] = 4, [PCI_BAR_MEM64_PREFETCH] = 12, [PCI_BAR_MEM32_PREFETCH] = 8, [PCI_BAR_IO] = 1 };
     uint8_t *reg = d->config + PCI_REG_BAR0 + 4 * bar, *mask = d->wmask + PCI_REG_BAR0 + 4 * bar;
     g_assert(bar + bar_is_64(kind) < PCI_NBARS && size && !(size & (size - 1)));
     d->bars[bar] = (struct pci_bar){

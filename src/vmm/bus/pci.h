@@ -94,7 +94,7 @@ struct pci_id { /* what the header says */
     uint8_t int_pin; /* 0: none, 1: INTA */
 };
 
-enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_MEM32, PCI_BAR_MEM64 /* takes two */, PCI_BAR_MEM64_PREFETCH, PCI_BAR_IO };
+enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_MEM32, PCI_BAR_MEM64 /* takes two */, PCI_BAR_MEM64_PREFETCH, PCI_BAR_MEM32_PREFETCH, PCI_BAR_IO };
 struct pci_bar {
     enum pci_bar_kind kind;
     struct io_window window; /* window.base, window.mapped: where it is now */

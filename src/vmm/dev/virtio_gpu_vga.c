@@ -23,8 +23,7 @@ struct virtio_vga {
 static void pci_more(struct virtio_device *v, struct pci_device *d)
 {
     struct virtio_vga *c = (struct virtio_vga *)v;
-    pci_bar_init_ram(d, BAR_MEMORY, PCI_BAR_MEM32, c->vga.vram_size, c->vga.vram);
-    d->config[PCI_REG_BAR0 + 4 * BAR_MEMORY] |= 8; /* prefetchable */
+    pci_bar_init_ram(d, BAR_MEMORY, PCI_BAR_MEM32_PREFETCH, c->vga.vram_size, c->vga.vram);
     pci_bar_init(d, BAR_REGISTERS, PCI_BAR_MEM32, VGA_REGISTERS_SIZE, &vga_register_ops, &c->vga, &v->dev.lock);
     d->rom_default = "vgabios-virtio.bin";
 }

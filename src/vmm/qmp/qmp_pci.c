@@ -28,22 +28,27 @@ static struct json_object *bridge_info(struct pci_device *d)
     return json_make("bus", numbers, "devices", bus_devices(d->secondary), NULL);
 }
 
+static void add_region(struct json_object *list, unsigned number, const struct pci_bar *b)
+{
+    bool io = b->kind == PCI_BAR_IO, wide = b->kind == PCI_BAR_MEM64 || b->kind == PCI_BAR_MEM64_PREFETCH;
+    if (b->kind == PCI_BAR_NONE)
+        return;
+    struct json_object *r = json_make("bar", INT(number), "type", json_object_new_string(io ? "io" : "memory"), "address",
+                                      INT(b->window.mapped ? b->window.base : UINT64_MAX), "size", INT(b->window.size), NULL);
+    if (!io) {
+        json_object_object_add(r, "mem_type_64", json_object_new_boolean(wide));
+        json_object_object_add(r, "prefetch", json_object_new_boolean(b->kind == PCI_BAR_MEM64_PREFETCH || b->kind == PCI_BAR_MEM32_PREFETCH));
+    }
+    json_object_array_add(list, r);
+}
+
+/* The option ROM comes last, as number 6. */
 static struct json_object *regions(const struct pci_device *d)
 {
     struct json_object *list = json_object_new_array();
-    for (unsigned i = 0; i < PCI_NBARS; i++) {
-        const struct pci_bar *b = &d->bars[i];
-        bool io = b->kind == PCI_BAR_IO, wide = b->kind == PCI_BAR_MEM64 || b->kind == PCI_BAR_MEM64_PREFETCH;
-        if (b->kind == PCI_BAR_NONE)
-            continue;
-        struct json_object *r = json_make("bar", INT(i), "type", json_object_new_string(io ? "io" : "memory"), "address",
-                                          INT(b->window.mapped ? b->window.base : UINT64_MAX), "size", INT(b->window.size), NULL);
-        if (!io) {
-            json_object_object_add(r, "mem_type_64", json_object_new_boolean(wide));
-            json_object_object_add(r, "prefetch", json_object_new_boolean(b->kind == PCI_BAR_MEM64_PREFETCH));
-        }
-        json_object_array_add(list, r);
-    }
+    for (unsigned i = 0; i < PCI_NBARS; i++)
+        add_region(list, i, &d->bars[i]);
+    add_region(list, PCI_NBARS, &d->rom);
     return list;
 }
 
@@ -51,7 +56,8 @@ static const char *class_name(unsigned class)
 {
     static const struct { uint16_t class; const char *name; } rows[] = {
         { 0x0100, "SCSI controller" }, { 0x0101, "IDE controller" }, { 0x0106, "SATA controller" }, { 0x0108, "NVMe controller" },
-        { 0x0200, "Ethernet controller" }, { 0x0600, "Host bridge" }, { 0x0601, "ISA bridge" }, { 0x0604, "PCI bridge" }, { 0x0780, "Communication controller" },
+        { 0x0200, "Ethernet controller" }, { 0x0300, "VGA controller" }, { 0x0380, "Display controller" },
+        { 0x0600, "Host bridge" }, { 0x0601, "ISA bridge" }, { 0x0604, "PCI bridge" }, { 0x0780, "Communication controller" },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
         if (rows[i].class == class)

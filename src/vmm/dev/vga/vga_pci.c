@@ -41,8 +41,7 @@ static bool realize_card(struct vga_card *c, bool legacy, const char *rom, GErro
     edid_make(c->edid_block, (unsigned)c->width, (unsigned)c->height);
     vga_init(&c->vga, &c->dev, vram, (uint32_t)size, legacy);
     pci_device_init(&c->pci, &c->dev, name[legacy], &id);
-    pci_bar_init_ram(&c->pci, BAR_MEMORY, PCI_BAR_MEM32, size, vram);
-    c->pci.config[PCI_REG_BAR0 + 4 * BAR_MEMORY] |= 8; /* prefetchable */
+    pci_bar_init_ram(&c->pci, BAR_MEMORY, PCI_BAR_MEM32_PREFETCH, size, vram);
     pci_bar_init(&c->pci, BAR_REGISTERS, PCI_BAR_MEM32, VGA_REGISTERS_SIZE, &vga_register_ops, &c->vga, &c->dev.lock);
     c->pci.rom_default = rom;
     c->vga.edid = c->edid ? c->edid_block : NULL;
