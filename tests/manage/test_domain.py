@@ -672,7 +672,8 @@ while :; do
     *guest-get-fsinfo*) echo '{"return": [{"name": "vda1", "mountpoint": "/", "type": "ext4", "disk": [{"dev": "/dev/vda"}]}]}' >&3;;
     *guest-get-osinfo*) echo '{"return": {"id": "debian", "pretty-name": "Debian of the test"}}' >&3;;
     *guest-get-users*) echo '{"return": [{"user": "ann", "login-time": 12.5}]}' >&3;;
-    *guest-get-vcpus*) echo '{"return": [{"logical-id": 0, "online": true, "can-offline": false}]}' >&3;;
+    *guest-get-vcpus*) echo '{"return": [{"logical-id": 0, "online": true, "can-offline": false}, {"logical-id": 1, "online": false, "can-offline": true}]}' >&3;;
+    *guest-set-vcpus*'"logical-id":1,"online":true'*) echo '{"return": 1}' >&3;;
     *guest-shutdown*) poweroff -f;;
     *) echo '{"error": {"class": "CommandNotFound", "desc": "no such command here"}}' >&3;;
     esac
@@ -710,7 +711,12 @@ def test_agent(vireod, linux, tmp_path):
                     "hostname": "inside", "fs.count": "1", "fs.0.mountpoint": "/", "fs.0.name": "vda1", "fs.0.fstype": "ext4", "fs.0.disk.count": "1",
                     "fs.0.disk.0.device": "/dev/vda"}
     assert "no such command here" in vireod.virsh("guestinfo", "a", "--timezone", status=1)
-    assert "online" in vireod.virsh("guestvcpus", "a")
+    assert dict(line.split(":") for line in vireod.virsh("guestvcpus", "a").replace(" ", "").split()) == {"vcpus": "0,1", "online": "0", "offlinable": "1"}
+    vireod.virsh("guestvcpus", "a", "--enable", "--cpulist", "1")
+    vireod.virsh("setvcpus", "a", "2", "--guest")
+    assert vireod.virsh("vcpucount", "a", "--guest").strip() == "1"
+    assert "vCPU '0' can't be offlined" in vireod.virsh("guestvcpus", "a", "--disable", "--cpulist", "0", status=1)
+    assert "guest is missing vCPU '7'" in vireod.virsh("guestvcpus", "a", "--enable", "--cpulist", "7", status=1)
     assert "no such command here" in vireod.virsh("domfstrim", "a", status=1)
     assert '"host-name":"inside"' in vireod.virsh("qemu-agent-command", "a", '{"execute":"guest-get-host-name"}').replace(" ", "")
     vireod.virsh("shutdown", "a", "--mode", "agent")

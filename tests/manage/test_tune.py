@@ -213,6 +213,7 @@ def test_schedinfo(vireod, start, xml):  # noqa: F811
 @pytest.mark.parametrize("word, message", [
     ("vcpu_period=5", "invalid argument: value of 'vcpu_period' is out of range [1000, 1000000]"),
     ("emulator_quota=999", "invalid argument: value of 'emulator_quota' is out of range [1000, 17592186044415]"),
+    ("cpu_shares=1", "invalid argument: shares '1' must be in range [2, 262144]"),
     ("foo=5", "invalid scheduler option: foo"),
 ])
 @groups
@@ -426,3 +427,38 @@ def test_session_mode_has_no_groups_and_says_so(tmp_path):
     finally:
         daemon.terminate()
         daemon.wait(20)
+
+
+# ---- vCPUs one by one ----
+
+def vcpu_list(text):
+    return re.findall(r"<vcpu id='(\d+)' enabled='(\w+)' hotpluggable='(\w+)'", text)
+
+
+def test_single_vcpus(vireod, start):  # noqa: F811
+    start(vcpu="3", current=1)
+    assert "<vcpus>" not in vireod.virsh("dumpxml", "t")
+    vireod.virsh("setvcpu", "t", "2", "--enable")
+    shown = vireod.virsh("dumpxml", "t")
+    assert vcpu_list(shown) == [("0", "yes", "no"), ("1", "no", "yes"), ("2", "yes", "yes")] and "current='2'>3<" in shown
+    assert re.findall(r"VCPU: +(\d)", vireod.virsh("vcpuinfo", "t")) == ["0", "2"]
+    for words, message in ((("2", "--enable"), "vcpu '2' is already in requested state"), (("0", "--disable"), "vcpu '0' can't be unplugged"),
+                           (("9", "--enable"), "vcpu 9 is not present in live config"), (("9", "--enable", "--config"), "vcpu 9 is not present in persistent config"),
+                           (("0", "--disable", "--config"), "vCPU '0' can't be modified"), (("x", "--enable"), "Failed to parse bitmap 'x'")):
+        assert message in vireod.virsh("setvcpu", "t", *words, status=1)
+    vireod.virsh("setvcpu", "t", "1-2", "--enable", "--config")
+    vireod.virsh("setvcpu", "t", "1", "--disable", "--config")
+    shown = vireod.virsh("dumpxml", "t", "--inactive")
+    assert vcpu_list(shown) == [("0", "yes", "no"), ("1", "no", "yes"), ("2", "yes", "yes")] and "current='2'>3<" in shown
+    vireod.virsh("destroy", "t")
+    vireod.virsh("start", "t")
+    assert re.findall(r"VCPU: +(\d)", vireod.virsh("vcpuinfo", "t")) == ["0", "2"]
+    assert "order='2'" in vireod.virsh("dumpxml", "t")
+
+
+def test_vcpus_out_of_order(vireod, xml):  # noqa: F811
+    path = xml("t", vcpu="3", more="")
+    path.write_text(path.read_text().replace("</vcpu>", "</vcpu><vcpus><vcpu id='0' enabled='yes' hotpluggable='no'/><vcpu id='1' enabled='no' hotpluggable='yes'/>"
+                                             "<vcpu id='2' enabled='yes' hotpluggable='no'/></vcpus>"))
+    vireod.virsh("define", path)
+    assert "vCPU 2, which is not hot-pluggable, stands behind one" in vireod.virsh("start", "t", status=1)

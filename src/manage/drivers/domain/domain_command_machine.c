@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/domain_tune.h"
+
 static bool is_kvm(const struct domain_build *b)
 {
     return el_is(b->root, "@type", "kvm");
@@ -143,9 +145,14 @@ static bool add_cpu(struct domain_build *b, GError **error)
     return true;
 }
 
-static bool add_smp(struct domain_build *b, G_GNUC_UNUSED GError **error)
+static bool add_smp(struct domain_build *b, GError **error)
 {
     unsigned max = domain_number(b->root, "vcpu", 1), now = domain_number(b->root, "vcpu/@current", max);
+    if (el_find(b->root, "vcpus")) {
+        if (!domain_vcpus_check(b->root, error))
+            return false;
+        now = domain_vcpus_cold(b->root); /* the others are plugged in before the guest runs */
+    }
     const struct el *t = el_find(b->root, "cpu/topology");
     unsigned sockets = t ? domain_number(t, "@sockets", 1) : max, dies = domain_number(t, "@dies", 1), cores = domain_number(t, "@cores", 1), threads = domain_number(t, "@threads", 1);
     g_autoptr(GString) s = g_string_new(NULL);

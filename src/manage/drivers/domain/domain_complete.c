@@ -223,7 +223,12 @@ static bool complete_vcpus(struct domain_complete *c, GError **error)
         el_set(c->root, "vcpu", "1");
     domain_default(c->root, "vcpu/@placement", "static");
     struct el *e = el_find(c->root, "vcpu");
-    uint64_t max = domain_number(e, "", 0), current = domain_number(e, "@current", max);
+    uint64_t max = domain_number(e, "", 0), on = 0;
+    el_each(v, el_find(c->root, "vcpus"), "vcpu") /* single ones say it, where they are named */
+        on += el_is(v, "@enabled", "yes") && domain_number(v, "@id", max) < max;
+    if (el_find(c->root, "vcpus"))
+        el_setf(e, "@current", "%u", (unsigned)on);
+    uint64_t current = domain_number(e, "@current", max);
     if (!max || max > 4096)
         return manage_fail(error, VIR_ERR_XML_ERROR, "<vcpu>%s is not a number of vCPUs: %s", domain_line(e), el_get(e, ""));
     if (!current || current > max)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/domain_agent.h"
 #include "manage/drivers/domain/domain_tune.h"
 
 enum {
@@ -169,73 +170,6 @@ static void edit_max_vcpus(struct el *root, void *opaque)
         el_remove(each);
 }
 
-static int by_core(const void *a, const void *b)
-{
-    struct json_object *x = *(struct json_object *const *)a, *y = *(struct json_object *const *)b;
-    static const char *const keys[] = { "node-id", "socket-id", "die-id", "core-id", "thread-id" };
-    x = json_object_object_get(x, "props");
-    y = json_object_object_get(y, "props");
-    for (unsigned i = 0; i < G_N_ELEMENTS(keys); i++) {
-        int64_t p = json_object_get_int64(json_object_object_get(x, keys[i])), q = json_object_get_int64(json_object_object_get(y, keys[i]));
-        if (p != q)
-            return p < q ? -1 : 1;
-    }
-    return 0;
-}
-
-static bool plug(struct domain *d, struct json_object *slot, unsigned number, GError **error)
-{
-    struct json_object *args = NULL, *props = json_object_object_get(slot, "props");
-    g_autofree char *id = g_strdup_printf("vcpu%u", number);
-    if (!props || json_object_deep_copy(props, &args, NULL) < 0)
-        return manage_fail(error, VIR_ERR_INTERNAL_ERROR, "the machine does not say where vCPU %u goes", number);
-    json_object_object_add(args, "driver", json_object_new_string(json_object_get_string(json_object_object_get(slot, "type"))));
-    json_object_object_add(args, "id", json_object_new_string(id));
-    struct json_object *o = monitor_command(d, "device_add", args, error);
-    json_object_put(o);
-    return o != NULL;
-}
-
-static bool unplug(struct domain *d, struct json_object *slot, unsigned number, GError **error)
-{
-    const char *path = json_object_get_string(json_object_object_get(slot, "qom-path"));
-    g_autofree char *name = path ? g_path_get_basename(path) : NULL;
-    if (!name || !g_str_has_prefix(name, "vcpu"))
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "vCPU %u was there when the machine started and cannot be taken out", number);
-    struct json_object *args = json_object_new_object();
-    json_object_object_add(args, "id", json_object_new_string(name));
-    struct json_object *o = monitor_command(d, "device_del", args, error);
-    json_object_put(o);
-    return o != NULL;
-}
-
-/* Until n are there: added from the lowest free place on, taken out from the highest used one down. */
-static bool hotplug(struct domain *d, unsigned n, GError **error)
-{
-    struct json_object *list = monitor_command(d, "query-hotpluggable-cpus", NULL, error);
-    if (!list || !json_object_is_type(list, json_type_array)) {
-        json_object_put(list);
-        return error && *error ? false : manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine cannot change its vCPUs");
-    }
-    json_object_array_sort(list, by_core);
-    size_t all = json_object_array_length(list), have = 0;
-    bool ok = true;
-    for (size_t i = 0; i < all; i++)
-        have += json_object_object_get(json_object_array_get_idx(list, i), "qom-path") != NULL;
-    for (size_t i = 0; ok && have < n && i < all; i++) {
-        struct json_object *slot = json_object_array_get_idx(list, i);
-        if (!json_object_object_get(slot, "qom-path"))
-            have += ok = plug(d, slot, (unsigned)i, error);
-    }
-    for (size_t i = all; ok && have > n && i-- > 0;) {
-        struct json_object *slot = json_object_array_get_idx(list, i);
-        if (json_object_object_get(slot, "qom-path"))
-            have -= ok = unplug(d, slot, (unsigned)i, error);
-    }
-    json_object_put(list);
-    return ok && (have == n || manage_fail(error, VIR_ERR_OPERATION_FAILED, "the machine has room for %zu vCPUs", have));
-}
-
 static unsigned topology(const struct el *root)
 {
     static const char *const parts[] = { "sockets", "dies", "clusters", "cores", "threads" };
@@ -275,7 +209,7 @@ static bool set_vcpus_now(struct domain *d, unsigned n, uint32_t which, GError *
     }
     if (n > max)
         return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: requested vcpus is greater than max allowable vcpus for the domain: %u > %u", n, max);
-    if ((which & VIR_DOMAIN_AFFECT_LIVE) && n != d->vcpus && !(hotplug(d, n, error) && domain_tune_threads(d, error)))
+    if ((which & VIR_DOMAIN_AFFECT_LIVE) && n != d->vcpus && !(domain_vcpus_hotplug(d, n, error) && domain_tune_threads(d, error)))
         return false;
     return domain_edit(d, which, edit_vcpus, &n, error);
 }
@@ -288,9 +222,11 @@ static GVariant *set_vcpus_with(struct manage_call *c, uint32_t flags, GError **
         return NULL;
     if (n == 0 || n > 65535)
         return manage_null(error, VIR_ERR_INVALID_ARG, "a domain has 1 to 65535 vCPUs, not %u", n);
-    if (flags & VIR_DOMAIN_VCPU_GUEST)
-        return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "vCPUs cannot be switched by the guest agent yet; leave --guest out");
+    if ((flags & VIR_DOMAIN_VCPU_GUEST) && (flags & (VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM)))
+        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: the guest's agent switches vCPUs of a running guest: flags 0x%x do not go with that", flags);
     struct domain *d = begin(c, "set vcpus", flags & AFFECT, &which, error);
+    if (d && (flags & VIR_DOMAIN_VCPU_GUEST))
+        return end(d, domain_guest_set_vcpus(d, n, error));
     return d ? end(d, flags & VIR_DOMAIN_VCPU_MAXIMUM ? set_max_vcpus(d, n, which, error) : set_vcpus_now(d, n, which, error)) : NULL;
 }
 
@@ -306,9 +242,14 @@ static GVariant *get_vcpus_flags(struct manage_call *c, GError **error)
         return NULL;
     if ((flags & AFFECT) == AFFECT)
         return manage_null(error, VIR_ERR_INVALID_ARG, "flags for the running machine and for the definition exclude each other");
-    if (flags & VIR_DOMAIN_VCPU_GUEST)
-        return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "vCPUs cannot be asked of the guest agent yet");
     domain_auto *d = domain_of_call(c, 0, error);
+    if (d && (flags & VIR_DOMAIN_VCPU_GUEST)) {
+        if (!domain_begin(d, "guest agent", true, error))
+            return NULL;
+        int count = domain_guest_count_vcpus(d, flags & VIR_DOMAIN_VCPU_MAXIMUM, error);
+        domain_end(d);
+        return count < 0 ? NULL : g_variant_new("(i)", count);
+    }
     if (!d || !domain_affect(d, flags & AFFECT, &live, &config, error))
         return NULL;
     doc_auto *doc = live ? domain_live(d, error) : domain_definition(d, error);

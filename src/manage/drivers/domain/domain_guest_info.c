@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the guest's agent tells of the guest: users, system, time zone, name, file systems, interfaces, as typed parameters; and its vCPUs. */
+/* What the guest's agent tells of the guest: users, system, time zone, name, file systems, interfaces, as typed parameters. */
 #include <string.h>
 
 #include "manage/drivers/domain/domain_agent.h"
@@ -165,40 +165,6 @@ static GVariant *get_guest_info(struct manage_call *c, GError **error)
     return NULL;
 }
 
-/* ---- vCPUs as the guest sees them ---- */
-
-static void add_number(GString *s, int64_t n) { g_string_append_printf(s, "%s%lld", s->len ? "," : "", (long long)n); }
-
-static GVariant *get_guest_vcpus(struct manage_call *c, GError **error)
-{
-    uint32_t flags;
-    g_variant_get_child(c->args, 1, "u", &flags);
-    domain_auto *d = manage_check_flags(flags, 0, error) ? domain_of_call(c, 0, error) : NULL;
-    if (!d || !domain_begin(d, "guest agent", true, error))
-        return NULL;
-    struct json_object *list = domain_agent_command(d, "guest-get-vcpus", NULL, false, error);
-    domain_end(d);
-    if (!list)
-        return NULL;
-    g_autoptr(GString) all = g_string_new(NULL), online = g_string_new(NULL), can = g_string_new(NULL);
-    for (size_t i = 0; i < length(list); i++) {
-        struct json_object *o = json_object_array_get_idx(list, i);
-        int64_t id = json_object_get_int64(json_object_object_get(o, "logical-id"));
-        add_number(all, id);
-        if (json_object_get_boolean(json_object_object_get(o, "online")))
-            add_number(online, id);
-        if (json_object_get_boolean(json_object_object_get(o, "can-offline")))
-            add_number(can, id);
-    }
-    json_object_put(list);
-    GVariantBuilder b;
-    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
-    manage_param_string(&b, "vcpus", all->str);
-    manage_param_string(&b, "online", online->str);
-    manage_param_string(&b, "offlinable", can->str);
-    return g_variant_new("(a(sv))", &b);
-}
-
 /* ---- how fast the guest writes its memory ---- */
 
 static GVariant *start_dirty_rate(struct manage_call *c, GError **error)
@@ -224,7 +190,6 @@ static GVariant *start_dirty_rate(struct manage_call *c, GError **error)
 
 const struct manage_row domain_rows_guest[] = {
     { RPC_DOMAIN_GET_GUEST_INFO, get_guest_info },
-    { RPC_DOMAIN_GET_GUEST_VCPUS, get_guest_vcpus },
     { RPC_DOMAIN_START_DIRTY_RATE_CALC, start_dirty_rate },
     { 0, NULL },
 };

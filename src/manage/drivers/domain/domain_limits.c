@@ -199,7 +199,7 @@ static bool check_numa(struct domain *d, uint32_t which, const struct numa *n, G
     if (!(which & VIR_DOMAIN_AFFECT_CONFIG))
         return true;
     return config && (n->nodes || el_get(doc_root(config), "numatune/memory/@nodeset") ||
-                      manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: a numatune mode alone says nothing: name the nodes, too"));
+                      manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: nodeset for NUMA memory tuning must be set if 'placement' is 'static'"));
 }
 
 static bool read_numa(GVariant *params, struct numa *n, GError **error)
@@ -228,7 +228,7 @@ static GVariant *set_numa(struct manage_call *c, GError **error)
     g_autoptr(GVariant) params = g_variant_get_child_value(c->args, 1);
     if (!manage_check_flags(flags, AFFECT, error) || !read_numa(params, &n, error))
         return NULL;
-    g_autofree char *nodes = n.nodes;
+    G_GNUC_UNUSED g_autofree char *nodes = n.nodes;
     struct domain *d = tune_begin(c, "set numa parameters", flags, &which, error);
     if (!d)
         return NULL;

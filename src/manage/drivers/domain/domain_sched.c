@@ -6,7 +6,7 @@
 
 enum {
     AFFECT = VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG,
-    PERIOD_MIN = 1000, PERIOD_MAX = 1000000, QUOTA_MIN = 1000,
+    PERIOD_MIN = 1000, PERIOD_MAX = 1000000, QUOTA_MIN = 1000, SHARES_MIN = 2, SHARES_MAX = 262144,
 };
 #define QUOTA_MAX INT64_C(17592186044415) /* 2^64 / 2^20 ns: the kernel's limit in microseconds */
 
@@ -37,11 +37,15 @@ struct wish {
     bool live;
 };
 
-static bool check_ranges(const struct wish *w, GError **error)
+static bool check_ranges(struct wish *w, GError **error)
 {
+    if (w->given[0] && w->value[0] && (w->value[0] < SHARES_MIN || w->value[0] > SHARES_MAX))
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: shares '%" G_GINT64_FORMAT "' must be in range [%d, %d]", w->value[0], SHARES_MIN, SHARES_MAX);
     for (unsigned i = 1; i < NFIELDS; i++) {
         bool period = fields[i].type == TUNE_U64;
         int64_t low = period ? PERIOD_MIN : QUOTA_MIN, high = period ? PERIOD_MAX : QUOTA_MAX, v = w->value[i];
+        if (!period && v < 0)
+            w->value[i] = -1;
         if (w->given[i] && v != 0 && !(v < 0 && !period) && (v < low || v > high))
             return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: value of '%s' is out of range [%" G_GINT64_FORMAT ", %" G_GINT64_FORMAT "]", fields[i].name, low, high);
     }
@@ -102,8 +106,8 @@ static bool set_live(struct domain *d, struct wish *w, GError **error)
         return false;
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
-    bool ok = !w->given[0] || cgroup_set_shares(g, (uint64_t)w->value[0], error);
-    if (ok && w->given[0] && cgroup_get_shares(g, &w->shares_live))
+    bool ok = !w->given[0] || !w->value[0] || cgroup_set_shares(g, (uint64_t)w->value[0], error);
+    if (ok && w->given[0] && w->value[0] && cgroup_get_shares(g, &w->shares_live))
         manage_param_u64(&b, rows[0].event, w->shares_live);
     for (unsigned i = 1; ok && i < NFIELDS; i++) {
         bool period = fields[i].type == TUNE_U64;

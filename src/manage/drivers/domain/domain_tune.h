@@ -83,3 +83,12 @@ bool domain_cpus_of(const struct el *root, const char *element, const char *key,
 bool domain_tune_thread(struct domain *d, struct cgroup *g, const struct el *root, bool vcpu, const struct domain_vcpu *t, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Moves threads of the emulator (all but vCPUs and I/O threads) to these processors. */
 bool domain_tune_emulator(struct domain *d, const struct cpu_map *cpus, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* ---- vCPUs (domain_vcpu.c) ---- */
+
+/* Plugs in or takes out until n are there. Inside a job. */
+bool domain_vcpus_hotplug(struct domain *d, unsigned n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* A document with <vcpus>: how many are there before those that are plugged in; is it in order; the others are plugged in. */
+unsigned domain_vcpus_cold(const struct el *root);
+bool domain_vcpus_check(const struct el *root, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_vcpus_start(struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
