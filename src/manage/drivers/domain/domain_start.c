@@ -349,11 +349,7 @@ bool domain_start_document(struct domain *d, struct doc *live, struct manage_cal
         d->owner = c->conn->id;
         g_mutex_unlock(&d->lock);
     }
-<<<<<<< HEAD
-    ok = ok && domain_tune_threads(d, error) && let_run(d, flags, error);
-=======
-    ok = ok && domain_vcpus_start(d, error) && domain_tune_threads(d, error) && let_run(d, flags & VIR_DOMAIN_START_PAUSED, error);
->>>>>>> 5bd337b (setvcpu, <vcpus> at the start, and vCPUs that the guest's agent switches; shares and quotas that a definition could not hold are refused)
+    ok = ok && domain_vcpus_start(d, error) && domain_tune_threads(d, error) && let_run(d, flags, error);
     if (!ok)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_FAILED);
     return ok;
