@@ -121,7 +121,7 @@ def sanitizers(total, build):
         meson_suite(total, asan, suite, env)
 
 
-FUZZERS = ("virtio", "nic", "nvme", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document", "xdr", "rpc")
+FUZZERS = ("virtio", "nic", "nvme", "usb", "hda", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document", "xdr", "rpc")
 FUZZ_SECONDS = 15  # each, two at a time
 
 

@@ -22,7 +22,7 @@ def hostile():
     """The guest, compiled."""
     out = os.path.join(vmm.BUILD, "guest", "hostile")
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    sources = [os.path.join(HERE, "hostile", name) for name in ("start.c", "registers.c", "rings.c", "ahci.c")] # start.c: the header is first
+    sources = [os.path.join(HERE, "hostile", name) for name in ("start.c", "registers.c", "rings.c", "ahci.c", "usb.c")] # start.c: the header is first
     subprocess.run(["gcc", *FLAGS, "-Wl,--no-warn-rwx-segments", "-o", out, *sources], check=True)
     return out
 
@@ -50,7 +50,7 @@ def real(accel):
 def start(machine, work, accel, kernel, task="", seed=1):
     """Every device that a guest can talk to, two vCPUs. The task is on the guest's command line."""
     disk = f"{work}/disk"
-    for name in (disk, disk + "1", disk + "2"):
+    for name in (disk, disk + "1", disk + "2", disk + "3"):
         with open(name, "wb") as f:
             f.truncate(1 << 20)
     print(f"task {task!r} seed {seed}")
@@ -60,7 +60,9 @@ def start(machine, work, accel, kernel, task="", seed=1):
                    "-drive", f"file={disk}1,format=raw,if=ide,index=0", "-drive", f"file={disk}2,format=raw,if=ide,index=1,media=cdrom",
                    "-device", "pcie-root-port,id=port,chassis=1", "-device", "rtl8139,bus=port",
                    "-nic", "user,model=rtl8139", "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci",
-                   "-device", "virtio-serial-pci", "-chardev", "null,id=console", "-device", "virtconsole,chardev=console", "-device", "virtio-vga", qmp=True)
+                   "-device", "virtio-serial-pci", "-chardev", "null,id=console", "-device", "virtconsole,chardev=console", "-device", "virtio-vga",
+                   "-drive", f"file={disk}3,format=raw,if=none,id=stick", "-device", "qemu-xhci", "-device", "usb-tablet,port=1", "-device", "usb-kbd,port=2",
+                   "-device", "usb-storage,port=3,drive=stick", "-audiodev", "none,id=audio", "-device", "ich9-intel-hda", "-device", "hda-duplex", qmp=True)
 
 
 def ticks(m):
@@ -132,6 +134,15 @@ def test_pci_with_bus_mastering(machine, work, hostile, seed):
 def test_sata(machine, work, hostile, real, seed):
     """Command lists that cannot be; after a reset of the controller its drives answer (the guest looks)."""
     m = start(machine, work, real, hostile, "ahci", seed)
+    lives(m, 60)
+    idle(m)
+    obeys(m)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_usb_and_sound(machine, work, hostile, real, seed):
+    """Rings, contexts and lists that cannot be; after a reset of the controller a USB device answers (the guest looks)."""
+    m = start(machine, work, real, hostile, "usb", seed)
     lives(m, 60)
     idle(m)
     obeys(m)

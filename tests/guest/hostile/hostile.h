@@ -32,4 +32,5 @@ void run_msrs(void);
 void run_ports(void);
 void run_pci(void);
 bool run_ahci(void);                              /* the same */
+bool run_usb(void);                               /* and sound */
 bool run_rings(void);                             /* false: the device did not do what it must */

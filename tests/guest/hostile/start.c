@@ -173,6 +173,8 @@ void guest_main(const uint32_t *info)
         good = run_rings();
     if (argument("ahci"))
         good = run_ahci();
+    if (argument("usb"))
+        good = run_usb();
     out(0x3fb, 1, 3); /* COM1 as it was */
     print(good ? "alive\n" : "wrong\n");
 }
