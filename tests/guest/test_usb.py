@@ -76,9 +76,11 @@ EVENTS = LIST + r"""
 find_event() { for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) echo /dev/input/$(basename $e) ;; esac; done; }
 sleep_until '[ -n "$(find_event Tablet)" ] && [ -n "$(find_event Keyboard)" ]'
 k=$(find_event "USB Keyboard"); t=$(find_event "USB Tablet")
-(timeout 60 dd if=$k bs=24 count=12 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT key /') &
-(timeout 60 dd if=$t bs=24 count=9 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT ptr /') &
-sleep 0.5
+exec 3< $k 4< $t # open: from now on the guest asks for reports
+(timeout 60 dd bs=24 count=12 <&3 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT key /') &
+(timeout 60 dd bs=24 count=9 <&4 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT ptr /') &
+for d in /sys/bus/usb/devices/1-1; do echo 100 > $d/power/autosuspend_delay_ms; echo auto > $d/power/control; done
+sleep_until '[ "$(cat /sys/bus/usb/devices/1-1/power/runtime_status)" = suspended ]'
 echo "VT ready"
 wait
 """
@@ -91,8 +93,10 @@ def events(text, kind):
 
 
 def test_keys_and_pointer(linux):
+    """The tablet sleeps meanwhile, and wakes its port."""
     m = linux("-device", "qemu-xhci,id=usb", "-device", "usb-tablet,bus=usb.0", "-device", "usb-kbd,bus=usb.0", kernel="generic", modules=MODULES, script=EVENTS, qmp=True)
     m.wait_text("VT ready", BOOT)
+    assert "VT never" not in m.text(), m.tail()
     for down in (True, False):
         for key in ("ctrl", "a") if down else ("a", "ctrl"):
             m.qmp.command("input-send-event", events=[{"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": key}}}])

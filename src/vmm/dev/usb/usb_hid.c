@@ -117,6 +117,16 @@ static void on_key(void *opaque, unsigned code, bool down)
     g_mutex_unlock(usb_lock(&h->u));
 }
 
+/* Before the guest's driver has come, keys belong to another keyboard. */
+static bool listens(void *opaque)
+{
+    struct hid *h = opaque;
+    g_mutex_lock(usb_lock(&h->u));
+    bool yes = h->u.configuration != 0;
+    g_mutex_unlock(usb_lock(&h->u));
+    return yes;
+}
+
 /* Wheel steps from the display's buttons, and the three that the device has. */
 static void take_buttons(struct hid *h, unsigned buttons, struct event *e)
 {
@@ -310,7 +320,8 @@ static bool realize(struct device *d, GError **error)
         return false;
     h->display = display_of(d->machine);
     display_add_input(h->display, &(struct display_input){ .key = is(h, &keyboard) ? on_key : NULL, .pointer = is(h, &tablet) ? on_pointer : NULL,
-                                                           .motion = is(h, &mouse) ? on_motion : NULL, .opaque = h });
+                                                           .motion = is(h, &mouse) ? on_motion : NULL, .ready = listens, .opaque = h,
+                                                           .name = ((const struct usb_class *)d->class->bus_class)->product });
     return true;
 }
 
