@@ -2,11 +2,7 @@
 /* Devices: one row an element, in the order of the command line; and what vireo-vmm does not have. */
 #include "manage/drivers/domain/domain_command.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 /* ---- what is missing ---- */
 
@@ -18,7 +14,9 @@ static const struct {
     enum lack lack;
     const char *what;
 } lacks[] = {
-    { "controller", "@type", "usb", LEAVE_OUT, "there is no USB" },
+    { "controller", "@model", "qemu-xhci", PART_OF_BOARD, NULL },
+    { "controller", "@model", "nec-xhci", PART_OF_BOARD, NULL },
+    { "controller", "@type", "usb", LEAVE_OUT, "of USB controllers, 'qemu-xhci' and 'nec-xhci' are there" },
     { "controller", "@type", "ide", REFUSE, "IDE; use bus='sata'" },
     { "controller", "@type", "fdc", REFUSE, "a floppy controller" },
     { "controller", "@type", "ccid", REFUSE, "a smart card reader" },
@@ -29,12 +27,24 @@ static const struct {
     { "controller", "@model", "pci-expander-bus", REFUSE, "expander buses" },
     { "controller", "@model", "pcie-expander-bus", REFUSE, "expander buses" },
     { "input", "@bus", "ps2", PART_OF_BOARD, "" },
-    { "input", "@type", NULL, REFUSE, "an input device on this bus" },
-    { "audio", "@type", NULL, PART_OF_BOARD, "" },
-    { "sound", "@model", NULL, REFUSE, "sound" },
-    { "graphics", "@type", NULL, REFUSE, "a graphical display" },
+    { "input", "@model", "virtio-transitional", REFUSE, "this kind of input device; model='virtio' is there" },
+    { "input", "@bus", "usb", PART_OF_BOARD, NULL },
+    { "input", "@bus", "virtio", PART_OF_BOARD, NULL },
+    { "input", "@type", NULL, REFUSE, "an input device of this kind; on the buses usb and virtio there are 'tablet', 'mouse' and 'keyboard'" },
+    { "audio", "@type", "none", PART_OF_BOARD, NULL },
+    { "audio", "@type", "file", PART_OF_BOARD, NULL },
+    { "audio", "@type", NULL, REFUSE, "sound on the host's outputs; 'none' and 'file' are there" },
+    { "sound", "@model", "ich9", PART_OF_BOARD, NULL },
+    { "sound", "@model", "ich6", PART_OF_BOARD, NULL },
+    { "sound", "@model", NULL, REFUSE, "this sound card; 'ich9' and 'ich6' are there" },
+    { "graphics", "@type", "vnc", PART_OF_BOARD, NULL },
+    { "graphics", "@type", NULL, REFUSE, "this kind of display; 'vnc' is there" },
     { "video", "model/@type", "none", PART_OF_BOARD, "" },
-    { "video", "model/@type", NULL, REFUSE, "a graphics card" },
+    { "video", "model/acceleration/@accel3d", "yes", REFUSE, "3D acceleration" },
+    { "video", "model/@type", "virtio", PART_OF_BOARD, NULL },
+    { "video", "model/@type", "vga", PART_OF_BOARD, NULL },
+    { "video", "model/@type", "bochs", PART_OF_BOARD, NULL },
+    { "video", "model/@type", NULL, REFUSE, "this graphics card; 'virtio', 'vga' and 'bochs' are there" },
     { "watchdog", "@model", "itco", LEAVE_OUT, "there is no watchdog" },
     { "watchdog", "@model", NULL, REFUSE, "a watchdog" },
     { "tpm", "@model", NULL, REFUSE, "a TPM" },
@@ -42,7 +52,7 @@ static const struct {
     { "redirdev", "@bus", NULL, REFUSE, "USB redirection" },
     { "redirfilter", "usbdev/@allow", NULL, REFUSE, "USB redirection" },
     { "smartcard", "@mode", NULL, REFUSE, "a smart card reader" },
-    { "hub", "@type", NULL, REFUSE, "USB" },
+    { "hub", "@type", NULL, REFUSE, "USB hubs; a <controller type='usb' ports='15'> has more ports" },
     { "filesystem", "@type", NULL, REFUSE, "a shared directory" },
     { "shmem", "@name", NULL, REFUSE, "shared memory" },
     { "vsock", "@model", NULL, REFUSE, "vsock" },
@@ -290,159 +300,6 @@ static bool add_panic(struct domain_build *b, struct el *e, GError **error)
 
 /* ---- what QEMU alone has ---- */
 
-static bool add_input(struct domain_build *b, struct el *e, GError **error)
-{
-    static const struct { const char *type, *usb, *virtio; } rows[] = { { "tablet", "usb-tablet", "virtio-tablet-pci" }, { "mouse", "usb-mouse", "virtio-mouse-pci" },
-                                                                        { "keyboard", "usb-kbd", "virtio-keyboard-pci" } };
-    if (el_is(e, "@bus", "ps2"))
-        return true;
-    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-        if (!el_is(e, "@type", rows[i].type))
-            continue;
-        bool usb = el_is(e, "@bus", "usb");
-        struct json_object *o = domain_plan_device(b, usb ? rows[i].usb : rows[i].virtio, e);
-        if (usb) {
-            js_set(o, "bus", "usb.0");
-            js_set(o, "port", el_get(e, "address/@port"));
-        }
-        return true;
-    }
-    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<input type='%s'>%s is not there: tablet, mouse and keyboard are", el_get_or(e, "@type", ""), domain_line(e));
-}
-
-static bool add_audio(struct domain_build *b, struct el *e, GError **error)
-{
-    static const char *const known[] = { "none", "spice", "file" };
-    for (unsigned i = 0; i < G_N_ELEMENTS(known); i++)
-        if (el_is(e, "@type", known[i])) {
-            domain_plan_option(b, "-audiodev", "{\"id\":\"audio%s\",\"driver\":\"%s\"}", el_get_or(e, "@id", "1"), i == 2 ? "wav" : known[i]);
-            return true;
-        }
-    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<audio type='%s'>%s is not there: none, spice and file are", el_get_or(e, "@type", ""), domain_line(e));
-}
-
-/* A port that nobody listens on. */
-static unsigned free_port(const char *address, unsigned from)
-{
-    for (unsigned port = from; port < from + 1000; port++) {
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-        int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (inet_pton(AF_INET, address, &a.sin_addr) != 1)
-            a.sin_addr.s_addr = htonl(INADDR_ANY);
-        bool good = s >= 0 && bind(s, (struct sockaddr *)&a, sizeof(a)) == 0;
-        if (s >= 0)
-            close(s);
-        if (good)
-            return port;
-    }
-    return 0;
-}
-
-static bool add_vnc(struct domain_build *b, struct el *e, GError **error)
-{
-    const char *socket = el_get(e, "@socket") ? el_get(e, "@socket") : el_get(e, "listen/@socket"), *address = el_get_or(e, "listen/@address", "127.0.0.1");
-    g_autoptr(GString) s = g_string_new(NULL);
-    if (socket) {
-        g_string_append_printf(s, "unix:%s", socket);
-    } else if (el_is(e, "listen/@type", "none")) {
-        g_string_append(s, "none");
-    } else {
-        unsigned port = domain_number(e, "@port", 0);
-        if (el_is(e, "@autoport", "yes") || !port || port < 5900 || port > 65535)
-            port = b->d ? free_port(address, 5900) : 5900;
-        if (!port)
-            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "<graphics>%s: no port from 5900 up is free", domain_line(e));
-        el_setf(e, "@port", "%u", port);
-        el_set(e, "@listen", address);
-        el_set(e, "listen/@address", address);
-        g_string_append_printf(s, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, port - 5900);
-    }
-    if (el_get(e, "@passwd")) {
-        g_string_append(s, ",password=on");
-        struct json_object *args = domain_plan_after(b, "set_password");
-        js_set(args, "protocol", "vnc");
-        js_set(args, "password", el_get(e, "@passwd"));
-    }
-    if (el_get(e, "@sharePolicy"))
-        g_string_append_printf(s, ",share=%s", el_get(e, "@sharePolicy"));
-    if (el_child(b->devices, "audio"))
-        g_string_append_printf(s, ",audiodev=audio%s", el_get_or(el_child(b->devices, "audio"), "@id", "1"));
-    domain_plan_option(b, "-vnc", "%s", s->str);
-    return true;
-}
-
-static bool add_graphics(struct domain_build *b, struct el *e, GError **error)
-{
-    if (el_is(e, "@type", "vnc"))
-        return add_vnc(b, e, error);
-    if (!el_is(e, "@type", "spice"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics type='%s'>%s is not there: vnc is", el_get_or(e, "@type", ""), domain_line(e));
-    const char *address = el_get_or(e, "listen/@address", "127.0.0.1");
-    if (el_is(e, "listen/@type", "none")) {
-        domain_plan_option(b, "-spice", "port=0,disable-ticketing=on");
-        return true;
-    }
-    unsigned port = domain_number(e, "@port", 0);
-    if (!port || port > 65535)
-        port = b->d ? free_port(address, 5900) : 5900;
-    el_setf(e, "@port", "%u", port);
-    el_set(e, "@listen", address);
-    el_set(e, "listen/@address", address);
-    domain_plan_option(b, "-spice", "port=%u,addr=%s,disable-ticketing=on,seamless-migration=on", port, address);
-    return true;
-}
-
-static bool add_video(struct domain_build *b, struct el *e, GError **error)
-{
-    static const struct { const char *type, *first, *other; } rows[] = { { "vga", "VGA", "secondary-vga" }, { "cirrus", "cirrus-vga", "cirrus-vga" }, { "qxl", "qxl-vga", "qxl" },
-        { "virtio", "virtio-vga", "virtio-gpu-pci" }, { "vmvga", "vmware-svga", "vmware-svga" }, { "bochs", "bochs-display", "bochs-display" }, { "ramfb", "ramfb", "ramfb" } };
-    if (el_is(e, "model/@type", "none"))
-        return true;
-    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-        if (!el_is(e, "model/@type", rows[i].type))
-            continue;
-        struct json_object *o = domain_plan_device(b, el_is(e, "model/@primary", "yes") ? rows[i].first : rows[i].other, e);
-        uint64_t ram = domain_number(e, "model/@ram", 0), vram = domain_number(e, "model/@vram", 0);
-        if (i == 3 || i == 2)
-            js_int(o, "max_outputs", (int64_t)domain_number(e, "model/@heads", 1));
-        if (i == 2 && ram)
-            js_int(o, "ram_size", (int64_t)ram << 10);
-        if (i == 2 && vram)
-            js_int(o, "vram_size", (int64_t)vram << 10);
-        if (i == 2)
-            js_int(o, "vgamem_mb", (int64_t)MAX(domain_number(e, "model/@vgamem", 16384) >> 10, 1));
-        if (i < 2 && vram)
-            js_int(o, "vgamem_mb", (int64_t)MAX(vram >> 10, 1));
-        return true;
-    }
-    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<video> <model type='%s'>%s is not there", el_get_or(e, "model/@type", ""), domain_line(e));
-}
-
-static bool add_sound(struct domain_build *b, struct el *e, GError **error)
-{
-    static const struct { const char *model, *driver; bool codec; } rows[] = { { "ich9", "ich9-intel-hda", true }, { "ich6", "intel-hda", true }, { "ac97", "AC97", false },
-                                                                             { "es1370", "ES1370", false }, { "sb16", "sb16", false }, { "usb", "usb-audio", false } };
-    const char *audio = el_get_or(el_child(b->devices, "audio"), "@id", "1");
-    g_autofree char *audiodev = g_strdup_printf("audio%s", audio), *alias = g_strdup(el_get_or(e, "alias/@name", "sound0"));
-    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-        if (!el_is(e, "@model", rows[i].model))
-            continue;
-        struct json_object *o = domain_plan_device(b, rows[i].driver, e);
-        if (!rows[i].codec) {
-            js_set(o, "audiodev", audiodev);
-            return true;
-        }
-        g_autofree char *id = g_strdup_printf("%s-codec0", alias), *bus = g_strdup_printf("%s.0", alias);
-        o = domain_plan_device(b, el_is(e, "codec/@type", "micro") ? "hda-micro" : el_is(e, "codec/@type", "output") ? "hda-output" : "hda-duplex", NULL);
-        js_set(o, "id", id);
-        js_set(o, "bus", bus);
-        js_int(o, "cad", 0);
-        js_set(o, "audiodev", audiodev);
-        return true;
-    }
-    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<sound model='%s'>%s is not there", el_get_or(e, "@model", ""), domain_line(e));
-}
-
 static bool add_watchdog(struct domain_build *b, struct el *e, GError **error)
 {
     if (!el_is(e, "@model", "i6300esb") && !el_is(e, "@model", "ib700"))
@@ -466,14 +323,6 @@ static bool add_filesystem(struct domain_build *b, struct el *e, GError **error)
     return true;
 }
 
-static bool add_hub(struct domain_build *b, struct el *e, G_GNUC_UNUSED GError **error)
-{
-    struct json_object *o = domain_plan_device(b, "usb-hub", e);
-    js_set(o, "bus", "usb.0");
-    js_set(o, "port", el_get(e, "address/@port"));
-    return true;
-}
-
 /* ---- the table ---- */
 
 static bool add_nothing(G_GNUC_UNUSED struct domain_build *b, G_GNUC_UNUSED struct el *e, G_GNUC_UNUSED GError **error)
@@ -485,10 +334,10 @@ static const struct {
     const char *element;
     bool (*add)(struct domain_build *b, struct el *e, GError **error);
 } rows[] = {
-    { "emulator", add_nothing },       { "controller", add_controller },  { "memory", add_memory }, { "hub", add_hub },          { "disk", domain_plan_disk },
+    { "emulator", add_nothing },       { "controller", add_controller },  { "memory", add_memory }, { "hub", domain_plan_hub },          { "disk", domain_plan_disk },
     { "filesystem", add_filesystem },  { "interface", domain_plan_interface }, { "serial", domain_plan_char }, { "parallel", domain_plan_char }, { "channel", domain_plan_char },
-    { "console", domain_plan_char },   { "input", add_input },            { "audio", add_audio },   { "graphics", add_graphics }, { "video", add_video },
-    { "sound", add_sound },            { "watchdog", add_watchdog },      { "memballoon", add_balloon }, { "rng", add_rng },     { "panic", add_panic },
+    { "console", domain_plan_char },   { "input", domain_plan_input },            { "audio", domain_plan_audio },   { "graphics", domain_plan_graphics }, { "video", domain_plan_video },
+    { "sound", domain_plan_sound },            { "watchdog", add_watchdog },      { "memballoon", add_balloon }, { "rng", add_rng },     { "panic", add_panic },
 };
 
 bool domain_plan_element(struct domain_build *b, struct el *e, GError **error)

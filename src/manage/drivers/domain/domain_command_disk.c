@@ -279,9 +279,11 @@ static const char *drive_driver(const struct domain_build *b, const struct el *d
         return cdrom ? "scsi-cd" : el_is(disk, "@device", "lun") ? "scsi-block" : "scsi-hd";
     if (el_is(disk, "target/@bus", "sata") || el_is(disk, "target/@bus", "ide"))
         return cdrom ? "ide-cd" : "ide-hd";
+    if (el_is(disk, "target/@bus", "usb"))
+        return "usb-storage";
     if (b->m.is_vireo)
         return NULL;
-    return el_is(disk, "target/@bus", "usb") ? "usb-storage" : el_is(disk, "target/@bus", "fdc") ? "floppy" : NULL;
+    return el_is(disk, "target/@bus", "fdc") ? "floppy" : NULL;
 }
 
 /* Which bootindex a device has by <os><boot dev=>: the first of a kind only; 0: none. */
@@ -375,6 +377,8 @@ static bool refuse_unsupported(struct domain_build *b, const struct el *disk, GE
     for (unsigned i = 0; i < G_N_ELEMENTS(settings); i++)
         if (el_is(disk, settings[i], "on"))
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: %s is not there yet", el_get(disk, "target/@dev"), domain_line(disk), strchr(settings[i], '@') + 1);
+    if (b->m.is_vireo && el_is(disk, "@device", "cdrom") && el_is(disk, "target/@bus", "usb"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: vireo-vmm has no CD drives on USB; bus='sata' and bus='scsi' have", el_get(disk, "target/@dev"), domain_line(disk));
     if (b->m.is_vireo && el_is(disk, "@device", "lun"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: device='lun' is not there: a SCSI device of the host goes as device='disk'", el_get(disk, "target/@dev"),
                            domain_line(disk));
@@ -386,7 +390,7 @@ bool domain_plan_disk(struct domain_build *b, struct el *disk, GError **error)
     const char *bus = el_get_or(disk, "target/@bus", ""), *driver = drive_driver(b, disk);
     g_autofree char *top = NULL;
     if (!driver)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: the machine has no bus '%s': virtio, scsi%s are there", el_get(disk, "target/@dev"), domain_line(disk), bus,
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: the machine has no bus '%s': virtio, scsi, usb%s are there", el_get(disk, "target/@dev"), domain_line(disk), bus,
                            b->m.pcie ? " and sata" : "");
     if (!refuse_unsupported(b, disk, error) || !domain_plan_storage(b, disk, &top, error))
         return false;
@@ -401,8 +405,7 @@ bool domain_plan_disk(struct domain_build *b, struct el *disk, GError **error)
         js_set(o, "bus", name);
         js_int(o, "unit", (int64_t)domain_number(disk, "address/@unit", 0));
     } else if (g_str_equal(bus, "usb")) {
-        js_set(o, "bus", "usb.0");
-        js_set(o, "port", el_get(disk, "address/@port"));
+        good = good && domain_plan_usb(b, o, disk, error);
         js_bool(o, "removable", el_is(disk, "target/@removable", "on"));
     } else if (g_str_equal(bus, "fdc")) {
         js_int(o, "unit", (int64_t)domain_number(disk, "address/@unit", 0));

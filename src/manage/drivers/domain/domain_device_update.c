@@ -132,7 +132,18 @@ static bool change_password(struct domain *d, const struct el *e, GError **error
     struct json_object *args = json_object_new_object();
     js_set(args, "protocol", el_get_or(e, "@type", "vnc"));
     js_set(args, "password", el_get_or(e, "@passwd", ""));
+    js_set(args, "connected", el_get(e, "@connected"));
     struct json_object *o = monitor_command(d, "set_password", args, error);
+    json_object_put(o);
+    if (!o)
+        return false;
+    g_autofree char *end = domain_password_end(e, error);
+    if (!end)
+        return false;
+    args = json_object_new_object();
+    js_set(args, "protocol", el_get_or(e, "@type", "vnc"));
+    js_set(args, "time", *el_get_or(e, "@passwd", "") ? end : "now");
+    o = monitor_command(d, "expire_password", args, error);
     json_object_put(o);
     return o != NULL;
 }

@@ -328,6 +328,13 @@ static void on_unplug_error(struct domain *d, struct json_object *data)
 
 static void on_job(struct domain *d, struct json_object *data) { domain_blockjob_changed(d, text(data, "id"), text(data, "status")); }
 
+/* ---- viewers ---- */
+
+static void tell_viewer(struct domain *d, int phase, struct json_object *data) { send_event(d, VIR_DOMAIN_EVENT_ID_GRAPHICS, domain_viewer_event(d, phase, data)); }
+static void on_viewer_connect(struct domain *d, struct json_object *data) { tell_viewer(d, VIR_DOMAIN_EVENT_GRAPHICS_CONNECT, data); }
+static void on_viewer_ready(struct domain *d, struct json_object *data) { tell_viewer(d, VIR_DOMAIN_EVENT_GRAPHICS_INITIALIZE, data); }
+static void on_viewer_gone(struct domain *d, struct json_object *data) { tell_viewer(d, VIR_DOMAIN_EVENT_GRAPHICS_DISCONNECT, data); }
+
 /* ---- all of them ---- */
 
 static const struct { const char *name; void (*fn)(struct domain *d, struct json_object *data); } events[] = {
@@ -347,6 +354,9 @@ static const struct { const char *name; void (*fn)(struct domain *d, struct json
     { "DEVICE_DELETED", on_deleted },
     { "DEVICE_UNPLUG_GUEST_ERROR", on_unplug_error },
     { "JOB_STATUS_CHANGE", on_job },
+    { "VNC_CONNECTED", on_viewer_connect },
+    { "VNC_INITIALIZED", on_viewer_ready },
+    { "VNC_DISCONNECTED", on_viewer_gone },
 };
 
 struct told {

@@ -202,40 +202,6 @@ static GVariant *pm_wakeup(struct manage_call *c, GError **error)
     return d ? end(d, command(d, "system_wakeup", error)) : NULL;
 }
 
-/* Linux input codes are what the machine takes by number on a PC keyboard for all keys below 0x59; others go by the same number with the code set said to be Linux's. */
-static GVariant *send_key(struct manage_call *c, GError **error)
-{
-    uint32_t set, hold, flags;
-    g_autoptr(GVariant) codes = g_variant_get_child_value(c->args, 3);
-    g_variant_get_child(c->args, 1, "u", &set);
-    g_variant_get_child(c->args, 2, "u", &hold);
-    g_variant_get_child(c->args, 4, "u", &flags);
-    if (!manage_check_flags(flags, 0, error))
-        return NULL;
-    if (set != VIR_KEYCODE_SET_LINUX && set != VIR_KEYCODE_SET_XT && set != VIR_KEYCODE_SET_QNUM)
-        return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "key codes of set %u cannot be sent; use linux, xt or qnum", set);
-    struct json_object *keys = json_object_new_array(), *args = json_object_new_object();
-    for (gsize i = 0; i < g_variant_n_children(codes); i++) {
-        uint32_t code;
-        struct json_object *key = json_object_new_object();
-        g_variant_get_child(codes, i, "u", &code);
-        json_object_object_add(key, "type", json_object_new_string("number"));
-        json_object_object_add(key, "data", json_object_new_int64(code));
-        json_object_array_add(keys, key);
-    }
-    json_object_object_add(args, "keys", keys);
-    if (hold)
-        json_object_object_add(args, "hold-time", json_object_new_int64(hold));
-    struct domain *d = begin(c, "send key", error);
-    if (!d) {
-        json_object_put(args);
-        return NULL;
-    }
-    struct json_object *o = monitor_command(d, "send-key", args, error);
-    json_object_put(o);
-    return end(d, o != NULL);
-}
-
 /* ---- what the machine cannot do yet ---- */
 
 static GVariant *no_save(struct manage_call *c, GError **error)
@@ -246,11 +212,6 @@ static GVariant *no_save(struct manage_call *c, GError **error)
 static GVariant *no_dump(struct manage_call *c, GError **error)
 {
     return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine cannot write its memory to a file yet");
-}
-
-static GVariant *no_screen(struct manage_call *c, GError **error)
-{
-    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine has no display to take a picture of");
 }
 
 static GVariant *no_managed_save(struct manage_call *c, GError **error) { return g_variant_new("(i)", 0); }
@@ -271,7 +232,6 @@ const struct manage_row domain_rows_life[] = {
     { RPC_DOMAIN_RESUME, resume },
     { RPC_DOMAIN_INJECT_NMI, inject_nmi },
     { RPC_DOMAIN_PM_WAKEUP, pm_wakeup },
-    { RPC_DOMAIN_SEND_KEY, send_key },
     { RPC_DOMAIN_SAVE, no_save },
     { RPC_DOMAIN_SAVE_FLAGS, no_save },
     { RPC_DOMAIN_SAVE_PARAMS, no_save },
@@ -287,6 +247,5 @@ const struct manage_row domain_rows_life[] = {
     { RPC_DOMAIN_MANAGED_SAVE_REMOVE, remove_managed_save },
     { RPC_DOMAIN_CORE_DUMP, no_dump },
     { RPC_DOMAIN_CORE_DUMP_WITH_FORMAT, no_dump },
-    { RPC_DOMAIN_SCREENSHOT, no_screen },
     { 0, NULL },
 };

@@ -82,6 +82,16 @@ bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top
 bool domain_plan_chains(struct domain_build *b, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_interface(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_char(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_input(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_audio(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_graphics(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_video(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_sound(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_plan_hub(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* "bus" and "port" of a device on a USB controller, by its address; vireo-vmm's must be an xHCI. */
+bool domain_plan_usb(struct domain_build *b, struct json_object *o, const struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* "never", or the second since 1970 at which the password of a <graphics> ends, as text; g_free. NULL: what it says is no time. */
+char *domain_password_end(const struct el *graphics, GError **error);
 /* What vireo-vmm lacks: an error, or a note where leaving it out changes nothing for the guest. *ret_skip: it is left out. */
 bool domain_plan_lacks(struct domain_build *b, const struct el *e, bool *ret_skip, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Machine, CPU, memory, clock, boot: all that is not a device. */
