@@ -32,7 +32,8 @@
     X(CLOCK, "clock", "timers") \
     X(BLOCK, "block", "disk worker") \
     X(NBD, "nbd", "NBD connections") \
-    X(NET, "net", "network I/O")
+    X(NET, "net", "network I/O") \
+    X(VNC, "vnc", "VNC server")
 
 enum sandbox_kind {
 #define X(id, name, what) SANDBOX_##id,

@@ -63,6 +63,7 @@ static bool (*const steps[])(struct vm *vm, GError **error) = {
     setup_vga,
     finish_board,
     setup_lock_memory,
+    setup_display,
     setup_qmp,
     process_write_pidfile,
     process_confine,

@@ -117,8 +117,8 @@ static bool check(struct options *o, GError **error)
     if (o->no_net && o->nics->len)
         return vireo_fail(error, VIREO_ERROR_INVALID, "-nic none and another -nic contradict each other; keep one of them");
     if (!c->nodefaults && !o->nographic && !o->display_none && !o->serials->len && !o->qmps->len)
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is no graphical display yet; use -nographic for a serial console in this "
-                          "terminal, or -display none");
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there are no windows for the display; use -nographic for a serial console in this "
+                          "terminal, -vnc 127.0.0.1:0 for a VNC server, or -display none");
     return true;
 }
 
@@ -172,6 +172,7 @@ void options_clear(struct options *o)
     config_free(o->config);
     g_free(o->pidfile);
     g_free(o->vga);
+    g_free(o->vnc);
     g_free(o->log_file);
     g_free(o->run_as);
     g_free(o->chroot);

@@ -35,6 +35,7 @@ struct options {
     GPtrArray *drives;                                /* struct option_drive * */
     bool nographic, display_none, no_net, daemonize, usb;
     char *pidfile, *log_file, *run_as, *chroot;
+    char *vnc;                  /* what follows -vnc; NULL: no VNC server */
     char *vga;                  /* -vga; NULL: not given */
     bool sandbox;
     int sandbox_files;          /* -sandbox files=: enum option_files */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* One row per option. */
+#include <string.h>
+
 #include "base/error.h"
 #include "vmm/core/machine.h"
 #include "vmm/options.h"
@@ -53,12 +55,32 @@ static bool opt_accept_only(struct options *o, const struct option_row *row, con
     return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "not available: %s; accepted: %s", row->help, all);
 }
 
-static bool opt_display(struct options *o, const struct option_row *row, const char *arg, GError **error)
+static bool opt_vnc(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    if (!opt_accept_only(o, row, arg, error))
-        return false;
+    if (!strcmp(arg, "none") || !strcmp(arg, "off")) {
+        g_clear_pointer(&o->vnc, g_free);
+    } else if (o->vnc && strcmp(o->vnc, arg)) {
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is one VNC server a machine, and -vnc %s was given already", o->vnc);
+    } else {
+        g_free(o->vnc);
+        o->vnc = g_strdup(arg);
+    }
     o->display_none = true;
     return true;
+}
+
+static bool opt_display(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    o->display_none = true;
+    if (g_str_has_prefix(arg, "vnc="))
+        return opt_vnc(o, row, arg + strlen("vnc="), error);
+    return !strcmp(arg, "none") || vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "not available: there are no windows; accepted: none, vnc=HOST:NUMBER");
+}
+
+static bool opt_keyboard(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    return !strcmp(arg, "en-us") || vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "not available: viewers that send scan codes (virt-viewer, TigerVNC) need no layout; of "
+                                               "others a US keyboard is assumed; accepted: en-us");
 }
 
 static bool opt_one_of(struct options *o, const struct option_row *row, const char *arg, GError **error)
@@ -76,7 +98,6 @@ bool option_refused(const struct option_row *row)
 
 static const char *const none[] = { "none", NULL };
 static const char *const cards[] = { "std", "virtio", "none", NULL };
-static const char *const none_off[] = { "none", "off", NULL };
 
 #define OPTION(member) offsetof(struct options, member)
 #define CONFIG(member) offsetof(struct machine_config, member)
@@ -168,13 +189,14 @@ const struct option_row option_rows[] = {
 
     HEADING("Display"),
     { "nographic", NULL, "no display; the first serial port is this terminal, Ctrl-A x ends, Ctrl-A h helps", opt_flag, OPTION(nographic) },
-    { "display", "none", "there is no graphical display yet", opt_display, 0, none },
+    { "display", "none|vnc=HOST:NUMBER[,...]", "no window; vnc: the same as -vnc", opt_display },
     { "vga", "std|virtio|none", "a graphics card: the same as -device VGA, or virtio-vga", opt_one_of, OPTION(vga), cards },
-    { "vnc", "none", "there is no VNC server yet", opt_display, 0, none_off },
+    { "vnc", "HOST:NUMBER|unix:PATH[,password=on|off][,password-secret=ID][,to=NUMBER][,share=allow-exclusive|ignore] or none",
+      "a VNC server on this address, port 5900 + NUMBER; without HOST on all addresses", opt_vnc },
     REFUSE("spice", "...", "SPICE is not there; use -nographic"),
-    REFUSE("sdl", NULL, "there is no graphical display yet; use -nographic"),
-    REFUSE("full-screen", NULL, "there is no graphical display yet; use -nographic"),
-    REFUSE("k", "LANGUAGE", "keyboard layouts belong to a graphical display, which is not there yet"),
+    REFUSE("sdl", NULL, "there are no windows; use -vnc or -nographic"),
+    REFUSE("full-screen", NULL, "there are no windows; use -vnc or -nographic"),
+    { "k", "en-us", "accepted: viewers send scan codes, or what a US keyboard has", opt_keyboard },
 
     HEADING("Control"),
     { "qmp", "stdio|unix:PATH[,server=on][,wait=off]|tcp:HOST:PORT[,server=on][,wait=off]|chardev:ID", "control protocol, as JSON", opt_qmp },
@@ -212,8 +234,8 @@ const struct option_row option_rows[] = {
     REFUSE("no-fd-bootchk", NULL, "there is no floppy drive to start from"),
     REFUSE("mtdblock", "FILE", "there is no flash memory"),
     REFUSE("iscsi", "...", "disks over iSCSI are not there; let the host attach the disk and give its block device"),
-    REFUSE("portrait", NULL, "there is no graphical display yet"),
-    REFUSE("rotate", "DEGREES", "there is no graphical display yet"),
+    REFUSE("portrait", NULL, "there are no windows"),
+    REFUSE("rotate", "DEGREES", "there are no windows"),
     REFUSE("audio-help", NULL, "use -audiodev help"),
     REFUSE("watchdog-action", "ACTION", "there is no watchdog yet"),
     REFUSE("echr", "CHARACTER", "the escape character of the terminal is Ctrl-A"),

@@ -48,7 +48,7 @@ static void test_bad(void)
 {
     static const struct { const char *line, *message; } bad[] = {
         { "-kernel k -bios b", "-bios: a kernel given with -kernel is started without firmware; leave one of them out" },
-        { "-kernel k", "there is no graphical display yet; use -nographic for a serial console in this terminal, or -display none" },
+        { "-kernel k", "there are no windows for the display; use -nographic for a serial console in this terminal, -vnc 127.0.0.1:0 for a VNC server, or -display none" },
         { "-append x", "-append only allowed with -kernel option" },
         { "-initrd x", "-initrd only allowed with -kernel option" },
         { "-m", "-m: requires an argument: -m [size=]SIZE[,slots=N][,maxmem=SIZE]" },
@@ -94,7 +94,9 @@ static void test_bad(void)
         { "-netdev user", "-netdev user: Parameter 'id' is missing; add id=NAME" },
         { "-net user", "-net user: only none is there; use -nic user,model=virtio-net-pci" },
         { "-monitor stdio", "-monitor stdio: not available: there is no monitor for humans yet; use -qmp; accepted: none" },
-        { "-display gtk", "-display gtk: not available: there is no graphical display yet; accepted: none" },
+        { "-display gtk", "-display gtk: not available: there are no windows; accepted: none, vnc=HOST:NUMBER" },
+        { "-vnc :1 -vnc :2", "-vnc :2: there is one VNC server a machine, and -vnc :1 was given already" },
+        { "-k de", "-k de: not available: viewers that send scan codes (virt-viewer, TigerVNC) need no layout; of others a US keyboard is assumed; accepted: en-us" },
         { "-mon a", "-mon a: there is no monitor for humans yet; add mode=control" },
         { "-uuid x", "-uuid x: failed to parse UUID string: wrong format; expected xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" },
         { "-rtc base=x", "-rtc base=x: invalid datetime format 'x'; valid: utc, localtime, 2006-06-17T16:01:21, 2006-06-17" },

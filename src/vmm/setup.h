@@ -50,6 +50,7 @@ bool setup_chardevs(struct vm *vm, GError **error);
 bool setup_drives(struct vm *vm, GError **error);
 bool setup_netdevs(struct vm *vm, GError **error);
 bool setup_audiodevs(struct vm *vm, GError **error);
+bool setup_display(struct vm *vm, GError **error);
 bool setup_qmp(struct vm *vm, GError **error);
 void setup_tear_down_backends(struct vm *vm);
 /* The back end that `spec` ("chardev:ID" or a short form) means; a new one gets `id`. *ret NULL for "none". */

@@ -17,6 +17,7 @@
 #include "vmm/core/numa.h"
 #include "vmm/core/object.h"
 #include "vmm/dev/audio/audiodev.h"
+#include "vmm/display/display.h"
 #include "vmm/net/net.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/setup.h"
@@ -193,6 +194,16 @@ bool setup_audiodevs(struct vm *vm, GError **error)
             return failed_item(item, error);
     }
     return true;
+}
+
+/* ---- display ---- */
+
+bool setup_display(struct vm *vm, GError **error)
+{
+    if (!vm->options.vnc || display_start_vnc(vm->machine, vm->options.vnc, error))
+        return true;
+    g_prefix_error(error, "-vnc %s: ", vm->options.vnc);
+    return false;
 }
 
 /* ---- control ---- */

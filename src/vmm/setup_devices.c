@@ -7,6 +7,7 @@
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
+#include "vmm/display/display.h"
 #include "vmm/net/net.h"
 #include "vmm/setup.h"
 
@@ -180,6 +181,8 @@ bool setup_vga(struct vm *vm, GError **error)
 {
     const char *vga = vm->options.vga;
     keyval_auto *kv = keyval_new();
+    if (!vga && vm->options.vnc && vm->board->pci && !vm->machine->config->nodefaults && !display_claimed(vm->machine->display))
+        vga = "std"; /* whoever looks wants to see something */
     if (!vga || !strcmp(vga, "none"))
         return true;
     const struct device_class *c = device_class_for_user(vm->machine, !strcmp(vga, "std") ? "VGA" : "virtio-vga", error);

@@ -2,6 +2,7 @@
 """Graphics and input as a guest's drivers and the people outside see them: the picture, keys, the pointer."""
 import re
 import struct
+import time
 
 BOOT = 60
 MODULES = ("virtio_pci", "virtio_gpu", "virtio_input", "psmouse", "evdev")
@@ -56,7 +57,11 @@ echo "VT shown"; sleep 1000
     assert "1024,768" in text and "1024x768" in text, "the guest does not see the mode that was asked for" + m.tail()
     edid = bytes.fromhex(re.search(r"VT edid ([0-9a-f]+)", text).group(1))
     assert len(edid) == 128 and sum(edid) % 256 == 0 and b"Vireo" in edid
-    width, height, pixels = ppm(screendump(m, work))
+    for _ in range(50):  # the kernel's console reaches the card a little later
+        width, height, pixels = ppm(screendump(m, work))
+        if any(pixels):
+            break
+        time.sleep(0.1)
     assert (width, height) == (1024, 768)
     assert len(set(pixels[i:i + 3] for i in range(0, len(pixels), 3))) >= 2, "the picture has one colour only"
     assert sum(1 for b in pixels if b) > 1000, "nothing stands on the screen"

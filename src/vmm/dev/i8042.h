@@ -10,7 +10,7 @@ struct device *i8042_create(struct machine *m, struct irq_line irq1, struct irq_
 
 /* ---- between the controller and what is plugged into it; the device's lock is held ---- */
 
-#define PS2_QUEUE 32
+#define PS2_QUEUE 128 /* more than hardware has: viewers type faster than people */
 
 struct ps2_queue { uint8_t data[PS2_QUEUE], head, count; };
 

@@ -4,7 +4,7 @@
 #include "vmm/dev/i8042.h"
 #include "vmm/display/display.h"
 
-enum { ACK = 0xfa, RESEND = 0xfe, FLAG_ON = 0x20, FLAG_REMOTE = 0x40, FLAG_SCALING = 0x10, WITH_WHEEL = 3, STEP = 127, FAR = 1 << 16 };
+enum { ACK = 0xfa, RESEND = 0xfe, FLAG_ON = 0x20, FLAG_REMOTE = 0x40, FLAG_SCALING = 0x10, WITH_WHEEL = 3, STEP = 127, PACKETS = 16, FAR = 1 << 16 };
 
 static void put(struct i8042 *k, uint8_t value) { ps2_put(k, &k->aux, value); }
 
@@ -33,7 +33,7 @@ void ps2_mouse_report(struct i8042 *k)
         k->dz = 0;
     if (!(k->aux_flags & FLAG_ON) || (k->aux_flags & FLAG_REMOTE) || k->aux_wrap)
         return;
-    while ((k->dx || k->dy || k->dz || k->buttons != k->reported) && k->aux.count + 4 <= PS2_QUEUE / 2)
+    while ((k->dx || k->dy || k->dz || k->buttons != k->reported) && k->aux.count + 4 <= (k->buttons != k->reported ? PS2_QUEUE : PACKETS))
         put_packet(k);
 }
 

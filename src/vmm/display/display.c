@@ -18,6 +18,7 @@ struct display {
     void (*refresh)(void *opaque);
     void *refresh_opaque;
     struct display_pointer_state pointer; /* as it was last */
+    struct vnc *vnc;   /* NULL: none */
     GQueue typed;      /* of struct step: to be done on the main thread */
     guint typing;      /* timer; 0: nothing is being typed */
 };
@@ -40,6 +41,7 @@ void display_destroy(struct display *d)
 {
     if (!d)
         return;
+    vnc_destroy(d->vnc);
     if (d->typing)
         g_source_remove(d->typing);
     g_queue_clear_full(&d->typed, g_free);
@@ -89,6 +91,9 @@ bool display_refresh(struct display *d)
 
 bool display_claimed(const struct display *d) { return d && d->device; }
 const char *display_card(const struct display *d) { return d ? d->device : NULL; }
+
+struct vnc *display_vnc(const struct display *d) { return d ? d->vnc : NULL; }
+void display_set_vnc(struct display *d, struct vnc *v) { d->vnc = v; }
 
 /* ---- pictures ---- */
 

@@ -102,9 +102,20 @@ unsigned display_code_of_number(unsigned number);
 /* Presses these keys, holds them for so long and lets go of them, after what is being typed already. Main thread. */
 void display_type(struct display *d, const unsigned *codes, unsigned n, unsigned hold_ms);
 
-/* ---- servers ---- */
+/* ---- the VNC server (vnc.c) ---- */
 
-/* `-vnc HOST:N[,password=on]`, `-vnc unix:PATH`. Loads the module vireo-vnc that stands beside the program or in the library directory. */
-struct vnc_server;
-struct vnc_info { char *host, *service, *family; unsigned clients; bool password; };
+struct vnc;
+struct json_object;
+/* What follows -vnc: HOST:NUMBER[,KEY=VALUE]... or unix:PATH[,...]. Loads the module vireo-vnc that stands beside the program or in the library
+ * directory. It ends with the display. One a machine. */
 bool display_start_vnc(struct machine *m, const char *argument, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+struct vnc *display_vnc(const struct display *d); /* NULL: there is none; d may be NULL */
+void display_set_vnc(struct display *d, struct vnc *v);
+void vnc_destroy(struct vnc *v); /* NULL allowed */
+/* The answers of QMP query-vnc and query-vnc-servers; v may be NULL. */
+struct json_object *vnc_query(struct vnc *v);
+struct json_object *vnc_query_servers(struct vnc *v);
+/* password NULL: not changed; expires NULL: not changed, else seconds since the epoch, 0: never. False: no server, or one without password. */
+bool vnc_set_password(struct vnc *v, const char *password, const int64_t *expires) G_GNUC_WARN_UNUSED_RESULT;
+/* A client on a connected socket, which is taken over. False: there is no server, and the socket is still the caller's. */
+bool vnc_add_client(struct vnc *v, int fd, bool skip_password) G_GNUC_WARN_UNUSED_RESULT;

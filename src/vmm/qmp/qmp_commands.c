@@ -253,6 +253,12 @@ const struct qmp_command qmp_commands[] = {
     { "send-key", qmp_send_key, qmp_send_key_args },
     { "input-send-event", qmp_input_send_event, qmp_input_send_event_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "query-mice", qmp_query_mice },
+    { "query-vnc", qmp_query_vnc },
+    { "query-vnc-servers", qmp_query_vnc_servers },
+    { "set_password", qmp_set_password, qmp_set_password_args, .absent = QMP_ABSENT_NOT_ACTIVE },
+    { "change-vnc-password", qmp_change_vnc_password, qmp_change_vnc_password_args },
+    { "expire_password", qmp_expire_password, qmp_expire_password_args, .absent = QMP_ABSENT_NOT_ACTIVE },
+    { "add_client", qmp_add_client, qmp_add_client_args },
 #define BLOCK(name, function, ...) { name, qmp_##function, qmp_##function##_args, ##__VA_ARGS__ }
     BLOCK("query-block", query_block),
     BLOCK("query-named-block-nodes", query_named_block_nodes),

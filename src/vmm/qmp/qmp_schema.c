@@ -36,6 +36,9 @@ const char *const qmp_events[] = {
     "RESUME",
     "SHUTDOWN",
     "STOP",
+    "VNC_CONNECTED",
+    "VNC_DISCONNECTED",
+    "VNC_INITIALIZED",
     "VSERPORT_CHANGE",
     NULL
 };
