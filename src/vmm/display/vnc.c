@@ -102,7 +102,6 @@ struct json_object *vnc_query_servers(struct vnc *v)
 /* The module's thread. */
 static void client_event(void *opaque, enum vnc_event event, const void *id, const char *host, const char *service)
 {
-    static const char *const names[] = { [VNC_CONNECTED] = "VNC_CONNECTED", [VNC_INITIALIZED] = "VNC_INITIALIZED", [VNC_DISCONNECTED] = "VNC_DISCONNECTED" };
     struct vnc *v = opaque;
     g_mutex_lock(&v->lock);
     if (event == VNC_CONNECTED) {
@@ -114,7 +113,12 @@ static void client_event(void *opaque, enum vnc_event event, const void *id, con
         if (((struct peer *)v->clients->pdata[i])->id == id)
             g_ptr_array_remove_index(v->clients, i--);
     g_mutex_unlock(&v->lock);
-    machine_post_event(v->machine, names[event], json_make("server", server_info(v), "client", client_info(v, host, service), NULL));
+    struct json_object *data = json_make("server", server_info(v), "client", client_info(v, host, service), NULL);
+    switch (event) {
+    case VNC_CONNECTED: machine_post_event(v->machine, "VNC_CONNECTED", data); break;
+    case VNC_INITIALIZED: machine_post_event(v->machine, "VNC_INITIALIZED", data); break;
+    case VNC_DISCONNECTED: machine_post_event(v->machine, "VNC_DISCONNECTED", data); break;
+    }
 }
 
 bool vnc_set_password(struct vnc *v, const char *password, const int64_t *expires)
