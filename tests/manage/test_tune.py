@@ -462,3 +462,17 @@ def test_vcpus_out_of_order(vireod, xml):  # noqa: F811
                                              "<vcpu id='2' enabled='yes' hotpluggable='no'/></vcpus>"))
     vireod.virsh("define", path)
     assert "vCPU 2, which is not hot-pluggable, stands behind one" in vireod.virsh("start", "t", status=1)
+
+
+def test_tunable_events(vireod, start):  # noqa: F811
+    """A client that listens is told what has been changed."""
+    import subprocess
+    from conftest import PLAIN
+    start()
+    with subprocess.Popen(["virsh", "-c", vireod.uri, "event", "t", "--event", "tunable"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, text=True) as listener:
+        for _ in range(100):
+            vireod.virsh("vcpupin", "t", "0", "0")
+            if listener.poll() is not None:
+                break
+        said = listener.communicate(timeout=20)[0]
+    assert "event 'tunable' for domain 't':\n\tcputune.vcpupin0: 0\n" in said, said

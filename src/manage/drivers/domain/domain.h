@@ -171,7 +171,7 @@ bool domain_affect(struct domain *d, uint32_t flags, bool *ret_live, bool *ret_c
 typedef void (*domain_editor)(struct el *root, void *opaque);
 bool domain_edit(struct domain *d, uint32_t which, domain_editor edit, void *opaque, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* Threads of the vCPUs, as the machine tells them; of struct domain_vcpu. */
+/* Threads of the vCPUs, as the machine tells them, and of its own process; of struct domain_vcpu. */
 struct domain_vcpu {
     unsigned index;
     pid_t tid;

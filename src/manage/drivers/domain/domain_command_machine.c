@@ -270,7 +270,12 @@ static bool add_iothreads(struct domain_build *b, G_GNUC_UNUSED GError **error)
     unsigned want = domain_number(b->root, "iothreads", 0), have = 0;
     el_each(t, ids, "iothread") {
         g_autofree char *name = g_strdup_printf("iothread%s", el_get_or(t, "@id", "1"));
-        domain_plan_object(b, "iothread", name);
+        struct json_object *o = domain_plan_object(b, "iothread", name);
+        uint64_t n;
+        if (el_get_u64(t, "@thread_pool_min", &n))
+            js_int(o, "thread-pool-min", (int64_t)n);
+        if (el_get_u64(t, "@thread_pool_max", &n))
+            js_int(o, "thread-pool-max", (int64_t)n);
         have++;
     }
     for (unsigned id = 1; have < want && id < 1000; id++) {

@@ -276,7 +276,8 @@ GArray *domain_vcpu_threads(struct domain *d, GError **error)
     for (size_t i = 0; json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
         struct json_object *o = json_object_array_get_idx(list, i);
         struct domain_vcpu v = { (unsigned)json_object_get_int64(json_object_object_get(o, "cpu-index")), (pid_t)json_object_get_int64(json_object_object_get(o, "thread-id")) };
-        g_array_append_val(ret, v);
+        if (v.index < d->max_vcpus && domain_owns_thread(d, v.tid))
+            g_array_append_val(ret, v);
     }
     json_object_put(list);
     return ret;

@@ -7,7 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_tune.h"
 
 static const char greeting[] = "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n", welcome[] = "{\"return\": {}, \"id\": 0}\r\n";
 
@@ -270,6 +270,41 @@ static void test_threads(void)
     bench_finish(&b);
 }
 
+/* A machine that names threads of others, and vCPUs that it cannot have. */
+static void serve_threads(int fd)
+{
+    g_autofree char *vcpus = g_strdup_printf("{\"return\":[{\"cpu-index\":0,\"thread-id\":1},{\"cpu-index\":1,\"thread-id\":%d},{\"cpu-index\":99,\"thread-id\":%d},"
+                                             "{\"cpu-index\":0,\"thread-id\":-5},7,{}],\"id\":1}\r\n", (int)getpid(), (int)getpid());
+    g_autofree char *iothreads = g_strdup_printf("{\"return\":[{\"id\":\"iothread1\",\"thread-id\":1},{\"id\":\"iothread2\",\"thread-id\":%d},{\"id\":\"x\",\"thread-id\":%d}],\"id\":2}\r\n",
+                                                 (int)getpid(), (int)getpid());
+    say(fd, greeting);
+    hear(fd);
+    say(fd, welcome);
+    hear(fd);
+    say(fd, vcpus);
+    hear(fd);
+    say(fd, iothreads);
+    hear(fd);
+}
+
+static void test_foreign_threads(void)
+{
+    struct bench b;
+    bench_init(&b, serve_threads);
+    b.d->monitor = monitor_open(b.d, b.path, 5000, on_event, NULL);
+    b.d->pid = getpid();
+    b.d->max_vcpus = 2;
+    for (unsigned i = 0; i < 5; i++)
+        g_test_expect_message("vireo", G_LOG_LEVEL_WARNING, "*is not one of its process*");
+    g_autoptr(GArray) vcpus = domain_vcpu_threads(b.d, NULL), iothreads = domain_iothreads(b.d, NULL);
+    g_test_assert_expected_messages();
+    g_assert_cmpuint(vcpus->len, ==, 1);
+    g_assert_cmpuint(g_array_index(vcpus, struct domain_vcpu, 0).index, ==, 1);
+    g_assert_cmpuint(iothreads->len, ==, 1);
+    g_assert_cmpuint(g_array_index(iothreads, struct domain_vcpu, 0).index, ==, 2);
+    bench_finish(&b);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -277,5 +312,6 @@ int main(int argc, char **argv)
     g_test_add_func("/monitor/no_greeting", test_no_greeting);
     g_test_add_func("/monitor/bad_answers", test_bad_answers);
     g_test_add_func("/monitor/threads", test_threads);
+    g_test_add_func("/monitor/foreign_threads", test_foreign_threads);
     return g_test_run();
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define DEFAULT_PARTITION "/machine"
+enum { IOTHREADS_MAX = 1024 };
 
 /* ---- the group ---- */
 
@@ -216,6 +217,16 @@ static bool set_scheduler(const struct el *root, const char *element, const char
 
 /* ---- threads ---- */
 
+/* A machine may tell any number: threads of others are nothing to it. */
+bool domain_owns_thread(struct domain *d, pid_t tid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d", (int)d->pid, (int)tid);
+    if (d->pid > 0 && tid > 0 && g_file_test(path, G_FILE_TEST_IS_DIR))
+        return true;
+    g_warning("domain '%s': its machine names thread %d, which is not one of its process %d; it is left out", d->name, (int)tid, (int)d->pid);
+    return false;
+}
+
 GArray *domain_iothreads(struct domain *d, GError **error)
 {
     struct json_object *list = monitor_command(d, "query-iothreads", NULL, error);
@@ -229,7 +240,8 @@ GArray *domain_iothreads(struct domain *d, GError **error)
         if (!id || !g_str_has_prefix(id, "iothread") || !g_ascii_isdigit(id[8]))
             continue;
         t.index = (unsigned)strtoul(id + 8, NULL, 10);
-        g_array_append_val(ret, t);
+        if (ret->len < IOTHREADS_MAX && domain_owns_thread(d, t.tid))
+            g_array_append_val(ret, t);
     }
     json_object_put(list);
     return ret;

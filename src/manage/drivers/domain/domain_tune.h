@@ -73,6 +73,7 @@ void domain_tune_found(struct domain *d);
 
 /* Nanoseconds of the whole machine: of its group where it has one, else of its process (domain_stats_cpu.c). */
 bool domain_cpu_time(struct domain *d, uint64_t *ret_all, uint64_t *ret_user, uint64_t *ret_system);
+bool domain_owns_thread(struct domain *d, pid_t tid);
 /* Threads of I/O threads as the machine tells them: of struct domain_vcpu, index is the number in "iothreadN". */
 GArray *domain_iothreads(struct domain *d, GError **error);
 /* Fills the list of ids up to the number of <iothreads>: 1, 2, ... (domain_iothread.c). */
