@@ -114,10 +114,24 @@ void vga_draw_linear(const struct vga *v, const struct vga_linear *m, unsigned y
     }
 }
 
+/* The usual case at the usual time: pixels in the display's own form that have not changed since. */
+static bool same_as_shown(const struct vga *v, const struct vga_linear *m, unsigned y, unsigned n)
+{
+    bool same = m->bpp == 32 && !v->big_endian;
+    const struct display_picture *p = display_lock(v->display);
+    same = same && m->width == p->width && y + n <= p->height;
+    for (unsigned i = y; same && i < y + n; i++)
+        same = !memcmp(v->vram + m->start + (size_t)i * m->stride, p->pixels + (size_t)i * p->width, (size_t)m->width * 4);
+    display_unlock(v->display);
+    return same;
+}
+
 static void draw_linear(struct vga *v, const struct vga_linear *m)
 {
     for (unsigned y = 0; y < m->height; y += BAND) {
         unsigned n = MIN(BAND, m->height - y);
+        if (same_as_shown(v, m, y, n))
+            continue;
         for (unsigned i = 0; i < n; i++)
             vga_draw_linear(v, m, y + i, v->line + (size_t)i * v->width);
         flush(v, y, n);
