@@ -153,6 +153,16 @@ static const char *card(const struct domain_build *b, const char *model)
     return NULL;
 }
 
+/* <rom enabled= bar= file=/> */
+static void add_rom(struct json_object *o, const struct el *nic)
+{
+    bool off = el_is(nic, "rom/@enabled", "no");
+    if (!off && el_get(nic, "rom/@bar"))
+        js_int(o, "rombar", el_is(nic, "rom/@bar", "on"));
+    if (off || el_get(nic, "rom/@file"))
+        js_set(o, "romfile", off ? "" : el_get(nic, "rom/@file"));
+}
+
 static bool add_card(struct domain_build *b, const struct el *nic, GError **error)
 {
     static const struct { const char *path, *key; } onoff[] = { { "driver/host/@csum", "csum" }, { "driver/host/@gso", "gso" }, { "driver/host/@tso4", "host_tso4" },
@@ -168,6 +178,7 @@ static bool add_card(struct domain_build *b, const struct el *nic, GError **erro
     js_set(o, "netdev", netdev);
     js_set(o, "mac", el_get(nic, "mac/@address"));
     domain_plan_boot(b, o, nic);
+    add_rom(o, nic);
     if (!is_virtio(nic))
         return true;
     for (unsigned i = 0; i < G_N_ELEMENTS(onoff); i++)
