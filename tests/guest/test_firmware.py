@@ -102,6 +102,22 @@ def test_grub_starts_debian(machine, cd, how):
     assert "VT vendor Vireo" in m.text(), "the SMBIOS tables did not come through firmware" + m.tail()
 
 
+CARDS = [["-nic", "user,model=virtio-net-pci", "-boot", "order=n"], ["-netdev", "user,id=n", "-device", "e1000e,netdev=n,bootindex=1"]]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=["virtio", "e1000e"])
+def test_network(machine, card):
+    """iPXE in the card's option ROM gets an address; nobody offers a file."""
+    m = machine(*BASE, *card)
+    m.wait_text("10.0.2.15/255.255.255.0", 60, "iPXE did not start, or got no address")
+
+
+def test_no_option_rom_where_nobody_asks(machine):
+    m = machine(*BASE, "-nic", "user,model=virtio-net-pci")
+    m.wait_text("No bootable device", 30)
+    assert "iPXE" not in m.text()
+
+
 def test_errors(machine, work):
     empty = os.path.join(work, "empty")
     open(empty, "wb").close()

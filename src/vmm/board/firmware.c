@@ -121,14 +121,6 @@ static int by_index(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static uint64_t bootindex_of(const struct device *d)
-{
-    for (const struct device_prop *p = d->class->props; p && p->name; p++)
-        if (!strcmp(p->name, "bootindex"))
-            return *(const uint64_t *)((const char *)d + p->offset);
-    return UINT32_MAX;
-}
-
 /* Devices with a bootindex, one path a line: firmware tries them first, in this order. */
 static void tell_bootorder(struct chipset *cs, struct firmware *f)
 {
@@ -137,7 +129,7 @@ static void tell_bootorder(struct chipset *cs, struct firmware *f)
     g_autoptr(GString) text = g_string_new(NULL);
     for (unsigned i = 0; i < m->devices->len; i++) {
         const struct device *d = m->devices->pdata[i];
-        struct boot_row row = { bootindex_of(d), NULL };
+        struct boot_row row = { device_bootindex(d), NULL };
         struct pci_device *function = row.index == UINT32_MAX ? NULL : pci_bus_function_of(m->pci, d->boot_controller ? d->boot_controller : d);
         if (!function)
             continue;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Option ROMs: an image behind the expansion ROM base address register (PCI 3.0, 6.2.5.2 and 6.3), from which firmware takes it. */
+#include <string.h>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "vmm/bus/pci_private.h"
@@ -31,9 +33,24 @@ static bool show(struct pci_device *d, struct guest_memory *memory, const char *
     return true;
 }
 
+/* A network card from which the machine shall start has iPXE; others do without, which spares firmware the time that it takes to begin. */
+static const char *network_rom(const struct pci_device *d, const struct machine *m)
+{
+    static const struct { const char *card, *rom; } rows[] = {
+        { "virtio-net-pci", "pxe-virtio.rom" }, { "e1000e", "pxe-e1000e.rom" }, { "e1000", "pxe-e1000.rom" }, { "rtl8139", "pxe-rtl8139.rom" },
+    };
+    const struct machine_config *c = m->config;
+    bool wanted = c && !c->kernel && (device_bootindex(d->owner) != UINT32_MAX || (c->boot_order && strchr(c->boot_order, 'n')));
+    for (unsigned i = 0; wanted && i < G_N_ELEMENTS(rows); i++) {
+        if (!strcmp(rows[i].card, d->owner->class->name))
+            return rows[i].rom;
+    }
+    return NULL;
+}
+
 bool pci_rom_realize(struct pci_device *d, struct machine *m, GError **error)
 {
-    const char *name = d->owner->romfile ? d->owner->romfile : d->rom_default;
+    const char *name = d->owner->romfile ? d->owner->romfile : d->rom_default ? d->rom_default : network_rom(d, m);
     if (!name || !*name || !d->owner->rombar)
         return true;
     if (d->config[PCI_REG_HEADER_TYPE] & HEADER_KIND)
@@ -47,6 +64,6 @@ bool pci_rom_realize(struct pci_device *d, struct machine *m, GError **error)
     }
     if (d->owner->romfile)
         return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "device %s: romfile: there is no '%s' here or in /usr/share/seabios", d->name, name);
-    log_warn("device %s: there is no '%s': the guest's firmware will not use it; install the package seabios", d->name, name);
+    log_warn("device %s: there is no '%s': the guest's firmware will not use it; install the package %s", d->name, name, d->rom_default ? "seabios" : "ipxe-qemu");
     return true;
 }

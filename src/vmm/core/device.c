@@ -240,6 +240,15 @@ void device_destroy(struct device *d)
     g_free(d);
 }
 
+uint64_t device_bootindex(const struct device *d)
+{
+    for (const struct device_prop *p = d->class->props; p && p->name; p++) {
+        if (!strcmp(p->name, "bootindex"))
+            return *(const uint64_t *)((const char *)d + p->offset);
+    }
+    return UINT32_MAX;
+}
+
 static bool is_network_card(const struct device_class *c)
 {
     for (const struct device_prop *p = c->props; p && p->name; p++) {

@@ -118,6 +118,8 @@ struct device *device_add(struct machine *m, const struct device_class *c, const
 struct device *device_find(const struct machine *m, const char *id_or_path);
 /* "/machine/peripheral/ID", or "/machine/peripheral-anon/device[N]"; the caller frees. */
 char *device_path(const struct device *d);
+/* Its place in the firmware's boot order, the property bootindex; UINT32_MAX: none. */
+uint64_t device_bootindex(const struct device *d);
 /* QMP device_del: asks the guest. VIREO_ERROR_NOT_FOUND: no such device. */
 bool device_del(struct machine *m, const char *id_or_path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The properties that come with the class's bus: rows beside its own. NULL: none. */

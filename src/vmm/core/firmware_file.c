@@ -13,7 +13,7 @@
 
 #define MAX_SIZE (16u << 20)
 
-static const char *const places[] = { "/usr/share/seabios", "/usr/share/qemu", "/usr/share/qemu-kvm", "/usr/share/seavgabios", NULL };
+static const char *const places[] = { "/usr/share/seabios", "/usr/share/qemu", "/usr/share/qemu-kvm", "/usr/share/seavgabios", "/usr/lib/ipxe/qemu", "/usr/share/ipxe/qemu", NULL };
 
 char *firmware_file_find(const char *name)
 {

@@ -8,7 +8,7 @@
 
 struct guest_memory;
 
-/* The path of the image `name`: as given where it has a slash or lies in the working directory, else where distributions put SeaBIOS. The
+/* The path of the image `name`: as given where it has a slash or lies in the working directory, else where distributions put SeaBIOS and iPXE. The
  * caller frees; NULL: there is none. Names of -add-fd (/dev/fdset/N) are paths. */
 char *firmware_file_find(const char *name);
 /* What lies at `path`, in memory of the guest's (guest_memory_alloc) of `unit` bytes at least, or more by doubling it; the rest reads as zeroes.
