@@ -26,7 +26,7 @@ list() {
 """
 
 
-@pytest.mark.parametrize("controller", ["qemu-xhci,p2=15,p3=15", "nec-usb-xhci", "qemu-xhci,msix=off", "qemu-xhci,msix=off,msi=off"])
+@pytest.mark.parametrize("controller", ["qemu-xhci,p2=15,p3=15", "nec-usb-xhci,msix=off", "qemu-xhci,msix=off,msi=off"])
 def test_devices_are_found(linux, controller):
     m = linux("-device", f"{controller},id=usb", "-device", "usb-tablet,bus=usb.0,port=1", "-device", "usb-kbd,bus=usb.0", "-device", "usb-mouse,bus=usb.0,port=4",
               kernel="generic", modules=MODULES, script=LIST + """
