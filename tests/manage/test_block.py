@@ -77,3 +77,8 @@ def test_limits(vireod, domain):
     assert "<total_bytes_sec>1048576</total_bytes_sec>" in vireod.virsh("dumpxml", "vm", "--inactive")
     vireod.virsh("blkdeviotune", "vm", "vda", "--total-bytes-sec", "0", "--live", "--config")
     assert "iotune" not in vireod.virsh("dumpxml", "vm", "--inactive")
+
+
+def test_command_lines_are_not_read_back(vireod, tmp_path):
+    (tmp_path / "args").write_text("qemu-system-x86_64 -m 64\n", encoding="utf-8")
+    assert "not supported by the connection driver: virConnectDomainXMLFromNative" in vireod.virsh("domxml-from-native", "qemu-argv", tmp_path / "args", status=1)

@@ -163,6 +163,15 @@ def test_missing_backing_file_is_named(machine):
     assert str(machine.file("base")) in out and "is missing" in out
 
 
+def test_numbers_of_each_image(machine):
+    out = machine.virsh("domstats", "vm", "--block", "--backing")
+    assert "block.count=3" in out and "block.count=1" in machine.virsh("domstats", "vm", "--block")
+    for n, name in enumerate(("top", "mid", "base")):
+        assert f"block.{n}.path={machine.file(name)}" in out and f"block.{n}.backingIndex={n + 1}" in out and f"block.{n}.capacity={16 << 20}" in out and f"block.{n}.name=vda" in out
+    sizes = machine.virsh("domblkinfo", "vm", "vda")
+    assert re.search(rf"Physical: +{os.stat(machine.file('top')).st_size}", sizes) and re.search(rf"Allocation: +{os.stat(machine.file('top')).st_blocks * 512}", sizes)
+
+
 # ---- copy ----
 
 def test_copy_needs_a_word_about_transience(machine):

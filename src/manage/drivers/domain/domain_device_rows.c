@@ -107,6 +107,12 @@ static GVariant *to_native(struct manage_call *c, GError **error)
     return good ? g_variant_new("(s)", text) : NULL;
 }
 
+/* As libvirt 9.0 answers for QEMU: command lines are not read back. */
+static GVariant *from_native(struct manage_call *c, GError **error)
+{
+    return manage_null(error, VIR_ERR_NO_SUPPORT, "this function is not supported by the connection driver: virConnectDomainXMLFromNative");
+}
+
 const struct manage_row domain_rows_device[] = {
     { RPC_DOMAIN_ATTACH_DEVICE, attach },
     { RPC_DOMAIN_DETACH_DEVICE, detach },
@@ -114,6 +120,7 @@ const struct manage_row domain_rows_device[] = {
     { RPC_DOMAIN_DETACH_DEVICE_FLAGS, detach_flags },
     { RPC_DOMAIN_UPDATE_DEVICE_FLAGS, update_flags },
     { RPC_DOMAIN_DETACH_DEVICE_ALIAS, detach_alias },
+    { RPC_CONNECT_DOMAIN_XML_FROM_NATIVE, from_native },
     { RPC_CONNECT_DOMAIN_XML_TO_NATIVE, to_native },
     { 0, NULL },
 };

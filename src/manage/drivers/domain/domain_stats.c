@@ -11,6 +11,7 @@
 
 #include "base/bigendian.h"
 #include "manage/drivers/domain/domain_agent.h"
+#include "manage/drivers/domain/domain_chain.h"
 
 /* ---- shared ---- */
 
@@ -82,9 +83,8 @@ bool domain_disk_stats(struct json_object *list, const char *alias, struct disk_
 
 static bool sizes_of_node(struct json_object *nodes, const struct el *disk, struct disk_sizes *ret)
 {
-    const char *index = el_get(disk, "source/@index");
-    g_autofree char *name = g_strdup_printf("libvirt-%s-format", index ? index : "");
-    for (size_t i = 0; index && nodes && i < json_object_array_length(nodes); i++) {
+    g_autofree char *name = domain_chain_node(disk);
+    for (size_t i = 0; name && nodes && i < json_object_array_length(nodes); i++) {
         struct json_object *o = json_object_array_get_idx(nodes, i), *image = json_object_object_get(o, "image");
         const char *node = js_string(o, "node-name");
         if (!image || !node || strcmp(node, name))
@@ -119,12 +119,11 @@ bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_obje
         return manage_fail(error, VIR_ERR_OPERATION_FAILED, "cannot look at the image '%s' of disk '%s': %s", path, el_get_or(disk, "target/@dev", "?"), g_strerror(errno));
     uint64_t used = (uint64_t)st.st_blocks * 512;
     *ret = (struct disk_sizes){ .capacity = (uint64_t)st.st_size, .allocation = used, .physical = used };
-    if (!sizes_of_node(nodes, disk, ret) && !el_is(disk, "driver/@type", "raw")) {
-        uint64_t capacity;
-        if (qcow2_capacity(path, &capacity))
-            ret->capacity = capacity;
+    if (S_ISREG(st.st_mode))
         ret->physical = (uint64_t)st.st_size;
-    }
+    uint64_t capacity;
+    if (!sizes_of_node(nodes, disk, ret) && strcmp(domain_chain_format(disk), "raw") && qcow2_capacity(path, &capacity))
+        ret->capacity = capacity;
     return true;
 }
 

@@ -11,7 +11,8 @@ struct disk_stats {
 };
 /* Numbers of the disk with this alias out of query-blockstats; false: it is not there. */
 bool domain_disk_stats(struct json_object *list, const char *alias, struct disk_stats *ret);
-/* Sizes of an image in bytes: what the guest sees, what is used, what the file takes. From the machine where it runs, else from the file. */
+/* Sizes of an image (of a disk, or of what is below it: domain_chain.h) in bytes: what the guest sees, what is used on the host, how long the file is. From the machine where it
+ * runs, else from the file. */
 struct disk_sizes {
     uint64_t capacity, allocation, physical;
 };

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/domain_chain.h"
 #include "manage/drivers/domain/domain_stats.h"
 #include "manage/drivers/domain/domain_tune.h"
 
@@ -10,6 +11,7 @@ struct gather {
     struct domain *d;
     GVariantBuilder *b;
     struct doc *doc; /* live, or the definition where it does not run; NULL: not needed */
+    bool backing;       /* of disks, what is below them as well */
     bool running, busy; /* busy: another job has the machine, and the caller does not wait */
     pid_t pid;
 };
@@ -127,6 +129,8 @@ static void one_disk(struct gather *g, const struct el *disk, unsigned n, struct
     put_text(g, el_get_or(disk, "target/@dev", ""), "block.%u.name", n);
     if (path)
         put_text(g, path, "block.%u.path", n);
+    if (domain_chain_index(disk))
+        put_u32(g, domain_chain_index(disk), "block.%u.backingIndex", n);
     if (stats && alias && domain_disk_stats(stats, alias, &s)) {
         const struct { const char *name; uint64_t value; } rows[] = { { "rd.reqs", s.rd_reqs }, { "rd.bytes", s.rd_bytes }, { "rd.times", s.rd_ns }, { "wr.reqs", s.wr_reqs },
                                                                       { "wr.bytes", s.wr_bytes }, { "wr.times", s.wr_ns }, { "fl.reqs", s.fl_reqs }, { "fl.times", s.fl_ns } };
@@ -136,8 +140,35 @@ static void one_disk(struct gather *g, const struct el *disk, unsigned n, struct
     if (path && domain_disk_sizes(g->d, disk, nodes, &size, NULL)) {
         put_u64(g, size.allocation, "block.%u.allocation", n);
         put_u64(g, size.capacity, "block.%u.capacity", n);
-        put_u64(g, size.physical, "block.%u.physical", n);
+        put_u64(g, g->running ? size.allocation : size.physical, "block.%u.physical", n);
     }
+}
+
+/* An image below the disk: sizes alone, the drive's numbers are those of the first. */
+static void one_backing(struct gather *g, const struct el *disk, const struct el *image, unsigned n, struct json_object *nodes)
+{
+    const char *path = domain_chain_path(image);
+    struct disk_sizes size;
+    put_text(g, el_get_or(disk, "target/@dev", ""), "block.%u.name", n);
+    if (path)
+        put_text(g, path, "block.%u.path", n);
+    put_u32(g, domain_chain_index(image), "block.%u.backingIndex", n);
+    if (!path || !domain_disk_sizes(g->d, image, nodes, &size, NULL))
+        return;
+    put_u64(g, size.allocation, "block.%u.allocation", n);
+    put_u64(g, size.capacity, "block.%u.capacity", n);
+    put_u64(g, size.allocation, "block.%u.physical", n);
+}
+
+static unsigned count_images(struct gather *g)
+{
+    unsigned n = 0;
+    el_each(disk, el_find(doc_root(g->doc), "devices"), "disk") {
+        n++;
+        for (const struct el *e = g->backing ? domain_chain_below(disk) : NULL; e; e = domain_chain_below(e))
+            n++;
+    }
+    return n;
 }
 
 static void group_block(struct gather *g)
@@ -146,12 +177,16 @@ static void group_block(struct gather *g)
     bool ask = g->running && !g->busy;
     struct json_object *stats = ask ? monitor_command(g->d, "query-blockstats", NULL, NULL) : NULL;
     struct json_object *nodes = ask ? monitor_command(g->d, "query-named-block-nodes", NULL, NULL) : NULL;
-    el_each(disk, el_find(doc_root(g->doc), "devices"), "disk")
-        n++;
-    manage_param_u32(g->b, "block.count", n);
-    n = 0;
-    el_each(disk, el_find(doc_root(g->doc), "devices"), "disk")
-        one_disk(g, disk, n++, stats && json_object_is_type(stats, json_type_array) ? stats : NULL, nodes && json_object_is_type(nodes, json_type_array) ? nodes : NULL);
+    if (stats && !json_object_is_type(stats, json_type_array))
+        json_object_put(g_steal_pointer(&stats));
+    if (nodes && !json_object_is_type(nodes, json_type_array))
+        json_object_put(g_steal_pointer(&nodes));
+    manage_param_u32(g->b, "block.count", count_images(g));
+    el_each(disk, el_find(doc_root(g->doc), "devices"), "disk") {
+        one_disk(g, disk, n++, stats, nodes);
+        for (const struct el *e = g->backing ? domain_chain_below(disk) : NULL; e; e = domain_chain_below(e))
+            one_backing(g, disk, e, n++, nodes);
+    }
     json_object_put(stats);
     json_object_put(nodes);
 }
@@ -257,6 +292,7 @@ static void one_domain(struct domain *d, uint32_t stats, uint32_t flags, GVarian
     g_mutex_lock(&d->lock);
     g.running = d->id >= 0;
     g.pid = d->pid;
+    g.backing = flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING;
     g.busy = d->busy && (flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
     g_mutex_unlock(&d->lock);
     doc_auto *doc = document ? domain_any_document(d, NULL) : NULL;
