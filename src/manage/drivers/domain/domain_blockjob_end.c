@@ -3,7 +3,7 @@
  * The end of a block job: the live document shows the chain as it is from now on, nodes that nobody needs go, the definition follows where it means the same image,
  * and clients are told last, when all that is true. All of it is found out from the document and the job's note alone: a daemon that was started anew does the same.
  */
-#include "manage/drivers/domain/domain_blockjob.h"
+#include "manage/drivers/domain/domain_backup.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -153,6 +153,8 @@ static void apply(struct el *disk, void *opaque)
         end_commit(disk, e);
     else if (e->j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_PULL)
         end_pull(disk, e);
+    else if (e->j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
+        g_array_append_val(e->nodes, e->j->base);
     if (mirror && e->j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
         el_remove(mirror);
 }
@@ -227,8 +229,10 @@ void domain_blockjob_ended(struct domain *d, const char *name, const char *why)
         domain_log(d, line);
     }
     domain_disk_edit(d, disk, apply, &e);
-    if (e.success && e.old)
+    if (e.success && e.old && type != VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
         domain_disk_follow(d, disk, e.old, e.chain);
+    if (type == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
+        domain_backup_count(d, name);
     domain_blockjob_drop(d, name);
     struct json_object *args = json_object_new_object();
     js_set(args, "id", name);
@@ -236,6 +240,8 @@ void domain_blockjob_ended(struct domain *d, const char *name, const char *why)
     domain_chain_delete(d, e.nodes);
     if (e.success)
         remove_files(d, e.files);
+    if (type == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
+        domain_backup_disk_ended(d, disk, status);
     tell(d, disk, type, status);
     g_array_unref(e.nodes);
     g_ptr_array_unref(e.files);

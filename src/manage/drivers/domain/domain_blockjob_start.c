@@ -3,6 +3,7 @@
 #include "manage/drivers/domain/domain_blockjob.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -305,6 +306,11 @@ bool domain_image_make(const char *path, const char *format, uint64_t size, cons
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: external destination file for disk %s already exists and is not a block device: %s", target, path);
     if (device && g_str_equal(format, "raw"))
         return true;
+    int fd = there ? -1 : open(path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600); /* a guest's data is not for everybody */
+    if (!there && fd < 0)
+        return manage_fail_errno(error, errno, "cannot make the image '%s' for disk '%s'", path, target);
+    if (fd >= 0)
+        close(fd);
     keyval_auto *options = keyval_new();
     g_autoptr(GError) why = NULL;
     struct block_graph *g = block_graph_create();
@@ -312,7 +318,9 @@ bool domain_image_make(const char *path, const char *format, uint64_t size, cons
     bool ok = block_create_image(g, path, format, &w, &why);
     block_graph_destroy(g);
     *ret_made = ok && !device;
-    if (!ok && there && !device)
+    if (!ok && !there)
+        unlink(path);
+    else if (!ok && !device)
         (void)!truncate(path, 0);
     return ok || manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: cannot make the image '%s' for disk '%s': %s", path, target, why->message);
 }

@@ -167,29 +167,6 @@ static GVariant *get_control_info(struct manage_call *c, GError **error)
 
 /* ---- jobs: none that a client could follow or end ---- */
 
-static GVariant *get_job_info(struct manage_call *c, GError **error)
-{
-    domain_auto *d = domain_of_call(c, 0, error);
-    guint64 z = 0;
-    return d ? g_variant_new("(ittttttttttt)", VIR_DOMAIN_JOB_NONE, z, z, z, z, z, z, z, z, z, z, z) : NULL;
-}
-
-static GVariant *get_job_stats(struct manage_call *c, GError **error)
-{
-    domain_auto *d = manage_check_flags(flags_of(c), 3, error) ? domain_of_call(c, 0, error) : NULL;
-    if (!d)
-        return NULL;
-    if (d->id < 0)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
-    return g_variant_new("(i@a(sv))", VIR_DOMAIN_JOB_NONE, g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0));
-}
-
-static GVariant *abort_job(struct manage_call *c, GError **error)
-{
-    domain_auto *d = domain_of_call(c, 0, error);
-    return d ? manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: no job is active on the domain") : NULL;
-}
-
 const struct manage_row domain_rows_info[] = {
     { RPC_DOMAIN_GET_STATE, get_state },
     { RPC_DOMAIN_GET_INFO, get_info },
@@ -203,9 +180,5 @@ const struct manage_row domain_rows_info[] = {
     { RPC_DOMAIN_GET_SECURITY_LABEL_LIST, get_security_labels },
     { RPC_DOMAIN_GET_MESSAGES, get_messages },
     { RPC_DOMAIN_GET_CONTROL_INFO, get_control_info },
-    { RPC_DOMAIN_GET_JOB_INFO, get_job_info },
-    { RPC_DOMAIN_GET_JOB_STATS, get_job_stats },
-    { RPC_DOMAIN_ABORT_JOB, abort_job },
-    { RPC_DOMAIN_ABORT_JOB_FLAGS, abort_job },
     { 0, NULL },
 };

@@ -2,6 +2,7 @@
 /* Which domains there are: tables by UUID, name and id, and the calls that look domains up or list them. */
 #include <string.h>
 
+#include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_moment.h"
 
 #define LIST(name) VIR_CONNECT_LIST_DOMAINS_##name
@@ -71,6 +72,7 @@ void domain_unref(struct domain *d)
     if (!g_atomic_int_dec_and_test(&d->refs))
         return;
     domain_moments_free(d->moments);
+    domain_backup_free(d->backup);
     if (d->jobs)
         g_ptr_array_unref(d->jobs);
     doc_free(d->live);

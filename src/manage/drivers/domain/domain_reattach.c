@@ -96,6 +96,7 @@ static void take(struct domain *d, struct status *st)
     d->started = st->since;
     d->autodestroy = st->autodestroy;
     d->jobs = g_ptr_array_ref(st->jobs);
+    d->backup = g_steal_pointer(&st->backup);
     d->nodes = MAX((unsigned)st->nodes, highest_node(d->live));
     domain_summary_locked(d, d->live);
     g_mutex_unlock(&d->lock);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "block/node.h"
+#include "manage/drivers/domain/domain_checkpoint.h"
 #include "manage/drivers/domain/domain_command.h"
 #include "manage/drivers/domain/domain_stats.h"
 
@@ -227,24 +228,20 @@ static struct el *overlay_element(struct snapshot_disk *k)
     return m;
 }
 
-static struct json_object *action(const struct snapshot_disk *k)
-{
-    struct json_object *o = json_object_new_object(), *data = json_object_new_object();
-    g_autofree char *node = domain_chain_node(k->disk), *overlay = g_strdup_printf("libvirt-%u-format", k->index);
-    js_set(data, "node", node);
-    js_set(data, "overlay", overlay);
-    js_set(o, "type", "blockdev-snapshot");
-    json_object_object_add(o, "data", data);
-    return o;
-}
-
 static bool transaction(struct snapshot *s, GError **error)
 {
-    struct json_object *args = json_object_new_object(), *actions = json_object_new_array();
-    for (unsigned i = 0; i < s->disks->len; i++)
-        json_object_array_add(actions, action(&g_array_index(s->disks, struct snapshot_disk, i)));
-    json_object_object_add(args, "actions", actions);
-    return domain_command_run(s->d, "transaction", args, error);
+    struct json_object *nodes = domain_bitmap_nodes(s->d, error), *actions = nodes ? json_object_new_array() : NULL;
+    for (unsigned i = 0; nodes && i < s->disks->len; i++) {
+        const struct snapshot_disk *k = &g_array_index(s->disks, struct snapshot_disk, i);
+        g_autofree char *node = domain_chain_node(k->disk), *overlay = g_strdup_printf("libvirt-%u-format", k->index);
+        struct json_object *data = json_object_new_object();
+        js_set(data, "node", node);
+        js_set(data, "overlay", overlay);
+        domain_action(actions, "blockdev-snapshot", data);
+        domain_bitmap_carry_on(actions, nodes, node, overlay); /* checkpoints go on */
+    }
+    json_object_put(nodes);
+    return actions && domain_transaction(s->d, actions, error);
 }
 
 /* The disk stands on what it was. */

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain_blockjob.h"
+#include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_status.h"
 
 static char *status_path(struct domain_driver *dr, const char *name) { return g_strdup_printf("%s/%s.xml", dr->state_dir, name); }
@@ -75,6 +75,7 @@ static char *format_locked(struct domain *d)
     }
     for (unsigned i = 0; d->jobs && i < d->jobs->len; i++)
         domain_blockjob_format(d->jobs->pdata[i], s);
+    domain_backup_format_locked(d, s);
     g_autofree char *live = doc_format(d->live);
     g_string_append(s, live);
     g_string_append(s, "</domstatus>\n");
@@ -108,6 +109,11 @@ static void start_element(GMarkupParseContext *context, const char *element, con
             g_ptr_array_add(st->jobs, j);
         return;
     }
+    if (!strcmp(element, "backup")) {
+        if (!st->backup && names[0] && names[1])
+            st->backup = domain_backup_parse(values[1], g_ascii_strtoll(values[0], NULL, 10));
+        return;
+    }
     for (unsigned i = 0; names[i]; i++) {
         if (network || tap) {
             g_ptr_array_add(network ? st->networks : st->taps, g_strdup(values[i])); /* name, then mac: the order of writing */
@@ -132,6 +138,7 @@ void status_free(struct status *st)
     g_ptr_array_unref(st->networks);
     g_ptr_array_unref(st->taps);
     g_ptr_array_unref(st->jobs);
+    domain_backup_free(st->backup);
     doc_free(st->live);
     g_free(st);
 }

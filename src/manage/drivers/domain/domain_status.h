@@ -9,6 +9,7 @@ struct status {
     char *name, *dir;
     GPtrArray *networks, *taps;
     GPtrArray *jobs; /* struct domain_blockjob * */
+    struct domain_backup *backup;
     struct doc *live;
 };
 struct status *status_read(const char *path, GError **error);

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
 
@@ -163,6 +164,7 @@ static void detach_locked(struct domain *d, struct leftovers *old, int reason)
     d->reason = reason;
     d->nodes = 0;
     g_clear_pointer(&d->jobs, g_ptr_array_unref);
+    g_clear_pointer(&d->backup, domain_backup_free);
     g_clear_pointer(&d->stats, g_hash_table_unref);
 }
 
