@@ -87,6 +87,7 @@ def test_debian_goes_on_on_the_translator_and_back(linux, irqchip):
     check_state(m)
     for accel in ("jit", "kvm"):
         m.qmp.command("stop")
+        m.stay_on(1 if accel == "jit" else 3)
         m.qmp.command("x-accel-switch", deadline=60, accel=accel)
         m.qmp.command("cont")
         for _ in range(3):
