@@ -35,6 +35,8 @@ bool domain_device_is(const struct el *asked, const struct el *e)
         return el_is(e, "alias/@name", alias);
     if (g_str_equal(el_name(e), "controller") && (!el_is(e, "@type", el_get_or(asked, "@type", "")) || (el_get(asked, "@index") && !el_is(e, "@index", el_get(asked, "@index")))))
         return false;
+    if (g_str_equal(el_name(e), "input") && !el_is(asked, "@bus", el_get_or(e, "@bus", "")) && (el_get(asked, "@bus") || el_is(e, "@bus", "ps2")))
+        return false;
     for (unsigned i = 0; i < G_N_ELEMENTS(keys); i++) {
         if (!g_str_equal(keys[i].element, el_name(e)) || !el_get(asked, keys[i].path))
             continue;
@@ -146,6 +148,7 @@ static bool check_hotplug(const struct el *e, GError **error)
     bool disk = g_str_equal(el_name(e), "disk"), known = false;
     for (unsigned i = 0; i < G_N_ELEMENTS(can); i++)
         known |= g_str_equal(can[i], el_name(e));
+    known |= g_str_equal(el_name(e), "input") && (el_is(e, "@bus", "usb") || el_is(e, "@bus", "virtio"));
     if (disk && !el_is(e, "@device", "disk") && !el_is(e, "@device", "lun"))
         return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the disk '%s': a %s drive cannot come while the machine runs; media can be changed in one that is there",
                            el_get(e, "target/@dev"), el_get(e, "@device"));
