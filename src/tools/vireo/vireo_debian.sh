@@ -7,8 +7,7 @@ set -eu
 out=$1
 more=${2:+,$2}
 program=${3:-true}
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
+PATH=$PATH:/usr/sbin:/sbin # where an ordinary user does not look for mke2fs
 
 refuse() {
     echo "to make a Debian image this host lacks $1, or name a cloud image: vireo run FILE" >&2
@@ -34,6 +33,8 @@ mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sourc
     $1 == "Suites:" { for (i = 2; i <= NF; i++) if ($i == "bookworm") { print uri; exit } }')
 [ -n "$mirror" ] || refuse "an archive of Debian 12 (bookworm): add one to /etc/apt/sources.list or sources.list.d"
 
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
 # One maker at a time; what one that was killed has left goes.
 exec 9> "$out/.making"
 flock -n 9 || { echo "another program makes this image: waiting for it ..." >&2; flock 9; }
