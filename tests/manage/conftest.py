@@ -19,7 +19,7 @@ class Vireod:
     def __init__(self, root, *options, config="", env=None, wait=True, prefix=()):
         self.root = str(root)
         self.socket = os.path.join(self.root, "run/vireo/libvirt-sock")
-        self.uri = f"qemu+unix:///system?socket={self.socket}"
+        self.uri = f"qemu+unix:///{'system' if os.geteuid() == 0 else 'session'}?socket={self.socket}"
         self.options, self.prefix, self.env = options, prefix, dict(PLAIN, **(env or {}))
         self.log = os.path.join(self.root, "vireod.log")
         os.makedirs(os.path.join(self.root, "etc/vireo"), exist_ok=True)
