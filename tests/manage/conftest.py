@@ -9,6 +9,7 @@ import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("VIREO_BUILD", os.path.join(os.path.dirname(os.path.dirname(HERE)), "build"))
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # where an ordinary user's shell does not look
 PLAIN = dict(os.environ, LANG="C", LC_ALL="C", LIBVIRT_AUTOSTART="0")
 PLAIN.pop("LIBVIRT_DEFAULT_URI", None)
 
