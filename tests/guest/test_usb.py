@@ -74,11 +74,12 @@ dd if=/dev/sda of=/dev/null bs=4M iflag=direct 2>/dev/null && echo "VT large"
 
 EVENTS = LIST + r"""
 find_event() { for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) echo /dev/input/$(basename $e) ;; esac; done; }
-sleep_until '[ -n "$(find_event Tablet)" ] && [ -n "$(find_event Keyboard)" ]'
-k=$(find_event "USB Keyboard"); t=$(find_event "USB Tablet")
-exec 3< $k 4< $t # open: from now on the guest asks for reports
+sleep_until '[ -n "$(find_event Tablet)" ] && [ -n "$(find_event Keyboard)" ] && [ -n "$(find_event "USB Mouse")" ]'
+k=$(find_event "USB Keyboard"); t=$(find_event "USB Tablet"); p=$(find_event "USB Mouse")
+exec 3< $k 4< $t 5< $p # open: from now on the guest asks for reports
 (timeout 60 dd bs=24 count=12 <&3 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT key /') &
 (timeout 60 dd bs=24 count=9 <&4 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT ptr /') &
+(timeout 60 dd bs=24 count=5 <&5 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT rel /') &
 for d in /sys/bus/usb/devices/1-1; do echo 100 > $d/power/autosuspend_delay_ms; echo auto > $d/power/control; done
 sleep_until '[ "$(cat /sys/bus/usb/devices/1-1/power/runtime_status)" = suspended ]'
 echo "VT ready"
@@ -94,7 +95,8 @@ def events(text, kind):
 
 def test_keys_and_pointer(linux):
     """The tablet sleeps meanwhile, and wakes its port."""
-    m = linux("-device", "qemu-xhci,id=usb", "-device", "usb-tablet,bus=usb.0", "-device", "usb-kbd,bus=usb.0", kernel="generic", modules=MODULES, script=EVENTS, qmp=True)
+    m = linux("-device", "qemu-xhci,id=usb", "-device", "usb-tablet,bus=usb.0", "-device", "usb-kbd,bus=usb.0", "-device", "usb-mouse,bus=usb.0",
+              kernel="generic", modules=MODULES, script=EVENTS, qmp=True)
     m.wait_text("VT ready", BOOT)
     assert "VT never" not in m.text(), m.tail()
     for down in (True, False):
@@ -103,7 +105,10 @@ def test_keys_and_pointer(linux):
     m.qmp.command("input-send-event", events=[{"type": "abs", "data": {"axis": "x", "value": 0x1234}}, {"type": "abs", "data": {"axis": "y", "value": 0x7fff}}])
     for down in (True, False):
         m.qmp.command("input-send-event", events=[{"type": "btn", "data": {"down": down, "button": "left"}}])
+    m.qmp.command("input-send-event", events=[{"type": "rel", "data": {"axis": "x", "value": 5}}, {"type": "rel", "data": {"axis": "y", "value": -300}}])
     m.wait_text("VT done", 90)
+    moved = events(m.text(), "rel")
+    assert (2, 0, 5) in moved and sum(e[2] for e in moved if e[:2] == (2, 1)) < -120, f"the mouse said {moved}" + m.tail()
     keys, pointer = events(m.text(), "key"), events(m.text(), "ptr")
     assert keys == [(1, 29, 1), (1, 30, 1), (1, 30, 0), (1, 29, 0)], f"the keyboard said {keys}" + m.tail()
     assert (3, 0, 0x1234) in pointer and (3, 1, 0x7fff) in pointer and (1, 272, 1) in pointer and (1, 272, 0) in pointer, f"the tablet said {pointer}" + m.tail()
