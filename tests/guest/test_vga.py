@@ -3,9 +3,13 @@
 import os
 import shutil
 import struct
+import time
 import zlib
 
 import pytest
+
+import rfb
+import vmm
 
 BASE = ("-machine", "q35", "-accel", "jit", "-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio")
 
@@ -38,11 +42,12 @@ class Picture:
 @pytest.fixture
 def show(machine, flat, work):
     """show(what, *options): starts the boot sector, and returns the machine and a function that takes a picture."""
-    def start(what, *options):
+    def start(what, *options, nodefaults=True):
         disk = os.path.join(work, "disk")
         shutil.copy(flat("vga", what), disk)
         os.truncate(disk, 1 << 20)
-        m = machine(*BASE, "-drive", f"if=virtio,format=raw,file={disk}", *options, qmp=True)
+        base = BASE if nodefaults else [o for o in BASE if o != "-nodefaults"] + ["-nic", "none"]
+        m = machine(*base, "-drive", f"if=virtio,format=raw,file={disk}", *options, qmp=True)
         if "-S" not in options:
             m.wait_text("ready", 30, "firmware did not start the boot sector")
         return m, lambda: take(m, work)
@@ -102,6 +107,26 @@ def test_banks_by_ports(show):
         five = [n >> 11, n & 31]
         colour = (five[0] << 3 | five[0] >> 2) << 16 | wide(n >> 5 & 63) << 8 | (five[1] << 3 | five[1] >> 2)
         assert p.pixel(n % 800, n // 800) == colour, f"pixel {n}"
+
+
+def test_viewer_follows(show, work):
+    """A viewer that has been there from the start sees the BIOS come and the boot sector's mode; the card is there without being asked for."""
+    m, picture = show("MODE13", "-vnc", f"unix:{work}/vnc", "-S", nodefaults=False)
+    m.qmp.command("query-status")
+    viewer = rfb.Viewer(f"{work}/vnc")
+    m.qmp.command("cont")
+    m.wait_text("ready", 30, "firmware did not start the boot sector")
+    p, seen = picture(), b""
+    end = time.monotonic() + 20 * vmm.SLOW
+    while seen != p.data and time.monotonic() < end:
+        viewer.request(incremental=True)
+        viewer.update()
+        rgb = bytearray(len(viewer.pixels) // 4 * 3)
+        rgb[0::3], rgb[1::3], rgb[2::3] = viewer.pixels[2::4], viewer.pixels[1::4], viewer.pixels[0::4]
+        seen = bytes(rgb)
+    assert seen == p.data, "the viewer does not see what a screendump shows"
+    assert (viewer.width, viewer.height) == (640, 400)
+    viewer.close()
 
 
 def test_black_before_firmware(show):

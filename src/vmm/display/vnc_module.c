@@ -97,6 +97,14 @@ static void on_cursor(void *opaque)
 
 /* ---- the server's thread ---- */
 
+/* 0x00RRGGBB */
+static void set_format(rfbScreenInfoPtr r)
+{
+    r->serverFormat.redShift = 16;
+    r->serverFormat.greenShift = 8;
+    r->serverFormat.blueShift = 0;
+}
+
 /* The viewer sees a small dark picture before the guest shows anything. */
 static void take_size(struct vnc_server *s, const struct display_picture *p)
 {
@@ -106,6 +114,9 @@ static void take_size(struct vnc_server *s, const struct display_picture *p)
     if (p->pixels)
         memcpy(s->pixels, p->pixels, (gsize)width * height * 4);
     rfbNewFramebuffer(s->screen, (char *)s->pixels, (int)width, (int)height, 8, 3, 4);
+    set_format(s->screen); /* which the library has changed, for its clients too */
+    for (guint i = 0; i < s->clients->len; i++)
+        rfbSetTranslateFunction(((struct client *)s->clients->pdata[i])->rfb);
     g_free(old);
     s->resized = s->dirty = false;
 }
@@ -438,9 +449,7 @@ static void make_screen(struct vnc_server *s, const struct vnc_config *config)
     r->desktopName = s->name;
     r->screenData = s;
     r->alwaysShared = config->share_ignore;
-    r->serverFormat.redShift = 16;
-    r->serverFormat.greenShift = 8;
-    r->serverFormat.blueShift = 0;
+    set_format(r);
     r->newClientHook = client_came;
     r->kbdAddEvent = on_key;
     r->ptrAddEvent = on_pointer;
