@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`make bench`, part: vireod beside Debian's libvirtd, with the same definitions and the same virsh.
 
-usage: manage.py BUILD [--sizes N,N] [--clients N] [--side vireod|libvirtd] [--write]
+usage: manage.py BUILD [--sizes N,N] [--clients N] [--running N] [--starts N] [--side vireod|libvirtd] [--write]
 
-Both run in a mount and a network namespace of their own, libvirtd on empty directories in memory. Each is started once before it is measured, so that what it keeps
-of emulators is there. --write puts the table into docs/benchmarks.md.
+Both run in a mount and a network namespace of their own, on empty directories of the same file system; what is below /run is in memory, as it is on a host.
+Each is started once before it is measured, so that what it keeps of emulators is there. --write puts the table into docs/benchmarks.md.
+
+/dev/kvm is hidden: libvirtd asks an emulator for its abilities again at each definition that it loads where root can open it and libvirt-qemu cannot, half a second
+each time, and the domains here run on translators anyway.
 """
 import argparse
 import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 
+import manage_running
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 SIDES = ("vireod", "libvirtd")
 PRIVATE = "BENCH_PRIVATE"
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "net/tun", "rtc", "hpet")
 LIBVIRT_DIRS = ("/run/libvirt", "/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
 DOMAIN = """<domain type='qemu'>
   <name>{name}</name>
@@ -70,53 +77,73 @@ class Daemon:
 
     def __init__(self, side, build, work):
         self.side, self.work, self.process = side, work, None
+        home = os.path.join(work, side)
+        for d in [home + "/root/run"] if side == "vireod" else LIBVIRT_DIRS:
+            subprocess.run(["umount", d], stderr=subprocess.DEVNULL, check=False)
+        shutil.rmtree(home, ignore_errors=True)
         if side == "vireod":
-            self.root = os.path.join(work, "root")
-            shutil.rmtree(self.root, ignore_errors=True)
-            self.definitions = os.path.join(self.root, "etc/vireo/qemu")
-            self.socket = os.path.join(self.root, "run/vireo/libvirt-sock")
-            self.command = [os.path.join(build, "vireod"), "--root", self.root]
+            root = os.path.join(home, "root")
+            os.makedirs(root + "/run")
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", root + "/run"], check=True)
+            self.definitions = os.path.join(root, "etc/vireo/qemu")
+            self.socket = os.path.join(root, "run/vireo/libvirt-sock")
+            self.command = [os.path.join(build, "vireod"), "--root", root]
         else:
-            for d in LIBVIRT_DIRS:
-                os.makedirs(d, exist_ok=True)
-                subprocess.run(["umount", d], stderr=subprocess.DEVNULL, check=False)
-                kept = os.path.join(work, "kept" + d) # what it knows of the emulators: to probe them all takes minutes
-                if d == "/var/cache/libvirt" and not os.path.exists(kept):
-                    shutil.copytree(d, kept)
-                subprocess.run(["mount", "-t", "tmpfs", "tmpfs", d], check=True)
-                if d == "/var/cache/libvirt":
-                    subprocess.run(["cp", "-a", kept + "/.", d], check=True)
+            self.libvirt_directories(home)
             self.definitions = "/etc/libvirt/qemu"
             self.socket = "/run/libvirt/libvirt-sock"
             config = os.path.join(work, "libvirtd.conf")
             with open(config, "w", encoding="utf-8") as f:
                 f.write('auth_unix_rw = "none"\nauth_unix_ro = "none"\n')
+            with open("/etc/libvirt/qemu.conf", "w", encoding="utf-8") as f:
+                f.write('stdio_handler = "file"\n') # otherwise through virtlogd, one process more
             self.command = ["libvirtd", "-f", config, "-p", os.path.join(work, "libvirtd.pid")]
         self.uri = f"qemu+unix:///system?socket={self.socket}"
         os.makedirs(self.definitions, exist_ok=True)
 
+    def libvirt_directories(self, home):
+        for d in LIBVIRT_DIRS:
+            os.makedirs(d, exist_ok=True)
+            if d.startswith("/run"):
+                subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", d], check=True)
+            else:
+                os.makedirs(home + d)
+                subprocess.run(["mount", "--bind", home + d, d], check=True)
+
     def start(self):
         """Seconds from the start of the process to the end of the first virsh that got an answer. libvirtd 9.0 never answers some of those who come while it
-        still starts: it is asked once it has had nothing to do for a while, which is not counted."""
-        begun, pause = time.monotonic(), 0
+        still starts: it is asked once it has had nothing to do for a while, and again where that did not help; neither is counted."""
+        begun, lost = time.monotonic(), 0
         with open(os.path.join(self.work, self.side + ".log"), "ab") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while not os.path.exists(self.socket):
             if self.process.poll() is not None:
                 sys.exit(f"manage.py: {self.side} ended with {self.process.returncode}: {open(os.path.join(self.work, self.side + '.log'), encoding='utf-8').read()}")
             time.sleep(0.001)
-        if self.side == "libvirtd":
-            pause = self.settle()
-        while subprocess.run(["virsh", "-q", "-c", self.uri, "list", "--name"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=200, check=False,
-                             env=dict(os.environ, LIBVIRT_AUTOSTART="0")).returncode:
-            time.sleep(0.001)
-        return time.monotonic() - begun - pause
+        for _ in range(10):
+            if self.side == "libvirtd":
+                lost += self.settle()
+            asked = time.monotonic()
+            try:
+                if self.answers():
+                    return time.monotonic() - begun - lost
+                time.sleep(0.001)
+            except subprocess.TimeoutExpired:
+                print(f"note: {self.side} has not answered for {time.monotonic() - asked:.0f} s, it is asked again", flush=True)
+                lost += time.monotonic() - asked
+        raise RuntimeError(f"{self.side} does not answer")
+
+    def answers(self):
+        done = subprocess.run(["virsh", "-q", "-c", self.uri, "list", "--name"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10, check=False,
+                              env=dict(os.environ, LIBVIRT_AUTOSTART="0"))
+        return done.returncode == 0
 
     def settle(self):
-        """Waits until the process has used no CPU for 1.5 s."""
+        """Waits until the process has used no CPU for 1.5 s, and no program runs that it asks."""
         used, since = -1, time.monotonic()
         while time.monotonic() - since < 1.5:
-            now = self.cpu()
+            with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="utf-8") as f:
+                now = self.cpu(), f.read()
             if now != used:
                 used, since = now, time.monotonic()
             time.sleep(0.02)
@@ -153,8 +180,20 @@ class Daemon:
                               env=dict(os.environ, LC_ALL="C", LIBVIRT_AUTOSTART="0"))
         took = time.monotonic() - begun
         if done.returncode or "error:" in done.stderr:
-            print(f"note: virsh {' '.join(words)} on {self.side}: {done.stderr[:200]}", flush=True)
+            print(f"note: virsh {' '.join(words)} on {self.side}: {done.stderr[:300]}", flush=True)
         return took, self.cpu() - before, done.stdout
+
+    def clients(self, scripts):
+        """One virsh for each, all at once: (seconds, CPU seconds of the daemon)"""
+        before, begun = self.cpu(), time.monotonic()
+        clients = [subprocess.Popen(["virsh", "-q", "-c", self.uri], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                                    env=dict(os.environ, LC_ALL="C", LIBVIRT_AUTOSTART="0")) for _ in scripts]
+        for c, script in zip(clients, scripts):
+            c.stdin.write(script)
+            c.stdin.close()
+        for c in clients:
+            c.wait(600)
+        return time.monotonic() - begun, self.cpu() - before
 
 
 class Bench:
@@ -169,6 +208,10 @@ class Bench:
             self.rows.append(row)
         self.results[row][side] = (value, unit, cpu)
         print(f"{side:9} {row:55} {value:9.3f} {unit}" + (f"  (CPU of the daemon {cpu:.2f} s)" if cpu is not None else ""), flush=True)
+
+    @staticmethod
+    def trouble(side, text):
+        print(f"note: {side}: {text}", flush=True)
 
     def size(self, side, count):
         d = Daemon(side, self.args.build, self.args.work)
@@ -193,6 +236,7 @@ class Bench:
             if count == self.args.sizes[0]:
                 self.changes(d)
                 self.many(d)
+                manage_running.run(self, d)
         finally:
             d.stop()
 
@@ -210,17 +254,10 @@ class Bench:
         self.note("undefine 1000 domains", d.side, took, "s", cpu)
 
     def many(self, d):
-        """Clients at once, each with 500 questions for a domain's state."""
-        script = "".join(f"domstate vm{i:05}\n" for i in range(500))
-        before, begun = d.cpu(), time.monotonic()
-        clients = [subprocess.Popen(["virsh", "-q", "-c", d.uri], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ, LC_ALL="C"))
-                   for _ in range(self.args.clients)]
-        for c in clients:
-            c.stdin.write(script)
-            c.stdin.close()
-        for c in clients:
-            c.wait(600)
-        self.note(f"{self.args.clients} virsh at once, domstate of 500 domains each", d.side, time.monotonic() - begun, "s", d.cpu() - before)
+        """Clients at once, each with questions for domains' states."""
+        count = min(500, self.args.sizes[0])
+        took, cpu = d.clients(["".join(f"domstate vm{i:05}\n" for i in range(count))] * self.args.clients)
+        self.note(f"{self.args.clients} virsh at once, domstate of {count} domains each", d.side, took, "s", cpu)
 
     def table(self):
         lines = ["| management | vireod | CPU of it | libvirtd | CPU of it | libvirtd / vireod, time | CPU |", "|---|---:|---:|---:|---:|---:|---:|"]
@@ -239,8 +276,8 @@ class Bench:
             for side in self.args.sides:
                 try:
                     self.size(side, count)
-                except subprocess.TimeoutExpired as e:
-                    print(f"note: {side} with {count} definitions: {e}", flush=True)
+                except (subprocess.TimeoutExpired, RuntimeError) as e:
+                    self.trouble(side, f"with {count} definitions: {e}")
         text = f"{self.table()}\n\nLoad average when the run began: {begin:.2f}. {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}."
         print("\n" + text)
         return text
@@ -256,11 +293,32 @@ def write(text):
     os.replace(path + ".new", path)
 
 
+def own_dev(work):
+    """A /dev without kvm. (Not something mounted over /dev/kvm: libvirtd cannot take that along into a machine's own /dev.)"""
+    new = os.path.join(work, "dev")
+    os.makedirs(new)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", new], check=True)
+    for name in DEVICES:
+        if os.path.exists("/dev/" + name):
+            os.makedirs(os.path.dirname(f"{new}/{name}"), exist_ok=True)
+            os.mknod(f"{new}/{name}", stat.S_IFCHR | 0o666, os.stat("/dev/" + name).st_rdev)
+            os.chmod(f"{new}/{name}", 0o666)
+    for name, kind, options in (("pts", "devpts", "newinstance,ptmxmode=0666,mode=620,gid=5"), ("shm", "tmpfs", "mode=1777")):
+        os.makedirs(f"{new}/{name}")
+        subprocess.run(["mount", "-t", kind, "-o", options, kind, f"{new}/{name}"], check=True)
+    os.symlink("pts/ptmx", new + "/ptmx")
+    os.symlink("/proc/self/fd", new + "/fd")
+    subprocess.run(["umount", "-R", "-l", "/dev"], stderr=subprocess.DEVNULL, check=False) # what it covered would still be in the list of mounts
+    subprocess.run(["mount", "--move", new, "/dev"], check=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     p.add_argument("build")
     p.add_argument("--sizes", type=lambda t: [int(n) for n in t.split(",")], default=[1000, 10000])
     p.add_argument("--clients", type=int, default=20)
+    p.add_argument("--running", type=int, default=100)
+    p.add_argument("--starts", type=int, default=15)
     p.add_argument("--side", action="append", choices=SIDES, dest="sides")
     p.add_argument("--write", action="store_true")
     args = p.parse_args()
@@ -274,6 +332,8 @@ def main():
         args.sides.remove("libvirtd")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
     with tempfile.TemporaryDirectory(prefix="bench-manage-", ignore_cleanup_errors=True) as args.work:
+        os.chmod(args.work, 0o755) # libvirtd's emulators are another user's
+        own_dev(args.work)
         text = Bench(args).run()
     if args.write:
         write(text)
