@@ -318,7 +318,7 @@ def main():
     p.add_argument("--sizes", type=lambda t: [int(n) for n in t.split(",")], default=[1000, 10000])
     p.add_argument("--clients", type=int, default=20)
     p.add_argument("--running", type=int, default=100)
-    p.add_argument("--starts", type=int, default=15)
+    p.add_argument("--starts", type=int, default=9)
     p.add_argument("--side", action="append", choices=SIDES, dest="sides")
     p.add_argument("--write", action="store_true")
     args = p.parse_args()

@@ -186,4 +186,6 @@ GVariant *manage_params_reply(GVariantBuilder *b, int nparams_asked);
 
 /* Writes a file as a whole: a temporary one beside it, fsync, rename, fsync of the directory. Makes missing directories (mode 0700). */
 bool manage_write_file(const char *path, const char *text, gssize size, mode_t mode, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The same without waiting for the disk: for what need not outlive a crash of the host, or is in a journal. */
+bool manage_put_file(const char *path, const char *text, gssize size, mode_t mode, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool manage_remove_file(const char *path, GError **error); /* and fsync of the directory; missing is fine */

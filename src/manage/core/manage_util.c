@@ -101,10 +101,10 @@ static bool write_all(int fd, const char *text, gsize size)
             return false;
         at += n > 0 ? (gsize)n : 0;
     }
-    return fsync(fd) == 0;
+    return true;
 }
 
-bool manage_write_file(const char *path, const char *text, gssize size, mode_t mode, GError **error)
+static bool put_file(const char *path, const char *text, gssize size, mode_t mode, bool sync, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(path), *name = g_path_get_basename(path);
     if (g_mkdir_with_parents(dir, 0700) < 0)
@@ -113,7 +113,7 @@ bool manage_write_file(const char *path, const char *text, gssize size, mode_t m
     int fd = g_mkstemp_full(temporary, O_WRONLY | O_CLOEXEC, (int)mode);
     if (fd < 0)
         return manage_fail_errno(error, errno, "cannot make a file in '%s'", dir);
-    bool ok = fchmod(fd, mode) == 0 && write_all(fd, text, size < 0 ? strlen(text) : (gsize)size);
+    bool ok = fchmod(fd, mode) == 0 && write_all(fd, text, size < 0 ? strlen(text) : (gsize)size) && (!sync || fsync(fd) == 0);
     int err = errno;
     close(fd);
     if (ok && rename(temporary, path) < 0) {
@@ -124,8 +124,15 @@ bool manage_write_file(const char *path, const char *text, gssize size, mode_t m
         unlink(temporary);
         return manage_fail_errno(error, err, "cannot write '%s'", path);
     }
-    return sync_dir(path, error);
+    return true;
 }
+
+bool manage_write_file(const char *path, const char *text, gssize size, mode_t mode, GError **error)
+{
+    return put_file(path, text, size, mode, true, error) && sync_dir(path, error);
+}
+
+bool manage_put_file(const char *path, const char *text, gssize size, mode_t mode, GError **error) { return put_file(path, text, size, mode, false, error); }
 
 bool manage_remove_file(const char *path, GError **error)
 {

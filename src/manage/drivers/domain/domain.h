@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The domain driver's own structures; only files of this folder include it. Reading order: domain_driver.c (the rows), domain_list.c
- * (which domains there are), domain_store.c (definitions and status on disk), domain_define.c, domain_job.c, domain_start.c (a process is made),
+ * (which domains there are), domain_store.c (definitions and status on disk), domain_journal.c, domain_define.c, domain_job.c, domain_start.c (a process is made),
  * domain_monitor.c (QMP), domain_event.c (what the machine tells), domain_stop.c, domain_reattach.c (found again after a restart of the daemon),
  * domain_command.c (document to command line), domain_device*.c (attach and detach), domain_stats.c, domain_block.c, domain_chain.c (images behind disks), domain_blockjob*.c,
  * domain_snapshot*.c.
@@ -85,6 +85,7 @@ struct domain_driver {
     GThreadPool *workers;      /* domain_queue() */
     GQueue recent;             /* of domain_store.c: domains whose definition is in memory, latest first */
     GMutex recent_lock;
+    struct journal *journal;   /* of domain_journal.c: definitions on their way to the disk; constant; NULL: they are written through */
     gint stopping;             /* domain_driver_stop() has begun: processes go on, nobody follows them */
     char *config_dir, *autostart_dir, *state_dir, *lib_dir, *log_dir; /* .../qemu */
 };
@@ -129,6 +130,7 @@ void domain_summary_locked(struct domain *d, const struct doc *doc);
 char *domain_definition_path(struct domain_driver *dr, const char *name);
 /* Definition (text) as it goes to the file NAME.xml. */
 bool domain_write_definition(struct domain_driver *dr, const char *name, const struct doc *doc, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_remove_definition(struct domain_driver *dr, const char *name, GError **error); /* the file alone; missing is fine */
 bool domain_erase_definition(struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* and the autostart mark */
 bool domain_write_autostart(struct domain *d, bool on, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The definition is no longer kept in memory. Takes d->lock. */

@@ -272,7 +272,7 @@ static GVariant *with_files(struct manage_call *c, GError **error)
 
 static bool rename_files(struct domain *d, const char *to, GError **error)
 {
-    g_autofree char *from = g_strdup(d->name), *old = domain_definition_path(d->driver, from);
+    g_autofree char *from = g_strdup(d->name);
     doc_auto *doc = domain_definition(d, error);
     bool autostart = d->autostart;
     if (!doc)
@@ -282,14 +282,13 @@ static bool rename_files(struct domain *d, const char *to, GError **error)
     if (!domain_write_definition(d->driver, to, doc, error) || (autostart && !domain_write_autostart(d, false, error)))
         return false;
     if (!domain_rename(d, to, error)) {
-        g_autofree char *new = domain_definition_path(d->driver, to);
-        (void)!manage_remove_file(new, NULL);
+        (void)!domain_remove_definition(d->driver, to, NULL);
         return false;
     }
     domain_forget_definition(d);
     if (!domain_moments_rename(d, from, to, error))
         return false;
-    return (!autostart || domain_write_autostart(d, true, error)) && manage_remove_file(old, error);
+    return (!autostart || domain_write_autostart(d, true, error)) && domain_remove_definition(d->driver, from, error);
 }
 
 static GVariant *rename_call(struct manage_call *c, GError **error)

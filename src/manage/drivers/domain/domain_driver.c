@@ -4,6 +4,7 @@
 
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
+#include "manage/drivers/domain/domain_journal.h"
 
 enum { WORKERS = 8 };
 
@@ -26,6 +27,7 @@ static void driver_free(struct domain_driver *dr)
 {
     if (dr->workers)
         g_thread_pool_free(dr->workers, FALSE, TRUE);
+    journal_close(dr->journal);
     g_queue_clear_full(&dr->recent, (GDestroyNotify)domain_unref);
     domain_list_free(dr->list);
     if (dr->emulators)

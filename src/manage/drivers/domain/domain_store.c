@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_journal.h"
 
 enum { RECENT = 64 }; /* documents kept */
 
@@ -95,6 +97,15 @@ static bool read_summary(const char *name, const char *text, struct summary *s)
 
 /* ---- one definition ---- */
 
+/* text NULL: removed. */
+static bool put(struct domain_driver *dr, const char *name, const char *path, const char *text, GError **error)
+{
+    g_autofree char *file = g_strdup_printf("%s.xml", name);
+    if (dr->journal)
+        return journal_put(dr->journal, file, text, error);
+    return text ? manage_write_file(path, text, -1, 0600, error) : manage_remove_file(path, error);
+}
+
 bool domain_write_definition(struct domain_driver *dr, const char *name, const struct doc *doc, GError **error)
 {
     struct summary s;
@@ -102,7 +113,13 @@ bool domain_write_definition(struct domain_driver *dr, const char *name, const s
     g_autofree char *body = doc_format(doc), *path = domain_definition_path(dr, name);
     g_autofree char *text = g_strdup_printf(HEAD SUMMARY "%s %llu %llu %u %u %s %llx\n-->\n%s", s.uuid, (unsigned long long)s.max_kib,
                                             (unsigned long long)s.memory_kib, s.max_vcpus, s.vcpus, s.os_type, (unsigned long long)sum(name, body), body);
-    return manage_write_file(path, text, -1, 0600, error);
+    return put(dr, name, path, text, error);
+}
+
+bool domain_remove_definition(struct domain_driver *dr, const char *name, GError **error)
+{
+    g_autofree char *path = domain_definition_path(dr, name);
+    return put(dr, name, path, NULL, error);
 }
 
 static struct doc *read_definition(struct domain_driver *dr, const char *name, GError **error)
@@ -117,8 +134,8 @@ static struct doc *read_definition(struct domain_driver *dr, const char *name, G
 
 bool domain_erase_definition(struct domain *d, GError **error)
 {
-    g_autofree char *path = domain_definition_path(d->driver, d->name), *mark = autostart_path(d->driver, d->name);
-    return manage_remove_file(mark, error) && manage_remove_file(path, error);
+    g_autofree char *mark = autostart_path(d->driver, d->name);
+    return manage_remove_file(mark, error) && domain_remove_definition(d->driver, d->name, error);
 }
 
 bool domain_write_autostart(struct domain *d, bool on, GError **error)
@@ -269,8 +286,37 @@ static bool load(struct domain_driver *dr, const char *name, GError **error)
     return true;
 }
 
+/* Somebody has changed the file since the record: a document that can be read, not what a crash of the host leaves of a file. */
+static bool changed_since(const char *path, const char *text, gint64 us)
+{
+    struct stat st;
+    if (stat(path, &st) < 0 || st.st_mtim.tv_sec * G_USEC_PER_SEC + st.st_mtim.tv_nsec / 1000 < us)
+        return false;
+    doc_auto *doc = doc_parse(&schema_domain, body_of(text), -1, NULL);
+    return doc != NULL;
+}
+
+/* journal_apply: what the last daemon had answered for, and could not bring to the disk any more. */
+static void restore(const char *file, const char *text, gint64 us, void *opaque)
+{
+    struct domain_driver *dr = opaque;
+    g_autofree char *path = g_build_filename(dr->config_dir, file, NULL), *have = NULL;
+    g_autoptr(GError) error = NULL;
+    if (file[0] == '.' || !g_str_has_suffix(file, ".xml"))
+        return;
+    bool there = g_file_get_contents(path, &have, NULL, NULL);
+    if (there == (text != NULL) && (!there || !strcmp(have, text)))
+        return;
+    if (there && changed_since(path, have, us))
+        return;
+    if (!(text ? manage_write_file(path, text, -1, 0600, &error) : manage_remove_file(path, &error)))
+        g_warning("%s", error->message);
+}
+
 void domain_load_definitions(struct domain_driver *dr)
 {
+    g_autofree char *journal = g_build_filename(dr->lib_dir, "definitions.journal", NULL);
+    dr->journal = journal_open(journal, dr->config_dir, restore, dr);
     g_autoptr(GDir) dir = g_dir_open(dr->config_dir, 0, NULL);
     const char *file;
     while (dir && (file = g_dir_read_name(dir))) {

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The journal of the definitions: what a call has answered is there after a crash that took the files with it."""
+import os
+import signal
+
+import pytest
+
+DOMAIN = "<domain type='qemu'><name>{0}</name><title>{1}</title><memory unit='MiB'>16</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
+
+
+def definition(vireod, name):
+    return os.path.join(vireod.root, "etc/vireo/qemu", name + ".xml")
+
+
+def journal(vireod):
+    return os.path.join(vireod.root, "var/lib/vireo/qemu/definitions.journal")
+
+
+def crash(vireod, changes):
+    """Makes the changes and kills the daemon before it has emptied the journal (a second later)."""
+    for _ in range(20):
+        changes()
+        vireod.process.kill()
+        vireod.process.wait()
+        with open(journal(vireod), "rb") as f:
+            if any(f.read(64)):
+                return
+        vireod.start()
+    pytest.fail("the journal is empty whenever the daemon is killed")
+
+
+def define(vireod, name, title="first"):
+    path = os.path.join(vireod.root, name + ".new")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(DOMAIN.format(name, title))
+    vireod.virsh("define", path)
+    os.unlink(path)
+
+
+def title(vireod, name):
+    return vireod.virsh("desc", "--title", name).strip()
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "half"])
+def test_lost_files(vireod, damage):
+    """The host has crashed before the files were on the disk."""
+    define(vireod, "safe", "safe's")
+    vireod.stop()
+    vireod.start()
+
+    def changes():
+        for n in range(3):
+            define(vireod, f"d{n}")
+            vireod.virsh("desc", "--config", "--title", f"d{n}", f"title {n}")
+
+    crash(vireod, changes)
+    for n in range(3):
+        path = definition(vireod, f"d{n}")
+        if damage == "gone":
+            os.unlink(path)
+        else:
+            os.truncate(path, 0 if damage == "empty" else os.path.getsize(path) // 2)
+    vireod.start()
+    assert vireod.virsh("list", "--all", "--name").split() == ["d0", "d1", "d2", "safe"]
+    assert [title(vireod, f"d{n}") for n in range(3)] == ["title 0", "title 1", "title 2"], vireod.messages()
+    vireod.stop()
+    with open(journal(vireod), "rb") as f:
+        assert not any(f.read(64)), "a daemon that ends leaves its journal full"
+
+
+def test_old_files(vireod):
+    """The host has crashed, and the directory is as it was before: the old definition, and the removed one."""
+    define(vireod, "changed")
+    define(vireod, "removed")
+    vireod.stop()
+    old = {}
+    for name in ("changed", "removed"):
+        with open(definition(vireod, name), "rb") as f:
+            old[name] = f.read(), os.stat(definition(vireod, name)).st_mtime_ns
+    vireod.start()
+
+    def changes():
+        if "removed" not in vireod.virsh("list", "--all", "--name"):
+            define(vireod, "removed")
+        vireod.virsh("undefine", "removed")
+        vireod.virsh("desc", "--config", "--title", "changed", "second")
+
+    crash(vireod, changes)
+    for name, (text, ns) in old.items():
+        with open(definition(vireod, name), "wb") as f:
+            f.write(text)
+        os.utime(definition(vireod, name), ns=(ns, ns))
+    vireod.start()
+    assert vireod.virsh("list", "--all", "--name").split() == ["changed"], vireod.messages()
+    assert title(vireod, "changed") == "second"
+    assert not os.path.exists(definition(vireod, "removed"))
+
+
+def test_edited_since(vireod):
+    """Somebody edits a file while no daemon runs: that stays."""
+    crash(vireod, lambda: define(vireod, "d"))
+    with open(definition(vireod, "d"), encoding="utf-8") as f:
+        text = f.read()
+    with open(definition(vireod, "d"), "w", encoding="utf-8") as f:
+        f.write(text.replace(">first<", ">by hand<"))
+    vireod.start()
+    assert title(vireod, "d") == "by hand"
+
+
+@pytest.mark.parametrize("damage", ["short", "sizes", "sum", "noise"])
+def test_damaged_journal(vireod, damage):
+    """Whatever the journal has become, the daemon starts with the files as they are."""
+    crash(vireod, lambda: define(vireod, "d"))
+    with open(journal(vireod), "r+b") as f:
+        if damage == "short":
+            f.truncate(5000)
+        elif damage == "sizes":
+            f.seek(32)
+            f.write(b"\xff" * 8)
+        elif damage == "sum":
+            f.seek(200)
+            f.write(b"\x55")
+        else:
+            f.write(os.urandom(65536))
+    vireod.start()
+    assert title(vireod, "d") == "first"
+    define(vireod, "e")
+    vireod.stop(signal.SIGTERM)
+    vireod.start()
+    assert vireod.virsh("list", "--all", "--name").split() == ["d", "e"]
+
+
+def test_large_records(vireod):
+    """Definitions of many blocks."""
+    for n in range(5):
+        define(vireod, f"big{n}", "x" * 200)
+        vireod.virsh("desc", "--config", f"big{n}", "y" * 90000)
+    vireod.process.kill()
+    vireod.process.wait()
+    vireod.start()
+    assert vireod.virsh("list", "--all", "--name").split() == [f"big{n}" for n in range(5)]
+    assert len(vireod.virsh("desc", "big4").strip()) == 90000
