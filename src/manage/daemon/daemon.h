@@ -85,7 +85,7 @@ struct server {
     gint64 now, next_tick, idle_since;
     bool accepting;
     gint streams;         /* that live, any thread */
-    gint trim;            /* a big answer was sent: its memory goes back to the system at the next tick */
+    gint trim;            /* a big answer was sent: 2: its memory goes back to the system at the second tick from now */
     /* Under lock: */
     GMutex lock;
     GPtrArray *resume;    /* clients to be looked at again */

@@ -18,7 +18,7 @@
 #define SMALL_MESSAGE (64u << 10)  /* limit before the connection is open */
 #define READONLY_MESSAGE (4u << 20)
 #define HELD_MAX (512u << 20)      /* bytes of unfinished messages of all clients together */
-#define BIG_ANSWER (1u << 20)
+#define BIG_ANSWER (1u << 16)
 #define OPEN_WITHIN 30             /* seconds */
 
 /* ---- life ---- */
@@ -212,7 +212,7 @@ void client_send(struct client *c, GByteArray *m, GArray *fds, struct stream *st
     struct out *o = g_new0(struct out, 1);
     *o = (struct out){ m, 0, fds, 0, stream };
     if (m->len > BIG_ANSWER)
-        g_atomic_int_set(&c->server->trim, 1);
+        g_atomic_int_set(&c->server->trim, 2); /* what it was made of is freed after this */
     g_mutex_lock(&c->lock);
     if (c->closed) {
         out_free(o);

@@ -119,7 +119,7 @@ static void tick(struct server *s)
     g_autoptr(GPtrArray) gone = g_ptr_array_new();
     GHashTableIter iter;
     gpointer c;
-    if (g_atomic_int_compare_and_exchange(&s->trim, 1, 0))
+    if (g_atomic_int_get(&s->trim) > 0 && g_atomic_int_dec_and_test(&s->trim))
         malloc_trim(0);
     g_hash_table_iter_init(&iter, s->clients);
     while (g_hash_table_iter_next(&iter, &c, NULL))

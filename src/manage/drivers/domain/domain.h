@@ -49,6 +49,8 @@ struct domain {
     /* The documents. `defined`: as on disk, NULL for a transient domain or where it is not in memory at the moment: domain_definition() gets it.
      * `live`: of the running machine, with aliases, ports, paths; NULL when it does not run. */
     struct doc *live, *defined;
+    unsigned definitions;      /* how many there have been: whoever reads one from disk sees whether it is still the definition */
+    char *disks;               /* of domain_disk_list.c: what statistics tell of the definition's disks; NULL: not known */
 
     /* the process */
     pid_t pid;
@@ -150,6 +152,14 @@ bool domain_set_live(struct domain *d, struct doc *new, GError **error) G_GNUC_W
 
 /* The name of a running domain that has this file open, or NULL: what manage_services.disk_user asks (domain_disk_user.c). */
 char *domain_disk_user(struct manage_state *state, const char *path);
+
+/* What statistics tell of the disks of a domain that does not run, without its document (domain_disk_list.c): for each a byte ('r': raw, 'i': an image with a
+ * header), name and path with a NUL each; a NUL at the end. g_free. */
+char *domain_disk_list_new(const struct doc *doc);
+/* The next disk; false: no more. *at begins with the list. */
+bool domain_disk_list_next(const char **at, bool *ret_raw, const char **ret_name, const char **ret_path);
+/* A copy of d's, read from the definition the first time. NULL: the definition cannot be read. */
+char *domain_disk_list(struct domain *d);
 
 /* CPU time of a process in nanoseconds, and its resident memory; false (0): it has gone. */
 bool domain_process_time(pid_t pid, uint64_t *ret_user, uint64_t *ret_system);

@@ -77,6 +77,7 @@ void domain_unref(struct domain *d)
         g_ptr_array_unref(d->jobs);
     doc_free(d->live);
     doc_free(d->defined);
+    g_free(d->disks);
     domain_run_free(d->run);
     if (d->stats)
         g_hash_table_unref(d->stats);

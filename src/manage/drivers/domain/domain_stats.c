@@ -109,21 +109,28 @@ static bool qcow2_capacity(const char *path, uint64_t *ret)
     return ok;
 }
 
-bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_object *nodes, struct disk_sizes *ret, GError **error)
+bool domain_image_sizes(const char *path, bool raw, struct disk_sizes *ret)
 {
-    const char *path = domain_disk_path(disk);
     struct stat st;
-    if (!path)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "disk '%s' does not currently have a source assigned", el_get_or(disk, "target/@dev", "?"));
     if (stat(path, &st) < 0)
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "cannot look at the image '%s' of disk '%s': %s", path, el_get_or(disk, "target/@dev", "?"), g_strerror(errno));
-    uint64_t used = (uint64_t)st.st_blocks * 512;
+        return false;
+    uint64_t used = (uint64_t)st.st_blocks * 512, capacity;
     *ret = (struct disk_sizes){ .capacity = (uint64_t)st.st_size, .allocation = used, .physical = used };
     if (S_ISREG(st.st_mode))
         ret->physical = (uint64_t)st.st_size;
-    uint64_t capacity;
-    if (!sizes_of_node(nodes, disk, ret) && strcmp(domain_chain_format(disk), "raw") && qcow2_capacity(path, &capacity))
+    if (!raw && qcow2_capacity(path, &capacity))
         ret->capacity = capacity;
+    return true;
+}
+
+bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_object *nodes, struct disk_sizes *ret, GError **error)
+{
+    const char *path = domain_disk_path(disk);
+    if (!path)
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "disk '%s' does not currently have a source assigned", el_get_or(disk, "target/@dev", "?"));
+    if (!domain_image_sizes(path, g_str_equal(domain_chain_format(disk), "raw"), ret))
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "cannot look at the image '%s' of disk '%s': %s", path, el_get_or(disk, "target/@dev", "?"), g_strerror(errno));
+    sizes_of_node(nodes, disk, ret);
     return true;
 }
 

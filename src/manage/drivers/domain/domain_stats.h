@@ -17,6 +17,7 @@ struct disk_sizes {
     uint64_t capacity, allocation, physical;
 };
 bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_object *nodes, struct disk_sizes *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_image_sizes(const char *path, bool raw, struct disk_sizes *ret); /* from the file; false: errno */
 /* rx bytes, packets, errors, dropped, tx the same, as the guest sees them. */
 bool domain_net_stats(const char *tap, uint64_t ret[8]);
 /* Nanoseconds of a thread's CPU time, and how long it has waited for a CPU; 0 where it cannot be read. */

@@ -161,6 +161,8 @@ void domain_forget_definition(struct domain *d)
     g_mutex_lock(&d->lock);
     doc_free(d->defined);
     d->defined = NULL;
+    d->definitions++;
+    g_clear_pointer(&d->disks, g_free);
     g_mutex_unlock(&d->lock);
     if (there)
         domain_unref(d);
@@ -221,6 +223,8 @@ bool domain_set_definition(struct domain *d, struct doc *new, GError **error)
     g_mutex_lock(&d->lock);
     doc_free(d->defined);
     d->defined = new;
+    d->definitions++;
+    g_clear_pointer(&d->disks, g_free);
     d->persistent = true;
     d->updated = d->id >= 0;
     if (d->id < 0)
@@ -251,7 +255,7 @@ bool domain_set_live(struct domain *d, struct doc *new, GError **error)
 /* ---- loading ---- */
 
 /* A file without a good summary: parsed. NULL name in the document's place is an error that names the file. */
-static bool parse_summary(const char *name, const char *text, struct summary *s, GError **error)
+static bool parse_summary(const char *name, const char *text, struct summary *s, char **ret_disks, GError **error)
 {
     doc_auto *doc = doc_parse(&schema_domain, body_of(text), -1, error);
     if (!doc)
@@ -262,17 +266,18 @@ static bool parse_summary(const char *name, const char *text, struct summary *s,
     summarize(doc, s);
     if (!*s->uuid)
         return manage_fail(error, VIR_ERR_XML_ERROR, "the domain inside has no UUID; define it anew with 'virsh define'");
+    *ret_disks = domain_disk_list_new(doc);
     return true;
 }
 
 static bool load(struct domain_driver *dr, const char *name, GError **error)
 {
-    g_autofree char *path = domain_definition_path(dr, name), *text = NULL, *mark = autostart_path(dr, name);
+    g_autofree char *path = domain_definition_path(dr, name), *text = NULL, *mark = autostart_path(dr, name), *disks = NULL;
     struct summary s;
     uint8_t uuid[16];
     if (!g_file_get_contents(path, &text, NULL, error))
         return false;
-    if (!read_summary(name, text, &s) && !parse_summary(name, text, &s, error))
+    if (!read_summary(name, text, &s) && !parse_summary(name, text, &s, &disks, error))
         return false;
     if (!manage_uuid_parse(s.uuid, uuid))
         return manage_fail(error, VIR_ERR_XML_ERROR, "'%s' is no UUID", s.uuid);
@@ -280,6 +285,7 @@ static bool load(struct domain_driver *dr, const char *name, GError **error)
     if (!d)
         return false;
     use_summary(d, &s);
+    d->disks = g_steal_pointer(&disks);
     d->persistent = true;
     d->autostart = access(mark, F_OK) == 0;
     domain_show(d);
