@@ -138,16 +138,21 @@ class Desktop:
 
     # ---- doing ----
 
-    def click(self, node):
+    def hover(self, node):
+        """The pointer over its middle."""
         # Windows come up where they want to be, and are moved once: a place is believed when it is the same twice
         places = [None]
 
         def ready():
             places.append(self.box(node))
             return places[-1] == places[-2] and (self.has(node, "SENSITIVE") or self.fits(node, "table cell", None))
-        self.until(f"'{self.name(node)}' ready for a click", ready)
+        self.until(f"'{self.name(node)}' ready for the pointer", ready)
         x, y, width, height = places[-1]
-        self.do("xdotool", "mousemove", x + width // 2, y + height // 2, "click", 1)
+        self.do("xdotool", "mousemove", x + width // 2, y + height // 2)
+
+    def click(self, node):
+        self.hover(node)
+        self.do("xdotool", "click", 1)
 
     def do(self, *words):
         subprocess.run([str(w) for w in words], env=self.environment, check=True, timeout=30, stdin=subprocess.DEVNULL)

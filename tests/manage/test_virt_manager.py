@@ -4,6 +4,7 @@ deleted, all with the mouse; virsh on the same vireod is the judge. The screensh
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
 
@@ -22,7 +23,11 @@ BAD_WORDS = re.compile(r"Traceback|libvirtError|is not supported|unsupported fla
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    return guest_image.make(tmp_path_factory.mktemp("image"), 'echo "VT up"; while read -r w; do echo "heard $w"; done; sleep 600')
+    """A guest that says something until somebody types at its serial console, answers that, and tells there what was typed at its display."""
+    return guest_image.make(tmp_path_factory.mktemp("image"), 'echo "words on the display" > /dev/tty1; '
+                            '(while read -r w; do echo "$w" > /display; done < /dev/tty1) & '
+                            '(while [ ! -e /typed ]; do echo "VT up"; sleep 1; done) & '
+                            'while read -r w; do touch /typed; echo "heard $w and $(cat /display)"; done; sleep 600')
 
 
 class Manager:
@@ -43,6 +48,14 @@ class Manager:
 
     def picture(self, name):
         return self.desktop.picture(os.path.join(SCREENS, name + ".png"))
+
+    def lit(self, name, node):
+        """How many pixels of a part of the screen are bright."""
+        self.picture(name)
+        x, y, width, height = self.desktop.box(node)
+        out = subprocess.run(["convert", os.path.join(SCREENS, name + ".png"), "-crop", f"{width}x{height}+{x}+{y}", "+repage", "-threshold", "50%", "-format",
+                              "%[fx:round(mean*w*h)]", "info:"], stdout=subprocess.PIPE, check=True, text=True, timeout=30).stdout
+        return float(out)
 
     def step(self, wizard, number):
         d = self.desktop
@@ -135,7 +148,9 @@ def test_guest_from_the_wizard_to_its_end(manager, image, tmp_path):
         assert part in xml, f"{part} is not what the wizard chose: {xml}"
     window = d.window("vm on .*")
     d.until("a viewer of the display", lambda: '"clients":[{' in daemon.virsh("qemu-monitor-command", "vm", '{"execute":"query-vnc"}'))
-    d.until("the display painted", lambda: manager.picture("display") > 50)
+    d.until("the guest's own words on the display", lambda: manager.lit("display", d.get(window, "drawing area")) > 600)
+    d.hover(d.get(window, "drawing area"))  # a click would keep the pointer there: the guest has no driver for the tablet
+    d.type("world")
     daemon.virsh("screenshot", "vm", os.path.join(SCREENS, "screen.png"))
     assert open(os.path.join(SCREENS, "screen.png"), "rb").read(8) == b"\x89PNG\r\n\x1a\n"
 
@@ -145,7 +160,7 @@ def test_guest_from_the_wizard_to_its_end(manager, image, tmp_path):
     d.until("the guest's words", lambda: "VT up" in manager.console(window))
     d.click(d.get(window, "terminal"))
     d.type("hello")
-    d.until("the guest's answer", lambda: "heard hello" in manager.console(window))
+    d.until("the guest's answer", lambda: "heard hello and world" in manager.console(window))
     d.until("the machine in the list", lambda: "Running" in d.words())
     assert manager.picture("console") > 50
     stop_and_delete(manager, window)

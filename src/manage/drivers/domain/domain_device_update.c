@@ -193,7 +193,8 @@ static bool update_live(struct domain *d, const struct el *device, bool force, G
     if (!after || !change(d, after, e, old, force, error))
         return false;
     g_mutex_lock(&d->lock);
-    struct el *there = d->live ? domain_device_find(d->live, NULL, el_get_or(old, "alias/@name", ""), NULL) : NULL;
+    const char *alias = el_get(old, "alias/@name"); /* displays have none */
+    struct el *there = d->live ? domain_device_find(d->live, alias ? NULL : device, alias, NULL) : NULL;
     if (there)
         replace(there, e);
     g_mutex_unlock(&d->lock);
