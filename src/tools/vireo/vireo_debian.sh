@@ -112,7 +112,7 @@ rm -f "$tree"/etc/ssh/ssh_host_*
 install -m 644 "$work/sshd.conf" "$tree/etc/ssh/sshd_config.d/keys.conf"
 install -D -m 644 "$work/keys.conf" "$tree/etc/systemd/system/ssh.service.d/keys.conf"
 chroot "$tree" systemctl enable systemd-networkd seed.service ssh.service
-chroot "$tree" systemctl disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer || true
+chroot "$tree" systemctl disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer dpkg-db-backup.timer || true
 rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/info
 : > "$tree/etc/machine-id"
 TREE
