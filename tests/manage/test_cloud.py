@@ -3,6 +3,7 @@
 
 The images are Debian, made from its packages by tests/guest/make_cloud.sh (shared with the tests of whole guests).
 """
+import contextlib
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, HERE, PLAIN, Vireod
+from conftest import BUILD, HERE, PLAIN
 from network_lab import lab, whole_lab  # pylint: disable=unused-import
 
 VIREO = os.path.join(BUILD, "vireo")
@@ -65,6 +66,15 @@ def login(key, address, *where, **options):
     assert (status, out) == (0, "debian\nroot\nstatus: done\nds=nocloud\n"), out
 
 
+@contextlib.contextmanager
+def ended(virsh):
+    """No guest outlives a test that fails."""
+    try:
+        yield
+    finally:
+        virsh("destroy", "vm", status=None)
+
+
 def shut_down_and_forget(virsh):
     """By the guest's power button; nothing of it stays."""
     virsh("shutdown", "vm")
@@ -85,25 +95,25 @@ def test_virt_install_with_a_seed_to_a_login(lab, images, key):
     def address():
         rows = [line.split() for line in lab.virsh("domifaddr", "vm").splitlines()]
         return next((row[3].split("/")[0] for row in rows if len(row) == 4 and row[1:3] == ["52:54:00:12:34:56", "ipv4"]), None)
-    found = wait_for("an address", address)
-    assert found.startswith("192.168.122.") and found in lab.virsh("net-dhcp-leases", "default")
-    login(key, found, around=lab.words)
-    shut_down_and_forget(lab.virsh)
+    with ended(lab.virsh):
+        found = wait_for("an address", address)
+        assert found.startswith("192.168.122.") and found in lab.virsh("net-dhcp-leases", "default")
+        login(key, found, around=lab.words)
+        shut_down_and_forget(lab.virsh)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the way without root; as root the network 'default' is taken")
-def test_virt_install_without_root(tmp_path, images, key):
+def test_virt_install_without_root(vireod, images, key):
     """In user mode, with a port of this host that leads to the guest's SSH."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    daemon = Vireod(tmp_path / "root")
     at = "./devices/interface/portForward"
-    install(daemon.uri, key, f"{images}/cloud.img", "--network", "user,model=virtio", "--xml", f"{at}/@proto=tcp", "--xml", f"{at}/@address=127.0.0.1",
+    install(vireod.uri, key, f"{images}/cloud.img", "--network", "user,model=virtio", "--xml", f"{at}/@proto=tcp", "--xml", f"{at}/@address=127.0.0.1",
             "--xml", f"{at}/range/@start={port}", "--xml", f"{at}/range/@to=22")
-    login(key, "127.0.0.1", port)
-    shut_down_and_forget(daemon.virsh)
-    daemon.stop()
+    with ended(vireod.virsh):
+        login(key, "127.0.0.1", port)
+        shut_down_and_forget(vireod.virsh)
 
 
 def vireo(home, *words, timeout=60, stdin=""):
