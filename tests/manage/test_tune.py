@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from test_complete import judge  # noqa: F401  pylint: disable=unused-import
 from test_domain import kernel, machines, vireod, wait_for, xml  # noqa: F401  pylint: disable=unused-import
 
 CPUS = sorted(os.sched_getaffinity(0))
@@ -476,3 +477,84 @@ def test_tunable_events(vireod, start):  # noqa: F811
                 break
         said = listener.communicate(timeout=20)[0]
     assert "event 'tunable' for domain 't':\n\tcputune.vcpupin0: 0\n" in said, said
+
+
+# ---- beside the real libvirtd ----
+
+SAME = """
+schedinfo j
+schedinfo j --set cpu_shares=700 vcpu_quota=50000
+schedinfo j --set vcpu_period=5
+schedinfo j --set foo=5
+schedinfo j --set global_quota=-1 iothread_period=20000
+schedinfo j --set vcpu_quota=0
+memtune j
+memtune j --hard-limit 500000 --soft-limit 300000
+memtune j --swap-hard-limit 100
+memtune j --swap-hard-limit 600000
+memtune j --min-guarantee 5
+memtune j
+blkiotune j
+blkiotune j --weight 500 --device-weights /dev/sda,500 --device-read-iops-sec /dev/sda,100,/dev/sdb,200
+blkiotune j --device-read-iops-sec /dev/sda,0 --device-write-bytes-sec /dev/sdc,1000
+blkiotune j --device-weights nonsense
+blkiotune j
+numatune j
+numatune j --mode interleave
+numatune j --mode preferred --nodeset 0
+numatune j --nodeset 0-x
+numatune j
+vcpupin j
+vcpupin j 1 0 --config
+vcpupin j 7 0 --config
+vcpupin j 0 0 --live
+vcpupin j
+emulatorpin j
+emulatorpin j 0 --config
+emulatorpin j
+iothreadinfo j
+iothreadadd j 5
+iothreadadd j 5
+iothreadpin j 1 0 --config
+iothreadpin j 9 0 --config
+iothreaddel j 9
+iothreadset j 5 --poll-max-ns 1000 --config
+iothreadset j 5 --thread-pool-min 1 --thread-pool-max 4 --config
+iothreadinfo j
+iothreaddel j 1
+vcpuinfo j
+setvcpu j 2 --enable --config
+setvcpu j 1 --disable --config
+setvcpu j 0 --disable --config
+setvcpu j 7 --enable --config
+setvcpu j x --enable --config
+vcpucount j
+perf j
+perf j --disable cmt
+set-lifecycle-action j reboot destroy
+set-lifecycle-action j poweroff preserve
+domjobinfo j
+domjobabort j
+cpu-stats j
+domblkthreshold j vda 100
+dumpxml j
+"""
+
+
+@two
+def test_definitions_beside_libvirtd(judge, vireod, tmp_path):  # noqa: F811
+    """The same commands on a domain that does not run: every word that virsh prints is the same."""
+    path = tmp_path / "j.xml"
+    path.write_text("<domain type='qemu'><name>j</name><uuid>6f2f3a8e-0000-4000-8000-00000000000a</uuid><memory unit='MiB'>64</memory><vcpu current='2'>3</vcpu><iothreads>1</iothreads>"
+                    "<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>")
+    assert judge("define", str(path)).returncode == 0
+    vireod.virsh("define", path)
+    differences = []
+    for line in SAME.strip().splitlines():
+        theirs = judge(*line.split())
+        ours = vireod.virsh(*line.split(), status=None)
+        theirs = theirs.stdout + theirs.stderr
+        if sorted(filter(None, ours.splitlines())) != sorted(filter(None, theirs.splitlines())):  # errors come on a way of their own
+            differences.append(f"{line}\nlibvirtd: {theirs}\nvireod:   {ours}")
+    judge("undefine", "j")
+    assert not differences, "\n".join(differences)

@@ -530,6 +530,14 @@ static bool add_kernel(struct domain_build *b, GError **error)
     return true;
 }
 
+static bool counts(const struct el *perf)
+{
+    el_each(e, perf, "event")
+        if (el_is(e, "@enabled", "yes"))
+            return true;
+    return false;
+}
+
 /* Elements of the document that would change the machine and that nothing here makes. */
 static bool refuse_unknown(struct domain_build *b, GError **error)
 {
@@ -541,6 +549,8 @@ static bool refuse_unknown(struct domain_build *b, GError **error)
         { "qemu:commandline/qemu:env", "an environment of its own", false }, { "genid", "a generation ID", true }, { "features/ps2", "a board without PS/2", false } };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
         const struct el *e = el_find(b->root, rows[i].path);
+        if (g_str_equal(rows[i].path, "perf") && !counts(e))
+            continue;
         if (e && (b->m.is_vireo || !rows[i].vireo_only) && !el_is(e, "@state", "off"))
             return lacking(b, e, rows[i].what, error);
     }

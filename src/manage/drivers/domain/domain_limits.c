@@ -214,7 +214,7 @@ static bool read_numa(GVariant *params, struct numa *n, GError **error)
         ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: unsupported numatune mode: '%d'", n->mode);
     const char *text = values[1] ? g_variant_get_string(values[1], NULL) : NULL;
     if (ok && text && !cpu_map_parse(&m, text))
-        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: Invalid nodeset of 'numatune': %s", text);
+        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: Failed to parse bitmap '%s'", text);
     if (ok && text)
         n->nodes = cpu_map_format(&m);
     tune_fields_clear(values, 2);

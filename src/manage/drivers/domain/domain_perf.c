@@ -38,7 +38,24 @@ static bool known(const char *name)
     return false;
 }
 
-/* Switching off what is off is fine. */
+static void edit_off(struct el *root, void *opaque)
+{
+    GVariant *params = opaque;
+    for (gsize i = 0; i < g_variant_n_children(params); i++) {
+        const char *name;
+        struct el *perf = el_find(root, "perf"), *event = NULL;
+        g_variant_get_child(params, i, "(&sv)", &name, NULL);
+        perf = perf ? perf : el_add(root, "perf");
+        el_each(e, perf, "event")
+            if (el_is(e, "@name", name))
+                event = e;
+        event = event ? event : el_add(perf, "event");
+        el_set(event, "@name", name);
+        el_set(event, "@enabled", "no");
+    }
+}
+
+/* Switching off what is off is fine, and stands in the document from then on. */
 static GVariant *set_events(struct manage_call *c, GError **error)
 {
     uint32_t which, flags = tune_u32(c, 2);
@@ -54,7 +71,7 @@ static GVariant *set_events(struct manage_call *c, GError **error)
         else if (g_variant_get_boolean(v))
             ok = manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: unable to enable host cpu perf event for %s: events of the processors are not counted", name);
     }
-    return d ? tune_end(d, ok) : NULL;
+    return d ? tune_end(d, ok && domain_edit(d, which, edit_off, params, error)) : NULL;
 }
 
 const struct manage_row domain_rows_perf[] = {

@@ -98,9 +98,11 @@ static void tell(struct domain *d, const char *name, unsigned index, bool number
 
 static bool check_vcpu(const struct el *root, unsigned vcpu, bool live, GError **error)
 {
-    uint64_t max = 1;
+    uint64_t max = 1, shown;
     el_get_u64(root, "vcpu", &max);
-    return vcpu < max || manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: vcpu %u is out of range of %s cpu count %u", vcpu, live ? "live" : "persistent", (unsigned)max);
+    if (live || !el_get_u64(root, "vcpu/@current", &shown)) /* of a definition libvirt names those that are on, and takes the others as well */
+        shown = max;
+    return vcpu < max || manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: vcpu %u is out of range of %s cpu count %u", vcpu, live ? "live" : "persistent", (unsigned)shown);
 }
 
 /* `check` on each document that is affected. */
