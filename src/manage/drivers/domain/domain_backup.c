@@ -496,7 +496,7 @@ static GVariant *get_job_stats(struct manage_call *c, GError **error)
 static GVariant *abort_job(struct manage_call *c, GError **error)
 {
     domain_auto *d = domain_of_call(c, 0, error);
-    if (!d || !domain_begin(d, "abort", false, error))
+    if (!d || !domain_begin(d, "abort", true, error))
         return NULL;
     g_mutex_lock(&d->lock);
     bool active = d->backup && d->backup->active;
