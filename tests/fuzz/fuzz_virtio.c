@@ -9,10 +9,11 @@
 #include "vmm/core/chardev_backend.h"
 #include "vmm/core/object.h"
 #include "vmm/dev/virtio_devices.h"
+#include "vmm/display/display.h"
 
-extern const struct device_class virtio_mem_pci_class, virtio_scsi_pci_class, scsi_hd_class, scsi_cd_class;
+extern const struct device_class virtio_gpu_pci_class, virtio_keyboard_class, virtio_tablet_class, virtio_mem_pci_class, virtio_scsi_pci_class, scsi_hd_class, scsi_cd_class;
 
-enum { BLK, NET, CONSOLE, RNG, BALLOON, MEM, SCSI, NKINDS };
+enum { BLK, NET, CONSOLE, RNG, BALLOON, MEM, SCSI, GPU, INPUT, NKINDS };
 enum { BAR_MSIX = 1, BAR_REGS = 4, COMMON = 0, ISR = 0x1000, CONFIG = 0x2000, NOTIFY = 0x3000 }; /* virtio_pci.c */
 enum { SIZE = 16, QUEUES = 8, DATA = 0x40000 };
 enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };
@@ -78,6 +79,8 @@ static void add_device(struct player *p, unsigned how)
     case RNG: fixture_add(&p->f, &virtio_rng_pci_class, (const char *const[]){ "packed", packed, NULL }); break;
     case BALLOON: fixture_add(&p->f, &virtio_balloon_pci_class, NULL); break;
     case MEM: add_mem(p); break;
+    case GPU: fixture_add(&p->f, &virtio_gpu_pci_class, (const char *const[]){ "max_hostmem", "1M", "packed", packed, NULL }); break;
+    case INPUT: fixture_add(&p->f, how & 1 ? &virtio_keyboard_class : &virtio_tablet_class, NULL); break;
     }
 }
 
@@ -273,6 +276,11 @@ static void op_host(struct player *p, struct input *in)
     case BLK: case SCSI: block_drain(p->disk); break;
     case NET: take8(in) & 1 ? op_frame(&p->f, in) : op_net(&p->f, in); break;
     case CONSOLE: host_console(p, in); break;
+    case GPU: display_refresh(display_of(p->f.m)); break;
+    case INPUT:
+        display_key(display_of(p->f.m), take16(in), take8(in) & 1);
+        display_pointer(display_of(p->f.m), take16(in), take16(in), take8(in));
+        break;
     case BALLOON:
         (void)!virtio_balloon_set_target(p->f.m, (uint64_t)take16(in) << 12, &error);
         g_clear_error(&error);

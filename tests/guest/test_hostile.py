@@ -61,6 +61,7 @@ def start(machine, work, accel, kernel, task="", seed=1):
                    "-device", "pcie-root-port,id=port,chassis=1", "-device", "rtl8139,bus=port",
                    "-nic", "user,model=rtl8139", "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci",
                    "-device", "virtio-serial-pci", "-chardev", "null,id=console", "-device", "virtconsole,chardev=console", "-device", "virtio-vga",
+                   "-device", "virtio-keyboard-pci", "-device", "virtio-tablet-pci",
                    "-drive", f"file={disk}3,format=raw,if=none,id=stick", "-device", "qemu-xhci", "-device", "usb-tablet,port=1", "-device", "usb-kbd,port=2",
                    "-device", "usb-storage,port=3,drive=stick", "-audiodev", "none,id=audio", "-device", "ich9-intel-hda", "-device", "hda-duplex", qmp=True)
 
