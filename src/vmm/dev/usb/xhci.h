@@ -9,7 +9,7 @@
  *   xhci_transfer.c  transfer rings
  *
  * Rings and contexts are the guest's, and hostile: each TRB is copied once, addresses are checked by who reads them, and the work
- * that one doorbell can cause is bounded (XHCI_WORK TRBs).
+ * that one doorbell can cause is bounded (XHCI_WORK TRBs and 64 MiB).
  */
 #pragma once
 
@@ -18,7 +18,7 @@
 #include "vmm/dev/usb/usb.h"
 
 enum { XHCI_SLOTS = 64, XHCI_EPS = 32 /* 1 to 31 */, XHCI_INTERRUPTERS = 16, XHCI_WORK = 4096, XHCI_TD_TRBS = 2048 };
-enum { XHCI_TRB = 16 };
+enum { XHCI_TRB = 16, XHCI_WORK_BYTES = 16384 /* of data: as much work as a TRB */ };
 
 /* TRB types (6.4.6) */
 enum { TRB_NORMAL = 1, TRB_SETUP, TRB_DATA, TRB_STATUS, TRB_ISOCH, TRB_LINK, TRB_EVENT_DATA, TRB_NOOP, TRB_ENABLE_SLOT, TRB_DISABLE_SLOT,
@@ -85,6 +85,7 @@ struct xhci {
     uint8_t ep_state[(XHCI_SLOTS + 1) * XHCI_EPS], ep_type[(XHCI_SLOTS + 1) * XHCI_EPS];
     uint8_t ep_interrupter[XHCI_SLOTS + 1]; /* of the slot's error events */
     uint64_t ep_dequeue[(XHCI_SLOTS + 1) * XHCI_EPS];
+    unsigned budget, depth;                 /* work that what is being done may still cause; not state */
     struct xhci_td *ep_td[(XHCI_SLOTS + 1) * XHCI_EPS]; /* at work; not state: it is begun anew */
 };
 
@@ -92,6 +93,13 @@ struct xhci {
 enum { CMD_RUN = 1, CMD_RESET = 2, CMD_INTE = 4, CMD_SAVE = 1 << 8, CMD_RESTORE = 1 << 9 };
 enum { STS_HALTED = 1, STS_EINT = 8, STS_PCD = 16, STS_RESTORE_ERROR = 1 << 10, STS_HCE = 1 << 12 };
 
+/* Around whatever makes rings be looked at: what one thing causes, on however many rings, is bounded together. Nests. */
+static inline void xhci_enter(struct xhci *x)
+{
+    if (!x->depth++)
+        x->budget = XHCI_WORK;
+}
+static inline void xhci_leave(struct xhci *x) { x->depth--; }
 static inline struct guest_memory *xhci_memory(struct xhci *x) { return x->dev.machine->memory; }
 static inline bool xhci_running(const struct xhci *x) { return (x->usbcmd & CMD_RUN) && !(x->usbsts & STS_HCE); }
 bool xhci_may_dma(const struct xhci *x);

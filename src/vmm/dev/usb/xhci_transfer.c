@@ -227,19 +227,21 @@ static void ring_error(struct xhci *x, unsigned slot, unsigned ep)
 
 void xhci_ep_run(struct xhci *x, unsigned slot, unsigned ep)
 {
-    unsigned e = XHCI_EP(slot, ep), budget = XHCI_WORK, code;
+    unsigned e = XHCI_EP(slot, ep), code;
+    xhci_enter(x);
     while (xhci_running(x) && xhci_may_dma(x) && x->ep_state[e] == EP_RUNNING && !x->ep_td[e]) {
-        struct xhci_td *td = td_take(x, slot, ep, &budget, &code);
-        if (!td) {
-            if (code != CC_INVALID)
-                ring_error(x, slot, ep);
-            return;
-        }
+        struct xhci_td *td = td_take(x, slot, ep, &x->budget, &code);
+        if (!td && code != CC_INVALID)
+            ring_error(x, slot, ep);
+        if (!td)
+            break;
         x->ep_td[e] = td;
         if (!start(td, &code))
-            return;
+            break;
+        x->budget -= (unsigned)MIN(x->budget, td->done / XHCI_WORK_BYTES);
         finish(td, code);
     }
+    xhci_leave(x);
 }
 
 void xhci_ep_kick(struct xhci *x, unsigned slot, unsigned ep)
