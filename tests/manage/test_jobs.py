@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Block jobs by the real virsh and libvirt's Python module: copy, commit, pull, with the chain in the documents, the data after each job, events, and a daemon that is killed in between.
 No guest runs: machines are paused, and what a guest would write comes over NBD."""
+import atexit
+import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -35,15 +39,29 @@ def info(image):
     return json.loads(run("qemu-img", "info", "-U", "--output=json", image))
 
 
+IMAGES = ("base.qcow2", "mid.qcow2", "top.qcow2", "second.img")
+
+
+@functools.lru_cache(maxsize=None)
+def chain_of_three():
+    """A directory with the images that all tests begin with, made once: top over mid over base, and a raw one."""
+    where = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, where, True)
+    for n, (name, below) in enumerate((("base", None), ("mid", "base"), ("top", "mid"))):
+        run("qemu-img", "create", "-q", "-f", "qcow2", *(["-b", below + ".qcow2", "-F", "qcow2"] if below else []), f"{where}/{name}.qcow2", *([] if below else ["16M"]))
+        write(f"{where}/{name}.qcow2", n + 1, f"{n}M", "1M")
+    run("qemu-img", "create", "-q", "-f", "raw", f"{where}/second.img", "8M")
+    write(f"{where}/second.img", 7, "0", "1M", "raw")
+    return where
+
+
 class Machine:
     """A paused domain `vm` whose disk vda is top.qcow2 over mid.qcow2 over base.qcow2; each holds a MiB of its own: 1, 2, 3."""
 
-    def __init__(self, daemon, path, persistent=True, size="16M", start=True):
+    def __init__(self, daemon, path, persistent=True, start=True):
         self.daemon, self.path = daemon, path
-        for name, below in ("base", None), ("mid", "base"), ("top", "mid"):
-            run("qemu-img", "create", "-q", "-f", "qcow2", *(["-b", below + ".qcow2", "-F", "qcow2"] if below else []), self.file(name), *([] if below else [size]))
-        for n, name in enumerate(("base", "mid", "top")):
-            write(self.file(name), n + 1, f"{n}M", "1M")
+        for image in IMAGES:
+            shutil.copy(os.path.join(chain_of_three(), image), path)
         self.xml = path / "vm.xml"
         self.xml.write_text(f"<domain type='qemu'><name>vm</name><memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os><devices>"
                             f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{self.file('top')}'/><target dev='vda' bus='virtio'/></disk>"
@@ -161,6 +179,33 @@ def test_missing_backing_file_is_named(machine):
     os.rename(machine.file("base"), machine.file("gone"))
     out = machine.virsh("start", "vm", "--paused", status=1)
     assert str(machine.file("base")) in out and "is missing" in out
+
+
+def test_hostile_headers(machine):
+    """A header says anything: the daemon says what is wrong, or the machine does, and both go on."""
+    machine.virsh("destroy", "vm")
+    mid = machine.file("mid")
+    good = mid.read_bytes()
+
+    def change(at, data):
+        return good[:at] + data + good[at + len(data):]
+
+    name_at = int.from_bytes(good[8:16], "big")
+    extensions = int.from_bytes(good[100:104], "big")
+    cases = [good[:10], good[:71], good[:103], change(8, b"\xff" * 8), change(16, b"\xff" * 4), change(8, (1 << 30).to_bytes(8, "big")), change(name_at, b"\xff\xfe\x00\x01"),
+             change(100, b"\xff" * 4), change(extensions + 4, b"\xff" * 4), change(extensions + 4, b"\x00" * 4), change(name_at, b"/dev/zero"), change(name_at, b"json:{}.."), change(name_at, b"top.qcow2"),
+             change(name_at, b"/dev/full"), change(name_at, b"../../.."[:9])]
+    for n, data in enumerate(cases):
+        mid.write_bytes(data)
+        out = machine.virsh("start", "vm", "--paused", status=None)
+        assert machine.daemon.process.poll() is None, f"case {n}: {out}"
+        machine.virsh("destroy", "vm", status=None)
+    os.symlink("top.qcow2", machine.file("loop"))
+    mid.write_bytes(change(name_at, b"loop.qcow2"))
+    assert "more than 64 deep" in machine.virsh("start", "vm", "--paused", status=1)
+    mid.write_bytes(good)
+    machine.virsh("start", "vm", "--paused")
+    assert machine.chain() == ["top", "mid", "base"]
 
 
 def test_numbers_of_each_image(machine):

@@ -15,8 +15,6 @@ class Domain(Machine):
 
     def __init__(self, daemon, path, running=True):
         super().__init__(daemon, path, start=False)
-        run("qemu-img", "create", "-q", "-f", "raw", path / "second.img", "8M")
-        write(path / "second.img", 7, "0", "1M", "raw")
         xml = self.xml.read_text(encoding="utf-8")
         self.xml.write_text(xml.replace("</devices>", f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{path}/second.img'/><target dev='vdb' bus='virtio'/></disk>"
                                         "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk></devices>"), encoding="utf-8")
