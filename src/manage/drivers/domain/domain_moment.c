@@ -299,8 +299,7 @@ bool domain_moment_set_current(struct domain *d, enum moment_kind kind, const ch
 
 bool domain_moment_put(struct domain *d, enum moment_kind kind, struct doc *doc, bool current, GError **error)
 {
-    g_autofree char *was = current_name(d, kind);
-    const char *name = el_get_or(doc_root(doc), "name", "");
+    g_autofree char *was = current_name(d, kind), *name = g_strdup(el_get_or(doc_root(doc), "name", "")); /* its document may be replaced below */
     if (!write_file(d, kind, doc, current || !g_strcmp0(was, name), error)) {
         doc_free(doc);
         return false;
