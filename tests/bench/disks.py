@@ -90,6 +90,24 @@ def bench(program, d, path, fmt, write, size, step, depth, count, cold):
 KINDS = (("4 KiB random", 4096, 4096 * 77773), ("64 KiB sequential", 65536, 65536))
 
 
+def beside_raw(vireo, d, runs):
+    """The rate on the full qcow2 image beside that on the raw one, in turn. What a write into the host's cache costs depends on the size of the pieces
+    in which the file came there, so both are copied in the same way right before."""
+    ratios = []
+    for _, size, step in KINDS:
+        for write in (False, True):
+            for depth in (1, 32):
+                best = {"raw": 0, "qcow2": 0}
+                for _ in range(runs):
+                    for fmt, path in (("raw", "raw"), ("qcow2", "full.qcow2")):
+                        target = "w-" + path if write else path
+                        if write:
+                            shutil.copyfile(os.path.join(d, path), os.path.join(d, target))
+                        best[fmt] = max(best[fmt], bench(vireo, d, target, fmt, write, size, step, depth, 50000 if size == 4096 else 8000, False))
+                ratios.append(best["qcow2"] / best["raw"])
+    return geometric(ratios)
+
+
 def requests(vireo, d, runs):
     rows, images = [], make_images(d)
     for name, (path, fmt) in images.items():
@@ -105,7 +123,7 @@ def requests(vireo, d, runs):
     for _ in range(runs):
         for row in rows:
             path, fmt, write, size, step, depth, cold = row[5]
-            count = (2000 if size == 4096 else 1000) if cold else (50000 if size == 4096 else 8000)
+            count = (8000 if size == 4096 else 4000) if cold else (50000 if size == 4096 else 8000)
             for side, program in (("vireo", vireo), ("qemu", QEMU)):
                 target = path
                 if write:  # each program writes its own fresh copy: an overlay stays an overlay
@@ -124,8 +142,7 @@ def requests(vireo, d, runs):
         ratios.append(ours / theirs)
         lines.append(f"| {row[0]} | {row[1]} | {row[2]} {row[3]} | {row[4]} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f}{' (goal: 0.95)' if ours < theirs * 0.95 else ''} |")
     lines.append(f"| **geometric mean** | | | | | | **{geometric(ratios):.2f}** |")
-    full = [best["vireo", ("full qcow2", "warm", k[0], w, n)] / best["vireo", ("raw", "warm", k[0], w, n)] for k in KINDS for w in ("reads", "writes") for n in (1, 32)]
-    lines.append(f"| full qcow2 beside raw, warm, vireo-img | | all | | | | {geometric(full):.2f} (goal: 0.95) |")
+    lines.append(f"| full qcow2 beside raw, warm, vireo-img | | all | | | | {beside_raw(vireo, d, max(runs, 5)):.2f} (goal: 0.95) |")
     return "\n".join(lines)
 
 
@@ -162,15 +179,16 @@ def images(vireo, d, runs):
     run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "source.raw", "source.qcow2", cwd=d)
     make_tera(os.path.join(d, "tera.qcow2"))
     os.sync()
-    rows = (("convert, 2 GiB half-empty, raw to qcow2", ["convert", "-f", "raw", "-O", "qcow2", "source.raw", "out"], 1),
-            ("convert, the same, qcow2 to raw", ["convert", "-f", "qcow2", "-O", "raw", "source.qcow2", "out"], 1),
-            ("convert, the same, raw to compressed qcow2", ["convert", "-c", "-f", "raw", "-O", "qcow2", "source.raw", "out"], 1),
-            ("check, 1 TiB with 1 million clusters", ["check", "-q", "tera.qcow2"], 1),
-            ("create, qcow2 of 100 GiB", ["create", "-q", "-f", "qcow2", "out", "100G"], 20),
-            ("info of it", ["info", "source.qcow2"], 20))
+    # Name, command, how often it runs in a row, how many rounds more than the others: what takes a third of a second and writes a GiB varies.
+    rows = (("convert, 2 GiB half-empty, raw to qcow2", ["convert", "-f", "raw", "-O", "qcow2", "source.raw", "out"], 1, 7),
+            ("convert, the same, qcow2 to raw", ["convert", "-f", "qcow2", "-O", "raw", "source.qcow2", "out"], 1, 7),
+            ("convert, the same, raw to compressed qcow2", ["convert", "-c", "-f", "raw", "-O", "qcow2", "source.raw", "out"], 1, -1),
+            ("check, 1 TiB with 1 million clusters", ["check", "-q", "tera.qcow2"], 1, 0),
+            ("create, qcow2 of 100 GiB", ["create", "-q", "-f", "qcow2", "out", "100G"], 20, 0),
+            ("info of it", ["info", "source.qcow2"], 20, 0))
     best = {}
-    for _ in range(runs):
-        for name, words, times in rows:
+    for name, words, times, more in rows:
+        for _ in range(max(runs + more, 1)):
             for side, program in (("vireo", vireo), ("qemu", QEMU)):
                 for _ in range(times):
                     out = os.path.join(d, "out")
@@ -181,7 +199,7 @@ def images(vireo, d, runs):
                     best[side, name] = min(seconds([program, *words], d), best.get((side, name), 1e9))
     lines = ["| row | vireo-img, s | qemu-img, s | vireo-img / qemu-img |", "|---|---:|---:|---:|"]
     ratios = []
-    for name, _, _ in rows:
+    for name, *_ in rows:
         ours, theirs = best["vireo", name], best["qemu", name]
         ratios.append(ours / theirs)
         lines.append(f"| {name} | {ours:.4g} | {theirs:.4g} | {ours / theirs:.2f}{' (goal: 1)' if ours > theirs else ''} |")
