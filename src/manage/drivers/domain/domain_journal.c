@@ -78,7 +78,8 @@ static const struct record *record_at(const uint8_t *all, unsigned at, uint32_t 
     return sum_of(copy, size) == r->sum ? r : NULL;
 }
 
-static void replay(const uint8_t *all, journal_apply apply, void *opaque)
+/* True: there was a record. */
+static bool replay(const uint8_t *all, journal_apply apply, void *opaque)
 {
     g_autoptr(GHashTable) last = names_new();
     const struct record *r;
@@ -98,6 +99,7 @@ static void replay(const uint8_t *all, journal_apply apply, void *opaque)
         if (!strchr(name, '/'))
             apply(name, text, r->us, opaque);
     }
+    return g_hash_table_size(last) > 0;
 }
 
 /* ---- blocks ---- */
@@ -268,7 +270,7 @@ bool journal_put(struct journal *j, const char *file, const char *text, GError *
 
 /* ---- begin and end ---- */
 
-static bool replay_file(int fd, journal_apply apply, void *opaque)
+static bool replay_file(int fd, journal_apply apply, void *opaque, bool *ret_any)
 {
     struct stat st;
     if (fstat(fd, &st) < 0 || st.st_size != (off_t)BLOCKS * BLOCK)
@@ -276,7 +278,7 @@ static bool replay_file(int fd, journal_apply apply, void *opaque)
     void *all = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (all == MAP_FAILED)
         return false;
-    replay(all, apply, opaque);
+    *ret_any = replay(all, apply, opaque);
     munmap(all, (size_t)st.st_size);
     return true;
 }
@@ -306,8 +308,10 @@ struct journal *journal_open(const char *path, const char *dir, journal_apply ap
     j->dir = g_strdup(dir);
     j->files = names_new();
     j->generation = (uint64_t)g_get_real_time();
-    j->ready = replay_file(fd, apply, opaque);
-    if (j->ready)
+    bool any = false;
+    j->ready = replay_file(fd, apply, opaque, &any);
+    /* Files that are as the journal says may be so in the host's cache only: a killed daemon did not get that far. */
+    if (j->ready && (!any || syncfs(dir_fd) == 0))
         empty_locked(j);
     j->thread = g_thread_new("journal", flusher, j);
     return j;
