@@ -231,7 +231,7 @@ class Bench:
             self.note(f"virsh list --all, {count} domains", side, took, "s", cpu)
             took, cpu, out = d.virsh(["domstats"])
             self.note(f"virsh domstats, {count} domains", side, took, "s", cpu)
-            time.sleep(2)
+            time.sleep(3)
             self.note(f"memory after that, {count} domains", side, d.memory(), "MiB")
             if count == self.args.sizes[0]:
                 self.changes(d)

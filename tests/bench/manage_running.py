@@ -132,7 +132,7 @@ def hundred(bench, d):
             took, cpu, out = min(d.virsh(words) for _ in range(3))
             check(out.count("run") >= count, f"virsh {words} shows {out.count('run')} of {count} domains")
             bench.note(row, d.side, took, "s", cpu)
-        time.sleep(2)
+        time.sleep(3)
         bench.note(f"memory after that, {count} running of {total} domains", d.side, d.memory(), "MiB")
         d.stop() # machines go on
         took = d.start()
