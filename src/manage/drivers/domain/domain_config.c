@@ -37,40 +37,6 @@ bool domain_edit(struct domain *d, uint32_t which, domain_editor edit, void *opa
     return false;
 }
 
-static uint32_t affected(bool live, bool config) { return (live ? VIR_DOMAIN_AFFECT_LIVE : 0) | (config ? VIR_DOMAIN_AFFECT_CONFIG : 0); }
-
-/* The domain of a call inside a job, and what is affected. */
-static struct domain *begin(struct manage_call *c, const char *job, uint32_t flags, uint32_t *ret_which, GError **error)
-{
-    bool live, config;
-    struct domain *d = domain_of_call(c, 0, error);
-    if (!d)
-        return NULL;
-    if (domain_begin(d, job, false, error)) {
-        if (domain_affect(d, flags, &live, &config, error)) {
-            *ret_which = affected(live, config);
-            return d;
-        }
-        domain_end(d);
-    }
-    domain_unref(d);
-    return NULL;
-}
-
-static GVariant *end(struct domain *d, bool ok)
-{
-    domain_end(d);
-    domain_unref(d);
-    return ok ? manage_void() : NULL;
-}
-
-static uint32_t u32_arg(struct manage_call *c, unsigned i)
-{
-    uint32_t v;
-    g_variant_get_child(c->args, i, "u", &v);
-    return v;
-}
-
 /* ---- memory ---- */
 
 static void set_kib(struct el *root, const char *name, uint64_t kib)
@@ -134,13 +100,13 @@ static GVariant *set_memory_with(struct manage_call *c, uint32_t flags, GError *
         return NULL;
     if (!kib || kib > UINT64_MAX >> 11)
         return manage_null(error, VIR_ERR_INVALID_ARG, "memory in virDomainSetMemoryFlags must not be zero, and below 2^53 KiB");
-    struct domain *d = begin(c, "set memory", flags & AFFECT, &which, error);
-    return d ? end(d, flags & VIR_DOMAIN_MEM_MAXIMUM ? set_max(d, kib, which, error) : set_now(d, kib, which, error)) : NULL;
+    struct domain *d = tune_begin(c, "set memory", flags & AFFECT, &which, error);
+    return d ? tune_end(d, flags & VIR_DOMAIN_MEM_MAXIMUM ? set_max(d, kib, which, error) : set_now(d, kib, which, error)) : NULL;
 }
 
 static GVariant *set_max_memory(struct manage_call *c, GError **error) { return set_memory_with(c, VIR_DOMAIN_MEM_MAXIMUM, error); }
 static GVariant *set_memory(struct manage_call *c, GError **error) { return set_memory_with(c, VIR_DOMAIN_AFFECT_LIVE, error); }
-static GVariant *set_memory_flags(struct manage_call *c, GError **error) { return set_memory_with(c, u32_arg(c, 2), error); }
+static GVariant *set_memory_flags(struct manage_call *c, GError **error) { return set_memory_with(c, tune_u32(c, 2), error); }
 
 /* ---- vCPUs ---- */
 
@@ -216,7 +182,7 @@ static bool set_vcpus_now(struct domain *d, unsigned n, uint32_t which, GError *
 
 static GVariant *set_vcpus_with(struct manage_call *c, uint32_t flags, GError **error)
 {
-    unsigned n = u32_arg(c, 1);
+    unsigned n = tune_u32(c, 1);
     uint32_t which;
     if (!manage_check_flags(flags, VCPU_FLAGS, error))
         return NULL;
@@ -224,18 +190,18 @@ static GVariant *set_vcpus_with(struct manage_call *c, uint32_t flags, GError **
         return manage_null(error, VIR_ERR_INVALID_ARG, "a domain has 1 to 65535 vCPUs, not %u", n);
     if ((flags & VIR_DOMAIN_VCPU_GUEST) && (flags & (VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM)))
         return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: the guest's agent switches vCPUs of a running guest: flags 0x%x do not go with that", flags);
-    struct domain *d = begin(c, "set vcpus", flags & AFFECT, &which, error);
+    struct domain *d = tune_begin(c, "set vcpus", flags & AFFECT, &which, error);
     if (d && (flags & VIR_DOMAIN_VCPU_GUEST))
-        return end(d, domain_guest_set_vcpus(d, n, error));
-    return d ? end(d, flags & VIR_DOMAIN_VCPU_MAXIMUM ? set_max_vcpus(d, n, which, error) : set_vcpus_now(d, n, which, error)) : NULL;
+        return tune_end(d, domain_guest_set_vcpus(d, n, error));
+    return d ? tune_end(d, flags & VIR_DOMAIN_VCPU_MAXIMUM ? set_max_vcpus(d, n, which, error) : set_vcpus_now(d, n, which, error)) : NULL;
 }
 
 static GVariant *set_vcpus(struct manage_call *c, GError **error) { return set_vcpus_with(c, VIR_DOMAIN_AFFECT_LIVE, error); }
-static GVariant *set_vcpus_flags(struct manage_call *c, GError **error) { return set_vcpus_with(c, u32_arg(c, 2), error); }
+static GVariant *set_vcpus_flags(struct manage_call *c, GError **error) { return set_vcpus_with(c, tune_u32(c, 2), error); }
 
 static GVariant *get_vcpus_flags(struct manage_call *c, GError **error)
 {
-    uint32_t flags = u32_arg(c, 1);
+    uint32_t flags = tune_u32(c, 1);
     bool live, config;
     uint64_t n = 1, now;
     if (!manage_check_flags(flags, VCPU_FLAGS & ~VIR_DOMAIN_VCPU_HOTPLUGGABLE, error))
@@ -349,7 +315,7 @@ static GVariant *set_lifecycle_action(struct manage_call *c, GError **error)
 {
     static const char *const types[] = { "on_poweroff", "on_reboot", "on_crash" };
     static const char *const actions[] = { "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart" };
-    uint32_t type = u32_arg(c, 1), act = u32_arg(c, 2), flags = u32_arg(c, 3), which;
+    uint32_t type = tune_u32(c, 1), act = tune_u32(c, 2), flags = tune_u32(c, 3), which;
     if (!manage_check_flags(flags, AFFECT, error))
         return NULL;
     if (type >= G_N_ELEMENTS(types) || act >= G_N_ELEMENTS(actions) || (type != 2 && act >= 4))
@@ -359,7 +325,7 @@ static GVariant *set_lifecycle_action(struct manage_call *c, GError **error)
     if (act == VIR_DOMAIN_LIFECYCLE_ACTION_PRESERVE && type != VIR_DOMAIN_LIFECYCLE_CRASH)
         return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: qemu driver doesn't support the 'preserve' action for 'on_reboot'/'on_poweroff'");
     struct life l = { types[type], actions[act] };
-    struct domain *d = begin(c, "set lifecycle action", flags, &which, error);
+    struct domain *d = tune_begin(c, "set lifecycle action", flags, &which, error);
     if (!d)
         return NULL;
     if (type == 1 && (which & VIR_DOMAIN_AFFECT_LIVE)) {
@@ -368,9 +334,9 @@ static GVariant *set_lifecycle_action(struct manage_call *c, GError **error)
         struct json_object *o = monitor_command(d, "set-action", args, error);
         json_object_put(o);
         if (!o)
-            return end(d, false);
+            return tune_end(d, false);
     }
-    return end(d, domain_edit(d, which, edit_action, &l, error));
+    return tune_end(d, domain_edit(d, which, edit_action, &l, error));
 }
 
 const struct manage_row domain_rows_config[] = {
