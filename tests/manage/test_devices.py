@@ -255,7 +255,7 @@ def test_no_free_port_is_said(guest, tmp_path):
 
 @pytest.mark.parametrize("xml,words", [
     ("<disk><source file='/dev/zero'/><target dev='sdc' bus='sata'/></disk>", ["'sdc'", "'sata'"]),
-    ("<input type='tablet' bus='usb'/>", ["input"]),
+    ("<input type='tablet' bus='xen'/>", ["input"]),
     ("<disk><sauce file='/x'/><target dev='vdx'/></disk>", ["sauce"]),
     ("<nothing/>", ["nothing"]),
     ("<serial type='pty'/>", ["serial"]),

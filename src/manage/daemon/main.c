@@ -264,10 +264,6 @@ static void finish(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-    /* Not GLib's own lists of free blocks, which never shrink: what one big answer took is not to stay. Before anything of GLib allocates. */
-    G_GNUC_BEGIN_IGNORE_DEPRECATIONS
-    g_slice_set_config(G_SLICE_CONFIG_ALWAYS_MALLOC, TRUE);
-    G_GNUC_END_IGNORE_DEPRECATIONS
     struct daemon d = { .pid_fd = -1, .parent = -1 };
     g_autoptr(GError) error = NULL;
     int code;

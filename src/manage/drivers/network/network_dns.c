@@ -291,19 +291,42 @@ char *network_dns_config(const struct network *n, const struct doc *d, GError **
 
 /* ---- the process ---- */
 
+/* Is this process one with the word in its command line? */
+static bool has_word(gint64 pid, const char *word)
+{
+    g_autofree char *proc = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/cmdline", pid), *cmdline = NULL;
+    gsize size;
+    if (pid <= 1 || pid > G_MAXINT || pid == getpid() || !g_file_get_contents(proc, &cmdline, &size, NULL))
+        return false;
+    for (gsize at = 0; at < size; at += strlen(cmdline + at) + 1)
+        if (!strcmp(cmdline + at, word))
+            return true;
+    return false;
+}
+
+static char *config_word(struct network_driver *dr, const char *name)
+{
+    g_autofree char *config = network_file(dr->lib_dir, name, ".conf");
+    return g_strconcat("--conf-file=", config, NULL);
+}
+
 pid_t network_dns_find(struct network_driver *dr, const char *name)
 {
-    g_autofree char *path = network_file(dr->state_dir, name, ".pid"), *config = network_file(dr->lib_dir, name, ".conf"), *text = NULL, *cmdline = NULL;
-    gsize size;
+    g_autofree char *path = network_file(dr->state_dir, name, ".pid"), *word = config_word(dr, name), *text = NULL;
     if (!g_file_get_contents(path, &text, NULL, NULL))
         return 0;
     gint64 pid = g_ascii_strtoll(text, NULL, 10);
-    g_autofree char *proc = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/cmdline", pid), *wanted = g_strconcat("--conf-file=", config, NULL);
-    if (pid <= 1 || pid > G_MAXINT || !g_file_get_contents(proc, &cmdline, &size, NULL))
-        return 0;
-    for (gsize at = 0; at < size; at += strlen(cmdline + at) + 1)
-        if (!strcmp(cmdline + at, wanted))
-            return (pid_t)pid;
+    return has_word(pid, word) ? (pid_t)pid : 0;
+}
+
+/* One that has not written its number down: a daemon that was killed while it started one has left it on its way. 0: none. */
+static pid_t find_on_its_way(const char *word)
+{
+    g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
+    const char *name;
+    while (proc && (name = g_dir_read_name(proc)))
+        if (g_ascii_isdigit(name[0]) && has_word(g_ascii_strtoll(name, NULL, 10), word))
+            return (pid_t)g_ascii_strtoll(name, NULL, 10);
     return 0;
 }
 
@@ -316,18 +339,27 @@ static bool wait_end(int pidfd, int ms)
     return n == 1;
 }
 
+static void end_process(pid_t pid, const char *word)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return;
+    if (has_word(pid, word) && syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0) == 0 && !wait_end(fd, 3000)) {
+        syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+        wait_end(fd, 3000);
+    }
+    close(fd);
+}
+
 void network_dns_stop(struct network_driver *dr, const char *name)
 {
+    enum { FORKS = 16 }; /* it goes to the background by forking while it is looked for */
+    g_autofree char *word = config_word(dr, name), *path = network_file(dr->state_dir, name, ".pid");
     pid_t pid = network_dns_find(dr, name);
-    int fd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    if (fd >= 0) {
-        if (network_dns_find(dr, name) == pid && syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0) == 0 && !wait_end(fd, 3000)) {
-            syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
-            wait_end(fd, 3000);
-        }
-        close(fd);
-    }
-    g_autofree char *path = network_file(dr->state_dir, name, ".pid");
+    if (pid)
+        end_process(pid, word);
+    for (int i = 0; i < FORKS && (pid = find_on_its_way(word)); i++)
+        end_process(pid, word);
     unlink(path);
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "manage/core/manage.h"
@@ -196,7 +197,16 @@ static void test_life(struct fixture *f, gconstpointer unused)
     } else {
         g_assert_true(found->user);
     }
+    /* One that a killed daemon left before it had written its number down goes, too. */
+    g_autofree char *config = network_file(dr->lib_dir, "a", ".conf"), *word = g_strconcat("--conf-file=", config, NULL);
+    char *stray[] = { "sh", "-c", "read x", word, NULL };
+    GPid pid = 0;
+    int in, status = 0;
+    g_assert_true(g_spawn_async_with_pipes(NULL, stray, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid, &in, NULL, NULL, NULL));
     on(f, RPC_NETWORK_DESTROY, n);
+    bool ended = waitpid(pid, &status, WNOHANG) == pid && WIFSIGNALED(status);
+    close(in);
+    g_assert_true(ended || geteuid() != 0);
     g_assert_false(has_link("vrt9"));
     g_assert_cmpint(network_dns_find(dr, "a"), ==, 0);
     g_assert_cmpint(system("nft list table inet vireo_vrt9 2>/dev/null | grep -q ."), !=, 0);
