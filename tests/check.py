@@ -122,7 +122,7 @@ def sanitizers(total, build):
 
 
 FUZZERS = ("virtio", "nic", "nvme", "usb", "hda", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document", "xdr", "rpc")
-FUZZ_SECONDS = 15  # each, two at a time
+FUZZ_SECONDS = 10  # each, two at a time
 
 
 def fuzz(total, build, seconds=None):
