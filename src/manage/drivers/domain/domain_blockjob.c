@@ -19,25 +19,18 @@ void domain_blockjob_free(struct domain_blockjob *j)
     g_free(j);
 }
 
-struct domain_blockjob *domain_blockjob_of_locked(struct domain *d, const char *disk)
+static struct domain_blockjob *find_locked(struct domain *d, bool by_name, const char *text)
 {
     for (unsigned i = 0; d->jobs && i < d->jobs->len; i++) {
         struct domain_blockjob *j = d->jobs->pdata[i];
-        if (g_str_equal(j->disk, disk))
+        if (g_str_equal(by_name ? j->name : j->disk, text))
             return j;
     }
     return NULL;
 }
 
-struct domain_blockjob *domain_blockjob_named_locked(struct domain *d, const char *name)
-{
-    for (unsigned i = 0; d->jobs && i < d->jobs->len; i++) {
-        struct domain_blockjob *j = d->jobs->pdata[i];
-        if (g_str_equal(j->name, name))
-            return j;
-    }
-    return NULL;
-}
+struct domain_blockjob *domain_blockjob_of_locked(struct domain *d, const char *disk) { return find_locked(d, false, disk); }
+struct domain_blockjob *domain_blockjob_named_locked(struct domain *d, const char *name) { return find_locked(d, true, name); }
 
 bool domain_blockjob_none(struct domain *d, const char *disk, GError **error)
 {
