@@ -20,6 +20,7 @@ struct qmp {
     size_t length;      /* of the message that is coming in */
     bool connected, negotiated, pretty;
     bool skipping;      /* after a syntax error, to the end of the line */
+    bool corked;        /* more commands have come already: their answers leave together */
     struct qmp_limit *limit;
     GString *backlog;   /* answers that the client does not take yet; no command is read meanwhile */
 };
@@ -79,7 +80,8 @@ static void send_object(struct qmp *q, struct json_object *o)
     qmp_print(q->backlog, o, q->pretty);
     json_object_put(o);
     g_string_append(q->backlog, "\r\n");
-    push(q);
+    if (!q->corked)
+        push(q);
 }
 
 static void send_error(struct qmp *q, const char *class, const char *desc, struct json_object *id)
@@ -317,8 +319,12 @@ static size_t host_room(void *opaque)
 static void host_receive(void *opaque, const uint8_t *data, size_t n)
 {
     struct qmp *q = opaque;
+    q->corked = true;
     for (size_t done = 0; done < n;)
         done += feed(q, (const char *)data + done, n - done);
+    q->corked = false;
+    if (q->backlog->len)
+        push(q);
 }
 
 static void start_session(struct qmp *q)

@@ -257,6 +257,17 @@ struct json_object *monitor_command(struct domain *d, const char *name, struct j
 /* The same with descriptors. */
 struct json_object *monitor_command_fds(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error);
 
+/* Several commands on their way at once: all in one write, and whoever collects the answers is woken when the last is there. args may be NULL, is taken over in any
+ * case; name must live as long as the batch. NULL: the machine does not run. */
+struct monitor_question {
+    const char *name;
+    struct json_object *args;
+};
+struct monitor_batch *monitor_ask(struct domain *d, const struct monitor_question *all, unsigned n, GError **error);
+/* As monitor_command(), of question i, once; waits for all of them at the first call, 60 s from monitor_ask() on at most. One thread. */
+struct json_object *monitor_batch_answer(struct monitor_batch *b, unsigned i, GError **error);
+void monitor_batch_free(struct monitor_batch *b); /* what has not been collected is dropped, also what has not come yet; NULL is fine */
+
 /* The whole answer, an error of the machine's as well. */
 struct json_object *monitor_answer(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error);
 

@@ -27,11 +27,22 @@ enum {
     FDS = 16,
 };
 
-/* A command on its way; on the stack of the thread that waits. */
+/* A command on its way. */
 struct pending {
     uint64_t id;
+    const char *name;           /* the asker's */
+    struct monitor_batch *batch;
     bool done;
     struct json_object *answer; /* the whole message; NULL with done: the connection has ended */
+};
+
+/* Commands on their way together: who waits for them is woken once, by the last answer. Under m->lock until nothing is left. */
+struct monitor_batch {
+    struct monitor *m;          /* a reference */
+    GCond answered;
+    gint64 until;               /* monotonic */
+    unsigned n, left;           /* left: of them, not done yet */
+    struct pending p[];
 };
 
 /* Bytes that wait to be written; descriptors go with the first of them. */
@@ -48,7 +59,6 @@ struct monitor {
     GMainContext *context;
     monitor_event fn;
     GMutex lock;
-    GCond answered;
     int fd;                    /* constant; shut down at the end, closed with the last reference: the main loop may be reading */
     bool ended;
     GSource *in, *out;
@@ -83,7 +93,6 @@ static void monitor_unref(gpointer opaque)
     g_queue_clear_full(&m->outgoing, outgoing_free);
     g_ptr_array_unref(m->pending);
     g_string_free(m->partial, TRUE);
-    g_cond_clear(&m->answered);
     g_mutex_clear(&m->lock);
     g_main_context_unref(m->context);
     domain_unref(m->domain);
@@ -101,6 +110,15 @@ static void drop_source(GSource **s)
     *s = NULL;
 }
 
+/* It has its answer, or will not get one. */
+static void done_locked(struct pending *p, struct json_object *answer)
+{
+    p->answer = answer;
+    p->done = true;
+    if (--p->batch->left == 0)
+        g_cond_signal(&p->batch->answered);
+}
+
 /* Everyone who waits is told. true: it was open until now. */
 static bool end_locked(struct monitor *m)
 {
@@ -113,9 +131,8 @@ static bool end_locked(struct monitor *m)
     g_queue_clear_full(&m->outgoing, outgoing_free);
     g_queue_init(&m->outgoing);
     for (guint i = 0; i < m->pending->len; i++)
-        ((struct pending *)m->pending->pdata[i])->done = true;
+        done_locked(m->pending->pdata[i], NULL);
     g_ptr_array_set_size(m->pending, 0);
-    g_cond_broadcast(&m->answered);
     return true;
 }
 
@@ -163,10 +180,8 @@ static void answer(struct monitor *m, struct json_object *o)
         struct pending *p = m->pending->pdata[i];
         if (p->id != id)
             continue;
-        p->answer = g_steal_pointer(&o);
-        p->done = true;
         g_ptr_array_remove_index(m->pending, i);
-        g_cond_broadcast(&m->answered);
+        done_locked(p, g_steal_pointer(&o));
         break;
     }
     g_mutex_unlock(&m->lock);
@@ -323,17 +338,17 @@ static void send_locked(struct monitor *m, struct outgoing *o)
 
 /* ---- commands ---- */
 
-static char *command_text(const char *name, struct json_object *args, uint64_t id, gsize *ret_size)
+/* Takes args over. */
+static void command_text(GString *text, const struct monitor_question *q, uint64_t id)
 {
     struct json_object *o = json_object_new_object();
-    json_object_object_add(o, "execute", json_object_new_string(name));
-    if (args)
-        json_object_object_add(o, "arguments", args);
+    json_object_object_add(o, "execute", json_object_new_string(q->name));
+    if (q->args)
+        json_object_object_add(o, "arguments", q->args);
     json_object_object_add(o, "id", json_object_new_int64((int64_t)id));
-    char *text = g_strconcat(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), "\r\n", NULL);
+    g_string_append(text, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+    g_string_append(text, "\r\n");
     json_object_put(o);
-    *ret_size = strlen(text);
-    return text;
 }
 
 static struct json_object *result(struct json_object *o, const char *name, GError **error)
@@ -353,56 +368,103 @@ static struct json_object *result(struct json_object *o, const char *name, GErro
     return ret;
 }
 
-static struct json_object *wait_locked(struct monitor *m, struct pending *p, const char *name, GError **error)
-{
-    gint64 until = g_get_monotonic_time() + COMMAND_SECONDS * G_TIME_SPAN_SECOND;
-    while (!p->done && g_cond_wait_until(&m->answered, &m->lock, until))
-        ;
-    if (!p->done) {
-        g_ptr_array_remove(m->pending, p);
-        manage_fail(error, VIR_ERR_OPERATION_TIMEOUT, "the machine did not answer '%s' within %d s", name, COMMAND_SECONDS);
-    } else if (!p->answer) {
-        manage_fail(error, VIR_ERR_OPERATION_FAILED, "the machine ended before it answered '%s'", name);
-    }
-    return p->answer;
-}
-
-/* The whole answer, an error of the machine's too. */
-static struct json_object *run(struct monitor *m, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
-{
-    struct pending p = { 0 };
-    struct outgoing *o = g_new0(struct outgoing, 1);
-    for (; o->nfds < nfds; o->nfds++)
-        o->fds[o->nfds] = fcntl(fds[o->nfds], F_DUPFD_CLOEXEC, 0);
-    g_mutex_lock(&m->lock);
-    p.id = ++m->next_id;
-    o->text = command_text(name, args, p.id, &o->size);
-    struct json_object *got = NULL;
-    if (m->ended) {
-        outgoing_free(o);
-        manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
-    } else {
-        g_ptr_array_add(m->pending, &p);
-        send_locked(m, o);
-        got = wait_locked(m, &p, name, error);
-    }
-    g_mutex_unlock(&m->lock);
-    return got;
-}
-
-struct json_object *monitor_answer(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
+static struct monitor *monitor_of(struct domain *d)
 {
     g_mutex_lock(&d->lock);
     struct monitor *m = d->monitor ? monitor_ref(d->monitor) : NULL;
     g_mutex_unlock(&d->lock);
-    if (!m || nfds > FDS) {
-        json_object_put(args);
-        if (m)
-            monitor_unref(m);
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, m ? "too many descriptors" : "Requested operation is not valid: domain is not running");
+    return m;
+}
+
+static void send_batch_locked(struct monitor_batch *b, const struct monitor_question *all, const int *fds, unsigned nfds)
+{
+    struct outgoing *o = g_new0(struct outgoing, 1);
+    GString *text = g_string_new(NULL);
+    for (; o->nfds < nfds; o->nfds++)
+        o->fds[o->nfds] = fcntl(fds[o->nfds], F_DUPFD_CLOEXEC, 0);
+    for (unsigned i = 0; i < b->n; i++) {
+        b->p[i] = (struct pending){ .id = ++b->m->next_id, .name = all[i].name, .batch = b };
+        command_text(text, &all[i], b->p[i].id);
+        g_ptr_array_add(b->m->pending, &b->p[i]);
     }
-    struct json_object *ret = run(m, name, args, fds, nfds, error);
-    monitor_unref(m);
+    o->size = text->len;
+    o->text = g_string_free(text, FALSE);
+    send_locked(b->m, o);
+}
+
+static struct monitor_batch *ask(struct domain *d, const struct monitor_question *all, unsigned n, const int *fds, unsigned nfds, GError **error)
+{
+    struct monitor *m = nfds <= FDS ? monitor_of(d) : NULL;
+    struct monitor_batch *b = NULL;
+    if (m) {
+        g_mutex_lock(&m->lock);
+        if (!m->ended) {
+            b = g_malloc0(sizeof(*b) + n * sizeof(b->p[0]));
+            *b = (struct monitor_batch){ .m = monitor_ref(m), .until = g_get_monotonic_time() + COMMAND_SECONDS * G_TIME_SPAN_SECOND, .n = n, .left = n };
+            g_cond_init(&b->answered);
+            send_batch_locked(b, all, fds, nfds);
+        }
+        g_mutex_unlock(&m->lock);
+        monitor_unref(m);
+    }
+    for (unsigned i = 0; !b && i < n; i++)
+        json_object_put(all[i].args);
+    return b ? b : manage_null(error, VIR_ERR_OPERATION_INVALID, nfds > FDS ? "too many descriptors" : "Requested operation is not valid: domain is not running");
+}
+
+struct monitor_batch *monitor_ask(struct domain *d, const struct monitor_question *all, unsigned n, GError **error) { return ask(d, all, n, NULL, 0, error); }
+
+/* Nothing of the batch is known to the monitor any more. */
+static void forget_locked(struct monitor_batch *b)
+{
+    for (unsigned i = 0; b->left && i < b->n; i++)
+        if (!b->p[i].done)
+            g_ptr_array_remove(b->m->pending, &b->p[i]);
+    b->left = 0;
+}
+
+/* The whole answer, an error of the machine's too; the caller's. */
+static struct json_object *collect(struct monitor_batch *b, unsigned i, GError **error)
+{
+    struct pending *p = &b->p[i];
+    g_mutex_lock(&b->m->lock);
+    while (b->left && g_cond_wait_until(&b->answered, &b->m->lock, b->until))
+        ;
+    forget_locked(b);
+    g_mutex_unlock(&b->m->lock);
+    if (!p->done)
+        manage_fail(error, VIR_ERR_OPERATION_TIMEOUT, "the machine did not answer '%s' within %d s", p->name, COMMAND_SECONDS);
+    else if (!p->answer)
+        manage_fail(error, VIR_ERR_OPERATION_FAILED, "the machine ended before it answered '%s'", p->name);
+    return g_steal_pointer(&p->answer);
+}
+
+struct json_object *monitor_batch_answer(struct monitor_batch *b, unsigned i, GError **error)
+{
+    struct json_object *o = collect(b, i, error);
+    return o ? result(o, b->p[i].name, error) : NULL;
+}
+
+void monitor_batch_free(struct monitor_batch *b)
+{
+    if (!b)
+        return;
+    g_mutex_lock(&b->m->lock);
+    forget_locked(b);
+    g_mutex_unlock(&b->m->lock);
+    for (unsigned i = 0; i < b->n; i++)
+        json_object_put(b->p[i].answer);
+    g_cond_clear(&b->answered);
+    monitor_unref(b->m);
+    g_free(b);
+}
+
+struct json_object *monitor_answer(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
+{
+    const struct monitor_question one = { name, args };
+    struct monitor_batch *b = ask(d, &one, 1, fds, nfds, error);
+    struct json_object *ret = b ? collect(b, 0, error) : NULL;
+    monitor_batch_free(b);
     return ret;
 }
 
@@ -496,7 +558,6 @@ struct monitor *monitor_open(struct domain *d, const char *path, unsigned wait_m
     m->fn = fn;
     m->fd = fd;
     g_mutex_init(&m->lock);
-    g_cond_init(&m->answered);
     m->partial = g_string_new(NULL);
     m->pending = g_ptr_array_new();
     g_queue_init(&m->outgoing);

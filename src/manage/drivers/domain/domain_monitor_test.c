@@ -270,6 +270,125 @@ static void test_threads(void)
     bench_finish(&b);
 }
 
+/* ---- several questions at once ---- */
+
+enum { BATCH = 5, LARGE = 24, LARGE_BYTES = 100000 };
+
+/* Reads all of a batch before it answers, the last first; the third with an error. The batch after that is left unanswered until a single command has come. */
+static void serve_batch(int fd)
+{
+    say(fd, greeting);
+    hear(fd);
+    say(fd, welcome);
+    for (unsigned i = 0; i < BATCH; i++)
+        hear(fd);
+    for (unsigned i = BATCH; i > 0; i--) {
+        g_autofree char *good = g_strdup_printf("{\"return\":{\"n\":%u},\"id\":%u}\r\n", i, i);
+        say(fd, i == 3 ? "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"what\"},\"id\":3}\r\n" : good);
+    }
+    for (unsigned i = 0; i < BATCH + 1; i++)
+        hear(fd);
+    for (unsigned i = BATCH + 1; i <= 2 * BATCH + 1; i++) {
+        g_autofree char *late = g_strdup_printf("{\"return\":{\"n\":%u},\"id\":%u}\r\n", i, i);
+        say(fd, late);
+    }
+    hear(fd);
+}
+
+static struct monitor_batch *ask_some(struct bench *b, unsigned n)
+{
+    struct monitor_question all[LARGE];
+    for (unsigned i = 0; i < n; i++)
+        all[i] = (struct monitor_question){ "query-something", i % 2 ? json_object_new_object() : NULL };
+    return monitor_ask(b->d, all, n, NULL);
+}
+
+static int64_t number_of(struct json_object *o)
+{
+    int64_t n = o ? json_object_get_int64(json_object_object_get(o, "n")) : -1;
+    json_object_put(o);
+    return n;
+}
+
+static void test_batch(void)
+{
+    struct bench b;
+    g_autoptr(GError) error = NULL;
+    bench_init(&b, serve_batch);
+    g_assert_null(ask_some(&b, BATCH)); /* not connected yet */
+    b.d->monitor = monitor_open(b.d, b.path, 5000, on_event, NULL);
+    g_assert_nonnull(b.d->monitor);
+    struct monitor_batch *batch = ask_some(&b, BATCH);
+    for (unsigned i = 0; i < BATCH; i++)
+        if (i != 2)
+            g_assert_cmpint(number_of(monitor_batch_answer(batch, i, NULL)), ==, i + 1);
+    g_assert_null(monitor_batch_answer(batch, 2, &error));
+    g_assert_cmpint(error->code, ==, VIR_ERR_OPERATION_UNSUPPORTED);
+    monitor_batch_free(batch);
+    monitor_batch_free(ask_some(&b, BATCH)); /* nobody waits for these */
+    g_assert_cmpint(number_of(monitor_command(b.d, "query-status", NULL, NULL)), ==, 2 * BATCH + 1);
+    bench_finish(&b);
+}
+
+/* Ends with some of its questions answered. */
+static void serve_part(int fd)
+{
+    say(fd, greeting);
+    hear(fd);
+    say(fd, welcome);
+    for (unsigned i = 0; i < BATCH; i++)
+        hear(fd);
+    say(fd, "{\"return\":{\"n\":2},\"id\":2}\r\n{\"return\":{\"n\":4},\"id\":4}\r\n");
+}
+
+static void test_batch_ended(void)
+{
+    struct bench b;
+    bench_init(&b, serve_part);
+    b.d->monitor = monitor_open(b.d, b.path, 5000, on_event, NULL);
+    struct monitor_batch *batch = ask_some(&b, BATCH);
+    for (unsigned i = 0; i < BATCH; i++) {
+        g_autoptr(GError) error = NULL;
+        g_assert_cmpint(number_of(monitor_batch_answer(batch, i, &error)), ==, i % 2 ? (int)i + 1 : -1);
+        g_assert_cmpint(error ? error->code : 0, ==, i % 2 ? 0 : VIR_ERR_OPERATION_FAILED);
+    }
+    monitor_batch_free(batch);
+    g_assert_null(ask_some(&b, BATCH));
+    bench_finish(&b);
+}
+
+/* As QEMU: reads a byte at a time, and no command before the answer to the last has been taken. More than sockets hold, in both directions. */
+static void serve_slowly(int fd)
+{
+    g_autofree char *padding = g_strnfill(1 << 20, 'a');
+    say(fd, greeting);
+    hear(fd);
+    say(fd, welcome);
+    for (unsigned i = 1; i <= LARGE && hear(fd); i++) {
+        g_autofree char *text = g_strdup_printf("{\"return\":{\"n\":%u,\"x\":\"%s\"},\"id\":%u}\r\n", i, padding, i);
+        say(fd, text);
+    }
+    hear(fd);
+}
+
+static void test_batch_large(void)
+{
+    struct bench b;
+    struct monitor_question all[LARGE];
+    g_autofree char *padding = g_strnfill(LARGE_BYTES, 'a');
+    bench_init(&b, serve_slowly);
+    b.d->monitor = monitor_open(b.d, b.path, 5000, on_event, NULL);
+    for (unsigned i = 0; i < LARGE; i++) {
+        all[i] = (struct monitor_question){ "query-something", json_object_new_object() };
+        json_object_object_add(all[i].args, "x", json_object_new_string(padding));
+    }
+    struct monitor_batch *batch = monitor_ask(b.d, all, LARGE, NULL);
+    for (unsigned i = 0; i < LARGE; i++)
+        g_assert_cmpint(number_of(monitor_batch_answer(batch, i, NULL)), ==, i + 1);
+    monitor_batch_free(batch);
+    bench_finish(&b);
+}
+
 /* A machine that names threads of others, and vCPUs that it cannot have. */
 static void serve_threads(int fd)
 {
@@ -312,6 +431,9 @@ int main(int argc, char **argv)
     g_test_add_func("/monitor/no_greeting", test_no_greeting);
     g_test_add_func("/monitor/bad_answers", test_bad_answers);
     g_test_add_func("/monitor/threads", test_threads);
+    g_test_add_func("/monitor/batch", test_batch);
+    g_test_add_func("/monitor/batch_ended", test_batch_ended);
+    g_test_add_func("/monitor/batch_large", test_batch_large);
     g_test_add_func("/monitor/foreign_threads", test_foreign_threads);
     return g_test_run();
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* CONNECT_GET_ALL_DOMAIN_STATS: groups of numbers of many domains in one call. A group is a row. */
+/* CONNECT_GET_ALL_DOMAIN_STATS: groups of numbers of many domains in one call. A group is a row. Machines are asked ahead of the domain whose record is being made, all questions
+ * of one at once: a machine's time to answer is spent on the others' records. */
 #include <string.h>
 #include <unistd.h>
 
@@ -7,14 +8,24 @@
 #include "manage/drivers/domain/domain_stats.h"
 #include "manage/drivers/domain/domain_tune.h"
 
+#define STATS_VM (1u << 10) /* VIR_DOMAIN_STATS_VM, newer than some headers */
+
+enum { AHEAD = 32 }; /* domains whose machines are asked before their turn: what they answer is in memory */
+
+/* What a machine is asked. */
+enum question { ASK_VCPUS, ASK_BLOCKSTATS, ASK_NODES, ASK_IOTHREADS, ASK_STATS, QUESTIONS };
+
 struct gather {
-    struct domain *d;
+    struct domain *d;       /* a reference */
+    uint32_t stats;         /* groups */
     GVariantBuilder *b;
-    struct doc *doc; /* live, or the definition where it does not run; NULL: not needed */
-    const char *disks; /* domain_disk_list.c, in its place where it does not run; NULL otherwise */
-    bool backing;       /* of disks, what is below them as well */
-    bool running, busy; /* busy: another job has the machine, and the caller does not wait */
+    struct doc *doc;         /* live, or the definition where it does not run; NULL: not needed */
+    char *disks;            /* domain_disk_list.c, in its place where it does not run; NULL otherwise */
+    bool backing;           /* of disks, what is below them as well */
+    bool running, busy;     /* busy: another job has the machine, and the caller does not wait */
     pid_t pid;
+    struct monitor_batch *batch;
+    int asked[QUESTIONS];   /* which of the batch; -1: not asked */
 };
 
 static void put_u64(struct gather *g, uint64_t v, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -42,6 +53,55 @@ static void put_text(struct gather *g, const char *v, const char *format, ...)
     g_autofree char *field = g_strdup_vprintf(format, args);
     va_end(args);
     manage_param_string(g->b, field, v);
+}
+
+/* ---- questions ---- */
+
+static struct json_object *question_args(enum question q)
+{
+    struct json_object *args = q == ASK_NODES || q == ASK_STATS ? json_object_new_object() : NULL;
+    if (q == ASK_NODES) /* each with its own size: those below it are nodes of the list, too */
+        json_object_object_add(args, "flat", json_object_new_boolean(true));
+    else if (q == ASK_STATS)
+        json_object_object_add(args, "target", json_object_new_string("vcpu"));
+    return args;
+}
+
+/* Not asked: what the document says is not there. */
+static bool must_ask(const struct gather *g, enum question q)
+{
+    static const uint32_t groups[QUESTIONS] = { VIR_DOMAIN_STATS_VCPU, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_IOTHREAD, STATS_VM };
+    const struct el *root = g->doc ? doc_root(g->doc) : NULL;
+    if (!(g->stats & groups[q]))
+        return false;
+    if (q == ASK_IOTHREADS)
+        return root && (el_find(root, "iothreads") || el_find(root, "iothreadids"));
+    return (q != ASK_BLOCKSTATS && q != ASK_NODES) || (root && el_find(root, "devices/disk"));
+}
+
+static void ask_machine(struct gather *g)
+{
+    static const char *const names[QUESTIONS] = { "query-cpus-fast", "query-blockstats", "query-named-block-nodes", "query-iothreads", "query-stats" };
+    struct monitor_question all[QUESTIONS];
+    unsigned n = 0;
+    for (enum question q = 0; q < QUESTIONS; q++) {
+        g->asked[q] = g->running && !g->busy && must_ask(g, q) ? (int)n : -1;
+        if (g->asked[q] >= 0)
+            all[n++] = (struct monitor_question){ names[q], question_args(q) };
+    }
+    g->batch = n ? monitor_ask(g->d, all, n, NULL) : NULL;
+}
+
+/* A list; NULL: not asked, or not answered. */
+static struct json_object *told(struct gather *g, enum question q)
+{
+    g_autoptr(GError) error = NULL;
+    struct json_object *o = g->batch && g->asked[q] >= 0 ? monitor_batch_answer(g->batch, (unsigned)g->asked[q], &error) : NULL;
+    if (q == ASK_NODES && g_error_matches(error, MANAGE_ERROR, VIR_ERR_OPERATION_FAILED)) /* an old QEMU does not know "flat" */
+        o = monitor_command(g->d, "query-named-block-nodes", NULL, NULL);
+    if (o && !json_object_is_type(o, json_type_array))
+        json_object_put(g_steal_pointer(&o));
+    return o;
 }
 
 /* ---- groups ---- */
@@ -85,8 +145,8 @@ static void group_vcpu(struct gather *g)
     g_mutex_unlock(&g->d->lock);
     manage_param_u32(g->b, "vcpu.current", now);
     manage_param_u32(g->b, "vcpu.maximum", max);
-    struct json_object *list = g->running && !g->busy ? monitor_command(g->d, "query-cpus-fast", NULL, NULL) : NULL;
-    for (size_t i = 0; list && json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
+    struct json_object *list = told(g, ASK_VCPUS);
+    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
         struct json_object *o = json_object_array_get_idx(list, i);
         uint64_t run, wait;
         unsigned index = (unsigned)js_number(o, "cpu-index");
@@ -202,13 +262,7 @@ static void group_block(struct gather *g)
         return;
     }
     unsigned n = 0;
-    bool ask = g->running && !g->busy;
-    struct json_object *stats = ask ? monitor_command(g->d, "query-blockstats", NULL, NULL) : NULL;
-    struct json_object *nodes = ask ? monitor_command(g->d, "query-named-block-nodes", NULL, NULL) : NULL;
-    if (stats && !json_object_is_type(stats, json_type_array))
-        json_object_put(g_steal_pointer(&stats));
-    if (nodes && !json_object_is_type(nodes, json_type_array))
-        json_object_put(g_steal_pointer(&nodes));
+    struct json_object *stats = told(g, ASK_BLOCKSTATS), *nodes = told(g, ASK_NODES);
     manage_param_u32(g->b, "block.count", count_images(g));
     el_each(disk, el_find(doc_root(g->doc), "devices"), "disk") {
         one_disk(g, disk, n++, stats, nodes);
@@ -221,9 +275,9 @@ static void group_block(struct gather *g)
 
 static void group_iothread(struct gather *g)
 {
-    struct json_object *list = g->running && !g->busy ? monitor_command(g->d, "query-iothreads", NULL, NULL) : NULL;
-    unsigned n = list && json_object_is_type(list, json_type_array) ? (unsigned)json_object_array_length(list) : 0;
-    if (list)
+    struct json_object *list = told(g, ASK_IOTHREADS);
+    unsigned n = list ? (unsigned)json_object_array_length(list) : 0;
+    if (list || (g->running && !g->busy && !must_ask(g, ASK_IOTHREADS)))
         manage_param_u32(g->b, "iothread.count", n);
     for (unsigned i = 0; i < n; i++) {
         struct json_object *o = json_object_array_get_idx(list, i);
@@ -241,14 +295,12 @@ static void group_iothread(struct gather *g)
 /* Exits by reason and the time in them, summed over the vCPUs: what vireo-vmm counts. */
 static void group_vm(struct gather *g)
 {
-    if (!g->running || g->busy)
+    struct json_object *list = told(g, ASK_STATS);
+    if (!list)
         return;
-    struct json_object *args = json_object_new_object();
-    json_object_object_add(args, "target", json_object_new_string("vcpu"));
-    struct json_object *list = monitor_command(g->d, "query-stats", args, NULL);
     g_autoptr(GHashTable) sums = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_autoptr(GPtrArray) order = g_ptr_array_new();
-    for (size_t i = 0; list && json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
         struct json_object *stats = json_object_object_get(json_object_array_get_idx(list, i), "stats");
         for (size_t k = 0; stats && json_object_is_type(stats, json_type_array) && k < json_object_array_length(stats); k++) {
             struct json_object *o = json_object_array_get_idx(stats, k), *name, *value;
@@ -272,16 +324,16 @@ static void group_vm(struct gather *g)
 static const struct {
     uint32_t bit;
     void (*fn)(struct gather *g);
-    bool document, monitor;
+    bool document;
 } groups[] = {
-    { VIR_DOMAIN_STATS_STATE, group_state, false, false },
-    { VIR_DOMAIN_STATS_CPU_TOTAL, group_cpu, false, false },
-    { VIR_DOMAIN_STATS_BALLOON, group_balloon, false, false },
-    { VIR_DOMAIN_STATS_VCPU, group_vcpu, false, true },
-    { VIR_DOMAIN_STATS_INTERFACE, group_interface, true, false },
-    { VIR_DOMAIN_STATS_BLOCK, group_block, true, true },
-    { VIR_DOMAIN_STATS_IOTHREAD, group_iothread, false, true },
-    { 1u << 10, group_vm, false, true }, /* VIR_DOMAIN_STATS_VM, newer than some headers */
+    { VIR_DOMAIN_STATS_STATE, group_state, false },
+    { VIR_DOMAIN_STATS_CPU_TOTAL, group_cpu, false },
+    { VIR_DOMAIN_STATS_BALLOON, group_balloon, false },
+    { VIR_DOMAIN_STATS_VCPU, group_vcpu, false },
+    { VIR_DOMAIN_STATS_INTERFACE, group_interface, true },
+    { VIR_DOMAIN_STATS_BLOCK, group_block, true },
+    { VIR_DOMAIN_STATS_IOTHREAD, group_iothread, true },
+    { STATS_VM, group_vm, false },
 };
 
 /* ---- the call ---- */
@@ -310,32 +362,70 @@ static bool wanted(struct domain *d, uint32_t flags)
     return flags & bit;
 }
 
-static void one_domain(struct domain *d, uint32_t stats, uint32_t flags, GVariantBuilder *all)
+static struct gather *gather_new(struct domain *d, uint32_t stats, uint32_t flags)
+{
+    struct gather *g = g_new0(struct gather, 1);
+    bool document = false;
+    *g = (struct gather){ .d = domain_ref(d), .stats = stats, .backing = flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING };
+    g_mutex_lock(&d->lock);
+    g->running = d->id >= 0;
+    g->pid = d->pid;
+    g->busy = d->busy && (flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
+    g_mutex_unlock(&d->lock);
+    for (unsigned i = 0; i < G_N_ELEMENTS(groups); i++)
+        document |= (stats & groups[i].bit) && groups[i].document;
+    g->disks = document && !g->running && !g->backing ? domain_disk_list(d) : NULL;
+    g->doc = document && !g->disks ? domain_any_document(d, NULL) : NULL;
+    ask_machine(g);
+    return g;
+}
+
+/* The record of the domain behind the others; nothing is left of g. */
+static void gather_end(struct gather *g, GVariantBuilder *all)
 {
     GVariantBuilder b;
-    struct gather g = { .d = d, .b = &b };
-    bool document = false, monitor = false;
-    for (unsigned i = 0; i < G_N_ELEMENTS(groups); i++) {
-        document |= (stats & groups[i].bit) && groups[i].document;
-        monitor |= (stats & groups[i].bit) && groups[i].monitor;
-    }
-    g_mutex_lock(&d->lock);
-    g.running = d->id >= 0;
-    g.pid = d->pid;
-    g.backing = flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING;
-    g.busy = d->busy && (flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
-    g_mutex_unlock(&d->lock);
-    g_autofree char *disks = document && !g.running && !g.backing ? domain_disk_list(d) : NULL;
-    doc_auto *doc = document && !disks ? domain_any_document(d, NULL) : NULL;
-    g.doc = doc;
-    g.disks = disks;
+    g->b = &b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
     for (unsigned i = 0; i < G_N_ELEMENTS(groups); i++)
-        if ((stats & groups[i].bit) && (!groups[i].document || doc || disks))
-            groups[i].fn(&g);
-    GVariant *record = g_variant_new("(@(sayi)a(sv))", domain_variant(d), &b);
+        if ((g->stats & groups[i].bit) && (!groups[i].document || g->doc || g->disks))
+            groups[i].fn(g);
+    GVariant *record = g_variant_new("(@(sayi)a(sv))", domain_variant(g->d), &b);
     g_variant_get_data(record); /* one piece of memory from here on, not hundreds */
     g_variant_builder_add_value(all, record);
+    monitor_batch_free(g->batch);
+    doc_free(g->doc);
+    g_free(g->disks);
+    domain_unref(g->d);
+    g_free(g);
+}
+
+/* Those that the caller names and that are there, or all. */
+static GPtrArray *domains_named(struct domain_driver *dr, GVariant *named)
+{
+    gsize n = g_variant_n_children(named);
+    if (!n)
+        return domain_all(dr);
+    GPtrArray *list = g_ptr_array_new_with_free_func((GDestroyNotify)domain_unref);
+    for (gsize i = 0; i < n; i++) {
+        g_autoptr(GVariant) record = g_variant_get_child_value(named, i);
+        struct domain *d = domain_by_uuid(dr, manage_variant_uuid(record), NULL, NULL);
+        if (d)
+            g_ptr_array_add(list, d);
+    }
+    return list;
+}
+
+static void gather_all(GPtrArray *list, uint32_t stats, uint32_t flags, GVariantBuilder *all)
+{
+    GQueue ahead = G_QUEUE_INIT;
+    for (unsigned i = 0; i < list->len; i++) {
+        if (wanted(list->pdata[i], flags))
+            g_queue_push_tail(&ahead, gather_new(list->pdata[i], stats, flags));
+        if (ahead.length > AHEAD)
+            gather_end(g_queue_pop_head(&ahead), all);
+    }
+    while (!g_queue_is_empty(&ahead))
+        gather_end(g_queue_pop_head(&ahead), all);
 }
 
 static GVariant *get_all_domain_stats(struct manage_call *c, GError **error)
@@ -355,19 +445,8 @@ static GVariant *get_all_domain_stats(struct manage_call *c, GError **error)
     stats = stats ? stats & known : known;
     GVariantBuilder all;
     g_variant_builder_init(&all, G_VARIANT_TYPE("a((sayi)a(sv))"));
-    if (!g_variant_n_children(named)) {
-        g_autoptr(GPtrArray) list = domain_all(dr);
-        for (unsigned i = 0; i < list->len; i++)
-            if (wanted(list->pdata[i], flags))
-                one_domain(list->pdata[i], stats, flags, &all);
-        return g_variant_new("(a((sayi)a(sv)))", &all);
-    }
-    for (gsize i = 0; i < g_variant_n_children(named); i++) {
-        g_autoptr(GVariant) record = g_variant_get_child_value(named, i);
-        domain_auto *d = domain_by_uuid(dr, manage_variant_uuid(record), NULL, NULL);
-        if (d && wanted(d, flags)) /* one that has gone meanwhile is left out */
-            one_domain(d, stats, flags, &all);
-    }
+    g_autoptr(GPtrArray) list = domains_named(dr, named);
+    gather_all(list, stats, flags, &all);
     return g_variant_new("(a((sayi)a(sv)))", &all);
 }
 
