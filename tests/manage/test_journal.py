@@ -140,3 +140,68 @@ def test_large_records(vireod):
     vireod.start()
     assert vireod.virsh("list", "--all", "--name").split() == [f"big{n}" for n in range(5)]
     assert len(vireod.virsh("desc", "big4").strip()) == 90000
+
+
+def test_defined_again(vireod):
+    """Removals are noted without waiting for the disk; what is defined after them stays, under the same name and under another with the same UUID."""
+    define(vireod, "other")
+    uuid = vireod.virsh("domuuid", "other").strip()
+
+    def changes():
+        for name in ("again", "gone", "renamed"):
+            if name not in vireod.virsh("list", "--all", "--name").split():
+                define(vireod, name)
+        if "moved" in vireod.virsh("list", "--all", "--name"):
+            vireod.virsh("undefine", "moved")
+            define(vireod, "other")
+        if "now" in vireod.virsh("list", "--all", "--name"):
+            vireod.virsh("undefine", "now")
+        nonlocal uuid
+        uuid = vireod.virsh("domuuid", "other").strip()
+        for name in ("again", "gone", "other"):
+            vireod.virsh("undefine", name)
+        define(vireod, "again", "second")
+        path = os.path.join(vireod.root, "moved.new")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(DOMAIN.format("moved", "moved").replace("<title>", f"<uuid>{uuid}</uuid><title>"))
+        vireod.virsh("define", path)
+        vireod.virsh("domrename", "renamed", "now")
+        vireod.virsh("undefine", "again")
+        define(vireod, "again", "third")
+
+    crash(vireod, changes)
+    with open(definition(vireod, "again"), encoding="utf-8") as f:
+        stale = f.read()
+    for name in ("again", "moved", "now"):
+        os.unlink(definition(vireod, name))
+    for name in ("other", "gone", "renamed"):
+        with open(definition(vireod, name), "w", encoding="utf-8") as f:
+            f.write(stale.replace("again", name))
+        os.utime(definition(vireod, name), (1, 1))
+    vireod.start()
+    assert vireod.virsh("list", "--all", "--name").split() == ["again", "moved", "now"], vireod.messages()
+    assert title(vireod, "again") == "third"
+    assert vireod.virsh("domuuid", "moved").strip() == uuid
+
+
+def test_lost_removal(vireod):
+    """A power cut before a removal's record was on the disk: the domain may be there again, and everything that was defined is."""
+    def changes():
+        for name in ("first", "last"):
+            if name not in vireod.virsh("list", "--all", "--name").split():
+                define(vireod, name)
+        vireod.virsh("undefine", "first")
+        define(vireod, "first", "again")
+        vireod.virsh("undefine", "last")
+
+    crash(vireod, changes)
+    with open(journal(vireod), "r+b") as f:
+        blocks = 0
+        while any(f.read(4096)[:4]):
+            blocks += 1
+        f.seek((blocks - 1) * 4096)
+        f.write(bytes(4096))
+    os.unlink(definition(vireod, "first"))
+    vireod.start()
+    assert vireod.virsh("list", "--all", "--name").split() == ["first", "last"], vireod.messages()
+    assert title(vireod, "first") == "again"

@@ -188,4 +188,6 @@ GVariant *manage_params_reply(GVariantBuilder *b, int nparams_asked);
 bool manage_write_file(const char *path, const char *text, gssize size, mode_t mode, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The same without waiting for the disk: for what need not outlive a crash of the host, or is in a journal. */
 bool manage_put_file(const char *path, const char *text, gssize size, mode_t mode, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* What one read gives of a file of the kernel's (/proc, /sys), and a NUL: three system calls, where g_file_get_contents() makes seven. Bytes; -1: errno. */
+gssize manage_read_small(const char *path, char *buf, gsize size);
 bool manage_remove_file(const char *path, GError **error); /* and fsync of the directory; missing is fine */

@@ -134,6 +134,19 @@ bool manage_write_file(const char *path, const char *text, gssize size, mode_t m
 
 bool manage_put_file(const char *path, const char *text, gssize size, mode_t mode, GError **error) { return put_file(path, text, size, mode, false, error); }
 
+gssize manage_read_small(const char *path, char *buf, gsize size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t n = -1;
+    do
+        n = fd >= 0 ? read(fd, buf, size - 1) : -1;
+    while (n < 0 && fd >= 0 && errno == EINTR);
+    if (fd >= 0)
+        close(fd);
+    buf[MAX(n, 0)] = 0;
+    return n;
+}
+
 bool manage_remove_file(const char *path, GError **error)
 {
     if (unlink(path) < 0) {

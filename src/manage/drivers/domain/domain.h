@@ -132,7 +132,7 @@ void domain_summary_locked(struct domain *d, const struct doc *doc);
 char *domain_definition_path(struct domain_driver *dr, const char *name);
 /* Definition (text) as it goes to the file NAME.xml. */
 bool domain_write_definition(struct domain_driver *dr, const char *name, const struct doc *doc, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-bool domain_remove_definition(struct domain_driver *dr, const char *name, GError **error); /* the file alone; missing is fine */
+bool domain_remove_definition(struct domain_driver *dr, const char *name, bool wait, GError **error); /* the file alone; missing is fine; wait: for the disk */
 bool domain_erase_definition(struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* and the autostart mark */
 bool domain_write_autostart(struct domain *d, bool on, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The definition is no longer kept in memory. Takes d->lock. */

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "manage/core/manage.h"
 #include "manage/core/manage_error.h"
 
 enum { NAME_MAX_BYTES = 64, REMOVE_TRIES = 100, THREADED = 1 << CGROUP_CPU | 1 << CGROUP_CPUACCT | 1 << CGROUP_CPUSET };
@@ -206,7 +207,10 @@ static bool write_file(const char *path, const char *value)
 
 static char *read_file(const char *path)
 {
-    char *text = NULL;
+    char small[2048], *text = NULL;
+    gssize n = manage_read_small(path, small, sizeof(small));
+    if (n >= 0 && n < (gssize)sizeof(small) - 1)
+        return g_strchomp(g_strdup(small));
     return g_file_get_contents(path, &text, NULL, NULL) ? g_strchomp(text) : NULL;
 }
 

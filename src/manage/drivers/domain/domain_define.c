@@ -282,13 +282,13 @@ static bool rename_files(struct domain *d, const char *to, GError **error)
     if (!domain_write_definition(d->driver, to, doc, error) || (autostart && !domain_write_autostart(d, false, error)))
         return false;
     if (!domain_rename(d, to, error)) {
-        (void)!domain_remove_definition(d->driver, to, NULL);
+        (void)!domain_remove_definition(d->driver, to, true, NULL);
         return false;
     }
     domain_forget_definition(d);
     if (!domain_moments_rename(d, from, to, error))
         return false;
-    return (!autostart || domain_write_autostart(d, true, error)) && domain_remove_definition(d->driver, from, error);
+    return (!autostart || domain_write_autostart(d, true, error)) && domain_remove_definition(d->driver, from, true, error);
 }
 
 static GVariant *rename_call(struct manage_call *c, GError **error)

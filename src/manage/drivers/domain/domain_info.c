@@ -28,9 +28,10 @@ static GVariant *get_state(struct manage_call *c, GError **error)
 
 bool domain_process_time(pid_t pid, uint64_t *ret_user, uint64_t *ret_system)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid), *text = NULL;
+    char path[64], text[1024];
     unsigned long long user = 0, system = 0;
-    const char *at = pid > 0 && g_file_get_contents(path, &text, NULL, NULL) ? strrchr(text, ')') : NULL;
+    g_snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    const char *at = pid > 0 && manage_read_small(path, text, sizeof(text)) > 0 ? strrchr(text, ')') : NULL;
     bool ok = at && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2;
     uint64_t tick = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
     *ret_user = ok ? user * tick : 0;
@@ -40,9 +41,10 @@ bool domain_process_time(pid_t pid, uint64_t *ret_user, uint64_t *ret_system)
 
 uint64_t domain_process_kib(pid_t pid)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/statm", (int)pid), *text = NULL;
+    char path[64], text[256];
     unsigned long long resident;
-    return pid > 0 && g_file_get_contents(path, &text, NULL, NULL) && sscanf(text, "%*u %llu", &resident) == 1 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
+    g_snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+    return pid > 0 && manage_read_small(path, text, sizeof(text)) > 0 && sscanf(text, "%*u %llu", &resident) == 1 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
 }
 
 static GVariant *get_info(struct manage_call *c, GError **error)

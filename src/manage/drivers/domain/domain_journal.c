@@ -3,6 +3,9 @@
  * The file: blocks of zeros that are written once, so that writing them again changes nothing in the file system but these blocks. A record begins at a block: header, name,
  * text. Records of one generation stand one behind the other from the first block on; emptying is zeros in the first block. The end is where a record has the wrong
  * sum, number or generation.
+ *
+ * A record that need not wait for the disk is only given to the kernel: a daemon that is killed does not lose it, a power cut may. The next record that waits takes all such records
+ * before it along to the disk, in the same write, so that no record is ever on the disk behind a gap: what a call has answered for is never hidden by a removal that was lost.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,10 +38,12 @@ struct journal {
     GCond changed;
     GThread *thread;
     char *dir;
-    int fd, dir_fd;
+    int fd, dir_fd;    /* fd: writes wait for the disk */
+    int quick_fd;      /* of the same file: they do not */
     bool ready;        /* the file has all its blocks */
     bool closing;
     unsigned used;     /* blocks */
+    unsigned synced;   /* of them, those that are on the disk */
     uint32_t number;   /* records */
     uint64_t generation;
     gint64 last_us;    /* monotonic, of the last record */
@@ -113,11 +118,20 @@ static void *blocks_new(unsigned n)
     return memset(p, 0, (size_t)n * BLOCK);
 }
 
-static bool write_blocks(struct journal *j, const void *p, unsigned at, unsigned n)
+static bool write_blocks(int fd, const void *p, unsigned at, unsigned n)
 {
     ssize_t size = (ssize_t)n * BLOCK, done;
     do
-        done = pwrite(j->fd, p, (size_t)size, (off_t)at * BLOCK);
+        done = pwrite(fd, p, (size_t)size, (off_t)at * BLOCK);
+    while (done < 0 && errno == EINTR);
+    return done == size;
+}
+
+static bool read_blocks(int fd, void *p, unsigned at, unsigned n)
+{
+    ssize_t size = (ssize_t)n * BLOCK, done;
+    do
+        done = pread(fd, p, (size_t)size, (off_t)at * BLOCK);
     while (done < 0 && errno == EINTR);
     return done == size;
 }
@@ -125,7 +139,7 @@ static bool write_blocks(struct journal *j, const void *p, unsigned at, unsigned
 static bool write_zeros(struct journal *j, unsigned n)
 {
     void *p = blocks_new(n);
-    bool ok = p && write_blocks(j, p, 0, n);
+    bool ok = p && write_blocks(j->fd, p, 0, n);
     free(p);
     return ok;
 }
@@ -169,7 +183,7 @@ static bool empty_locked(struct journal *j)
 {
     if (!write_zeros(j, 1))
         return false;
-    j->used = 0;
+    j->used = j->synced = 0;
     j->number = 0;
     j->generation++;
     g_hash_table_remove_all(j->files);
@@ -216,29 +230,44 @@ static gpointer flusher(gpointer p)
 
 /* ---- a change ---- */
 
-static bool write_record_locked(struct journal *j, const char *file, const char *text)
+/* p: n blocks of zeros. */
+static void fill_record(struct journal *j, uint8_t *p, unsigned n, const char *file, const char *text)
 {
     size_t name_size = strlen(file), text_size = text ? strlen(text) : 0;
-    uint64_t bytes = sizeof(struct record) + (uint64_t)name_size + text_size;
-    if (bytes > (uint64_t)BLOCKS * BLOCK || !make_ready_locked(j))
-        return false;
-    unsigned n = blocks_of(bytes);
-    if (j->used + n > BLOCKS && !flush_locked(j))
-        return false;
-    uint8_t *p = blocks_new(n);
-    if (!p)
-        return false;
     struct record *r = (struct record *)p;
     *r = (struct record){ .magic = MAGIC, .number = j->number, .generation = j->generation, .us = g_get_real_time(), .name_size = (uint32_t)name_size,
                           .text_size = (uint32_t)text_size, .gone = !text };
     memcpy(p + sizeof(*r), file, name_size);
     memcpy(p + sizeof(*r) + name_size, text ? text : "", text_size);
     r->sum = sum_of(p, (size_t)n * BLOCK);
-    bool ok = write_blocks(j, p, j->used, n);
+}
+
+/* The record of n blocks behind the others; wait: on the disk, with those before it that are not there. */
+static bool append_locked(struct journal *j, unsigned n, const char *file, const char *text, bool wait)
+{
+    unsigned late = wait ? j->used - j->synced : 0;
+    uint8_t *p = blocks_new(late + n);
+    bool ok = p && (!late || read_blocks(j->quick_fd, p, j->synced, late));
+    if (ok) {
+        fill_record(j, p + (size_t)late * BLOCK, n, file, text);
+        ok = write_blocks(wait ? j->fd : j->quick_fd, p, j->used - late, late + n);
+    }
     free(p);
-    if (!ok)
+    return ok;
+}
+
+static bool write_record_locked(struct journal *j, const char *file, const char *text, bool wait)
+{
+    uint64_t bytes = sizeof(struct record) + (uint64_t)strlen(file) + (text ? strlen(text) : 0);
+    if (bytes > (uint64_t)BLOCKS * BLOCK || !make_ready_locked(j))
+        return false;
+    unsigned n = blocks_of(bytes);
+    if (j->used + n > BLOCKS && !flush_locked(j))
+        return false;
+    if (!append_locked(j, n, file, text, wait))
         return false;
     j->used += n;
+    j->synced = wait ? j->used : j->synced;
     j->number++;
     j->last_us = g_get_monotonic_time();
     g_hash_table_add(j->files, g_strdup(file));
@@ -254,11 +283,11 @@ static bool change(const char *path, const char *text, bool sync, GError **error
     return sync ? manage_write_file(path, text, -1, 0600, error) : manage_put_file(path, text, -1, 0600, error);
 }
 
-bool journal_put(struct journal *j, const char *file, const char *text, GError **error)
+bool journal_put(struct journal *j, const char *file, const char *text, bool wait, GError **error)
 {
     g_autofree char *path = g_build_filename(j->dir, file, NULL);
     g_mutex_lock(&j->lock);
-    bool noted = write_record_locked(j, file, text);
+    bool noted = write_record_locked(j, file, text, wait);
     /* Not in the journal: written through, once nothing older is there that a new daemon would put in its place. */
     bool ok = noted || flush_locked(j) || manage_fail(error, VIR_ERR_OPERATION_FAILED, "cannot write the files in '%s' to the disk", j->dir);
     ok = ok && change(path, text, !noted, error);
@@ -292,18 +321,19 @@ static int open_file(const char *path)
 
 struct journal *journal_open(const char *path, const char *dir, journal_apply apply, void *opaque)
 {
-    int fd = open_file(path), dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || dir_fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (fd >= 0)
-            close(fd);
-        if (dir_fd >= 0)
-            close(dir_fd);
+    int fd = open_file(path), dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), quick_fd = fd >= 0 ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (fd < 0 || dir_fd < 0 || quick_fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        const int all[] = { fd, dir_fd, quick_fd };
+        for (unsigned i = 0; i < G_N_ELEMENTS(all); i++)
+            if (all[i] >= 0)
+                close(all[i]);
         return NULL;
     }
     struct journal *j = g_new0(struct journal, 1);
     g_mutex_init(&j->lock);
     g_cond_init(&j->changed);
     j->fd = fd;
+    j->quick_fd = quick_fd;
     j->dir_fd = dir_fd;
     j->dir = g_strdup(dir);
     j->files = names_new();
@@ -328,6 +358,7 @@ void journal_close(struct journal *j)
     g_thread_join(j->thread);
     (void)!flush_locked(j); /* where that failed, the next daemon reads it */
     close(j->fd);
+    close(j->quick_fd);
     close(j->dir_fd);
     g_hash_table_unref(j->files);
     g_mutex_clear(&j->lock);

@@ -2,7 +2,7 @@
 /*
  * The journal of the directory with the definitions: what was defined last is on the disk by one write of a few blocks in place, and the files themselves follow without anybody
  * waiting for the file system's own journal (which takes ten times as long, and as long as the host's other writers like). A crash at any instant, also of the
- * host, loses nothing that a call has answered: the next daemon brings the files to what the journal says.
+ * host, loses nothing that a call has waited for: the next daemon brings the files to what the journal says.
  *
  * Threads: any; the journal has a lock of its own and a thread that gets files to the disk and empties the journal, a second after the last change.
  */
@@ -21,5 +21,6 @@ typedef void (*journal_apply)(const char *file, const char *text, gint64 us, voi
 struct journal *journal_open(const char *path, const char *dir, journal_apply apply, void *opaque);
 /* Files to the disk, thread ended. NULL is fine. */
 void journal_close(struct journal *j);
-/* The file (a name in dir) has this text (NULL: it is gone), whatever happens: when it returns, that is on the disk; and the file is changed. */
-bool journal_put(struct journal *j, const char *file, const char *text, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The file (a name in dir) has this text (NULL: it is gone), whatever happens, and the file is changed. wait: when it returns, that is on the disk. Else it is safe from the daemon's
+ * end alone, and a power cut within the next seconds may undo it; but none that comes after a later call that waits. */
+bool journal_put(struct journal *j, const char *file, const char *text, bool wait, GError **error) G_GNUC_WARN_UNUSED_RESULT;

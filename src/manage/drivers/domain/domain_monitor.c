@@ -322,6 +322,7 @@ static GSource *add_source(struct monitor *m, GIOCondition condition, GUnixFDSou
 {
     GSource *s = g_unix_fd_source_new(m->fd, condition);
     g_source_set_callback(s, G_SOURCE_FUNC(fn), monitor_ref(m), monitor_unref);
+    g_source_set_can_recurse(s, TRUE); /* it never does: otherwise GLib takes it out of the loop and puts it back around each call, with a system call each */
     g_source_attach(s, m->context);
     return s;
 }

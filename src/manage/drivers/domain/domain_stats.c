@@ -254,8 +254,9 @@ static GVariant *get_disk_errors(struct manage_call *c, GError **error)
 
 static uint64_t net_number(const char *tap, const char *what)
 {
-    g_autofree char *path = g_strdup_printf("/sys/class/net/%s/statistics/%s", tap, what), *text = NULL;
-    return g_file_get_contents(path, &text, NULL, NULL) ? g_ascii_strtoull(text, NULL, 10) : 0;
+    g_autofree char *path = g_strdup_printf("/sys/class/net/%s/statistics/%s", tap, what);
+    char text[64];
+    return manage_read_small(path, text, sizeof(text)) > 0 ? g_ascii_strtoull(text, NULL, 10) : 0;
 }
 
 bool domain_net_stats(const char *tap, uint64_t ret[8])
@@ -429,9 +430,10 @@ static GVariant *memory_stats(struct manage_call *c, GError **error)
 
 void domain_thread_time(pid_t pid, int tid, uint64_t *ret_run, uint64_t *ret_wait)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/schedstat", (int)pid, tid), *text = NULL;
+    char path[64], text[128];
     unsigned long long run = 0, wait = 0;
-    if (g_file_get_contents(path, &text, NULL, NULL))
+    g_snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", (int)pid, tid);
+    if (manage_read_small(path, text, sizeof(text)) > 0)
         (void)!sscanf(text, "%llu %llu", &run, &wait);
     *ret_run = run;
     *ret_wait = wait;
@@ -440,8 +442,9 @@ void domain_thread_time(pid_t pid, int tid, uint64_t *ret_run, uint64_t *ret_wai
 /* "se.statistics.wait_sum : 12.345678", or without "statistics", in milliseconds. */
 uint64_t domain_thread_wait(pid_t pid, int tid)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/sched", (int)pid, tid), *text = NULL;
-    const char *at = g_file_get_contents(path, &text, NULL, NULL) ? strstr(text, "wait_sum") : NULL;
+    char path[64], text[4096];
+    g_snprintf(path, sizeof(path), "/proc/%d/task/%d/sched", (int)pid, tid);
+    const char *at = manage_read_small(path, text, sizeof(text)) > 0 ? strstr(text, "wait_sum") : NULL;
     at = at ? strchr(at, ':') : NULL;
     double ms = at ? g_ascii_strtod(at + 1, NULL) : 0;
     return ms > 0 && ms < 1e12 ? (uint64_t)(ms * 1e6) : 0;

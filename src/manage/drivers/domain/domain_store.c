@@ -97,12 +97,12 @@ static bool read_summary(const char *name, const char *text, struct summary *s)
 
 /* ---- one definition ---- */
 
-/* text NULL: removed. */
-static bool put(struct domain_driver *dr, const char *name, const char *path, const char *text, GError **error)
+/* text NULL: removed; wait: for the disk. */
+static bool put(struct domain_driver *dr, const char *name, const char *path, const char *text, bool wait, GError **error)
 {
     g_autofree char *file = g_strdup_printf("%s.xml", name);
     if (dr->journal)
-        return journal_put(dr->journal, file, text, error);
+        return journal_put(dr->journal, file, text, wait, error);
     return text ? manage_write_file(path, text, -1, 0600, error) : manage_remove_file(path, error);
 }
 
@@ -113,13 +113,13 @@ bool domain_write_definition(struct domain_driver *dr, const char *name, const s
     g_autofree char *body = doc_format(doc), *path = domain_definition_path(dr, name);
     g_autofree char *text = g_strdup_printf(HEAD SUMMARY "%s %llu %llu %u %u %s %llx\n-->\n%s", s.uuid, (unsigned long long)s.max_kib,
                                             (unsigned long long)s.memory_kib, s.max_vcpus, s.vcpus, s.os_type, (unsigned long long)sum(name, body), body);
-    return put(dr, name, path, text, error);
+    return put(dr, name, path, text, true, error);
 }
 
-bool domain_remove_definition(struct domain_driver *dr, const char *name, GError **error)
+bool domain_remove_definition(struct domain_driver *dr, const char *name, bool wait, GError **error)
 {
     g_autofree char *path = domain_definition_path(dr, name);
-    return put(dr, name, path, NULL, error);
+    return put(dr, name, path, NULL, wait, error);
 }
 
 static struct doc *read_definition(struct domain_driver *dr, const char *name, GError **error)
@@ -135,7 +135,7 @@ static struct doc *read_definition(struct domain_driver *dr, const char *name, G
 bool domain_erase_definition(struct domain *d, GError **error)
 {
     g_autofree char *mark = autostart_path(d->driver, d->name);
-    return manage_remove_file(mark, error) && domain_remove_definition(d->driver, d->name, error);
+    return manage_remove_file(mark, error) && domain_remove_definition(d->driver, d->name, false, error);
 }
 
 bool domain_write_autostart(struct domain *d, bool on, GError **error)
