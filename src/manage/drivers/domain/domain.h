@@ -25,6 +25,7 @@ struct domain_driver;
 struct json_object;
 struct moments;
 struct monitor;
+struct snapshot_record;
 
 struct domain {
     gint refs;
@@ -72,6 +73,7 @@ struct domain {
     gint64 job_started;
     GPtrArray *jobs;           /* of domain_blockjob.c: struct domain_blockjob *; NULL: none */
     struct domain_backup *backup; /* of domain_backup.c: the one that runs, or the last; NULL: none */
+    struct snapshot_record *record; /* of domain_snapshot_record.c: a live snapshot under way; NULL: none */
     struct moments *moments;   /* of domain_moment.c: snapshots and checkpoints; NULL: none */
     unsigned nodes;            /* the last index that an image of this machine got (domain_chain.h) */
 };

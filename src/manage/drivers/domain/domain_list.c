@@ -4,6 +4,7 @@
 
 #include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_moment.h"
+#include "manage/drivers/domain/domain_snapshot_record.h"
 
 #define LIST(name) VIR_CONNECT_LIST_DOMAINS_##name
 enum { LIST_KNOWN = (1 << 16) - 1, LIST_LIMIT = 16384 }; /* flags up to NO_CHECKPOINT; records in one reply */
@@ -73,6 +74,7 @@ void domain_unref(struct domain *d)
         return;
     domain_moments_free(d->moments);
     domain_backup_free(d->backup);
+    domain_snapshot_record_free(d->record);
     if (d->jobs)
         g_ptr_array_unref(d->jobs);
     doc_free(d->live);

@@ -209,6 +209,23 @@ static void load_dir(struct domain *d, enum moment_kind kind, const char *path)
     g_mutex_unlock(&d->lock);
 }
 
+void domain_moments_load_one(struct domain *d)
+{
+    for (unsigned k = 0; k < MOMENT_KINDS; k++) {
+        g_autofree char *path = dir_of(d->driver, k, d->name);
+        if (g_file_test(path, G_FILE_TEST_IS_DIR))
+            load_dir(d, (enum moment_kind)k, path);
+    }
+}
+
+static bool loaded(struct domain *d)
+{
+    g_mutex_lock(&d->lock);
+    bool yes = d->moments != NULL;
+    g_mutex_unlock(&d->lock);
+    return yes;
+}
+
 void domain_moments_load(struct domain_driver *dr)
 {
     for (unsigned k = 0; k < MOMENT_KINDS; k++) {
@@ -216,10 +233,9 @@ void domain_moments_load(struct domain_driver *dr)
         g_autoptr(GDir) dir = g_dir_open(top, 0, NULL);
         const char *name;
         while (dir && (name = g_dir_read_name(dir))) {
-            g_autofree char *path = g_build_filename(top, name, NULL);
             domain_auto *d = domain_find_name(dr, name);
-            if (d)
-                load_dir(d, (enum moment_kind)k, path);
+            if (d && !loaded(d))
+                domain_moments_load_one(d);
         }
     }
 }

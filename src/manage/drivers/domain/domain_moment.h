@@ -20,6 +20,8 @@ struct moments {
 
 /* All files of all domains; what cannot be read is left alone, with a line in the log. After definitions and running machines are known. */
 void domain_moments_load(struct domain_driver *dr);
+/* Those of one domain, before all: a machine that is found again needs them. */
+void domain_moments_load_one(struct domain *d);
 void domain_moments_free(struct moments *m);
 /* The domain has another name, or is no more: its directories follow. */
 bool domain_moments_rename(struct domain *d, const char *from, const char *to, GError **error) G_GNUC_WARN_UNUSED_RESULT;

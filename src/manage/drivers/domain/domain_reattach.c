@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain_blockjob.h"
+#include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_status.h"
 #include "manage/drivers/domain/domain_tune.h"
 
@@ -50,10 +50,12 @@ static void attach(struct domain *d, void *opaque)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_CRASHED);
     } else if (autodestroy) {
         domain_stop(d, VIR_DOMAIN_SHUTOFF_DESTROYED); /* its client has gone with the daemon */
-    } else if (!domain_read_state(d, &error)) {
-        g_warning("domain '%s': %s", d->name, error->message);
     } else {
-        domain_blockjob_refresh(d); /* after query-status: one that has shut down has been ended */
+        (void)domain_snapshot_settle(d, true);
+        if (domain_read_state(d, &error))
+            domain_blockjob_refresh(d); /* after query-status: one that has shut down has been ended */
+        else
+            g_warning("domain '%s': %s", d->name, error->message);
     }
     domain_end(d);
 }
@@ -97,6 +99,7 @@ static void take(struct domain *d, struct status *st)
     d->autodestroy = st->autodestroy;
     d->jobs = g_ptr_array_ref(st->jobs);
     d->backup = g_steal_pointer(&st->backup);
+    d->record = g_steal_pointer(&st->record);
     d->nodes = MAX((unsigned)st->nodes, highest_node(d->live));
     domain_summary_locked(d, d->live);
     g_mutex_unlock(&d->lock);
@@ -132,6 +135,7 @@ static bool attach_file(struct domain_driver *dr, const char *path, GError **err
     int stopping = st->stopping > 0 && st->stopping < SHUTOFF_REASONS ? (int)st->stopping : 0;
     take(d, st);
     status_free(st);
+    domain_moments_load_one(d); /* a record may name one */
     if (alive && (half || stopping)) /* its guest has not run yet, or has been told to end already */
         alive = !domain_kill(d, half ? 0 : 2000);
     if (half || stopping || !alive || !domain_watch(d)) {

@@ -31,6 +31,10 @@ char *domain_snapshot_make(struct domain *d, const char *xml, uint32_t flags, GE
 bool domain_snapshot_align(struct snapshot *s, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* All of them at one moment; nothing is left of one that fails. */
 bool domain_snapshot_take(struct snapshot *s, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* domain_snapshot_record.c: the overlay as an image of the disk, <mirror>, the element that a disk can have beside its chain. */
+struct el *domain_snapshot_overlay(struct snapshot_disk *k);
+/* The disk stands on what it was. */
+void domain_snapshot_put_on_top(struct el *disk, const struct el *overlay);
 /* A snapshot inside a qcow2 image that nobody has open. */
 enum snapshot_action { SNAPSHOT_CREATE, SNAPSHOT_APPLY, SNAPSHOT_DELETE };
 bool domain_snapshot_inside(const char *path, const char *target, enum snapshot_action what, const char *name, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -2,6 +2,8 @@
 /* The disks of a snapshot: which, how, and all at one moment. */
 #include "manage/drivers/domain/domain_snapshot.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +11,7 @@
 #include "block/node.h"
 #include "manage/drivers/domain/domain_checkpoint.h"
 #include "manage/drivers/domain/domain_command.h"
+#include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_stats.h"
 
 /* ---- which, and how ---- */
@@ -173,6 +176,23 @@ static bool image_size(struct snapshot *s, const struct snapshot_disk *k, uint64
     return true;
 }
 
+/* On the disk before a definition names it: a crash of the host leaves no definition of a file that is not there. */
+static bool sync_overlay(const struct snapshot_disk *k, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(k->path);
+    const char *const paths[] = { k->path, dir };
+    for (unsigned i = 0; i < G_N_ELEMENTS(paths); i++) {
+        int fd = open(paths[i], O_RDONLY | O_CLOEXEC);
+        bool ok = fd >= 0 && fsync(fd) == 0;
+        int err = errno;
+        if (fd >= 0)
+            close(fd);
+        if (!ok)
+            return manage_fail_errno(error, err, "cannot write the overlay '%s' of disk '%s' to its disk", k->path, target_of(k->disk));
+    }
+    return true;
+}
+
 static bool make_overlay(struct snapshot *s, struct snapshot_disk *k, GError **error)
 {
     struct stat st;
@@ -190,7 +210,8 @@ static bool make_overlay(struct snapshot *s, struct snapshot_disk *k, GError **e
     if (there && !S_ISBLK(st.st_mode) && (!S_ISREG(st.st_mode) || st.st_size))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: external snapshot file for disk %s already exists and is not a block device: %s", target_of(k->disk), k->path);
     return image_size(s, k, &size, error) &&
-           domain_image_make(k->path, k->format, size, below, el_get_or(k->disk, "driver/@type", "raw"), target_of(k->disk), &k->made, error);
+           domain_image_make(k->path, k->format, size, below, el_get_or(k->disk, "driver/@type", "raw"), target_of(k->disk), &k->made, error) &&
+           (!s->d->persistent || sync_overlay(k, error));
 }
 
 static void remove_overlays(struct snapshot *s)
@@ -215,19 +236,6 @@ static bool make_overlays(struct snapshot *s, GError **error)
 
 /* ---- live ---- */
 
-/* The overlay as an image of the disk: `mirror` is the element that a disk can have beside its chain. */
-static struct el *overlay_element(struct snapshot_disk *k)
-{
-    struct el *m = el_add(k->disk, "mirror");
-    struct stat st;
-    bool block = stat(k->path, &st) == 0 && S_ISBLK(st.st_mode);
-    el_set(m, "@type", block ? "block" : "file");
-    el_set(m, "format/@type", k->format);
-    el_set(m, block ? "source/@dev" : "source/@file", k->path);
-    domain_chain_set_below(m, NULL);
-    return m;
-}
-
 static bool transaction(struct snapshot *s, GError **error)
 {
     struct json_object *nodes = domain_bitmap_nodes(s->d, error), *actions = nodes ? json_object_new_array() : NULL;
@@ -244,75 +252,22 @@ static bool transaction(struct snapshot *s, GError **error)
     return actions && domain_transaction(s->d, actions, error);
 }
 
-/* The disk stands on what it was. */
-static void put_on_top(struct el *disk, void *opaque)
-{
-    const struct snapshot_disk *k = opaque;
-    const struct el *overlay = el_find(k->disk, "mirror");
-    doc_auto *old = doc_parse_at(&schema_domain, "devices", "<disk type='file'/>", -1, NULL);
-    domain_chain_take(doc_root(old), disk, true);
-    if (el_find(disk, "backingStore"))
-        el_copy(doc_root(old), el_find(disk, "backingStore"));
-    domain_chain_take(disk, overlay, domain_chain_index(overlay) != 0);
-    domain_chain_set_below(disk, doc_root(old));
-}
-
-/* The definition means the same image as long as it names the one that was the disk's: it gets the overlay, and what is known to be below. */
-static void follow_definition(struct snapshot *s, GPtrArray *old)
-{
-    g_autoptr(GError) error = NULL;
-    doc_auto *defined = s->d->persistent ? domain_definition(s->d, &error) : NULL;
-    bool changed = false;
-    for (unsigned i = 0; defined && i < s->disks->len; i++) {
-        struct snapshot_disk *k = &g_array_index(s->disks, struct snapshot_disk, i);
-        struct el *disk = domain_find_disk(defined, target_of(k->disk));
-        if (!disk || g_strcmp0(domain_chain_path(disk), old->pdata[i]))
-            continue;
-        put_on_top(disk, k);
-        domain_chain_forget(disk);
-        changed = true;
-    }
-    bool updated = s->d->updated;
-    if (changed && !domain_set_definition(s->d, defined, &error))
-        g_warning("domain '%s': the definition does not name the snapshot's files: %s", s->d->name, error->message);
-    else if (changed)
-        defined = NULL;
-    g_mutex_lock(&s->d->lock);
-    s->d->updated = updated;
-    g_mutex_unlock(&s->d->lock);
-}
-
+/* What fails here is undone by domain_snapshot_conclude(), as it is after a kill: from the record. */
 static bool take_live(struct snapshot *s, GError **error)
 {
     struct domain_build b;
-    bool ok = true;
-    g_autoptr(GPtrArray) old = g_ptr_array_new_with_free_func(g_free);
-    for (unsigned i = 0; ok && i < s->disks->len; i++)
-        ok = domain_blockjob_none(s->d, target_of(g_array_index(s->disks, struct snapshot_disk, i).disk), error);
-    if (!ok || !make_overlays(s, error))
-        return false;
+    bool ok = make_overlays(s, error);
     domain_build_init(&b, s->d, s->d->driver, s->domain);
     for (unsigned i = 0; ok && i < s->disks->len; i++) {
         struct snapshot_disk *k = &g_array_index(s->disks, struct snapshot_disk, i);
-        struct el *overlay = overlay_element(k);
+        struct el *overlay = el_find(k->disk, "mirror");
         ok = domain_chain_complete_image(&b, overlay, true, false, target_of(k->disk), error) && domain_plan_image(&b, k->disk, overlay, true, error);
-        k->index = domain_chain_index(overlay);
-        g_ptr_array_add(old, g_strdup(domain_chain_path(k->disk)));
     }
-    ok = ok && domain_plan_send(b.plan, s->d, error) && transaction(s, error);
-    if (!ok)
-        domain_plan_undo(b.plan, s->d);
+    ok = ok && domain_plan_send(b.plan, s->d, error) && domain_snapshot_ready(s->d, error) && transaction(s, error);
+    if (ok)
+        domain_snapshot_follow(s->d);
     domain_build_finish(&b);
-    if (!ok) {
-        remove_overlays(s);
-        return false;
-    }
-    for (unsigned i = 0; i < s->disks->len; i++) {
-        struct snapshot_disk *k = &g_array_index(s->disks, struct snapshot_disk, i);
-        domain_disk_edit(s->d, target_of(k->disk), put_on_top, k);
-    }
-    follow_definition(s, old);
-    return domain_write_status(s->d, error);
+    return ok;
 }
 
 /* ---- of a shut-off domain ---- */
@@ -324,10 +279,10 @@ static bool take_offline_external(struct snapshot *s, GError **error)
     doc_auto *defined = domain_definition(s->d, error);
     for (unsigned i = 0; defined && i < s->disks->len; i++) {
         struct snapshot_disk *k = &g_array_index(s->disks, struct snapshot_disk, i);
-        struct el *disk = domain_find_disk(defined, target_of(k->disk)), *overlay = overlay_element(k);
+        struct el *disk = domain_find_disk(defined, target_of(k->disk)), *overlay = domain_snapshot_overlay(k);
         bool chain = disk && el_find(disk, "backingStore");
         if (disk && chain)
-            put_on_top(disk, k);
+            domain_snapshot_put_on_top(disk, overlay);
         else if (disk)
             domain_chain_take(disk, overlay, false);
     }

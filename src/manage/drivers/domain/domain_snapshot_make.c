@@ -3,6 +3,7 @@
 #include "manage/drivers/domain/domain_snapshot.h"
 
 #include "manage/drivers/domain/domain_agent.h"
+#include "manage/drivers/domain/domain_snapshot_record.h"
 
 enum { FLAGS = VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE | VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT | VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | VIR_DOMAIN_SNAPSHOT_CREATE_HALT |
                VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT | VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE | VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC |
@@ -126,7 +127,7 @@ static bool quiesce(struct snapshot *s, bool freeze, GError **error)
     return ok;
 }
 
-/* The document is on disk before the disks change: one without its snapshot does less harm than the other way round. */
+/* The document is on disk before the disks change: one without its snapshot does less harm than the other way round. What is left of a live one that fails is known from its record. */
 static bool take(struct snapshot *s, GError **error)
 {
     const char *name = el_get_or(doc_root(s->doc), "name", "");
@@ -134,13 +135,16 @@ static bool take(struct snapshot *s, GError **error)
     g_mutex_lock(&s->d->lock);
     g_autofree char *before = g_strdup(domain_moment_current_locked(s->d, MOMENT_SNAPSHOT));
     g_mutex_unlock(&s->d->lock);
-    if (keep && !domain_moment_put(s->d, MOMENT_SNAPSHOT, doc_copy(s->doc), true, error))
+    if (s->live && !domain_snapshot_intend(s, error))
         return false;
-    bool frozen = quiesce(s, true, error), ok = frozen && domain_snapshot_take(s, error);
+    bool put = !keep || domain_moment_put(s->d, MOMENT_SNAPSHOT, doc_copy(s->doc), true, error);
+    bool frozen = put && quiesce(s, true, error), ok = frozen && domain_snapshot_take(s, error);
     g_autoptr(GError) thaw = NULL;
     if (frozen && !quiesce(s, false, &thaw))
         g_warning("domain '%s': its file systems were frozen for a snapshot and are not thawed: %s", s->d->name, thaw->message);
-    if (!ok && keep) {
+    if (s->live)
+        return domain_snapshot_conclude(s->d, ok, error);
+    if (!ok && put && keep) {
         (void)!domain_moment_remove(s->d, MOMENT_SNAPSHOT, name, NULL);
         (void)!domain_moment_set_current(s->d, MOMENT_SNAPSHOT, before, NULL);
     }

@@ -4,6 +4,7 @@
  *
  *   <domstatus id= pid= start= state= ...>
  *     <network name= mac=/> <tap name=/> <job name= disk= .../>
+ *     <snapshot snapshot= .../> <overlay disk= .../>
  *   <domain> ... the live document, as doc_format() writes it ...
  *   </domstatus>
  */
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain_backup.h"
+#include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_status.h"
 
 static char *status_path(struct domain_driver *dr, const char *name) { return g_strdup_printf("%s/%s.xml", dr->state_dir, name); }
@@ -76,6 +78,7 @@ static char *format_locked(struct domain *d)
     for (unsigned i = 0; d->jobs && i < d->jobs->len; i++)
         domain_blockjob_format(d->jobs->pdata[i], s);
     domain_backup_format_locked(d, s);
+    domain_snapshot_record_format_locked(d, s);
     g_autofree char *live = doc_format(d->live);
     g_string_append(s, live);
     g_string_append(s, "</domstatus>\n");
@@ -114,6 +117,16 @@ static void start_element(GMarkupParseContext *context, const char *element, con
             st->backup = domain_backup_parse(values[1], g_ascii_strtoll(values[0], NULL, 10));
         return;
     }
+    if (!strcmp(element, "snapshot")) {
+        if (!st->record)
+            st->record = domain_snapshot_record_parse(names, values);
+        return;
+    }
+    if (!strcmp(element, "overlay")) {
+        if (st->record)
+            domain_snapshot_record_parse_disk(st->record, names, values);
+        return;
+    }
     for (unsigned i = 0; names[i]; i++) {
         if (network || tap) {
             g_ptr_array_add(network ? st->networks : st->taps, g_strdup(values[i])); /* name, then mac: the order of writing */
@@ -139,6 +152,7 @@ void status_free(struct status *st)
     g_ptr_array_unref(st->taps);
     g_ptr_array_unref(st->jobs);
     domain_backup_free(st->backup);
+    domain_snapshot_record_free(st->record);
     doc_free(st->live);
     g_free(st);
 }

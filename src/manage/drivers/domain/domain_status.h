@@ -10,6 +10,7 @@ struct status {
     GPtrArray *networks, *taps;
     GPtrArray *jobs; /* struct domain_blockjob * */
     struct domain_backup *backup;
+    struct snapshot_record *record;
     struct doc *live;
 };
 struct status *status_read(const char *path, GError **error);

@@ -12,6 +12,7 @@
 #include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
+#include "manage/drivers/domain/domain_snapshot_record.h"
 
 enum { TERM_MS = 10000, KILL_MS = 5000, GRACEFUL_MS = 15000 };
 
@@ -165,6 +166,7 @@ static void detach_locked(struct domain *d, struct leftovers *old, int reason)
     d->nodes = 0;
     g_clear_pointer(&d->jobs, g_ptr_array_unref);
     g_clear_pointer(&d->backup, domain_backup_free);
+    g_clear_pointer(&d->record, domain_snapshot_record_free);
     g_clear_pointer(&d->stats, g_hash_table_unref);
 }
 
@@ -220,6 +222,7 @@ void domain_stop(struct domain *d, int reason)
         g_warning("domain '%s': process %d does not end", d->name, (int)d->pid);
     domain_log(d, "shutting down");
     domain_consoles_close(d);
+    (void)domain_snapshot_settle(d, false); /* before the status file goes: its record does not stand elsewhere */
     domain_erase_status(d, d->name);
     g_mutex_lock(&d->lock);
     detach_locked(d, &old, reason);

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kill -9 of the daemon before each file that it renames, removes or syncs and each message that it sends or takes while it makes a live snapshot (strace injects the signal):
+afterwards documents, machine, images and the list of snapshots say the same, and nothing half made is left."""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+
+libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
+from conftest import BUILD  # noqa: E402
+from test_jobs import loop, reads, run  # noqa: E402, F401 pylint: disable=unused-import
+from test_snapshots import running  # noqa: E402, F401 pylint: disable=unused-import
+
+STEPS_MOST = 120
+
+
+def can_trace():
+    if not shutil.which("strace"):
+        return "strace is not installed"
+    done = subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], stderr=subprocess.PIPE, text=True, check=False)
+    return None if done.returncode == 0 else f"strace cannot be used here: {done.stderr.strip()}"
+
+
+pytestmark = pytest.mark.skipif(can_trace() is not None, reason=str(can_trace()))
+
+
+class Killer:
+    """The daemon gets SIGKILL when one of its threads is about to make its k-th call of these since now."""
+
+    def __init__(self, daemon, calls, k):
+        self.daemon = daemon
+        self.process = subprocess.Popen(["strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={k}", "-p", str(daemon.process.pid)],
+                                        stderr=subprocess.PIPE, text=True)
+        line = self.process.stderr.readline()
+        assert "attached" in line, line
+
+    def finish(self):
+        """Whether it was killed."""
+        try:
+            self.daemon.process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            pass
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate()
+        return self.daemon.process.poll() is not None
+
+
+def try_snapshot(vm, name, calls, k, *words):
+    """Whether the daemon lived through it."""
+    c = libvirt.open(vm.daemon.uri)
+    d = c.lookupByName("vm")
+    killer = Killer(vm.daemon, calls, k)
+    disks = "".join(f"<disk name='{w.split(',')[0]}'><source file='{w.split(',')[1]}'/></disk>" for w in words)
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | (libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT if words else 0)
+    error = None
+    try:
+        d.snapshotCreateXML(f"<domainsnapshot><name>{name}</name><disks>{disks}</disks></domainsnapshot>", flags)
+    except libvirt.libvirtError as e:
+        error = e
+    killed = killer.finish()
+    assert killed or error is None, error
+    try:
+        c.close()
+    except libvirt.libvirtError:
+        pass
+    return not killed
+
+
+def images(vm, *flags):
+    """Paths of each disk's images, from the top, as a document has them."""
+    found = {}
+    for disk in ET.fromstring(vm.virsh("dumpxml", "vm", *flags)).iter("disk"):
+        chain, at = [], disk
+        while at is not None and at.find("source") is not None:
+            chain.append(at.find("source").get("file"))
+            at = at.find("backingStore")
+        if chain:
+            found[disk.find("target").get("dev")] = chain
+    return found
+
+
+def in_machine(vm):
+    """The same as the machine has it."""
+    chains = []
+    for drive in vm.qmp("query-block")["return"]:
+        chain, at = [], drive.get("inserted", {}).get("image")
+        while at:
+            chain.append(at["filename"])
+            at = at.get("backing-image")
+        if chain:
+            chains.append(chain)
+    return sorted(chains)
+
+
+def on_disk(path):
+    return [i["filename"] for i in json.loads(run(os.path.join(BUILD, "vireo-img"), "info", "-U", "--backing-chain", "--output=json", "-f", "raw" if path.endswith(".img") else "qcow2", path))]
+
+
+def record(vm):
+    return "<snapshot " in (vm.path / "run/vireo/qemu/vm.xml").read_text(encoding="utf-8")
+
+
+def disagreement(vm, name):
+    """What is not as it is to be, or None."""
+    live, defined, machine, names = images(vm), images(vm, "--inactive"), in_machine(vm), vm.names()
+    taken = live["vda"][0].endswith(name)
+    if sorted(live.values()) != machine:
+        return f"the live document has {live}, the machine {machine}"
+    if any(live[disk][:len(chain)] != chain for disk, chain in defined.items()):
+        return f"the live document has {live}, the definition {defined}"
+    if any(on_disk(chain[0]) != chain for chain in live.values()):
+        return f"the live document has {live}, the images name others"
+    if (name in names) != taken or live["vdb"][0].endswith(name) != taken:
+        return f"the list has {names}, the live document {live}"
+    if bool(left(vm, name)) != taken:
+        return f"the directory has {left(vm, name)}, the live document {live}"
+    if names and vm.virsh("snapshot-current", "vm", "--name").strip() != names[-1]:
+        return f"the last of {names} is not the current one"
+    return "the record is still there" if record(vm) else None
+
+
+def left(vm, name):
+    return sorted(p.name for p in vm.path.glob(f"*.{name}"))
+
+
+def settled(vm, name):
+    end = time.monotonic() + 20
+    while (what := disagreement(vm, name)):
+        assert time.monotonic() < end, f"{name}: {what}\n{vm.daemon.messages()}"
+        time.sleep(0.05)
+
+
+# ---- the machine goes on ----
+
+@pytest.mark.parametrize("calls", ["rename,unlink,fsync,pwrite64", "sendmsg,sendto,write", "recvmsg,recvfrom"])
+def test_killed_anywhere(running, calls):
+    """The machine can be asked."""
+    taken = 0
+    for k in range(1, STEPS_MOST):
+        name = f"s{k:03}"
+        lived = try_snapshot(running, name, calls, k)
+        if lived:
+            assert disagreement(running, name) is None
+            break
+        running.daemon.start()
+        settled(running, name)
+        taken += bool(left(running, name))
+    print(calls, k - 1, "kills,", taken, "after the transaction")
+    assert lived and k > 3, f"{k} steps"
+    running.snapshot("z", "--disk-only")
+    settled(running, "z")
+
+
+def test_files_of_the_caller_stay(running):
+    """--reuse-external: whatever happens, the caller's files are not removed."""
+    for k in range(1, STEPS_MOST):
+        name, chains = f"r{k}", images(running)
+        files = [f"{running.path}/{disk}.{name}" for disk in chains]
+        for chain, file in zip(chains.values(), files):
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", chain[0], "-F", "raw" if chain[0].endswith(".img") else "qcow2", file)
+        lived = try_snapshot(running, name, "rename", k, *(f"{disk},{file}" for disk, file in zip(chains, files)))
+        if lived:
+            break
+        running.daemon.start()
+        end = time.monotonic() + 20
+        while record(running) or sorted(images(running).values()) != in_machine(running):
+            assert time.monotonic() < end, running.daemon.messages()
+            time.sleep(0.05)
+        assert left(running, name) == sorted(map(os.path.basename, files))
+        assert [c[0] for c in images(running).values()] == [c[0] for c in images(running, "--inactive").values()]
+    assert lived and images(running)["vda"][0] == files[0]
+
+
+# ---- the machine has ended, too ----
+
+class Monitor:
+    """The machine's own socket, while no daemon holds it."""
+
+    def __init__(self, vm):
+        self.socket = socket.socket(socket.AF_UNIX)
+        os.chdir(next((vm.path / "run/vireo/qemu").glob("domain-*")))  # the path may be longer than an address
+        self.socket.connect("monitor.sock")
+        self.file = self.socket.makefile("rw", encoding="utf-8")
+        self.file.readline()
+        self.command("qmp_capabilities")
+
+    def command(self, what, /, **arguments):
+        self.file.write(json.dumps({"execute": what, "arguments": arguments}) + "\n")
+        self.file.flush()
+        while True:
+            answer = json.loads(self.file.readline())
+            if "event" not in answer:
+                assert "return" in answer, answer
+                return answer["return"]
+
+    def top(self, path):
+        """The node over which a drive has this image; None: no drive has it."""
+        return next((d["inserted"]["node-name"] for d in self.command("query-block") if d.get("inserted", {}).get("image", {}).get("filename") == str(path)), None)
+
+    def write(self, vm, node, what):
+        where = vm.path / "own-nbd"
+        self.command("nbd-server-start", addr={"type": "unix", "data": {"path": str(where)}})
+        self.command("block-export-add", type="nbd", id="x", writable=True, name="d", **{"node-name": node})
+        run("qemu-io", "-f", "raw", "-c", f"write -P {what} 0 64k", "-c", "flush", f"nbd+unix:///d?socket={where}")
+        self.command("block-export-del", id="x", mode="hard")
+        self.command("nbd-server-stop")
+
+
+def end_machine(vm):
+    pid = int(ET.fromstring((vm.path / "run/vireo/qemu/vm.xml").read_text(encoding="utf-8").split(">\n", 1)[0] + "/>").get("pid"))
+    os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 20
+    while os.path.exists(f"/proc/{pid}") and " Z " not in open(f"/proc/{pid}/stat", encoding="utf-8").read():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_machine_ended_meanwhile(running, writes):
+    """Nobody can be asked: what the guest has written is what the next start shows."""
+    written = 0
+    for k in range(1, STEPS_MOST):
+        name, before = f"m{k}", images(running)["vda"][0]
+        overlay = before.rsplit(".", 1)[0] + "." + name
+        lived = try_snapshot(running, name, "rename", k)
+        if lived:
+            break
+        monitor = Monitor(running)
+        top = monitor.top(overlay)
+        if writes:
+            monitor.write(running, top or monitor.top(before), 100 + k)
+        end_machine(running)
+        running.daemon.start()
+        over = bool(top) and writes
+        written += over
+        assert "shut off" in running.virsh("domstate", "vm")
+        assert images(running, "--inactive")["vda"][0] == (overlay if over else before), f"{name}: {running.daemon.messages()}"
+        assert (name in running.names()) == over == bool(left(running, name))
+        if over:
+            assert overlay in running.daemon.messages() and "its machine ended" in running.daemon.messages()
+        if writes:
+            reads(images(running, "--inactive")["vda"][0], 100 + k, "0", "64k")
+        running.virsh("start", "vm", "--paused")
+    assert lived and (not writes or written), f"{k} steps, {written} after the transaction"
