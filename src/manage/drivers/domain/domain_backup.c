@@ -78,8 +78,8 @@ static bool align(struct backup *w, GError **error)
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
     bool any = false;
     el_each(spec, old, "disk")
-        if (!domain_find_disk(w->live, el_get_or(spec, "@name", "")))
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: no disk named '%s'", el_get_or(spec, "@name", ""));
+        if (!domain_need_disk(w->live, el_get_or(spec, "@name", ""), VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: no disk named '%s'", error))
+            return false;
     struct el *disks = el_add(root, "disks");
     el_each(disk, devices, "disk") {
         const char *target = el_get_or(disk, "target/@dev", "?"), *image = domain_chain_path(disk);

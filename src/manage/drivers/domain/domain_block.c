@@ -2,58 +2,11 @@
 /* Disks of a running domain: size and limits. */
 #include <string.h>
 
+#include "manage/drivers/domain/domain_blockjob.h"
 #include "manage/drivers/domain/domain_stats.h"
 
-/* ---- the disk a call means ---- */
-
-struct target {
-    struct domain *d;
-    struct doc *live;
-    struct el *disk;
-    char *node; /* its format node */
-};
-
-static void target_clear(struct target *t)
-{
-    if (t->d)
-        domain_unref(t->d);
-    doc_free(t->live);
-    g_free(t->node);
-}
-#define target_auto __attribute__((cleanup(target_clear))) struct target
-
-static bool find_target(struct manage_call *c, struct target *t, GError **error)
-{
-    const char *name;
-    g_variant_get_child(c->args, 1, "&s", &name);
-    t->d = domain_of_call(c, 0, error);
-    t->live = t->d ? domain_live(t->d, error) : NULL;
-    if (!t->live)
-        return false;
-    t->disk = domain_find_disk(t->live, name);
-    const char *alias = t->disk ? el_get(t->disk, "alias/@name") : NULL, *index = t->disk ? el_get(t->disk, "source/@index") : NULL;
-    if (!t->disk || !alias)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "disk '%s' was not found in the domain config", name);
-    if (!index)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "disk '%s' has no medium", name);
-    t->node = g_strdup_printf("libvirt-%s-format", index);
-    return true;
-}
-
-static struct json_object *args_of(const char *key, const char *value)
-{
-    struct json_object *o = json_object_new_object();
-    json_object_object_add(o, key, json_object_new_string(value));
-    return o;
-}
-
-static bool run(struct domain *d, const char *command, struct json_object *args, GError **error)
-{
-    struct json_object *o = monitor_command(d, command, args, error);
-    bool ok = o != NULL;
-    json_object_put(o);
-    return ok;
-}
+/* What a client is told of a disk that is not there. */
+static const char not_live[] = "disk '%s' was not found in the domain config", not_defined[] = "missing persistent configuration for disk '%s'";
 
 /* ---- size ---- */
 
@@ -61,24 +14,26 @@ static GVariant *block_resize(struct manage_call *c, GError **error)
 {
     uint64_t size;
     uint32_t flags;
-    target_auto t = { NULL };
+    blocktarget_auto t = { .unknown = not_live };
     g_variant_get_child(c->args, 2, "t", &size);
     g_variant_get_child(c->args, 3, "u", &flags);
-    if (!manage_check_flags(flags, VIR_DOMAIN_BLOCK_RESIZE_BYTES, error) || !find_target(c, &t, error))
+    if (!manage_check_flags(flags, VIR_DOMAIN_BLOCK_RESIZE_BYTES, error) || !domain_blocktarget_find(c, &t, error))
         return NULL;
+    g_autofree char *node = domain_chain_node(t.disk);
+    if (!node)
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "disk '%s' has no medium", t.name);
     if (!(flags & VIR_DOMAIN_BLOCK_RESIZE_BYTES)) {
         if (size > UINT64_MAX / 1024)
             return manage_null(error, VIR_ERR_OVERFLOW, "size must be less than %" G_GUINT64_FORMAT " KiB", UINT64_MAX / 1024);
         size *= 1024;
     }
     size = (size + 511) & ~(uint64_t)511;
-    struct json_object *args = args_of("node-name", t.node);
-    json_object_object_add(args, "size", json_object_new_int64((int64_t)size));
-    if (!domain_begin(t.d, "block resize", true, error)) {
-        json_object_put(args);
+    if (!domain_begin(t.d, "block resize", true, error))
         return NULL;
-    }
-    bool ok = run(t.d, "block_resize", args, error);
+    struct json_object *args = json_object_new_object();
+    js_set(args, "node-name", node);
+    js_int(args, "size", (int64_t)size);
+    bool ok = domain_command_run(t.d, "block_resize", args, error);
     domain_end(t.d);
     return ok ? manage_void() : NULL;
 }
@@ -136,29 +91,26 @@ static bool change_limits(struct el *disk, GVariant *params, GError **error)
 static bool limit_live(struct domain *d, const char *name, GVariant *params, GError **error)
 {
     doc_auto *doc = domain_live(d, error);
-    struct el *disk = doc ? domain_find_disk(doc, name) : NULL;
-    if (doc && !disk)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "disk '%s' was not found in the domain config", name);
-    if (!doc || !change_limits(disk, params, error))
+    struct el *disk = doc ? domain_need_disk(doc, name, VIR_ERR_INVALID_ARG, not_live, error) : NULL;
+    if (!disk || !change_limits(disk, params, error))
         return false;
-    struct json_object *args = args_of("id", el_get_or(disk, "alias/@name", ""));
+    struct json_object *args = json_object_new_object();
+    js_set(args, "id", el_get_or(disk, "alias/@name", ""));
     for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
         g_autofree char *path = g_strdup_printf("iotune/%s", limits[i].element);
         uint64_t v = 0;
         el_get_u64(disk, path, &v);
         if (i < 6 || v)
-            json_object_object_add(args, limits[i].qmp, json_object_new_int64((int64_t)v));
+            js_int(args, limits[i].qmp, (int64_t)v);
     }
-    return run(d, "block_set_io_throttle", args, error) && domain_set_live(d, g_steal_pointer(&doc), error);
+    return domain_command_run(d, "block_set_io_throttle", args, error) && domain_set_live(d, g_steal_pointer(&doc), error);
 }
 
 static bool limit_config(struct domain *d, const char *name, GVariant *params, GError **error)
 {
     doc_auto *doc = domain_definition(d, error);
-    struct el *disk = doc ? domain_find_disk(doc, name) : NULL;
-    if (doc && !disk)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "missing persistent configuration for disk '%s'", name);
-    return doc && change_limits(disk, params, error) && domain_set_definition(d, g_steal_pointer(&doc), error);
+    struct el *disk = doc ? domain_need_disk(doc, name, VIR_ERR_INVALID_ARG, not_defined, error) : NULL;
+    return disk && change_limits(disk, params, error) && domain_set_definition(d, g_steal_pointer(&doc), error);
 }
 
 static GVariant *set_io_tune(struct manage_call *c, GError **error)
@@ -190,11 +142,9 @@ static GVariant *get_io_tune(struct manage_call *c, GError **error)
     if (!d || !domain_affect(d, flags & ~VIR_TYPED_PARAM_STRING_OKAY, &live, &config, error))
         return NULL;
     doc_auto *doc = config ? domain_definition(d, error) : domain_live(d, error);
-    struct el *disk = doc && name ? domain_find_disk(doc, name) : NULL;
-    if (!doc)
+    struct el *disk = doc && name ? domain_need_disk(doc, name, VIR_ERR_INVALID_ARG, not_live, error) : NULL;
+    if (!doc || (name && !disk))
         return NULL;
-    if (name && !disk)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "disk '%s' was not found in the domain config", name);
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
     for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {

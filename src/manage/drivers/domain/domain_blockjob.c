@@ -190,6 +190,13 @@ void domain_blocktarget_clear(struct domain_blocktarget *t)
     doc_free(t->live);
 }
 
+static bool look_up(struct domain_blocktarget *t, const char *name, GError **error)
+{
+    t->disk = domain_need_disk(t->live, name, VIR_ERR_INVALID_ARG, t->unknown ? t->unknown : "invalid argument: disk '%s' not found in domain", error);
+    t->name = t->disk ? el_get_or(t->disk, "target/@dev", "") : NULL; /* all have it: a document without is not taken */
+    return t->disk != NULL;
+}
+
 bool domain_blocktarget_find(struct manage_call *c, struct domain_blocktarget *t, GError **error)
 {
     const char *name;
@@ -198,11 +205,7 @@ bool domain_blocktarget_find(struct manage_call *c, struct domain_blocktarget *t
     t->live = t->d ? domain_live(t->d, error) : NULL;
     if (!t->live)
         return false;
-    t->disk = domain_find_disk(t->live, name);
-    t->name = t->disk ? el_get(t->disk, "target/@dev") : NULL;
-    if (!t->name)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: disk '%s' not found in domain", name);
-    return true;
+    return look_up(t, name, error);
 }
 
 bool domain_blocktarget_again(struct domain_blocktarget *t, GError **error)
@@ -211,12 +214,8 @@ bool domain_blocktarget_again(struct domain_blocktarget *t, GError **error)
     doc_free(t->live);
     t->disk = NULL;
     t->live = domain_live(t->d, error);
-    if (!t->live)
+    if (!t->live || !look_up(t, name, error))
         return false;
-    t->disk = domain_find_disk(t->live, name);
-    t->name = t->disk ? el_get(t->disk, "target/@dev") : NULL;
-    if (!t->name)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: disk '%s' not found in domain", name);
     if (!domain_chain_index(t->disk))
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: disk '%s' has no medium", name);
     return true;

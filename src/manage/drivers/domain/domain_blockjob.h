@@ -55,6 +55,7 @@ struct domain_blocktarget {
     struct doc *live;   /* a copy */
     struct el *disk;
     const char *name;   /* its target */
+    const char *unknown; /* what a client is told where there is no such disk: VIR_ERR_INVALID_ARG with this text; NULL: as of a job's disk */
 };
 void domain_blocktarget_clear(struct domain_blocktarget *t);
 #define blocktarget_auto __attribute__((cleanup(domain_blocktarget_clear))) struct domain_blocktarget

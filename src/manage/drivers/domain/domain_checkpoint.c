@@ -152,8 +152,8 @@ static bool align(struct doc *doc, struct doc *live, struct json_object *actions
     struct el *root = doc_root(doc), *old = el_find(root, "disks"), *devices = el_find(doc_root(live), "devices");
     const char *name = el_get_or(root, "name", "");
     el_each(spec, old, "disk")
-        if (!domain_find_disk(live, el_get_or(spec, "@name", "")))
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: no disk named '%s'", el_get_or(spec, "@name", ""));
+        if (!domain_need_disk(live, el_get_or(spec, "@name", ""), VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: no disk named '%s'", error))
+            return false;
     struct el *disks = el_add(root, "disks");
     el_each(disk, devices, "disk") {
         struct el *said = old ? named(old, el_get_or(disk, "target/@dev", "")) : NULL, *spec = said ? el_copy(disks, said) : el_add(disks, "disk");

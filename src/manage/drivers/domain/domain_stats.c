@@ -49,6 +49,12 @@ struct el *domain_find_disk(struct doc *doc, const char *name)
     return NULL;
 }
 
+struct el *domain_need_disk(struct doc *doc, const char *name, int code, const char *text, GError **error)
+{
+    struct el *disk = domain_find_disk(doc, name);
+    return disk ? disk : manage_null(error, code, text, name);
+}
+
 struct el *domain_find_interface(struct doc *doc, const char *name)
 {
     el_each(nic, el_find(doc_root(doc), "devices"), "interface") {
@@ -210,9 +216,9 @@ static GVariant *get_block_info(struct manage_call *c, GError **error)
     doc_auto *doc = d ? domain_any_document(d, error) : NULL;
     if (!doc)
         return NULL;
-    struct el *disk = domain_find_disk(doc, name);
+    struct el *disk = domain_need_disk(doc, name, VIR_ERR_INVALID_ARG, "invalid path %s not assigned to domain", error);
     if (!disk)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid path %s not assigned to domain", name);
+        return NULL;
     struct json_object *nodes = el_get(disk, "source/@index") ? ask(d, "query-named-block-nodes", NULL) : NULL;
     bool ok = domain_disk_sizes(d, disk, nodes, &s, error);
     json_object_put(nodes);

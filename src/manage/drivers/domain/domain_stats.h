@@ -26,6 +26,8 @@ void domain_thread_time(pid_t pid, int tid, uint64_t *ret_run, uint64_t *ret_wai
 uint64_t domain_thread_wait(pid_t pid, int tid);
 /* The element of <devices> by what users call it: disks by target, source or alias; interfaces by target, MAC or alias. */
 struct el *domain_find_disk(struct doc *doc, const char *name);
+/* The same; a disk that is not there is an error. Clients know each call's by its code and text: the caller says them, %s in the text is the name. */
+struct el *domain_need_disk(struct doc *doc, const char *name, int code, const char *text, GError **error) G_GNUC_PRINTF(4, 0);
 struct el *domain_find_interface(struct doc *doc, const char *name);
 /* A copy of the live document, else of the definition. */
 struct doc *domain_any_document(struct domain *d, GError **error);
