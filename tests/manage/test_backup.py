@@ -7,9 +7,7 @@ import time
 
 import pytest
 
-pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
-from test_jobs import Events, loop, reads, run  # noqa: E402, F401 pylint: disable=unused-import
-from test_snapshots import Domain  # noqa: E402
+from disk_lab import Domain, Events, loop, reads, run  # noqa: F401 pylint: disable=unused-import
 
 NOT_VDB = ("--diskspec", "vda", "--diskspec", "vdb,checkpoint=no")
 

@@ -2,47 +2,10 @@
 """Snapshots of disks by the real virsh: live and shut off, in files of their own and inside images; their documents, which survive the daemon; and their end."""
 import os
 import re
-import signal
 
 import pytest
 
-pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
-from test_jobs import Machine, info, loop, reads, run, write  # noqa: E402, F401 pylint: disable=unused-import
-
-
-class Domain(Machine):
-    """`vm` with vda over a chain of three, and a raw vdb."""
-
-    def __init__(self, daemon, path, running=True):
-        super().__init__(daemon, path, start=False)
-        xml = self.xml.read_text(encoding="utf-8")
-        self.xml.write_text(xml.replace("</devices>", f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{path}/second.img'/><target dev='vdb' bus='virtio'/></disk>"
-                                        "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk></devices>"), encoding="utf-8")
-        self.virsh("define", self.xml)
-        if running:
-            self.virsh("start", "vm", "--paused")
-
-    def snapshot(self, name, *words, status=0):
-        return self.virsh("snapshot-create-as", "vm", name, *words, status=status)
-
-    def names(self, *words):
-        return self.virsh("snapshot-list", "vm", "--name", *words).split()
-
-    def tree(self):
-        return re.sub(r"[|+\-\s]+", " ", self.virsh("snapshot-list", "vm", "--tree")).strip()
-
-    def nbd_write(self, node, what, at, size):
-        socket = self.path / "nbd"
-        self.qmp("nbd-server-start", addr={"type": "unix", "data": {"path": str(socket)}})
-        self.qmp("block-export-add", type="nbd", id="e", writable=True, name="d", **{"node-name": node})
-        run("qemu-io", "-f", "raw", "-c", f"write -P {what} {at} {size}", f"nbd+unix:///d?socket={socket}")
-        self.qmp("block-export-del", id="e", mode="hard")
-        self.qmp("nbd-server-stop")
-
-    def restart(self):
-        self.daemon.process.send_signal(signal.SIGKILL)
-        self.daemon.process.wait()
-        self.daemon.start()
+from disk_lab import Domain, info, reads, run, write
 
 
 @pytest.fixture
