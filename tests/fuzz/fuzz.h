@@ -95,6 +95,7 @@ struct fixture {
     struct device *d[DEVICES_MAX]; /* the first is the one that is played with */
     unsigned n;
     struct block_graph *graph; /* of fixture_disk */
+    struct block_device *disk; /* of fixture_play */
     uint64_t bar[6];
     bool port[6];
 };
@@ -291,4 +292,52 @@ static void op_net(struct fixture *f, struct input *in)
     case 2: net_set_link(&f->net->b, false); break;
     case 3: net_set_link(&f->net->b, true); break;
     }
+}
+
+/* Operations 0 to 3 of fuzzers that have no numbers of their own for them. False: it is another. */
+static bool op_common(struct fixture *f, struct input *in, unsigned op)
+{
+    switch (op) {
+    case 0: op_registers(f, in, true); return true;
+    case 1: op_registers(f, in, false); return true;
+    case 2: op_config(f, in); return true;
+    case 3: op_ram(f, in); return true;
+    default: return false;
+    }
+}
+
+static void op_settle(struct fixture *f, bool reset)
+{
+    if (reset)
+        f->d[0]->class->reset(f->d[0]);
+    fixture_settle(f);
+}
+
+/* ---- one input, from the first byte to the last ---- */
+
+struct game {
+    bool disk;                                                         /* fixture_disk, f->disk */
+    void (*add)(struct fixture *f, struct input *in);                  /* the devices */
+    void (*begin)(struct fixture *f);                                  /* as a driver would; NULL: not */
+    void (*op)(struct fixture *f, struct input *in, unsigned op);      /* op: any byte */
+};
+
+/* f: zeros, the first member of what the game keeps. What LLVMFuzzerTestOneInput returns. */
+static int fixture_play(struct fixture *f, const struct game *g, const uint8_t *data, size_t size)
+{
+    struct input in = { data, MIN(size, 4096) };
+    fixture_init(f);
+    if (g->disk)
+        f->disk = fixture_disk(f);
+    g->add(f, &in);
+    fixture_start(f);
+    if (g->begin)
+        g->begin(f);
+    while (in.left)
+        g->op(f, &in, take8(&in));
+    fixture_finish(f);
+    g_hash_table_remove_all(f->m->drives);
+    fixture_end_disk(f, f->disk);
+    fixture_destroy(f);
+    return 0;
 }

@@ -51,34 +51,28 @@ static void op_stream(struct fixture *f, struct input *in)
     wr(f, 0, reg, 4, 0x1e | (uint32_t)take8(in) % 3 << 20);
 }
 
+static void add(struct fixture *f, struct input *in)
+{
+    fixture_add(f, &ich9_intel_hda_class, (const char *const[]){ "msi", take8(in) & 1 ? "on" : "off", NULL });
+    fixture_add(f, &hda_duplex_class, NULL);
+}
+
+static void play(struct fixture *f, struct input *in, unsigned op)
+{
+    if (op_common(f, in, op % 9))
+        return;
+    switch (op % 9) {
+    case 4: start(f); break;
+    case 5: (void)rd(f, 0, 0x84 + 0x20 * (op / 9 % STREAMS), 4); break; /* what is due is moved */
+    case 6: op_settle(f, op > 200); break;
+    case 7: op_verbs(f, in); break;
+    default: op_stream(f, in);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct input in = { data, MIN(size, 4096) };
-    struct fixture f;
-    fixture_init(&f);
-    fixture_add(&f, &ich9_intel_hda_class, (const char *const[]){ "msi", take8(&in) & 1 ? "on" : "off", NULL });
-    fixture_add(&f, &hda_duplex_class, NULL);
-    fixture_start(&f);
-    start(&f);
-    while (in.left) {
-        unsigned op = take8(&in);
-        switch (op % 9) {
-        case 0: op_registers(&f, &in, true); break;
-        case 1: op_registers(&f, &in, false); break;
-        case 2: op_config(&f, &in); break;
-        case 3: op_ram(&f, &in); break;
-        case 4: start(&f); break;
-        case 5: (void)rd(&f, 0, 0x84 + 0x20 * (op / 9 % STREAMS), 4); break; /* what is due is moved */
-        case 6:
-            if (op > 200)
-                f.d[0]->class->reset(f.d[0]);
-            fixture_settle(&f);
-            break;
-        case 7: op_verbs(&f, &in); break;
-        default: op_stream(&f, &in);
-        }
-    }
-    fixture_finish(&f);
-    fixture_destroy(&f);
-    return 0;
+    static const struct game game = { .add = add, .begin = start, .op = play };
+    struct fixture f = { 0 };
+    return fixture_play(&f, &game, data, size);
 }

@@ -64,44 +64,53 @@ static void op_send(struct fixture *f, struct input *in, bool rtl, unsigned *tai
         wr(f, 0, 0x3818, 4, *tail);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+struct player {
+    struct fixture f;
+    bool rtl;
+    unsigned tail;
+};
+
+static void add(struct fixture *f, struct input *in)
 {
     static const struct device_class *const classes[] = { &e1000e_class, &e1000_class, &rtl8139_class };
     static const char *const props[] = { "netdev", "n", "mac", "52:54:00:00:00:01", NULL };
-    struct input in = { data, MIN(size, 4096) };
-    struct fixture f;
-    unsigned which = take8(&in) % 3, tail = 0;
-    fixture_init(&f);
-    fixture_add(&f, classes[which], props);
-    fixture_start(&f);
-    while (in.left) {
-        unsigned op = take8(&in);
-        switch (op % 12) {
-        case 0: case 1: op_registers(&f, &in, true); break;
-        case 2: op_registers(&f, &in, false); break;
-        case 3: /* the registers that matter, of the BAR that has them */
-            if (which == 2)
-                wr(&f, 1, take8(&in), 1u << (op / 12) % 3, take32(&in));
-            else
-                wr(&f, 0, take16(&in) & 0x7ffc, 4, take32(&in));
-            break;
-        case 4: op_config(&f, &in); break;
-        case 5: op_ram(&f, &in); break;
-        case 6:
-            tail = 0;
-            which == 2 ? start_rtl(&f, take8(&in)) : start_e1000(&f, take8(&in));
-            break;
-        case 7: case 8: op_send(&f, &in, which == 2, &tail); break;
-        case 9: op_frame(&f, &in); break;
-        case 10: op_net(&f, &in); break;
-        case 11:
-            fixture_settle(&f);
-            if (op >= 240)
-                f.d[0]->class->reset(f.d[0]);
-            break;
-        }
+    unsigned which = take8(in) % 3;
+    ((struct player *)f)->rtl = which == 2;
+    fixture_add(f, classes[which], props);
+}
+
+static void play(struct fixture *f, struct input *in, unsigned op)
+{
+    struct player *p = (struct player *)f;
+    switch (op % 12) {
+    case 0: case 1: op_registers(f, in, true); break;
+    case 2: op_registers(f, in, false); break;
+    case 3: /* the registers that matter, of the BAR that has them */
+        if (p->rtl)
+            wr(f, 1, take8(in), 1u << (op / 12) % 3, take32(in));
+        else
+            wr(f, 0, take16(in) & 0x7ffc, 4, take32(in));
+        break;
+    case 4: op_config(f, in); break;
+    case 5: op_ram(f, in); break;
+    case 6:
+        p->tail = 0;
+        p->rtl ? start_rtl(f, take8(in)) : start_e1000(f, take8(in));
+        break;
+    case 7: case 8: op_send(f, in, p->rtl, &p->tail); break;
+    case 9: op_frame(f, in); break;
+    case 10: op_net(f, in); break;
+    case 11:
+        fixture_settle(f);
+        if (op >= 240)
+            f->d[0]->class->reset(f->d[0]);
+        break;
     }
-    fixture_finish(&f);
-    fixture_destroy(&f);
-    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct game game = { .add = add, .op = play };
+    struct player p = { 0 };
+    return fixture_play(&p.f, &game, data, size);
 }

@@ -73,45 +73,40 @@ static void op_lists(struct player *p, struct input *in)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void add(struct fixture *f, struct input *in)
 {
-    struct input in = { data, MIN(size, 4096) };
-    struct player p = { 0 };
-    unsigned first = take8(&in);
-    fixture_init(&p.f);
-    struct block_device *disk = fixture_disk(&p.f);
+    unsigned first = take8(in);
     const char *block = first & 1 ? "4096" : "512";
     if (first & 2) {
-        fixture_add(&p.f, &nvme_class, (const char *const[]){ "serial", "s", NULL });
-        fixture_add(&p.f, &nvme_ns_class, (const char *const[]){ "drive", "d", "nsid", "2", "logical_block_size", block, NULL });
+        fixture_add(f, &nvme_class, (const char *const[]){ "serial", "s", NULL });
+        fixture_add(f, &nvme_ns_class, (const char *const[]){ "drive", "d", "nsid", "2", "logical_block_size", block, NULL });
     } else {
-        fixture_add(&p.f, &nvme_class, (const char *const[]){ "serial", "s", "drive", "d", "logical_block_size", block, "mdts", "3", NULL });
+        fixture_add(f, &nvme_class, (const char *const[]){ "serial", "s", "drive", "d", "logical_block_size", block, "mdts", "3", NULL });
     }
-    fixture_start(&p.f);
-    start(&p, 0);
-    while (in.left) {
-        unsigned op = take8(&in), q = op / 12 % QUEUES;
-        switch (op % 12) {
-        case 0: op_registers(&p.f, &in, true); break;
-        case 1: op_registers(&p.f, &in, false); break;
-        case 2: op_config(&p.f, &in); break;
-        case 3: op_ram(&p.f, &in); break;
-        case 4: op_lists(&p, &in); break;
-        case 5: start(&p, op / 12); break;
-        case 6: wr(&p.f, 0, DOORBELLS + 8 * q + 4 * (op >> 7), 4, take8(&in)); break;
-        case 7: wr(&p.f, 0, DOORBELLS + 8 * q + 4, 4, p.head[q] = p.tail[q]); break;
-        case 8: block_drain(disk); break;
-        case 9:
-            if (op > 200)
-                p.f.d[0]->class->reset(p.f.d[0]);
-            fixture_settle(&p.f);
-            break;
-        default: op_command(&p, &in);
-        }
+}
+
+static void begin(struct fixture *f) { start((struct player *)f, 0); }
+
+static void play(struct fixture *f, struct input *in, unsigned op)
+{
+    struct player *p = (struct player *)f;
+    unsigned q = op / 12 % QUEUES;
+    if (op_common(f, in, op % 12))
+        return;
+    switch (op % 12) {
+    case 4: op_lists(p, in); break;
+    case 5: start(p, op / 12); break;
+    case 6: wr(f, 0, DOORBELLS + 8 * q + 4 * (op >> 7), 4, take8(in)); break;
+    case 7: wr(f, 0, DOORBELLS + 8 * q + 4, 4, p->head[q] = p->tail[q]); break;
+    case 8: block_drain(f->disk); break;
+    case 9: op_settle(f, op > 200); break;
+    default: op_command(p, in);
     }
-    fixture_finish(&p.f);
-    g_hash_table_remove_all(p.f.m->drives);
-    fixture_end_disk(&p.f, disk);
-    fixture_destroy(&p.f);
-    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct game game = { .disk = true, .add = add, .begin = begin, .op = play };
+    struct player p = { 0 };
+    return fixture_play(&p.f, &game, data, size);
 }

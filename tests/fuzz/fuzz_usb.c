@@ -145,43 +145,37 @@ static void op_disk(struct player *p, struct input *in)
     wr(&p->f, 0, DOORBELL + 8, 4, 3);
 }
 
+static void add(struct fixture *f, struct input *in)
+{
+    fixture_add(f, &qemu_xhci_class, (const char *const[]){ "msix", take8(in) & 1 ? "on" : "off", NULL });
+    fixture_add(f, &usb_tablet_class, (const char *const[]){ "port", "1", NULL });
+    fixture_add(f, &usb_storage_class, (const char *const[]){ "drive", "d", "port", "2", NULL });
+}
+
+static void begin(struct fixture *f) { start((struct player *)f); }
+
+static void play(struct fixture *f, struct input *in, unsigned op)
+{
+    struct player *p = (struct player *)f;
+    if (op_common(f, in, op % 14))
+        return;
+    switch (op % 14) {
+    case 4: start(p); break;
+    case 5: wr(f, 0, DOORBELL + 4 * (op / 14 % 4), 4, take8(in)); break;
+    case 6: wr(f, 0, INTERRUPTER + 0x18, 4, (EVENTS + take8(in) % 64 * 16) | 8); break;
+    case 7: display_pointer(display_of(f->m), take16(in), op, op / 14); break;
+    case 8: block_drain(f->disk); break;
+    case 9: op_settle(f, op > 200); break;
+    case 10: op_command(p, in); break;
+    case 11: op_control(p, in); break;
+    case 12: op_transfer(p, in); break;
+    default: op_disk(p, in);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct input in = { data, MIN(size, 4096) };
+    static const struct game game = { .disk = true, .add = add, .begin = begin, .op = play };
     struct player p = { 0 };
-    fixture_init(&p.f);
-    struct block_device *disk = fixture_disk(&p.f);
-    fixture_add(&p.f, &qemu_xhci_class, (const char *const[]){ "msix", take8(&in) & 1 ? "on" : "off", NULL });
-    fixture_add(&p.f, &usb_tablet_class, (const char *const[]){ "port", "1", NULL });
-    fixture_add(&p.f, &usb_storage_class, (const char *const[]){ "drive", "d", "port", "2", NULL });
-    fixture_start(&p.f);
-    start(&p);
-    while (in.left) {
-        unsigned op = take8(&in);
-        switch (op % 14) {
-        case 0: op_registers(&p.f, &in, true); break;
-        case 1: op_registers(&p.f, &in, false); break;
-        case 2: op_config(&p.f, &in); break;
-        case 3: op_ram(&p.f, &in); break;
-        case 4: start(&p); break;
-        case 5: wr(&p.f, 0, DOORBELL + 4 * (op / 14 % 4), 4, take8(&in)); break;
-        case 6: wr(&p.f, 0, INTERRUPTER + 0x18, 4, (EVENTS + take8(&in) % 64 * 16) | 8); break;
-        case 7: display_pointer(display_of(p.f.m), take16(&in), op, op / 14); break;
-        case 8: block_drain(disk); break;
-        case 9:
-            if (op > 200)
-                p.f.d[0]->class->reset(p.f.d[0]);
-            fixture_settle(&p.f);
-            break;
-        case 10: op_command(&p, &in); break;
-        case 11: op_control(&p, &in); break;
-        case 12: op_transfer(&p, &in); break;
-        default: op_disk(&p, &in);
-        }
-    }
-    fixture_finish(&p.f);
-    g_hash_table_remove_all(p.f.m->drives);
-    fixture_end_disk(&p.f, disk);
-    fixture_destroy(&p.f);
-    return 0;
+    return fixture_play(&p.f, &game, data, size);
 }
