@@ -113,6 +113,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", error->message);
         return 2;
     }
+    if (!diff_native_begin()) {
+        fprintf(stderr, "cannot make a process for the cases on the host's CPU\n");
+        return 2;
+    }
     struct diff_guest *interp = code_only ? NULL : diff_guest_create(true);
     struct diff_guest *code = interp_only ? NULL : diff_guest_create(false);
     if ((!interp && !code_only) || (!code && !interp_only))

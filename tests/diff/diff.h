@@ -39,7 +39,8 @@ struct diff_case {
 void diff_generate(uint64_t seed, unsigned kind, struct diff_case *c, struct diff_state *init);
 extern const char *const diff_kinds[]; /* NULL-terminated */
 
-/* On the host's CPU, in a child process. False: the child could not be run. */
+/* On the host's CPU, in a child process. False: the child could not be run. diff_native_begin comes first of all, while the process is small. */
+bool diff_native_begin(void);
 bool diff_native(const struct diff_case *c, const struct diff_state *init, struct diff_state *ret);
 
 /* On the translator. */
