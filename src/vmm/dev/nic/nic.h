@@ -15,7 +15,8 @@ struct nic;
 
 /* What a card does; all with the device's lock held, on any thread. */
 struct nic_ops {
-    bool (*can_receive)(struct nic *n); /* without a driver frames are taken, and lost */
+    /* Asked when frames may wait; a card that tells its driver of a full ring does it here. Without a driver frames are taken, and lost. */
+    bool (*can_receive)(struct nic *n);
     void (*receive)(struct nic *n, const uint8_t *frame, size_t size);
     void (*send_more)(struct nic *n);   /* goes on with sending */
     void (*link_changed)(struct nic *n);

@@ -179,6 +179,8 @@ static void write_special(struct rtl8139 *s, unsigned offset, uint32_t v)
     case ISR:
         pci_set16(s->reg + ISR, rtl_get16(s, ISR) & ~v);
         update_interrupts(s);
+        if (v & INT_RXOVW)
+            nic_ready(&s->nic); /* a ring that is still full says so again */
         break;
     case TCTR:
         s->timer_zero = vclock_now(s->nic.dev.machine->clock);

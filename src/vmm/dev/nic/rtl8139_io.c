@@ -207,7 +207,15 @@ bool rtl8139_can_receive(struct rtl8139 *s)
         return true; /* taken, and lost */
     if (new_way(s))
         return rx_desc(s, s->rx_at, &d) && (d.status & D_OWN);
-    return ring_free(s) > 2048;
+    if (ring_free(s) > 2048)
+        return true;
+    /*
+     * No frame is lost: it waits in the back end. But the driver is told, as by the card that has to drop one: Linux' 8139too may have
+     * cleared ROK with frames left in the ring, and looks at them again only when a cause comes.
+     */
+    if (!(rtl_get16(s, ISR) & INT_RXOVW))
+        rtl8139_cause(s, INT_RXOVW);
+    return false;
 }
 
 void rtl8139_receive(struct rtl8139 *s, const uint8_t *frame, size_t n)
