@@ -5,6 +5,7 @@
 #include "vmm/bus/pci.h"
 #include "vmm/core/fake_accel.h"
 #include "vmm/core/machine.h"
+#include "vmm/dev/nic/nic.h"
 #include "vmm/net/ether.h"
 
 extern const struct device_class e1000e_class, e1000_class, rtl8139_class;
@@ -406,6 +407,35 @@ static void test_rtl_old_way(struct fixture *f, gconstpointer class)
     }
 }
 
+/* A full ring: the network's frames wait, and the driver hears of it, also one that has put the causes out and left frames unread. */
+static void test_rtl_full_ring(struct fixture *f, gconstpointer class)
+{
+    struct nic *nic = (struct nic *)f->d;
+    lw(f, 0x30, 4, BUFFERS);
+    lw(f, 0x37, 1, 0x0c);
+    lw(f, 0x44, 4, 0x8a);
+    lw(f, 0x40, 4, 3 << 17);
+    lw(f, 0x3c, 2, 0x7f);
+    size_t n = packet(f->ram + PACKET, 1000);
+    for (unsigned i = 0; nic->ops->can_receive(nic); i++) {
+        g_assert_cmpuint(i, <, 8);
+        lw(f, 0x20 + 4 * (i & 3), 4, PACKET);
+        lw(f, 0x10 + 4 * (i & 3), 4, n);
+        lw(f, 0x3e, 2, 0xffff);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_true(f->wire);
+        g_assert_cmphex(lr(f, 0x3e, 2), ==, 0x10);
+        lw(f, 0x3e, 2, 0x51);
+        g_assert_false(f->wire);
+        g_assert_false(nic->ops->can_receive(nic));
+    }
+    lw(f, 0x3e, 2, 0xffff);
+    lw(f, 0x38, 2, lr(f, 0x3a, 2) - 16); /* all is read */
+    g_assert_true(nic->ops->can_receive(nic));
+    g_assert_false(f->wire);
+}
+
 static void test_rtl_new_way(struct fixture *f, gconstpointer class)
 {
     lw(f, 0xe0, 2, 0x2b | 0x40);
@@ -465,6 +495,7 @@ int main(int argc, char **argv)
     ADD("/e1000e/msix", e1000e_class, test_e1000e_msix);
     ADD("/rtl8139/registers", rtl8139_class, test_rtl_registers);
     ADD("/rtl8139/old", rtl8139_class, test_rtl_old_way);
+    ADD("/rtl8139/full", rtl8139_class, test_rtl_full_ring);
     ADD("/rtl8139/new", rtl8139_class, test_rtl_new_way);
     ADD("/rtl8139/hostile", rtl8139_class, test_rtl_hostile);
     return g_test_run();
