@@ -179,8 +179,8 @@ static void write_special(struct rtl8139 *s, unsigned offset, uint32_t v)
     case ISR:
         pci_set16(s->reg + ISR, rtl_get16(s, ISR) & ~v);
         update_interrupts(s);
-        if (v & INT_RXOVW)
-            nic_ready(&s->nic); /* a ring that is still full says so again */
+        if ((v & INT_ROK) && rtl8139_ring_full(s))
+            nic_ready(&s->nic); /* if frames wait, the driver hears of the ring again */
         break;
     case TCTR:
         s->timer_zero = vclock_now(s->nic.dev.machine->clock);

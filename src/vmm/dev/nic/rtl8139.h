@@ -53,6 +53,7 @@ void rtl8139_cause(struct rtl8139 *s, uint16_t causes);
 bool rtl8139_loopback(const struct rtl8139 *s);
 /* rtl8139_io.c; lock held */
 bool rtl8139_can_receive(struct rtl8139 *s);
+bool rtl8139_ring_full(const struct rtl8139 *s); /* the old ring: another large frame may not fit */
 void rtl8139_receive(struct rtl8139 *s, const uint8_t *frame, size_t n);
 void rtl8139_transmit_old(struct rtl8139 *s); /* one or more of TSD0-3 were given to the card */
 void rtl8139_transmit(struct rtl8139 *s);     /* the C+ rings */

@@ -200,6 +200,11 @@ static bool new_way(const struct rtl8139 *s)
     return s->cplus && (rtl_get16(s, CPCR) & CPCR_RX);
 }
 
+bool rtl8139_ring_full(const struct rtl8139 *s)
+{
+    return !new_way(s) && ring_free(s) <= 2048;
+}
+
 bool rtl8139_can_receive(struct rtl8139 *s)
 {
     struct desc d;
@@ -207,14 +212,14 @@ bool rtl8139_can_receive(struct rtl8139 *s)
         return true; /* taken, and lost */
     if (new_way(s))
         return rx_desc(s, s->rx_at, &d) && (d.status & D_OWN);
-    if (ring_free(s) > 2048)
+    if (!rtl8139_ring_full(s))
         return true;
     /*
-     * No frame is lost: it waits in the back end. But the driver is told, as by the card that has to drop one: Linux' 8139too may have
-     * cleared ROK with frames left in the ring, and looks at them again only when a cause comes.
+     * No frame is lost: it waits in the back end. But Linux' 8139too may have cleared ROK with frames left in the ring, and looks at
+     * them again only when a cause comes: after one more frame, or the overflow by a frame that is lost. It hears of those it has.
      */
-    if (!(rtl_get16(s, ISR) & INT_RXOVW))
-        rtl8139_cause(s, INT_RXOVW);
+    if (!(rtl_get16(s, ISR) & INT_ROK))
+        rtl8139_cause(s, INT_ROK);
     return false;
 }
 
