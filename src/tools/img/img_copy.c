@@ -17,7 +17,7 @@
 #include "base/sandbox.h"
 #include "block/driver.h"
 
-enum { CHUNK = 512 << 10, OFFLOAD_CHUNK = 64 << 20, ZERO_CHUNK = 256 << 20, SECTOR = 512 };
+enum { CHUNK = 512 << 10, OFFLOAD_CHUNK = 64 << 20, ZERO_CHUNK = 256 << 20, SECTOR = 512, SPIN_US = 200 };
 enum kind { KIND_DATA, KIND_ZERO, KIND_SKIP };
 
 struct piece {
@@ -31,7 +31,8 @@ struct run { /* all threads of one copy */
     GCond changed;
     uint64_t next;            /* not claimed yet */
     struct piece known;       /* what the sources say about what lies at `next`; bytes 0: not asked yet */
-    uint64_t turns, turn;     /* given out; whose it is to write */
+    uint64_t turns, turn;     /* given out; whose it is to write (also read without the lock) */
+    unsigned waiting;         /* threads asleep until the turn changes */
     uint64_t done, written;
     int err;
     char *what;               /* was being done when err came */
@@ -290,13 +291,22 @@ static uint64_t offload(struct run *r, const struct piece *p)
 
 /* ---- threads ---- */
 
+/*
+ * A turn is over in some ten microseconds where data lies in memory, and a thread takes longer than that to fall asleep and wake up,
+ * with nobody writing meanwhile: so look for a while first. A disk's turn is longer, and looking for it costs little beside it.
+ */
 static bool wait_turn(struct run *r, const struct piece *p)
 {
     if (!r->c->ordered)
         return !stopped(r);
+    for (gint64 end = g_get_monotonic_time() + SPIN_US; g_get_monotonic_time() < end;)
+        if (__atomic_load_n(&r->turn, __ATOMIC_ACQUIRE) == p->turn)
+            return !stopped(r);
     g_mutex_lock(&r->lock);
+    r->waiting++;
     while (r->turn != p->turn && !r->err)
         g_cond_wait(&r->changed, &r->lock);
+    r->waiting--;
     g_mutex_unlock(&r->lock);
     return !stopped(r);
 }
@@ -306,14 +316,14 @@ static void finish(struct run *r, const struct piece *p)
     const struct img_copy *c = r->c;
     gint64 late = 0;
     g_mutex_lock(&r->lock);
-    r->turn++;
+    __atomic_store_n(&r->turn, r->turn + 1, __ATOMIC_RELEASE);
     r->done += p->bytes;
     if (p->kind == KIND_DATA)
         r->written += p->bytes;
     if (c->rate)
         late = r->began + (gint64)((double)r->written * 1e6 / (double)c->rate) - g_get_monotonic_time();
     double part = (double)r->done / (double)c->total * c->progress_end;
-    if (c->ordered)
+    if (r->waiting)
         g_cond_broadcast(&r->changed);
     g_mutex_unlock(&r->lock);
     img_progress(c->img, part);
