@@ -10,8 +10,10 @@ Each is started once before it is measured, so that what it keeps of emulators i
 each time, and the domains here run on translators anyway.
 """
 import argparse
+import collections
 import os
 import re
+import resource
 import shutil
 import signal
 import stat
@@ -65,6 +67,16 @@ DOMAIN = """<domain type='qemu'>
   </devices>
 </domain>
 """
+
+
+# What a call of virsh took, the daemon's CPU time meanwhile, and virsh's own.
+Call = collections.namedtuple("Call", "seconds cpu client out")
+
+
+def clients_cpu():
+    """CPU seconds of all children that have ended: of virsh, between two calls of this; the daemon has not."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def document(number, prefix="vm"):
@@ -174,18 +186,17 @@ class Daemon:
         return private / 1024
 
     def virsh(self, words=(), script=None):
-        """(seconds, CPU seconds of the daemon, output)"""
-        before, begun = self.cpu(), time.monotonic()
+        before, client, begun = self.cpu(), clients_cpu(), time.monotonic()
         done = subprocess.run(["virsh", "-q", "-c", self.uri, *words], input=script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900, check=False,
                               env=dict(os.environ, LC_ALL="C", LIBVIRT_AUTOSTART="0"))
         took = time.monotonic() - begun
         if done.returncode or "error:" in done.stderr:
             print(f"note: virsh {' '.join(words)} on {self.side}: {done.stderr[:300]}", flush=True)
-        return took, self.cpu() - before, done.stdout
+        return Call(took, self.cpu() - before, clients_cpu() - client, done.stdout)
 
     def clients(self, scripts):
-        """One virsh for each, all at once: (seconds, CPU seconds of the daemon)"""
-        before, begun = self.cpu(), time.monotonic()
+        """One virsh for each, all at once."""
+        before, client, begun = self.cpu(), clients_cpu(), time.monotonic()
         clients = [subprocess.Popen(["virsh", "-q", "-c", self.uri], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
                                     env=dict(os.environ, LC_ALL="C", LIBVIRT_AUTOSTART="0")) for _ in scripts]
         for c, script in zip(clients, scripts):
@@ -193,7 +204,7 @@ class Daemon:
             c.stdin.close()
         for c in clients:
             c.wait(600)
-        return time.monotonic() - begun, self.cpu() - before
+        return Call(time.monotonic() - begun, self.cpu() - before, clients_cpu() - client, "")
 
 
 class Bench:
@@ -202,12 +213,16 @@ class Bench:
         self.results = {} # row -> side -> text, number
         self.rows = []
 
-    def note(self, row, side, value, unit, cpu=None):
+    def call(self, row, side, call):
+        self.note(row, side, call.seconds, "s", call.cpu, call.client)
+
+    def note(self, row, side, value, unit, cpu=None, client=None):
         if row not in self.results:
             self.results[row] = {}
             self.rows.append(row)
-        self.results[row][side] = (value, unit, cpu)
-        print(f"{side:9} {row:55} {value:9.3f} {unit}" + (f"  (CPU of the daemon {cpu:.2f} s)" if cpu is not None else ""), flush=True)
+        self.results[row][side] = (value, unit, cpu, client)
+        print(f"{side:9} {row:55} {value:9.3f} {unit}" + (f"  (CPU of the daemon {cpu:.2f} s)" if cpu is not None else "") +
+              (f"  (of virsh {client:.2f} s)" if client is not None else ""), flush=True)
 
     @staticmethod
     def trouble(side, text):
@@ -225,12 +240,10 @@ class Bench:
                 f.write(document(i))
         try:
             self.note(f"start with {count} definitions, to the first answer", side, d.start(), "s", d.cpu())
-            took, cpu, out = d.virsh(["list", "--all"])
+            out = d.virsh(["list", "--all"]).out
             assert out.count("vm") == count, f"{side} lists {out.count('vm')} of {count} domains"
-            took, cpu, out = min(d.virsh(["list", "--all"]) for _ in range(3))
-            self.note(f"virsh list --all, {count} domains", side, took, "s", cpu)
-            took, cpu, out = d.virsh(["domstats"])
-            self.note(f"virsh domstats, {count} domains", side, took, "s", cpu)
+            self.call(f"virsh list --all, {count} domains", side, min(d.virsh(["list", "--all"]) for _ in range(3)))
+            self.call(f"virsh domstats, {count} domains", side, d.virsh(["domstats"]))
             time.sleep(3)
             self.note(f"memory after that, {count} domains", side, d.memory(), "MiB")
             if count == self.args.sizes[0]:
@@ -248,23 +261,21 @@ class Bench:
         for i in numbers:
             with open(os.path.join(folder, f"{i}.xml"), "w", encoding="utf-8") as f:
                 f.write(document(i, "new"))
-        took, cpu, _ = d.virsh(script="".join(f"define {folder}/{i}.xml\n" for i in numbers))
-        self.note("define 1000 domains", d.side, took, "s", cpu)
-        took, cpu, _ = d.virsh(script="".join(f"undefine new{i:05}\n" for i in numbers))
-        self.note("undefine 1000 domains", d.side, took, "s", cpu)
+        self.call("define 1000 domains", d.side, d.virsh(script="".join(f"define {folder}/{i}.xml\n" for i in numbers)))
+        self.call("undefine 1000 domains", d.side, d.virsh(script="".join(f"undefine new{i:05}\n" for i in numbers)))
 
     def many(self, d):
         """Clients at once, each with questions for domains' states."""
         count = min(500, self.args.sizes[0])
-        took, cpu = d.clients(["".join(f"domstate vm{i:05}\n" for i in range(count))] * self.args.clients)
-        self.note(f"{self.args.clients} virsh at once, domstate of {count} domains each", d.side, took, "s", cpu)
+        call = d.clients(["".join(f"domstate vm{i:05}\n" for i in range(count))] * self.args.clients)
+        self.call(f"{self.args.clients} virsh at once, domstate of {count} domains each", d.side, call)
 
     def table(self):
-        lines = ["| management | vireod | CPU of it | libvirtd | CPU of it | libvirtd / vireod, time | CPU |", "|---|---:|---:|---:|---:|---:|---:|"]
+        lines = ["| management | vireod | CPU of it | of virsh | libvirtd | CPU of it | of virsh | libvirtd / vireod, time | CPU |", "|---" + "|---:" * 8 + "|"]
         for row in self.rows:
             cells, both = [], [self.results[row].get(s) for s in SIDES]
             for r in both:
-                cells += [f"{r[0]:.3f} {r[1]}" if r else "-", f"{r[2]:.2f} s" if r and r[2] is not None else ""]
+                cells += [f"{r[0]:.3f} {r[1]}" if r else "-"] + [f"{cpu:.2f} s" if cpu is not None else "" for cpu in (r[2:] if r else (None, None))]
             ratio = f"{both[1][0] / both[0][0]:.1f}" if all(both) and both[0][0] else ""
             cpu = f"{both[1][2] / both[0][2]:.1f}" if all(both) and both[0][2] and both[1][2] is not None else ""
             lines.append(f"| {row} | {' | '.join(cells)} | {ratio} | {cpu} |")

@@ -122,25 +122,23 @@ def hundred(bench, d):
         with open(f"{folder}/{name}.xml", "w", encoding="utf-8") as f:
             f.write(document(name, flat(d.work), d.side == "libvirtd"))
     d.virsh(script="".join(f"define {folder}/{n}.xml\n" for n in names))
-    took, cpu = d.clients(["".join(f"start {n}\n" for n in names[i::AT_ONCE]) for i in range(AT_ONCE)])
-    bench.note(f"start {count} domains, {AT_ONCE} virsh at once", d.side, took, "s", cpu)
+    bench.call(f"start {count} domains, {AT_ONCE} virsh at once", d.side, d.clients(["".join(f"start {n}\n" for n in names[i::AT_ONCE]) for i in range(AT_ONCE)]))
     try:
-        out = d.virsh(["list", "--name"])[2]
+        out = d.virsh(["list", "--name"]).out
         check(sorted(out.split()) == names, f"lists {len(out.split())} of {count} running domains")
         for row, words in ((f"virsh list, {count} running of {total} domains", ["list"]), (f"virsh list --all, {count} running of {total} domains", ["list", "--all"]),
                            (f"virsh domstats of the {count} that run", ["domstats", "--list-running"])):
-            took, cpu, out = min(d.virsh(words) for _ in range(3))
-            check(out.count("run") >= count, f"virsh {words} shows {out.count('run')} of {count} domains")
-            bench.note(row, d.side, took, "s", cpu)
+            call = min(d.virsh(words) for _ in range(3))
+            check(call.out.count("run") >= count, f"virsh {words} shows {call.out.count('run')} of {count} domains")
+            bench.call(row, d.side, call)
         time.sleep(3)
         bench.note(f"memory after that, {count} running of {total} domains", d.side, d.memory(), "MiB")
         d.stop() # machines go on
         took = d.start()
         bench.note(f"start with {count} running of {total} domains, to the first answer", d.side, took, "s", d.cpu())
-        check(sorted(d.virsh(["list", "--name"])[2].split()) == names, "a new daemon does not find the machines again")
+        check(sorted(d.virsh(["list", "--name"]).out.split()) == names, "a new daemon does not find the machines again")
     finally:
-        took, cpu = d.clients(["".join(f"destroy {n}\n" for n in names[i::AT_ONCE]) for i in range(AT_ONCE)])
-        bench.note(f"destroy {count} domains, {AT_ONCE} virsh at once", d.side, took, "s", cpu)
+        bench.call(f"destroy {count} domains, {AT_ONCE} virsh at once", d.side, d.clients(["".join(f"destroy {n}\n" for n in names[i::AT_ONCE]) for i in range(AT_ONCE)]))
 
 
 def run(bench, d):
