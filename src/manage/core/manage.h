@@ -31,6 +31,8 @@ struct manage_call {
     unsigned nfds;
     GArray *ret_fds;              /* int; descriptors to go with the reply: handed over */
     struct manage_stream *stream; /* set by the handler of a stream procedure with manage_call_stream() */
+    bool encodes;                 /* the caller takes a reply that is one long list as bytes, too: */
+    GByteArray *encoded;          /* of rpc_list_new() and rpc_list_add(), handed over; the handler returns an empty list then */
 };
 
 /* The reply as a tuple of proc->ret, floating or not; manage_void() where that is "". NULL: error is set. */

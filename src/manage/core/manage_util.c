@@ -58,7 +58,11 @@ void manage_uuid_random(uint8_t u[16])
 
 /* ---- typed parameters ---- */
 
-void manage_param(GVariantBuilder *b, const char *field, GVariant *value) { g_variant_builder_add(b, "(sv)", field, value); }
+void manage_param(GVariantBuilder *b, const char *field, GVariant *value)
+{
+    GVariant *pair[] = { g_variant_new_string(field), g_variant_new_variant(value) };
+    g_variant_builder_add_value(b, g_variant_new_tuple(pair, G_N_ELEMENTS(pair))); /* g_variant_builder_add() would read "(sv)" each time */
+}
 void manage_param_u64(GVariantBuilder *b, const char *field, uint64_t v) { manage_param(b, field, g_variant_new_uint64(v)); }
 void manage_param_u32(GVariantBuilder *b, const char *field, uint32_t v) { manage_param(b, field, g_variant_new_uint32(v)); }
 void manage_param_i32(GVariantBuilder *b, const char *field, int32_t v) { manage_param(b, field, g_variant_new_int32(v)); }

@@ -37,12 +37,12 @@ static void G_GNUC_PRINTF(4, 5) refuse(struct client *c, const struct rpc_header
 }
 
 /* The reply's message; NULL: error is set. */
-static GByteArray *reply_message(const struct rpc_header *h, const struct rpc_proc *p, GVariant *ret, unsigned nfds, GError **error)
+static GByteArray *reply_message(const struct rpc_header *h, const struct rpc_proc *p, GVariant *ret, const GByteArray *encoded, unsigned nfds, GError **error)
 {
     GByteArray *m = rpc_message_new(h->program, h->procedure, nfds ? RPC_REPLY_WITH_FDS : RPC_REPLY, h->serial, RPC_OK);
     if (nfds)
         rpc_message_fds(m, nfds);
-    bool ok = rpc_encode(m, p->ret, ret, error);
+    bool ok = encoded ? g_byte_array_append(m, encoded->data, encoded->len) != NULL : rpc_encode(m, p->ret, ret, error);
     if (ok && m->len > RPC_MESSAGE_MAX)
         ok = manage_fail(error, VIR_ERR_RPC, "the answer to %s has %u bytes, a message may have %u", p->name, m->len, RPC_MESSAGE_MAX);
     if (ok) {
@@ -86,7 +86,7 @@ static void close_fds(GArray *fds)
 static bool answer(struct client *c, const struct rpc_header *h, struct manage_call *call, GVariant *ret, GError **error)
 {
     GArray *fds = take_ret_fds(call);
-    GByteArray *m = reply_message(h, call->proc, ret, fds ? fds->len : 0, error);
+    GByteArray *m = reply_message(h, call->proc, ret, call->encoded, fds ? fds->len : 0, error);
     struct stream *s = NULL;
     if (m && call->stream) {
         s = stream_new(c, h, call->stream, error);
@@ -110,7 +110,7 @@ static bool answer(struct client *c, const struct rpc_header *h, struct manage_c
 static void make_call(struct client *c, const struct rpc_header *h, const struct rpc_proc *p, GVariant *args, const int *fds, unsigned nfds)
 {
     g_autoptr(GError) error = NULL;
-    struct manage_call call = { .conn = c->conn, .proc = p, .args = args, .fds = fds, .nfds = nfds };
+    struct manage_call call = { .conn = c->conn, .proc = p, .args = args, .fds = fds, .nfds = nfds, .encodes = true };
     g_autoptr(GVariant) ret = manage_dispatch(&call, &error);
     if (!ret || !answer(c, h, &call, ret, &error)) {
         if (!error)
@@ -119,6 +119,8 @@ static void make_call(struct client *c, const struct rpc_header *h, const struct
         close_fds(take_ret_fds(&call));
         answer_error(c, h, error);
     }
+    if (call.encoded)
+        g_byte_array_unref(call.encoded);
 }
 
 /* ---- workers ---- */
@@ -178,7 +180,7 @@ static GVariant *auth_list(void)
 static void answer_auth(struct client *c, const struct rpc_header *h, const struct rpc_proc *p)
 {
     g_autoptr(GVariant) ret = p->number == RPC_AUTH_LIST ? auth_list() : NULL;
-    GByteArray *m = ret ? reply_message(h, p, ret, 0, NULL) : NULL;
+    GByteArray *m = ret ? reply_message(h, p, ret, NULL, 0, NULL) : NULL;
     if (m)
         client_send(c, m, NULL, NULL);
     else

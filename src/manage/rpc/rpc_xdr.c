@@ -177,13 +177,20 @@ static bool put_tuple(GByteArray *to, const char *p, GVariant *v, GError **error
     return true;
 }
 
-static bool put_list(GByteArray *to, const char *p, GVariant *v, GError **error)
+/* p: behind 'a'. NULL: n items are too many; else the letters of one. */
+static const char *item_letters(const char *p, gsize n, GError **error)
 {
     guint32 limit;
-    gsize n = g_variant_n_children(v);
     p = rpc_limit(p, &limit);
-    if (n > limit)
-        return manage_fail(error, VIR_ERR_RPC, "a list of %zu items is too long for a message, the limit is %u", n, limit);
+    return n <= limit ? p : manage_null(error, VIR_ERR_RPC, "a list of %zu items is too long for a message, the limit is %u", n, limit);
+}
+
+static bool put_list(GByteArray *to, const char *p, GVariant *v, GError **error)
+{
+    gsize n = g_variant_n_children(v);
+    p = item_letters(p, n, error);
+    if (!p)
+        return false;
     put32(to, (guint32)n);
     for (gsize i = 0; i < n; i++) {
         g_autoptr(GVariant) child = g_variant_get_child_value(v, i);
@@ -233,4 +240,27 @@ bool rpc_encode(GByteArray *to, const char *letters, GVariant *v, GError **error
         return true;
     g_byte_array_set_size(to, before);
     return false;
+}
+
+GByteArray *rpc_list_new(void)
+{
+    GByteArray *list = g_byte_array_new();
+    put32(list, 0);
+    return list;
+}
+
+bool rpc_list_add(GByteArray *list, const char *letters, GVariant *item, GError **error)
+{
+    guint before = list->len;
+    guint32 n;
+    memcpy(&n, list->data, 4);
+    n = GUINT32_FROM_BE(n) + 1;
+    const char *p = item_letters(letters + 1, n, error);
+    if (!p || !put_value(list, p, item, error)) {
+        g_byte_array_set_size(list, before);
+        return false;
+    }
+    n = GUINT32_TO_BE(n);
+    memcpy(list->data, &n, 4);
+    return true;
 }

@@ -76,6 +76,28 @@ static void refused(void)
     g_assert_cmpuint(to->len, ==, 0);
 }
 
+/* A list item by item is the list as a whole; what is refused leaves no trace. */
+static void lists(void)
+{
+    g_autoptr(GByteArray) list = rpc_list_new(), whole = g_byte_array_new();
+    g_autoptr(GVariant) all = g_variant_ref_sink(g_variant_new_parsed("([('abc', @u 1), ('', 2), ('de', 3)],)"));
+    g_autoptr(GVariant) items = g_variant_get_child_value(all, 0);
+    g_autoptr(GError) error = NULL;
+    g_assert_true(rpc_encode(whole, "a0(su)", g_variant_new_parsed("(@a(su) [],)"), NULL));
+    g_assert_cmpmem(list->data, list->len, whole->data, whole->len);
+    g_byte_array_set_size(whole, 0);
+    for (gsize i = 0; i < 3; i++) {
+        g_autoptr(GVariant) item = g_variant_get_child_value(items, i);
+        g_assert_true(rpc_list_add(list, "a3(su)", item, NULL));
+    }
+    g_assert_true(rpc_encode(whole, "a3(su)", all, NULL));
+    g_assert_cmpmem(list->data, list->len, whole->data, whole->len);
+    g_autoptr(GVariant) more = g_variant_get_child_value(items, 0);
+    g_assert_false(rpc_list_add(list, "a3(su)", more, &error));
+    g_assert_nonnull(strstr(error->message, "limit is 3"));
+    g_assert_cmpmem(list->data, list->len, whole->data, whole->len);
+}
+
 /* ---- every layout with random values ---- */
 
 static GVariant *random_value(GRand *r, const char *p);
@@ -232,6 +254,7 @@ int main(int argc, char **argv)
     g_test_add_func("/xdr/types", types);
     g_test_add_func("/xdr/bytes", bytes);
     g_test_add_func("/xdr/refused", refused);
+    g_test_add_func("/xdr/lists", lists);
     g_test_add_func("/xdr/all-layouts", all_layouts);
     g_test_add_func("/xdr/random-bytes", random_bytes);
     g_test_add_func("/xdr/programs", programs);

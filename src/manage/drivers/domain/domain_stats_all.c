@@ -7,6 +7,7 @@
 #include "manage/drivers/domain/domain_chain.h"
 #include "manage/drivers/domain/domain_stats.h"
 #include "manage/drivers/domain/domain_tune.h"
+#include "manage/rpc/rpc_xdr.h"
 
 #define STATS_VM (1u << 10) /* VIR_DOMAIN_STATS_VM, newer than some headers */
 
@@ -380,8 +381,34 @@ static struct gather *gather_new(struct domain *d, uint32_t stats, uint32_t flag
     return g;
 }
 
-/* The record of the domain behind the others; nothing is left of g. */
-static void gather_end(struct gather *g, GVariantBuilder *all)
+/* The records so far: encoded where the caller takes that, else as values. */
+struct records {
+    struct manage_call *c;
+    GVariantBuilder values;
+};
+
+static bool add_record(struct records *all, GVariant *record, GError **error)
+{
+    g_autoptr(GVariant) own = g_variant_ref_sink(record);
+    if (all->c->encoded)
+        return rpc_list_add(all->c->encoded, all->c->proc->ret, own, error);
+    g_variant_get_data(own); /* one piece of memory from here on, not hundreds */
+    g_variant_builder_add_value(&all->values, own);
+    return true;
+}
+
+/* Nothing is left of g. */
+static void gather_free(struct gather *g)
+{
+    monitor_batch_free(g->batch);
+    doc_free(g->doc);
+    g_free(g->disks);
+    domain_unref(g->d);
+    g_free(g);
+}
+
+/* The record of the domain behind the others. */
+static bool gather_end(struct gather *g, struct records *all, GError **error)
 {
     GVariantBuilder b;
     g->b = &b;
@@ -389,14 +416,9 @@ static void gather_end(struct gather *g, GVariantBuilder *all)
     for (unsigned i = 0; i < G_N_ELEMENTS(groups); i++)
         if ((g->stats & groups[i].bit) && (!groups[i].document || g->doc || g->disks))
             groups[i].fn(g);
-    GVariant *record = g_variant_new("(@(sayi)a(sv))", domain_variant(g->d), &b);
-    g_variant_get_data(record); /* one piece of memory from here on, not hundreds */
-    g_variant_builder_add_value(all, record);
-    monitor_batch_free(g->batch);
-    doc_free(g->doc);
-    g_free(g->disks);
-    domain_unref(g->d);
-    g_free(g);
+    bool ok = add_record(all, g_variant_new("(@(sayi)a(sv))", domain_variant(g->d), &b), error);
+    gather_free(g);
+    return ok;
 }
 
 /* Those that the caller names and that are there, or all. */
@@ -415,17 +437,20 @@ static GPtrArray *domains_named(struct domain_driver *dr, GVariant *named)
     return list;
 }
 
-static void gather_all(GPtrArray *list, uint32_t stats, uint32_t flags, GVariantBuilder *all)
+static bool gather_all(GPtrArray *list, uint32_t stats, uint32_t flags, struct records *all, GError **error)
 {
     GQueue ahead = G_QUEUE_INIT;
-    for (unsigned i = 0; i < list->len; i++) {
+    bool ok = true;
+    for (unsigned i = 0; ok && i < list->len; i++) {
         if (wanted(list->pdata[i], flags))
             g_queue_push_tail(&ahead, gather_new(list->pdata[i], stats, flags));
         if (ahead.length > AHEAD)
-            gather_end(g_queue_pop_head(&ahead), all);
+            ok = gather_end(g_queue_pop_head(&ahead), all, error);
     }
-    while (!g_queue_is_empty(&ahead))
-        gather_end(g_queue_pop_head(&ahead), all);
+    while (ok && !g_queue_is_empty(&ahead))
+        ok = gather_end(g_queue_pop_head(&ahead), all, error);
+    g_queue_clear_full(&ahead, (GDestroyNotify)gather_free);
+    return ok;
 }
 
 static GVariant *get_all_domain_stats(struct manage_call *c, GError **error)
@@ -443,11 +468,13 @@ static GVariant *get_all_domain_stats(struct manage_call *c, GError **error)
     if ((flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS) && (stats & ~known))
         return manage_null(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "Stats types bits 0x%x are not supported by this daemon", stats & ~known);
     stats = stats ? stats & known : known;
-    GVariantBuilder all;
-    g_variant_builder_init(&all, G_VARIANT_TYPE("a((sayi)a(sv))"));
+    struct records all = { .c = c };
     g_autoptr(GPtrArray) list = domains_named(dr, named);
-    gather_all(list, stats, flags, &all);
-    return g_variant_new("(a((sayi)a(sv)))", &all);
+    c->encoded = c->encodes ? rpc_list_new() : NULL;
+    g_variant_builder_init(&all.values, G_VARIANT_TYPE("a((sayi)a(sv))"));
+    bool ok = gather_all(list, stats, flags, &all, error);
+    g_autoptr(GVariant) values = g_variant_ref_sink(g_variant_new("(a((sayi)a(sv)))", &all.values));
+    return ok ? g_steal_pointer(&values) : NULL;
 }
 
 const struct manage_row domain_rows_stats_all[] = {
