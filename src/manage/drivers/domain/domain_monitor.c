@@ -3,7 +3,7 @@
  * The QMP client. The machine is not trusted: a message has a limit, answers are matched by id, what nobody asked for is dropped.
  *
  * Connecting, greeting and qmp_capabilities happen on the caller's thread. From then on the state's main loop reads: it hands answers to the threads that wait and
- * events to the driver. Commands are written by the thread that has them, in the order in which they take m->lock; what the socket does not take at
+ * events to the driver. Commands (domain_monitor_ask.c) are written by the thread that has them, in the order in which they take m->lock; what the socket does not take at
  * once the main loop writes. m->lock covers everything below it and is held for moments only; no other lock is taken under it.
  */
 #include <errno.h>
@@ -16,57 +16,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/domain_monitor.h"
 
 enum {
     LIMIT = 16 << 20,      /* bytes of one message */
     DEPTH = 64,            /* of nesting in it */
     CHUNK = 64 << 10,      /* read at once */
     ROUNDS = 16,           /* chunks read before the main loop looks at others */
-    COMMAND_SECONDS = 60,
-    FDS = 16,
-};
-
-/* A command on its way. */
-struct pending {
-    uint64_t id;
-    const char *name;           /* the asker's */
-    struct monitor_batch *batch;
-    bool done;
-    struct json_object *answer; /* the whole message; NULL with done: the connection has ended */
-};
-
-/* Commands on their way together: who waits for them is woken once, by the last answer. Under m->lock until nothing is left. */
-struct monitor_batch {
-    struct monitor *m;          /* a reference */
-    GCond answered;
-    gint64 until;               /* monotonic */
-    unsigned n, left;           /* left: of them, not done yet */
-    struct pending p[];
-};
-
-/* Bytes that wait to be written; descriptors go with the first of them. */
-struct outgoing {
-    char *text;
-    gsize size, at;
-    int fds[FDS];
-    unsigned nfds;
-};
-
-struct monitor {
-    gint refs;
-    struct domain *domain;     /* constant; a reference */
-    GMainContext *context;
-    monitor_event fn;
-    GMutex lock;
-    int fd;                    /* constant; shut down at the end, closed with the last reference: the main loop may be reading */
-    bool ended;
-    GSource *in, *out;
-    GString *partial;          /* of the main loop alone: a message that has not ended */
-    gsize scanned;             /* bytes of partial without a line's end */
-    GPtrArray *pending;        /* of struct pending * */
-    GQueue outgoing;           /* of struct outgoing * */
-    uint64_t next_id;
 };
 
 static void outgoing_free(gpointer opaque)
@@ -78,13 +34,13 @@ static void outgoing_free(gpointer opaque)
     g_free(o);
 }
 
-static struct monitor *monitor_ref(struct monitor *m)
+struct monitor *monitor_ref(struct monitor *m)
 {
     g_atomic_int_inc(&m->refs);
     return m;
 }
 
-static void monitor_unref(gpointer opaque)
+void monitor_unref(gpointer opaque)
 {
     struct monitor *m = opaque;
     if (!g_atomic_int_dec_and_test(&m->refs))
@@ -172,7 +128,7 @@ static struct json_object *parse(const char *line, gsize size)
 }
 
 /* Takes the message over. */
-static void answer(struct monitor *m, struct json_object *o)
+static void answer(struct monitor *m, struct json_object *o, gsize size)
 {
     uint64_t id = (uint64_t)json_object_get_int64(json_object_object_get(o, "id"));
     g_mutex_lock(&m->lock);
@@ -181,12 +137,14 @@ static void answer(struct monitor *m, struct json_object *o)
         if (p->id != id)
             continue;
         g_ptr_array_remove_index(m->pending, i);
-        done_locked(p, g_steal_pointer(&o));
+        p->batch->bytes += size;
+        p->large = p->batch->n > 1 && p->batch->bytes > MONITOR_BATCH_BYTES;
+        done_locked(p, p->large ? NULL : g_steal_pointer(&o));
         break;
     }
     g_mutex_unlock(&m->lock);
     if (o)
-        json_object_put(o); /* too late: nobody waits any more */
+        json_object_put(o); /* too late, nobody waits any more; or too large */
 }
 
 static void event(struct monitor *m, struct json_object *o)
@@ -209,7 +167,7 @@ static bool message(struct monitor *m, const char *line, gsize size)
         event(m, o);
         json_object_put(o);
     } else if (json_object_object_get(o, "return") || json_object_object_get(o, "error") || json_object_object_get_ex(o, "return", NULL)) {
-        answer(m, o);
+        answer(m, o, size);
     } else {
         json_object_put(o); /* a greeting again */
     }
@@ -272,7 +230,7 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer opaque)
 static ssize_t send_some(int fd, struct outgoing *o)
 {
     struct iovec v = { o->text + o->at, o->size - o->at };
-    union { char bytes[CMSG_SPACE(sizeof(int) * FDS)]; struct cmsghdr align; } control = { { 0 } };
+    union { char bytes[CMSG_SPACE(sizeof(int) * MONITOR_FDS)]; struct cmsghdr align; } control = { { 0 } };
     struct msghdr h = { .msg_iov = &v, .msg_iovlen = 1 };
     if (o->nfds) {
         h.msg_control = &control;
@@ -327,7 +285,7 @@ static GSource *add_source(struct monitor *m, GIOCondition condition, GUnixFDSou
     return s;
 }
 
-static void send_locked(struct monitor *m, struct outgoing *o)
+void monitor_send_locked(struct monitor *m, struct outgoing *o)
 {
     g_queue_push_tail(&m->outgoing, o);
     if (m->outgoing.length > 1)
@@ -335,149 +293,6 @@ static void send_locked(struct monitor *m, struct outgoing *o)
     (void)flush_locked(m);
     if (!g_queue_is_empty(&m->outgoing) && !m->out)
         m->out = add_source(m, G_IO_OUT, on_writable);
-}
-
-/* ---- commands ---- */
-
-/* Takes args over. */
-static void command_text(GString *text, const struct monitor_question *q, uint64_t id)
-{
-    struct json_object *o = json_object_new_object();
-    json_object_object_add(o, "execute", json_object_new_string(q->name));
-    if (q->args)
-        json_object_object_add(o, "arguments", q->args);
-    json_object_object_add(o, "id", json_object_new_int64((int64_t)id));
-    g_string_append(text, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
-    g_string_append(text, "\r\n");
-    json_object_put(o);
-}
-
-static struct json_object *result(struct json_object *o, const char *name, GError **error)
-{
-    struct json_object *e = json_object_object_get(o, "error"), *ret = NULL;
-    if (e) {
-        const char *desc = json_object_get_string(json_object_object_get(e, "desc"));
-        const char *class = json_object_get_string(json_object_object_get(e, "class"));
-        int code = class && !strcmp(class, "CommandNotFound") ? VIR_ERR_OPERATION_UNSUPPORTED : VIR_ERR_OPERATION_FAILED;
-        manage_fail(error, code, "the machine refuses '%s': %s", name, desc ? desc : "no reason given");
-    } else {
-        ret = json_object_get(json_object_object_get(o, "return"));
-        if (!ret)
-            ret = json_object_new_object();
-    }
-    json_object_put(o);
-    return ret;
-}
-
-static struct monitor *monitor_of(struct domain *d)
-{
-    g_mutex_lock(&d->lock);
-    struct monitor *m = d->monitor ? monitor_ref(d->monitor) : NULL;
-    g_mutex_unlock(&d->lock);
-    return m;
-}
-
-static void send_batch_locked(struct monitor_batch *b, const struct monitor_question *all, const int *fds, unsigned nfds)
-{
-    struct outgoing *o = g_new0(struct outgoing, 1);
-    GString *text = g_string_new(NULL);
-    for (; o->nfds < nfds; o->nfds++)
-        o->fds[o->nfds] = fcntl(fds[o->nfds], F_DUPFD_CLOEXEC, 0);
-    for (unsigned i = 0; i < b->n; i++) {
-        b->p[i] = (struct pending){ .id = ++b->m->next_id, .name = all[i].name, .batch = b };
-        command_text(text, &all[i], b->p[i].id);
-        g_ptr_array_add(b->m->pending, &b->p[i]);
-    }
-    o->size = text->len;
-    o->text = g_string_free(text, FALSE);
-    send_locked(b->m, o);
-}
-
-static struct monitor_batch *ask(struct domain *d, const struct monitor_question *all, unsigned n, const int *fds, unsigned nfds, GError **error)
-{
-    struct monitor *m = nfds <= FDS ? monitor_of(d) : NULL;
-    struct monitor_batch *b = NULL;
-    if (m) {
-        g_mutex_lock(&m->lock);
-        if (!m->ended) {
-            b = g_malloc0(sizeof(*b) + n * sizeof(b->p[0]));
-            *b = (struct monitor_batch){ .m = monitor_ref(m), .until = g_get_monotonic_time() + COMMAND_SECONDS * G_TIME_SPAN_SECOND, .n = n, .left = n };
-            g_cond_init(&b->answered);
-            send_batch_locked(b, all, fds, nfds);
-        }
-        g_mutex_unlock(&m->lock);
-        monitor_unref(m);
-    }
-    for (unsigned i = 0; !b && i < n; i++)
-        json_object_put(all[i].args);
-    return b ? b : manage_null(error, VIR_ERR_OPERATION_INVALID, nfds > FDS ? "too many descriptors" : "Requested operation is not valid: domain is not running");
-}
-
-struct monitor_batch *monitor_ask(struct domain *d, const struct monitor_question *all, unsigned n, GError **error) { return ask(d, all, n, NULL, 0, error); }
-
-/* Nothing of the batch is known to the monitor any more. */
-static void forget_locked(struct monitor_batch *b)
-{
-    for (unsigned i = 0; b->left && i < b->n; i++)
-        if (!b->p[i].done)
-            g_ptr_array_remove(b->m->pending, &b->p[i]);
-    b->left = 0;
-}
-
-/* The whole answer, an error of the machine's too; the caller's. */
-static struct json_object *collect(struct monitor_batch *b, unsigned i, GError **error)
-{
-    struct pending *p = &b->p[i];
-    g_mutex_lock(&b->m->lock);
-    while (b->left && g_cond_wait_until(&b->answered, &b->m->lock, b->until))
-        ;
-    forget_locked(b);
-    g_mutex_unlock(&b->m->lock);
-    if (!p->done)
-        manage_fail(error, VIR_ERR_OPERATION_TIMEOUT, "the machine did not answer '%s' within %d s", p->name, COMMAND_SECONDS);
-    else if (!p->answer)
-        manage_fail(error, VIR_ERR_OPERATION_FAILED, "the machine ended before it answered '%s'", p->name);
-    return g_steal_pointer(&p->answer);
-}
-
-struct json_object *monitor_batch_answer(struct monitor_batch *b, unsigned i, GError **error)
-{
-    struct json_object *o = collect(b, i, error);
-    return o ? result(o, b->p[i].name, error) : NULL;
-}
-
-void monitor_batch_free(struct monitor_batch *b)
-{
-    if (!b)
-        return;
-    g_mutex_lock(&b->m->lock);
-    forget_locked(b);
-    g_mutex_unlock(&b->m->lock);
-    for (unsigned i = 0; i < b->n; i++)
-        json_object_put(b->p[i].answer);
-    g_cond_clear(&b->answered);
-    monitor_unref(b->m);
-    g_free(b);
-}
-
-struct json_object *monitor_answer(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
-{
-    const struct monitor_question one = { name, args };
-    struct monitor_batch *b = ask(d, &one, 1, fds, nfds, error);
-    struct json_object *ret = b ? collect(b, 0, error) : NULL;
-    monitor_batch_free(b);
-    return ret;
-}
-
-struct json_object *monitor_command_fds(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error)
-{
-    struct json_object *o = monitor_answer(d, name, args, fds, nfds, error);
-    return o ? result(o, name, error) : NULL;
-}
-
-struct json_object *monitor_command(struct domain *d, const char *name, struct json_object *args, GError **error)
-{
-    return monitor_command_fds(d, name, args, NULL, 0, error);
 }
 
 /* ---- connecting ---- */

@@ -272,7 +272,7 @@ static void test_threads(void)
 
 /* ---- several questions at once ---- */
 
-enum { BATCH = 5, LARGE = 24, LARGE_BYTES = 30000 };
+enum { BATCH = 5, LARGE = 24, LARGE_BYTES = 30000, LARGE_ANSWER = 100000, HUGE_ANSWER = 400000 };
 
 /* Reads all of a batch before it answers, the last first; the third with an error. The batch after that is left unanswered until a single command has come. */
 static void serve_batch(int fd)
@@ -358,9 +358,9 @@ static void test_batch_ended(void)
 }
 
 /* As QEMU: reads a byte at a time, and no command before the answer to the last has been taken. More than sockets hold, in both directions. */
-static void serve_slowly(int fd)
+static void serve_slowly(int fd, gsize bytes)
 {
-    g_autofree char *padding = g_strnfill(1 << 18, 'a');
+    g_autofree char *padding = g_strnfill(bytes, 'a');
     say(fd, greeting);
     hear(fd);
     say(fd, welcome);
@@ -371,22 +371,34 @@ static void serve_slowly(int fd)
     hear(fd);
 }
 
-static void test_batch_large(void)
+static void serve_large(int fd) { serve_slowly(fd, LARGE_ANSWER); }
+static void serve_huge(int fd) { serve_slowly(fd, HUGE_ANSWER); }
+
+static void large_batch(void (*serve)(int fd), unsigned answered)
 {
     struct bench b;
     struct monitor_question all[LARGE];
     g_autofree char *padding = g_strnfill(LARGE_BYTES, 'a');
-    bench_init(&b, serve_slowly);
+    bench_init(&b, serve);
     b.d->monitor = monitor_open(b.d, b.path, 5000, on_event, NULL);
     for (unsigned i = 0; i < LARGE; i++) {
         all[i] = (struct monitor_question){ "query-something", json_object_new_object() };
         json_object_object_add(all[i].args, "x", json_object_new_string(padding));
     }
     struct monitor_batch *batch = monitor_ask(b.d, all, LARGE, NULL);
-    for (unsigned i = 0; i < LARGE; i++)
-        g_assert_cmpint(number_of(monitor_batch_answer(batch, i, NULL)), ==, i + 1);
+    for (unsigned i = 0; i < LARGE; i++) {
+        g_autoptr(GError) error = NULL;
+        g_assert_cmpint(number_of(monitor_batch_answer(batch, i, &error)), ==, i < answered ? (int)i + 1 : -1);
+        g_assert_true(i < answered || strstr(error->message, "larger than 4 MiB"));
+    }
     monitor_batch_free(batch);
     bench_finish(&b);
+}
+
+static void test_batch_large(void)
+{
+    large_batch(serve_large, LARGE);
+    large_batch(serve_huge, (4 << 20) / HUGE_ANSWER);
 }
 
 /* A machine that names threads of others, and vCPUs that it cannot have. */
