@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kill -9 of the daemon before each file that it renames, removes or syncs and each message that it sends or takes while it makes a live snapshot (strace injects the signal):
-afterwards documents, machine, images and the list of snapshots say the same, and nothing half made is left."""
+"""kill -9 of the daemon before each file that it renames or syncs and each message that it sends or takes while it makes a live snapshot (strace injects the signal): afterwards documents,
+machine, images and the list of snapshots say the same, nothing half made is left, and the next start has what the guest wrote."""
 import json
 import os
 import shutil
@@ -51,16 +51,14 @@ class Killer:
         return self.daemon.process.poll() is not None
 
 
-def try_snapshot(vm, name, calls, k, *words):
-    """Whether the daemon lived through it."""
+def lives_through(vm, calls, k, call):
+    """Whether the daemon did. call: what is done with the domain."""
     c = libvirt.open(vm.daemon.uri)
     d = c.lookupByName("vm")
     killer = Killer(vm.daemon, calls, k)
-    disks = "".join(f"<disk name='{w.split(',')[0]}'><source file='{w.split(',')[1]}'/></disk>" for w in words)
-    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | (libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT if words else 0)
     error = None
     try:
-        d.snapshotCreateXML(f"<domainsnapshot><name>{name}</name><disks>{disks}</disks></domainsnapshot>", flags)
+        call(d)
     except libvirt.libvirtError as e:
         error = e
     killed = killer.finish()
@@ -70,6 +68,18 @@ def try_snapshot(vm, name, calls, k, *words):
     except libvirt.libvirtError:
         pass
     return not killed
+
+
+def found_again(vm):
+    """A new daemon answers before it has connected to the machine."""
+    vm.daemon.start()
+    vm.until('"return"', "qemu-monitor-command", "vm", '{"execute": "query-status"}')
+
+
+def try_snapshot(vm, name, calls, k, *words):
+    disks = "".join(f"<disk name='{w.split(',')[0]}'><source file='{w.split(',')[1]}'/></disk>" for w in words)
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | (libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT if words else 0)
+    return lives_through(vm, calls, k, lambda d: d.snapshotCreateXML(f"<domainsnapshot><name>{name}</name><disks>{disks}</disks></domainsnapshot>", flags))
 
 
 def images(vm, *flags):
@@ -138,7 +148,7 @@ def settled(vm, name):
 
 # ---- the machine goes on ----
 
-@pytest.mark.parametrize("calls", ["rename,unlink,fsync,pwrite64", "sendmsg,sendto,write", "recvmsg,recvfrom"])
+@pytest.mark.parametrize("calls", ["rename", "fsync", "sendmsg", "recvfrom"])
 def test_killed_anywhere(running, calls):
     """The machine can be asked."""
     taken = 0
@@ -148,7 +158,7 @@ def test_killed_anywhere(running, calls):
         if lived:
             assert disagreement(running, name) is None
             break
-        running.daemon.start()
+        found_again(running)
         settled(running, name)
         taken += bool(left(running, name))
     print(calls, k - 1, "kills,", taken, "after the transaction")
@@ -167,7 +177,7 @@ def test_files_of_the_caller_stay(running):
         lived = try_snapshot(running, name, "rename", k, *(f"{disk},{file}" for disk, file in zip(chains, files)))
         if lived:
             break
-        running.daemon.start()
+        found_again(running)
         end = time.monotonic() + 20
         while record(running) or sorted(images(running).values()) != in_machine(running):
             assert time.monotonic() < end, running.daemon.messages()
@@ -199,9 +209,17 @@ class Monitor:
                 assert "return" in answer, answer
                 return answer["return"]
 
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
     def top(self, path):
         """The node over which a drive has this image; None: no drive has it."""
         return next((d["inserted"]["node-name"] for d in self.command("query-block") if d.get("inserted", {}).get("image", {}).get("filename") == str(path)), None)
+
+    def node(self):
+        """Where the first disk writes to."""
+        return next(d["inserted"]["node-name"] for d in self.command("query-block") if not d.get("inserted", {}).get("image", {}).get("filename", ".img").endswith(".img"))
 
     def write(self, vm, node, what):
         where = vm.path / "own-nbd"
@@ -234,7 +252,8 @@ def test_machine_ended_meanwhile(running, writes):
         monitor = Monitor(running)
         top = monitor.top(overlay)
         if writes:
-            monitor.write(running, top or monitor.top(before), 100 + k)
+            monitor.write(running, monitor.node(), 100 + k)
+        monitor.close()
         end_machine(running)
         running.daemon.start()
         over = bool(top) and writes

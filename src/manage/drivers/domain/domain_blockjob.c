@@ -16,6 +16,7 @@ void domain_blockjob_free(struct domain_blockjob *j)
         return;
     g_free(j->name);
     g_free(j->disk);
+    g_free(j->defined);
     g_free(j);
 }
 
@@ -79,6 +80,9 @@ void domain_blockjob_format(const struct domain_blockjob *j, GString *to)
     for (unsigned i = 0; i < G_N_ELEMENTS(flag_names); i++)
         if (*(const bool *)((const char *)j + flag_names[i].offset))
             g_string_append_printf(to, " %s='1'", flag_names[i].name);
+    g_autofree char *defined = j->defined ? g_markup_escape_text(j->defined, -1) : NULL;
+    if (defined)
+        g_string_append_printf(to, " defined='%s'", defined);
     g_string_append(to, "/>\n");
 }
 
@@ -91,6 +95,8 @@ struct domain_blockjob *domain_blockjob_parse(const char **names, const char **v
             g_free(j->name), j->name = g_strdup(values[i]);
         else if (g_str_equal(names[i], "disk"))
             g_free(j->disk), j->disk = g_strdup(values[i]);
+        else if (g_str_equal(names[i], "defined"))
+            g_free(j->defined), j->defined = g_strdup(values[i]);
         else if (g_str_equal(names[i], "type"))
             j->type = (int)n;
         else if (g_str_equal(names[i], "top"))
@@ -139,6 +145,8 @@ static void look_and_act(struct domain *d, struct json_object *list, const char 
         domain_blockjob_ended(d, name, "the machine does not know the job any more");
     else if (g_str_equal(status, "concluded"))
         domain_blockjob_ended(d, name, why);
+    else if (g_str_equal(status, "pending"))
+        domain_blockjob_pending(d, name);
     else if (g_str_equal(status, "ready") || g_str_equal(status, "standby"))
         domain_blockjob_ready(d, name);
 }
@@ -146,7 +154,7 @@ static void look_and_act(struct domain *d, struct json_object *list, const char 
 void domain_blockjob_changed(struct domain *d, const char *name, const char *status)
 {
     bool ready = g_str_equal(status, "ready");
-    if ((!ready && !g_str_equal(status, "concluded")) || !known(d, name))
+    if ((!ready && !g_str_equal(status, "concluded") && !g_str_equal(status, "pending")) || !known(d, name))
         return;
     domain_begin_wait(d, "block job");
     if (known(d, name) && ready) {
@@ -160,6 +168,24 @@ void domain_blockjob_changed(struct domain *d, const char *name, const char *sta
     domain_end(d);
 }
 
+static struct json_object *args_of(const char *key, const char *value)
+{
+    struct json_object *o = json_object_new_object();
+    js_set(o, key, value);
+    return o;
+}
+
+/* What the daemon before had noted that it would ask of a job, and perhaps had not asked any more; to ask twice does no harm. */
+static void ask_again(struct domain *d, const char *name)
+{
+    g_mutex_lock(&d->lock);
+    const struct domain_blockjob *j = domain_blockjob_named_locked(d, name);
+    const char *command = !j ? NULL : j->aborting ? "block-job-cancel" : j->pivoting ? "job-complete" : NULL;
+    g_mutex_unlock(&d->lock);
+    if (command)
+        (void)!domain_command_run(d, command, args_of(command[0] == 'b' ? "device" : "id", name), NULL);
+}
+
 void domain_blockjob_refresh(struct domain *d)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
@@ -168,8 +194,10 @@ void domain_blockjob_refresh(struct domain *d)
         g_ptr_array_add(names, g_strdup(((struct domain_blockjob *)d->jobs->pdata[i])->name));
     g_mutex_unlock(&d->lock);
     struct json_object *list = names->len ? monitor_command(d, "query-jobs", NULL, NULL) : NULL;
-    for (unsigned i = 0; list && i < names->len; i++)
+    for (unsigned i = 0; list && i < names->len; i++) {
         look_and_act(d, list, names->pdata[i]);
+        ask_again(d, names->pdata[i]);
+    }
     json_object_put(list);
 }
 
@@ -239,7 +267,7 @@ static bool job_of(struct domain_blocktarget *t, struct domain_blockjob *ret, GE
     if (j) {
         *ret = *j;
         ret->name = g_strdup(j->name);
-        ret->disk = NULL;
+        ret->disk = ret->defined = NULL;
     }
     g_mutex_unlock(&t->d->lock);
     return j || (error && manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: disk %s does not have an active block job", t->name));
@@ -303,13 +331,6 @@ static GVariant *job_info(struct manage_call *c, GError **error)
     if (!(flags & VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES))
         speed = (speed + (1 << 20) - 1) >> 20;
     return g_variant_new("(iittt)", 1, j.type, speed, at, end);
-}
-
-static struct json_object *args_of(const char *key, const char *value)
-{
-    struct json_object *o = json_object_new_object();
-    js_set(o, key, value);
-    return o;
 }
 
 /* Waits without the domain's turn until the job has been seen to. */

@@ -17,6 +17,7 @@ struct domain_blockjob {
     bool shallow;         /* a copy shares what is below the disk */
     bool remove;          /* a commit removes the files that it has made useless; a backup that of a failed target */
     bool aborting, pivoting;
+    char *defined;        /* of a pivot: <disk> of the definition as it was; the definition names the new image already. NULL: it does not */
 };
 
 void domain_blockjob_free(struct domain_blockjob *j);
@@ -35,6 +36,8 @@ void domain_blockjob_changed(struct domain *d, const char *name, const char *sta
 void domain_blockjob_refresh(struct domain *d);
 /* Inside a job (domain_blockjob_end.c): it has ended; documents and nodes follow, clients are told. why: the machine's error, NULL: none. */
 void domain_blockjob_ended(struct domain *d, const char *name, const char *why);
+/* The machine waits before the last step of the job, and is told to do it: of a pivot the definition names the new image before. */
+void domain_blockjob_pending(struct domain *d, const char *name);
 /* The copy can take the disk's place. */
 void domain_blockjob_ready(struct domain *d, const char *name);
 

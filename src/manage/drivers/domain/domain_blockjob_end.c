@@ -197,12 +197,94 @@ void domain_blockjob_ready(struct domain *d, const char *name)
     tell(d, disk, type, VIR_DOMAIN_BLOCK_JOB_READY);
 }
 
-/* ---- all of it ---- */
+/* ---- before a pivot ---- */
 
 static bool pivots(const struct domain_blockjob *j)
 {
     return j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_COPY || j->type == VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT;
 }
+
+static void note_defined(struct domain *d, struct domain_blockjob *j, char *text)
+{
+    g_mutex_lock(&d->lock);
+    g_free(j->defined);
+    j->defined = text;
+    g_mutex_unlock(&d->lock);
+}
+
+static bool set_definition(struct domain *d, struct doc *defined, GError **error)
+{
+    bool updated = d->updated;
+    if (!domain_set_definition(d, defined, error)) {
+        doc_free(defined);
+        return false;
+    }
+    g_mutex_lock(&d->lock);
+    d->updated = updated;
+    g_mutex_unlock(&d->lock);
+    return true;
+}
+
+/* The definition as it will be; noted first, so that a job that fails after all is known to have changed it. */
+static bool define_ahead(struct domain *d, struct domain_blockjob *j, GError **error)
+{
+    doc_auto *live = domain_live(d, error);
+    doc_auto *defined = live && d->persistent ? domain_definition(d, error) : NULL;
+    if (!live || (d->persistent && !defined))
+        return false;
+    struct el *disk = domain_find_disk(live, j->disk), *own = defined ? domain_find_disk(defined, j->disk) : NULL;
+    if (!disk || !own)
+        return true;
+    g_autoptr(GArray) nodes = g_array_new(FALSE, FALSE, sizeof(unsigned));
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
+    struct end e = { .j = j, .success = true, .nodes = nodes, .files = files };
+    apply(disk, &e);
+    g_autofree char *old = e.old;
+    if (g_strcmp0(domain_chain_path(own), old) != 0)
+        return true; /* another image is defined by now */
+    note_defined(d, j, el_format(own, 0));
+    follow(own, disk, e.chain);
+    if (domain_write_status(d, error) && set_definition(d, g_steal_pointer(&defined), error))
+        return true;
+    note_defined(d, j, NULL);
+    return false;
+}
+
+/* The pivot did not come to pass: the definition names what it named, unless it names a third by now. */
+static void define_back(struct domain *d, struct domain_blockjob *j)
+{
+    g_autoptr(GError) error = NULL;
+    doc_auto *was = doc_parse_at(&schema_domain, "devices", j->defined, -1, &error), *live = was ? domain_live(d, &error) : NULL, *defined = live && d->persistent ? domain_definition(d, &error) : NULL;
+    struct el *disk = defined ? domain_find_disk(defined, j->disk) : NULL, *now = live ? domain_find_disk(live, j->disk) : NULL, *mirror = now ? el_find(now, "mirror") : NULL;
+    if (disk && mirror && !g_strcmp0(domain_chain_path(disk), domain_chain_path(mirror))) {
+        domain_chain_put_back(disk, doc_root(was));
+        (void)set_definition(d, g_steal_pointer(&defined), &error);
+    }
+    if (error)
+        g_warning("domain '%s': the definition of disk '%s' names the image of a job that failed: %s", d->name, j->disk, error->message);
+}
+
+/*
+ * A copy that waits for its last step has what the disk has, so a definition that names it is right before that step and after it; one that names the disk's image is not
+ * right after it. A definition that cannot be written ends the job.
+ */
+void domain_blockjob_pending(struct domain *d, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    g_mutex_lock(&d->lock);
+    struct domain_blockjob *j = domain_blockjob_named_locked(d, name);
+    g_mutex_unlock(&d->lock);
+    if (!j)
+        return;
+    bool good = !pivots(j) || !j->pivoting || j->aborting || j->defined || define_ahead(d, j, &error);
+    if (!good)
+        g_warning("domain '%s': block job '%s' is ended before its pivot: %s", d->name, name, error->message);
+    struct json_object *args = json_object_new_object();
+    js_set(args, "id", name);
+    json_object_put(monitor_command(d, good ? "job-finalize" : "job-cancel", args, NULL));
+}
+
+/* ---- all of it ---- */
 
 static void remove_files(struct domain *d, GPtrArray *files)
 {
@@ -215,7 +297,7 @@ static void remove_files(struct domain *d, GPtrArray *files)
 void domain_blockjob_ended(struct domain *d, const char *name, const char *why)
 {
     g_mutex_lock(&d->lock);
-    const struct domain_blockjob *j = domain_blockjob_named_locked(d, name); /* nobody else takes it away: this is inside a job of the domain */
+    struct domain_blockjob *j = domain_blockjob_named_locked(d, name); /* nobody else takes it away: this is inside a job of the domain */
     g_mutex_unlock(&d->lock);
     if (!j)
         return;
@@ -228,6 +310,8 @@ void domain_blockjob_ended(struct domain *d, const char *name, const char *why)
         g_autofree char *line = g_strdup_printf("block job '%s' failed: %s", name, why);
         domain_log(d, line);
     }
+    if (!e.success && j->defined)
+        define_back(d, j);
     domain_disk_edit(d, disk, apply, &e);
     if (e.success && e.old && type != VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
         domain_disk_follow(d, disk, e.old, e.chain);

@@ -33,7 +33,7 @@ static struct json_object *job_args(const struct domain_blockjob *j, const char 
     struct json_object *o = json_object_new_object();
     js_set(o, "job-id", j->name);
     js_set(o, "device", node);
-    js_bool(o, "auto-finalize", true);
+    js_bool(o, "auto-finalize", j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_COPY && j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT); /* domain_blockjob_pending() */
     js_bool(o, "auto-dismiss", false);
     if (speed)
         js_int(o, "speed", (int64_t)speed);

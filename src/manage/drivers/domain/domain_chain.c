@@ -147,6 +147,20 @@ void domain_chain_forget(struct el *image)
     }
 }
 
+void domain_chain_put_back(struct el *disk, const struct el *was)
+{
+    static const char *const parts[] = { "source", "backingStore" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++) {
+        if (el_find(disk, parts[i]))
+            el_remove(el_find(disk, parts[i]));
+        if (el_find(was, parts[i]))
+            el_copy(disk, el_find(was, parts[i]));
+    }
+    el_set(disk, "@type", el_get_or(was, "@type", "file"));
+    if (el_find(disk, "driver"))
+        el_set(disk, "driver/@type", el_get(was, "driver/@type"));
+}
+
 /* ---- reading images ---- */
 
 unsigned domain_chain_next(struct domain_build *b)

@@ -28,6 +28,8 @@ char *domain_chain_relative(const char *from, const char *to);
 void domain_chain_set_below(struct el *image, const struct el *below);
 /* The disk (or mirror) gets the source and format of another image; what is below stays. indexes: with its index. */
 void domain_chain_take(struct el *disk, const struct el *image, bool indexes);
+/* The disk of a definition has the images again that it had before a change: as in this copy of it. */
+void domain_chain_put_back(struct el *disk, const struct el *was);
 /* Without indexes: for a definition. */
 void domain_chain_forget(struct el *image);
 

@@ -13,28 +13,13 @@
 
 /* ---- the definition ---- */
 
-/* As it was. */
-static void put_back(struct el *disk, const struct el *was)
-{
-    static const char *const parts[] = { "source", "backingStore" };
-    for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++) {
-        if (el_find(disk, parts[i]))
-            el_remove(el_find(disk, parts[i]));
-        if (el_find(was, parts[i]))
-            el_copy(disk, el_find(was, parts[i]));
-    }
-    el_set(disk, "@type", el_get_or(was, "@type", "file"));
-    if (el_find(disk, "driver"))
-        el_set(disk, "driver/@type", el_get(was, "driver/@type"));
-}
-
 /* One disk of the definition; false: somebody has given it another image since, or it is already so. */
 static bool edit_disk(struct el *disk, const struct snapshot_record_disk *k, bool over)
 {
     const struct el *was = doc_root(k->defined), *from = el_find(disk, "source");
     bool is_over = !g_strcmp0(domain_chain_path(disk), record_path(k));
     if (!over && is_over) {
-        put_back(disk, was);
+        domain_chain_put_back(disk, was);
     } else if (over && !is_over && from && el_equal(from, el_find(was, "source"))) {
         domain_snapshot_put_on_top(disk, record_overlay(k));
         domain_chain_forget(disk);
