@@ -106,7 +106,7 @@ def linux(work, machine, kernels):
         if no_reboot:
             board += ["-no-reboot"]
         return machine(*board, "-accel", accel, "-m", memory, "-nodefaults", "-display", "none", "-serial", "stdio",
-                       "-kernel", image or os.path.join(kernels, kernel, "vmlinuz"), "-initrd", initrd,
+                       "-kernel", image or (initramfs.unpacked(kernels, kernel) if kernel == "generic" else os.path.join(kernels, kernel, "vmlinuz")), "-initrd", initrd,
                        "-append", f"console=ttyS0 panic=-1 quiet {append}".strip(), *args, **kwargs)
     return boot
 

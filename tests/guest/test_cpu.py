@@ -64,7 +64,7 @@ def test_guest_cpu_behaves_like_the_hosts(machine, kernels, work, cputest, cpus)
     with open(initrd, "wb") as f:
         f.write(initramfs.build(kernels, "generic", script="/cputest 2>/dev/null", extra=extra))
     m = machine("-machine", "q35", "-no-reboot", "-accel", "jit", "-smp", str(cpus), "-m", "512", "-nodefaults", "-display", "none",
-                "-serial", "stdio", "-kernel", f"{kernels}/generic/vmlinuz", "-initrd", initrd,
+                "-serial", "stdio", "-kernel", initramfs.unpacked(kernels, "generic"), "-initrd", initrd,
                 "-append", "console=ttyS0 panic=-1 quiet")
     text = m.wait_text("CT all subtests have run", 240, "the CPU tests did not come to their end in the guest")
     m.wait(60)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Debian's own kernels, unmodified, reach user space and power off."""
-import lzma
 import os
 import re
 import shutil
 
 import pytest
 
+import initramfs
 import vmm
 
 BOOT = 120  # seconds; a boot takes a few
@@ -17,14 +17,19 @@ echo "VT mem $(grep MemTotal /proc/meminfo)"
 """
 
 
+def packed(kernels, kernel):
+    """The file as Debian has it, whatever other tests boot."""
+    return f"{kernels}/{kernel}/vmlinuz"
+
+
 def finish(m):
     m.wait_text("VT done", BOOT, "the initial RAM disk's script did not finish")
     m.wait(30, 0, "`poweroff -f` in the guest did not end the program with status 0")
 
 
 @pytest.mark.parametrize("kernel,arch", [("generic", "x86_64"), ("cloud", "x86_64"), ("686-pae", "i686")])
-def test_debian_kernel_boots_and_powers_off(linux, kernel, arch):
-    m = linux(kernel=kernel, script=REPORT)
+def test_debian_kernel_boots_and_powers_off(linux, kernels, kernel, arch):
+    m = linux(kernel=kernel, image=packed(kernels, kernel), script=REPORT)
     m.wait_text(f"VT init {arch} 6.1", BOOT, f"Debian's {kernel} kernel did not run /init")
     m.wait_text("VT cpus 1", 30)
     finish(m)
@@ -32,38 +37,26 @@ def test_debian_kernel_boots_and_powers_off(linux, kernel, arch):
 
 @pytest.mark.parametrize("kernel,entry,arch", [("generic", 16, "x86_64"), ("generic", 32, "x86_64"), ("cloud", 64, "x86_64"),
                                                ("686-pae", 16, "i686"), ("686-pae", 32, "i686")])
-def test_linux_entries(linux, kernel, entry, arch):
+def test_linux_entries(linux, kernels, kernel, entry, arch):
     """Each entry of the Linux boot protocol: real mode with BIOS calls, 32-bit, 64-bit."""
     if vmm.IS_QEMU:
         pytest.skip("QEMU chooses the entry itself")
-    m = linux("-machine", f"q35,linux-entry={entry}", kernel=kernel, script=REPORT)
+    m = linux("-machine", f"q35,linux-entry={entry}", kernel=kernel, image=packed(kernels, kernel), script=REPORT)
     m.wait_text(f"VT init {arch} 6.1", BOOT, f"Debian's {kernel} kernel did not run /init when entered in {entry}-bit mode")
     m.wait_text("VT cpus 1", 30)
     finish(m)
 
 
-def unpacked(bzimage):
-    """The ELF kernel in a bzImage (boot.rst: payload_offset counts from the end of the setup code)."""
-    with open(bzimage, "rb") as f:
-        data = f.read()
-    start = (data[0x1f1] + 1) * 512 + int.from_bytes(data[0x248:0x24c], "little")
-    return lzma.LZMADecompressor().decompress(data[start:start + int.from_bytes(data[0x24c:0x250], "little")])
-
-
 @pytest.mark.parametrize("kernel,arch", [("generic", "x86_64"), ("686-pae", "i686")])
-def test_pvh_entry(linux, kernels, work, kernel, arch):
+def test_pvh_entry(linux, kernels, kernel, arch):
     """The same kernels unpacked: ELF files with a PVH entry point."""
-    image = f"{work}/vmlinux"
-    with open(image, "wb") as f:
-        f.write(unpacked(f"{kernels}/{kernel}/vmlinuz"))
-    m = linux(kernel=kernel, image=image, script=REPORT)
+    m = linux(kernel=kernel, image=initramfs.unpacked(kernels, kernel), script=REPORT)
     m.wait_text(f"VT init {arch} 6.1", BOOT, f"Debian's {kernel} kernel did not run /init when entered through PVH")
     finish(m)
 
 
 def test_documented_command_line(machine, kernels, work):
     """The very command of the README: -nographic, no terminal on standard input."""
-    import initramfs
     initrd = f"{work}/initrd"
     with open(initrd, "wb") as f:
         f.write(initramfs.build(kernels, "generic"))
@@ -128,8 +121,8 @@ def test_small_memory(linux):
 
 
 @pytest.mark.parametrize("kernel,cpus", [("generic", 1), ("cloud", 4)])
-def test_microvm(linux, kernel, cpus):
-    m = linux("-machine", "microvm", "-smp", str(cpus), kernel=kernel, script=REPORT,
+def test_microvm(linux, kernels, kernel, cpus):
+    m = linux("-machine", "microvm", "-smp", str(cpus), kernel=kernel, image=packed(kernels, kernel), script=REPORT,
               append="reboot=t" if vmm.IS_QEMU else "")
     m.wait_text(f"VT cpus {cpus}\r\n", BOOT, f"the {kernel} kernel on microvm does not see {cpus} CPUs")
     m.wait_text("VT done", 30)

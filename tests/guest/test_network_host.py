@@ -114,7 +114,7 @@ def guest(work, machine, kernels, nettool):
         with open(initrd, "wb") as f:
             f.write(initramfs.build(kernels, kernel, modules, script, extra=nettool[1]))
         return machine("-machine", board, "-accel", "jit", "-m", "384", "-smp", str(smp), "-nodefaults", "-display", "none", "-serial", "stdio",
-                       *ends, "-kernel", os.path.join(kernels, kernel, "vmlinuz"), "-initrd", initrd,
+                       *ends, "-kernel", initramfs.unpacked(kernels, kernel) if kernel == "generic" else os.path.join(kernels, kernel, "vmlinuz"), "-initrd", initrd,
                        "-append", f"console=ttyS0 panic=-1 quiet {append}".strip(), *options, qmp=qmp, wrapper=wrapper)
     return boot
 
