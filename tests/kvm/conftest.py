@@ -122,7 +122,7 @@ def refused(outer):
     """refused(options, *words): the program ends with status 1 and one line that has these words."""
     def check(args, *words, uid=0, before=""):
         line = " ".join([outer.program, *outer.options, "-display", "none", "-nodefaults", *args])
-        status, out, err = outer.run("/bin/sh", "-c", f"{before} exec {line}", uid=uid, check=False, timeout=30 * vmm.SLOW)
+        status, out, err = outer.run("/bin/sh", "-c", f"{before} exec {line}", uid=uid, check=False, timeout=30)
         assert status == 1, f"exit status {status} instead of 1 for {line}: {out}{err}"
         if not vmm.IS_QEMU:
             assert err.count("\n") == 1 and err.startswith("vireo-vmm: "), f"the error is not a single line of the program: {err!r}"

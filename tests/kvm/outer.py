@@ -20,6 +20,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = "/usr/bin/qemu-system-x86_64"
 PORT = 7000
+SLOW = float(os.environ.get("VIREO_SLOW", "1")) # a factor on all deadlines
 # vhost_net and tun: for `-netdev tap,vhost=on` in there.
 MODULES = ("kvm-amd", "virtio_pci", "virtio_net", "af_packet", "tun", "vhost_net")
 SCRIPT = """
@@ -128,6 +129,7 @@ class Outer:
         with open(initrd, "wb") as f:
             f.write(initramfs.build(kernels, "generic", MODULES, SCRIPT, compress=False, extra=with_directories({**extra, **(files or {})})))
         self.console = os.path.join(work, "console")
+        self.kernel = initramfs.unpacked(kernels, "generic")
         self.restarts = 0
         self.stderr = os.path.join(work, "stderr")
         # Now and then the emulation hangs before the kernel's first line.
@@ -158,7 +160,7 @@ class Outer:
         self.uploaded = {}
         self.port = free_port()
         cmd = [QEMU, "-accel", "tcg,thread=multi", "-cpu", "max,+svm", "-machine", "q35", "-smp", "2", "-m", memory, "-nodefaults", "-display", "none",
-               "-no-reboot", "-serial", f"file:{self.console}", "-kernel", f"{kernels}/generic/vmlinuz", "-initrd", initrd,
+               "-no-reboot", "-serial", f"file:{self.console}", "-kernel", self.kernel, "-initrd", initrd,
                "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable", "-device", "virtio-rng-pci", "-device",
                "virtio-net-pci,netdev=n,romfile=", "-netdev",
                f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:{PORT}"]
@@ -195,7 +197,7 @@ class Outer:
     def run(self, *words, timeout=60, uid=0, check=True, stdin=b""):
         """(exit status, standard output, standard error) of a command in there."""
         self.check()
-        done = subprocess.run([*self.wrapper(uid), *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+        done = subprocess.run([*self.wrapper(uid), *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout * SLOW,
                               check=False)
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
         if check and done.returncode:
