@@ -84,30 +84,28 @@ def count(total, what, status, junit):
         total.broken(f"the tests in {what} ended with status {status} after {ran} tests")
 
 
-PROGRAMS = {"block": "disk images and NBD", "guest": "whole guests", "manage": "the management layer", "kvm": "KVM, in a guest with the real kvm.ko"}
+PROGRAMS = {"block": "disk images and NBD", "guest": "whole guests", "manage": "the management layer"}
 # These take longest, in this order: they go first, so that the end is not spent waiting for one of them.
-LONG = ("kvm", "guest/test_memtest.py", "guest/test_network_host.py", "guest/test_systemd.py", "guest/test_cards.py", "guest/test_pci_hotplug.py", "guest/test_memory.py",
+LONG = ("guest/test_memtest.py", "guest/test_network_host.py", "guest/test_systemd.py", "guest/test_cards.py", "guest/test_pci_hotplug.py", "guest/test_memory.py",
         "block/test_qcow2_crash.py", "guest/test_kernels.py", "manage/test_cloud.py", "guest/test_disk.py", "guest/test_flat.py", "block/test_img.py", "block/test_nbd.py",
         "block/test_qcow2.py", "guest/test_hostile.py", "guest/test_cpu.py", "manage/test_network_guests.py", "manage/test_cli.py", "guest/test_usb.py")
 
 
-def pieces(directory):
-    """What runs by itself: the files of a directory, but all of kvm's, for they share what takes long to make."""
-    where = os.path.join(ROOT, "tests", directory)
-    if directory == "kvm":
-        return [directory]
-    return [f"{directory}/{name}" for name in os.listdir(where) if name.startswith("test_") and name.endswith(".py")]
-
-
 def programs(total, build, directories):
     """Files of tests of whole programs, two at a time; of all directories in one queue, so that neither CPU waits at the end of each."""
-    queue = sorted((piece for directory in directories for piece in pieces(directory)),
-                   key=lambda piece: (LONG.index(piece) if piece in LONG else len(LONG), -os.path.getsize(os.path.join(ROOT, "tests", piece))))
-    env = {"VIREO_SLOW": "2"} if len(queue) > 1 else {}  # two share the host
+    files = [f"{directory}/{name}" for directory in directories for name in os.listdir(os.path.join(ROOT, "tests", directory))
+             if name.startswith("test_") and name.endswith(".py")]
+    files.sort(key=lambda name: (LONG.index(name) if name in LONG else len(LONG), -os.path.getsize(os.path.join(ROOT, "tests", name))))
+    env = {"VIREO_SLOW": "2"}  # two share the host
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        runs = [(piece, pool.submit(pytest, build, [os.path.join(ROOT, "tests", piece)], piece.replace("/test_", "-").removesuffix(".py"), env)) for piece in queue]
-        for piece, run in runs:
-            count(total, f"tests/{piece}", *run.result())
+        runs = [(name, pool.submit(pytest, build, [os.path.join(ROOT, "tests", name)], name.replace("/test_", "-").removesuffix(".py"), env)) for name in files]
+        for name, run in runs:
+            count(total, f"tests/{name}", *run.result())
+
+
+def nested(total, build):
+    """All files in one run, for they share an outer guest that takes long to come up; alone, for its emulation does not bear to be starved."""
+    count(total, "tests/kvm", *pytest(build, [os.path.join(ROOT, "tests", "kvm")], "kvm"))
 
 
 def sanitizers(total, build):
@@ -188,18 +186,19 @@ def main():
     build, only = sys.argv[1], sys.argv[2:]
     seconds = int(only.pop()) if len(only) == 2 and only[0] == "fuzz" and only[1].isdigit() else None
     total = Sum()
-    steps = (("unit", "unit tests", lambda: meson_suite(total, build, "unit")),
-             ("diff", "differential tests", lambda: meson_suite(total, build, "diff")),
-             ("asan", "unit and differential tests with sanitizers", lambda: sanitizers(total, build)),
-             ("fuzz", "fuzzers", lambda: fuzz(total, build, seconds)))
-    there = [*(key for key, _, _ in steps), *PROGRAMS]
-    unknown = set(only) - set(there)
-    if unknown:
+    steps = {"unit": ("unit tests", lambda: meson_suite(total, build, "unit")),
+             "diff": ("differential tests", lambda: meson_suite(total, build, "diff")),
+             "asan": ("unit and differential tests with sanitizers", lambda: sanitizers(total, build)),
+             "fuzz": ("fuzzers", lambda: fuzz(total, build, seconds))}
+    there = [*steps, *PROGRAMS, "kvm"]
+    if unknown := set(only) - set(there):
         sys.exit(f"check.py: no suite {', '.join(sorted(unknown))}; there are: {', '.join(there)}")
     wanted = [key for key in PROGRAMS if not only or key in only]
-    steps += (("", "; ".join(PROGRAMS[key] for key in wanted), lambda: programs(total, build, wanted)),) if wanted else ()
-    for key, name, step in steps:
-        if key and only and key not in only:
+    if wanted:
+        steps["programs"] = ("; ".join(PROGRAMS[key] for key in wanted), lambda: programs(total, build, wanted))
+    steps["kvm"] = ("KVM, in a guest with the real kvm.ko", lambda: nested(total, build))
+    for key, (name, step) in steps.items():
+        if only and key not in (*only, "programs"):
             continue
         print(f"== {name}", flush=True)
         start = time.monotonic()
