@@ -174,23 +174,47 @@ static bool message(struct monitor *m, const char *line, gsize size)
     return true;
 }
 
+/* All whole lines of the text, of which the first `scanned` bytes have no line's end. */
+static bool whole_lines(struct monitor *m, const char *text, gsize size, gsize scanned, gsize *ret_used)
+{
+    const char *end;
+    *ret_used = 0;
+    while ((end = memchr(text + scanned, '\n', size - scanned))) {
+        gsize line = (gsize)(end - text) - *ret_used;
+        if (!message(m, text + *ret_used, line))
+            return false;
+        *ret_used += line + 1;
+        scanned = *ret_used;
+    }
+    return true;
+}
+
 /* All whole lines of m->partial. */
 static bool messages(struct monitor *m)
 {
-    gsize at = 0;
-    for (;;) {
-        const char *from = m->partial->str + MAX(at, m->scanned), *end = memchr(from, '\n', m->partial->len - MAX(at, m->scanned));
-        if (!end)
-            break;
-        gsize size = (gsize)(end - m->partial->str) - at;
-        if (!message(m, m->partial->str + at, size))
-            return false;
-        at += size + 1;
-        m->scanned = 0;
-    }
-    g_string_erase(m->partial, 0, (gssize)at);
+    gsize used;
+    if (!whole_lines(m, m->partial->str, m->partial->len, m->scanned, &used))
+        return false;
+    g_string_erase(m->partial, 0, (gssize)used);
     m->scanned = m->partial->len;
     return m->partial->len <= LIMIT;
+}
+
+/* What has come: what is whole is read where it lies, and only a rest is kept, so that a hundred idle monitors have no memory each. */
+static bool take(struct monitor *m, const char *chunk, gsize n)
+{
+    gsize used = 0;
+    if (!m->partial->len && !whole_lines(m, chunk, n, 0, &used))
+        return false;
+    if (used == n)
+        return true;
+    g_string_append_len(m->partial, chunk + used, (gssize)(n - used));
+    bool ok = messages(m);
+    if (!m->partial->len) {
+        g_string_free(m->partial, TRUE);
+        m->partial = g_string_new(NULL);
+    }
+    return ok;
 }
 
 /* What came behind the answer to qmp_capabilities. */
@@ -214,8 +238,7 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer opaque)
             lost(m, NULL);
             return G_SOURCE_REMOVE;
         }
-        g_string_append_len(m->partial, chunk, n);
-        if (!messages(m)) {
+        if (!take(m, chunk, (gsize)n)) {
             lost(m, m->partial->len > LIMIT ? "a message is larger than 16 MiB" : "what came is not QMP");
             return G_SOURCE_REMOVE;
         }
