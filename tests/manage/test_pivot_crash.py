@@ -6,9 +6,10 @@ import time
 import pytest
 
 libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
-from test_jobs import loop, reads  # noqa: E402, F401 pylint: disable=unused-import
-from test_snapshot_crash import STEPS_MOST, Monitor, end_machine, found_again, images, in_machine, lives_through, pytestmark  # noqa: E402, F401 pylint: disable=unused-import
-from test_snapshots import running  # noqa: E402, F401 pylint: disable=unused-import
+from crash_lab import STEPS_MOST, Monitor, can_trace, end_machine, found_again, images, in_machine, lives_through, running  # noqa: E402, F401 pylint: disable=unused-import
+from disk_lab import reads  # noqa: E402
+
+pytestmark = pytest.mark.skipif(can_trace() is not None, reason=str(can_trace()))
 
 
 def begin_copy(vm, k):
@@ -21,8 +22,7 @@ def begin_commit(vm, k):
     vm.virsh("blockcommit", "vm", "vda", "--active", "--base", images(vm)["vda"][1], "--wait")
 
 
-@pytest.mark.parametrize("calls, machine_ends", [("sendmsg", False), ("recvfrom", True)])
-@pytest.mark.parametrize("begin", [begin_copy, begin_commit])
+@pytest.mark.parametrize("begin, calls, machine_ends", [(begin_copy, "sendmsg", False), (begin_commit, "recvfrom", True)])
 def test_pivot(running, begin, calls, machine_ends):
     """Whether the machine ends, too, or is found again: the next start has the image with what was written last."""
     pivoted = 0
@@ -53,3 +53,23 @@ def test_pivot(running, begin, calls, machine_ends):
         running.virsh("start", "vm", "--paused")
     print(k - 1, "kills,", pivoted, "after the pivot")
     assert lived and k > 2
+
+
+@pytest.mark.parametrize("begin", [begin_copy, begin_commit])
+def test_pivot_that_fails_after_all(running, begin):
+    """The definition names the image that did not become the disk's: it goes back."""
+    begin(running, 1)
+    before = images(running), images(running, "--inactive")
+    assert not lives_through(running, "rename", 2, lambda d: d.blockJobAbort("vda", libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT))
+    monitor = Monitor(running)
+    job = monitor.command("query-jobs")[0]
+    assert job["status"] == "pending"
+    assert " defined='" in (running.path / "run/vireo/qemu/vm.xml").read_text(encoding="utf-8")
+    monitor.command("job-cancel", id=job["id"])
+    monitor.close()
+    found_again(running)
+    running.until("No current block job", "blockjob", "vm", "vda")
+    assert (images(running), images(running, "--inactive")) == before and "<mirror" not in running.disk()
+    begin(running, 2)
+    running.virsh("blockjob", "vm", "vda", "--pivot")
+    assert sorted(images(running).values()) == in_machine(running) and images(running, "--inactive")["vda"][0] == images(running)["vda"][0]

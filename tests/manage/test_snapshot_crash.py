@@ -3,109 +3,22 @@
 machine, images and the list of snapshots say the same, nothing half made is left, and the next start has what the guest wrote."""
 import json
 import os
-import shutil
-import signal
-import socket
-import subprocess
 import time
-import xml.etree.ElementTree as ET
 
 import pytest
 
 libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
 from conftest import BUILD  # noqa: E402
-from test_jobs import loop, reads, run  # noqa: E402, F401 pylint: disable=unused-import
-from test_snapshots import running  # noqa: E402, F401 pylint: disable=unused-import
-
-STEPS_MOST = 120
-
-
-def can_trace():
-    if not shutil.which("strace"):
-        return "strace is not installed"
-    done = subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], stderr=subprocess.PIPE, text=True, check=False)
-    return None if done.returncode == 0 else f"strace cannot be used here: {done.stderr.strip()}"
-
+from crash_lab import STEPS_MOST, Monitor, can_trace, end_machine, found_again, images, in_machine, lives_through, running  # noqa: E402, F401 pylint: disable=unused-import
+from disk_lab import reads, run  # noqa: E402
 
 pytestmark = pytest.mark.skipif(can_trace() is not None, reason=str(can_trace()))
-
-
-class Killer:
-    """The daemon gets SIGKILL when one of its threads is about to make its k-th call of these since now."""
-
-    def __init__(self, daemon, calls, k):
-        self.daemon = daemon
-        self.process = subprocess.Popen(["strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={k}", "-p", str(daemon.process.pid)],
-                                        stderr=subprocess.PIPE, text=True)
-        line = self.process.stderr.readline()
-        assert "attached" in line, line
-
-    def finish(self):
-        """Whether it was killed."""
-        try:
-            self.daemon.process.wait(0.5)
-        except subprocess.TimeoutExpired:
-            pass
-        self.process.send_signal(signal.SIGINT)
-        self.process.communicate()
-        return self.daemon.process.poll() is not None
-
-
-def lives_through(vm, calls, k, call):
-    """Whether the daemon did. call: what is done with the domain."""
-    c = libvirt.open(vm.daemon.uri)
-    d = c.lookupByName("vm")
-    killer = Killer(vm.daemon, calls, k)
-    error = None
-    try:
-        call(d)
-    except libvirt.libvirtError as e:
-        error = e
-    killed = killer.finish()
-    assert killed or error is None, error
-    try:
-        c.close()
-    except libvirt.libvirtError:
-        pass
-    return not killed
-
-
-def found_again(vm):
-    """A new daemon answers before it has connected to the machine."""
-    vm.daemon.start()
-    vm.until('"return"', "qemu-monitor-command", "vm", '{"execute": "query-status"}')
 
 
 def try_snapshot(vm, name, calls, k, *words):
     disks = "".join(f"<disk name='{w.split(',')[0]}'><source file='{w.split(',')[1]}'/></disk>" for w in words)
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | (libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT if words else 0)
     return lives_through(vm, calls, k, lambda d: d.snapshotCreateXML(f"<domainsnapshot><name>{name}</name><disks>{disks}</disks></domainsnapshot>", flags))
-
-
-def images(vm, *flags):
-    """Paths of each disk's images, from the top, as a document has them."""
-    found = {}
-    for disk in ET.fromstring(vm.virsh("dumpxml", "vm", *flags)).iter("disk"):
-        chain, at = [], disk
-        while at is not None and at.find("source") is not None:
-            chain.append(at.find("source").get("file"))
-            at = at.find("backingStore")
-        if chain:
-            found[disk.find("target").get("dev")] = chain
-    return found
-
-
-def in_machine(vm):
-    """The same as the machine has it."""
-    chains = []
-    for drive in vm.qmp("query-block")["return"]:
-        chain, at = [], drive.get("inserted", {}).get("image")
-        while at:
-            chain.append(at["filename"])
-            at = at.get("backing-image")
-        if chain:
-            chains.append(chain)
-    return sorted(chains)
 
 
 def on_disk(path):
@@ -188,56 +101,6 @@ def test_files_of_the_caller_stay(running):
 
 
 # ---- the machine has ended, too ----
-
-class Monitor:
-    """The machine's own socket, while no daemon holds it."""
-
-    def __init__(self, vm):
-        self.socket = socket.socket(socket.AF_UNIX)
-        os.chdir(next((vm.path / "run/vireo/qemu").glob("domain-*")))  # the path may be longer than an address
-        self.socket.connect("monitor.sock")
-        self.file = self.socket.makefile("rw", encoding="utf-8")
-        self.file.readline()
-        self.command("qmp_capabilities")
-
-    def command(self, what, /, **arguments):
-        self.file.write(json.dumps({"execute": what, "arguments": arguments}) + "\n")
-        self.file.flush()
-        while True:
-            answer = json.loads(self.file.readline())
-            if "event" not in answer:
-                assert "return" in answer, answer
-                return answer["return"]
-
-    def close(self):
-        self.file.close()
-        self.socket.close()
-
-    def top(self, path):
-        """The node over which a drive has this image; None: no drive has it."""
-        return next((d["inserted"]["node-name"] for d in self.command("query-block") if d.get("inserted", {}).get("image", {}).get("filename") == str(path)), None)
-
-    def node(self):
-        """Where the first disk writes to."""
-        return next(d["inserted"]["node-name"] for d in self.command("query-block") if not d.get("inserted", {}).get("image", {}).get("filename", ".img").endswith(".img"))
-
-    def write(self, vm, node, what):
-        where = vm.path / "own-nbd"
-        self.command("nbd-server-start", addr={"type": "unix", "data": {"path": str(where)}})
-        self.command("block-export-add", type="nbd", id="x", writable=True, name="d", **{"node-name": node})
-        run("qemu-io", "-f", "raw", "-c", f"write -P {what} 0 64k", "-c", "flush", f"nbd+unix:///d?socket={where}")
-        self.command("block-export-del", id="x", mode="hard")
-        self.command("nbd-server-stop")
-
-
-def end_machine(vm):
-    pid = int(ET.fromstring((vm.path / "run/vireo/qemu/vm.xml").read_text(encoding="utf-8").split(">\n", 1)[0] + "/>").get("pid"))
-    os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + 20
-    while os.path.exists(f"/proc/{pid}") and " Z " not in open(f"/proc/{pid}/stat", encoding="utf-8").read():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_machine_ended_meanwhile(running, writes):
