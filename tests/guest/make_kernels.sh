@@ -8,29 +8,14 @@ set -eu
 out=$1
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-[ -f "$out/complete-8" ] && exit 0
+[ -f "$out/complete-9" ] && exit 0
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 
-mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/log"
-: > "$work/state/status"
-cat > "$work/apt.conf" <<CONF
-Dir::State "$work/state";
-Dir::State::status "$work/state/status";
-Dir::Cache "$work/cache";
-Dir::Log "$work/log";
-APT::Architecture "amd64";
-APT::Architectures { "amd64"; "i386"; };
-APT::Sandbox::User "$(id -un)";
-Acquire::Languages "none";
-Acquire::Retries "3";
-CONF
-export APT_CONFIG="$work/apt.conf"
-
-echo "guest: reading Debian's package lists ..."
-# One index out of step on the mirror is no harm while another suite has the packages; image_of and download would say so.
-apt-get update -qq > "$work/update.log" 2>&1 || true
+mkdir "$work/debs"
+. "$(dirname "$0")/apt.sh"
+private_apt "$work" '"amd64"; "i386"'
 
 # The package that a linux-image-NAME package stands for.
 image_of() {
@@ -76,6 +61,10 @@ unpack_kernel() {
         './lib/modules/*/kernel/drivers/usb/storage/usb-storage.ko' './lib/modules/*/kernel/drivers/hid/*hid*.ko' './lib/modules/*/kernel/drivers/hid/usbhid' \
         './lib/modules/*/kernel/drivers/input/*.ko' './lib/modules/*/kernel/sound/core' './lib/modules/*/kernel/sound/hda' \
         './lib/modules/*/kernel/sound/pci/hda' './lib/modules/*/kernel/sound/soundcore.ko' './lib/modules/*/kernel/drivers/leds/trigger/ledtrig-audio.ko' \
+        './lib/modules/*/kernel/drivers/md/dm-mod.ko' './lib/modules/*/kernel/drivers/md/dm-snapshot.ko' './lib/modules/*/kernel/drivers/md/dm-bufio.ko' './lib/modules/*/kernel/drivers/md/dm-zero.ko' \
+        './lib/modules/*/kernel/fs/nfs' './lib/modules/*/kernel/fs/nfsd' './lib/modules/*/kernel/fs/nfs_common' './lib/modules/*/kernel/fs/lockd' \
+        './lib/modules/*/kernel/fs/fscache' './lib/modules/*/kernel/fs/netfs' './lib/modules/*/kernel/net/sunrpc' './lib/modules/*/kernel/net/dns_resolver' \
+        './lib/modules/*/kernel/fs/xfs' './lib/modules/*/kernel/lib/libcrc32c.ko' './lib/modules/*/kernel/drivers/scsi/*iscsi*.ko' './lib/modules/*/kernel/drivers/dax' \
         2> "$work/tar.log" || grep -v 'Not found in archive\|previous errors' "$work/tar.log" >&2 || true
     cp "$work/tree/$1"/boot/vmlinuz* "$work/new/$1/vmlinuz"
     cp "$work/tree/$1"/lib/modules/*/modules.builtin "$work/new/$1/"
@@ -93,4 +82,4 @@ dpkg-deb --fsys-tarfile memtest86+_*.deb | tar -x -C "$work/tree" ./boot
 cp "$work"/tree/boot/memtest86+x64.bin "$work/new/memtest.bin"
 rm -rf "$out/generic" "$out/cloud" "$out/686-pae"
 mv "$work"/new/* "$out/"
-: > "$out/complete-8"
+: > "$out/complete-9"

@@ -235,6 +235,10 @@ void storage_dir_permissions(struct storage_pool *p);
 bool storage_device_look(struct storage_volume *v, GError **error);
 /* Waits until a device node has come; udev may take its time. */
 bool storage_device_wait(const char *path, GError **error);
+/* Waits until udev has done what there is to do; without udev it does nothing. */
+void storage_device_settle(void);
+/* The link of the directory (the pool's target: "/dev/disk/by-path") that leads to the device, or the device itself; free it. */
+char *storage_device_stable(const char *directory, const char *device);
 /* Mode and owner, as the definition says. */
 bool storage_device_owner(const struct storage_volume *v, GError **error);
 struct storage_volume *storage_device_look_at(struct storage_pool *p, const struct storage_volume *v, GError **error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What pools of block devices have in common. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +15,28 @@ bool storage_device_wait(const char *path, GError **error)
         g_usleep(50000);
     }
     return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the device '%s' does not appear", path);
+}
+
+void storage_device_settle(void)
+{
+    static const char *const argv[] = { "udevadm", "settle", "--timeout=10", NULL };
+    int status;
+    (void)!storage_run_status(argv, NULL, &status, NULL);
+}
+
+char *storage_device_stable(const char *directory, const char *device)
+{
+    g_autoptr(GDir) dir = directory && strcmp(directory, "/dev") && g_str_has_prefix(directory, "/dev/") ? g_dir_open(directory, 0, NULL) : NULL;
+    const char *name;
+    char *best = NULL;
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(directory, name, NULL), *real = realpath(path, NULL);
+        if (real && !strcmp(real, device) && (!best || strcmp(path, best) < 0)) { /* of several always the same, in whatever order they come */
+            g_free(best);
+            best = g_steal_pointer(&path);
+        }
+    }
+    return best ? best : g_strdup(device);
 }
 
 bool storage_device_look(struct storage_volume *v, GError **error)

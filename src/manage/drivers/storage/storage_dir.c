@@ -291,6 +291,22 @@ static bool is_empty(const char *device, bool *ret, GError **error)
     return true;
 }
 
+/* mkfs(8) hands over to a program for each kind. */
+static bool has_mkfs(const char *format, GError **error)
+{
+    static const struct { const char *format; struct storage_tool tool[2]; } makers[] = {
+        { "ext2", { { "mkfs.ext2", "e2fsprogs" } } }, { "ext3", { { "mkfs.ext3", "e2fsprogs" } } }, { "ext4", { { "mkfs.ext4", "e2fsprogs" } } },
+        { "xfs", { { "mkfs.xfs", "xfsprogs" } } }, { "vfat", { { "mkfs.vfat", "dosfstools" } } }, { "udf", { { "mkfs.udf", "udftools" } } },
+        { "gfs2", { { "mkfs.gfs2", "gfs2-utils" } } }, { "ocfs2", { { "mkfs.ocfs2", "ocfs2-tools" } } }, { "hfs+", { { "mkfs.hfsplus", "hfsprogs" } } },
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(makers); i++) {
+        struct storage_backend asker = { .type = "fs", .tools = makers[i].tool };
+        if (!strcmp(makers[i].format, format))
+            return storage_backend_tools(&asker, error);
+    }
+    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "file systems of type '%s' cannot be made: make it with a program of its own, and build the pool without overwrite", format);
+}
+
 static bool fs_build(struct storage_pool *p, unsigned flags, GError **error)
 {
     const char *device = el_get(storage_pool_source(p), "device/@path"), *format = el_get_or(storage_pool_source(p), "format/@type", "auto");
@@ -307,8 +323,10 @@ static bool fs_build(struct storage_pool *p, unsigned flags, GError **error)
         return false;
     if (!overwrite && !empty)
         return manage_fail(error, VIR_ERR_OPERATION_FAILED, "device '%s' holds something already: overwrite must be asked for", device);
-    const char *force = !strcmp(format, "xfs") || !strcmp(format, "btrfs") ? "-f" : g_str_has_prefix(format, "ext") ? "-F" : NULL;
-    const char *argv[] = { "mkfs", "-t", format, force ? force : device, force ? device : NULL, NULL };
+    if (!has_mkfs(format, error))
+        return false;
+    const char *force = !strcmp(format, "xfs") ? "-f" : g_str_has_prefix(format, "ext") ? "-F" : NULL;
+    const char *argv[] = { "mkfs", "-t", strcmp(format, "hfs+") ? format : "hfsplus", force ? force : device, force ? device : NULL, NULL };
     return storage_run(argv, NULL, error);
 }
 

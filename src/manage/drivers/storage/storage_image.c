@@ -9,7 +9,6 @@
 #include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -21,6 +20,14 @@
 enum { CHUNK = 1 << 20, STEP = 64 << 20 };
 
 /* ---- a file without a name ---- */
+
+/* Says that somebody works on an unfinished file: one byte, behind those that image programs lock (src/block/image_lock.c), because on NFS flock(2) takes all of them,
+ * also against this process. False: somebody else does. type: F_WRLCK, which needs a descriptor for writing, or F_RDLCK. */
+static bool lock_unfinished(int fd, short type)
+{
+    struct flock l = { .l_type = type, .l_whence = SEEK_SET, .l_start = 300, .l_len = 1 };
+    return fcntl(fd, F_OFD_SETLK, &l) == 0;
+}
 
 struct unfinished {
     int fd;
@@ -37,7 +44,7 @@ static bool unfinished_open(struct unfinished *u, const char *path, GError **err
         u->name = g_strdup_printf("%s/" BEGINS "%s.XXXXXX" UNFINISHED, dir, base);
         u->fd = mkostemps(u->name, sizeof(UNFINISHED) - 1, O_CLOEXEC);
         if (u->fd >= 0)
-            flock(u->fd, LOCK_EX | LOCK_NB);
+            (void)lock_unfinished(u->fd, F_WRLCK);
     }
     if (u->fd < 0) {
         g_clear_pointer(&u->name, g_free);
@@ -78,7 +85,7 @@ bool storage_image_leftover(int dir, const char *name)
     if (!storage_image_is_unfinished(name))
         return false;
     int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+    if (fd >= 0 && lock_unfinished(fd, F_RDLCK))
         unlinkat(dir, name, 0);
     if (fd >= 0)
         close(fd);

@@ -88,15 +88,32 @@ static bool authenticate(struct storage_pool *p, GError **error)
     return ok;
 }
 
+/* A record of the target for iscsiadm, if it has none: discovery may have left one, and with two each login and logout would be tried twice. */
+static bool make_record(struct storage_pool *p, GError **error)
+{
+    static const char *const add[] = { "--op", "new", NULL }, *const show[] = { NULL };
+    return node(p, show, NULL) || (node(p, add, error) && set(p, "node.startup", "manual", error)); /* whether it starts with the host is the pool's affair */
+}
+
 static bool start(struct storage_pool *p, GError **error)
 {
-    static const char *const add[] = { "--op", "new", NULL }, *const login[] = { "--login", NULL };
+    static const char *const login[] = { "--login", NULL };
+    GError *e = NULL;
     int session;
     if (el_find(storage_pool_source(p), "initiator"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "an initiator name of a pool's own is not served yet: set that of the host, and leave <initiator> out");
     if (!find_session(target_of(p), &session, error))
         return false;
-    return session >= 0 || (node(p, add, error) && authenticate(p, error) && node(p, login, error));
+    if (session >= 0)
+        return true;
+    if (!make_record(p, error) || !authenticate(p, error))
+        return false;
+    if (node(p, login, &e) || (find_session(target_of(p), &session, NULL) && session >= 0)) { /* one of two records says that there is a session already */
+        g_clear_error(&e);
+        return true;
+    }
+    g_propagate_error(error, e);
+    return false;
 }
 
 static bool stop(struct storage_pool *p, GError **error)
@@ -104,19 +121,6 @@ static bool stop(struct storage_pool *p, GError **error)
     static const char *const logout[] = { "--logout", NULL };
     bool active;
     return is_active(p, &active, error) && (!active || node(p, logout, error));
-}
-
-/* The link of the pool's directory that leads to the device, or the device. */
-static char *stable_path(const char *directory, const char *device)
-{
-    g_autoptr(GDir) dir = g_strcmp0(directory, "/dev") ? g_dir_open(directory, 0, NULL) : NULL;
-    const char *name;
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(directory, name, NULL), *real = realpath(path, NULL);
-        if (real && !strcmp(real, device) && !strstr(name, "-part"))
-            return g_steal_pointer(&path);
-    }
-    return g_strdup(device);
 }
 
 /* One unit of the target: /sys/class/scsi_device's H:B:T:L with the block device in it. */
@@ -129,7 +133,7 @@ static void add_unit(struct storage_pool *p, const char *path, const char *addre
     if (!disk || sscanf(address, "%*u:%u:%u:%u", &bus, &target, &unit) != 3)
         return;
     g_autofree char *device = g_build_filename("/dev", disk, NULL), *name = g_strdup_printf("unit:%u:%u:%u", bus, target, unit);
-    g_autofree char *stable = stable_path(storage_pool_path(p), device);
+    g_autofree char *stable = storage_device_stable(storage_pool_path(p), device);
     struct storage_volume *v = storage_volume_new(name);
     storage_volume_set_path(v, stable);
     if (!storage_device_look(v, NULL)) {
@@ -153,6 +157,7 @@ static bool refresh(struct storage_pool *p, struct storage_scan *ret, GError **e
     const char *rescan[] = { "iscsiadm", "--mode", "session", "--sid", number, "--rescan", NULL };
     if (!storage_run(rescan, NULL, error))
         return false;
+    storage_device_settle();
     g_autoptr(GDir) targets = g_dir_open(device, 0, NULL);
     while (targets && (name = g_dir_read_name(targets))) {
         g_autofree char *path = g_build_filename(device, name, NULL);
@@ -169,7 +174,7 @@ static char *find_sources(struct storage *s, const struct el *spec, GError **err
     if (!el_get(spec, "host/@name"))
         return manage_null(error, VIR_ERR_INVALID_ARG, "hostname must be specified for iscsi sources");
     g_autofree char *at = portal(spec), *out = NULL;
-    const char *argv[] = { "iscsiadm", "--mode", "discovery", "--type", "sendtargets", "--portal", at, NULL };
+    const char *argv[] = { "iscsiadm", "--mode", "discovery", "--type", "sendtargets", "--op", "nonpersistent", "--portal", at, NULL };
     if (!storage_run(argv, &out, error))
         return NULL;
     g_auto(GStrv) lines = g_strsplit(out, "\n", -1);

@@ -160,47 +160,116 @@ static void add_extents(struct storage_volume *v, const char *devices, uint64_t 
 
 enum { NAME, ORIGIN, UUID, SEGMENT_SIZE, ATTR, GROUP_EXTENT, DEVICES, NFIELDS };
 
-static void add_volume(struct storage_pool *p, struct storage_scan *ret, char **field)
+static char *path_of(const struct storage_pool *p, const char *name) { return g_strdup_printf("/dev/%s/%s", group_of(p), name); }
+
+/* What a snapshot, or a volume that grows as it is written ("[NAME_vorigin]" is its origin), has of the group is what its extents say. */
+static void count_extents(struct storage_volume *v)
 {
-    struct storage_volume *v = g_hash_table_lookup(ret->volumes, field[NAME]);
-    bool new = !v;
+    uint64_t sum = 0;
+    for (unsigned i = 0; v->extents && i < v->extents->len; i++) {
+        const struct storage_extent *e = &g_array_index(v->extents, struct storage_extent, i);
+        sum += e->end - e->start;
+    }
+    if (sum)
+        v->target.allocation = sum;
+}
+
+/* One line of lvs, which is one segment of a volume, into a table of volumes that nobody has looked at yet. */
+static void add_segment(const struct storage_pool *p, GHashTable *volumes, char **field)
+{
+    struct storage_volume *v = g_hash_table_lookup(volumes, field[NAME]);
     if (field[ATTR][0] == 't' || strlen(field[ATTR]) < 5 || field[ATTR][4] != 'a') /* pools of thin volumes, and what is not active */
         return;
-    if (new) {
+    if (!v) {
         v = storage_volume_new(field[NAME]);
-        g_autofree char *path = g_strdup_printf("/dev/%s/%s", group_of(p), field[NAME]);
+        g_autofree char *path = path_of(p, field[NAME]);
         v->key = g_strdup(field[UUID]);
         storage_volume_set_path(v, path);
-        if (*field[ORIGIN]) {
+        if (*field[ORIGIN] && *field[ORIGIN] != '[') {
             v->backing = g_new0(struct storage_target, 1);
-            v->backing->path = g_strdup_printf("/dev/%s/%s", group_of(p), field[ORIGIN]);
+            v->backing->path = path_of(p, field[ORIGIN]);
         }
+        g_hash_table_insert(volumes, v->name, v);
     }
     add_extents(v, field[DEVICES], g_ascii_strtoull(field[SEGMENT_SIZE], NULL, 10), g_ascii_strtoull(field[GROUP_EXTENT], NULL, 10));
-    if (new && storage_device_look(v, NULL))
-        storage_scan_add(ret, v);
-    else if (new)
-        storage_volume_unref(v);
+}
+
+/* All volumes, or the one of this name ("GROUP/NAME"), by name; NULL with error. */
+static GHashTable *list_volumes(const struct storage_pool *p, const char *what, GError **error)
+{
+    const char *lvs[] = { "lvs", "--noheadings", "--units", "b", "--nosuffix", "--separator", "|", "-o",
+                          "lv_name,origin,uuid,seg_size,lv_attr,vg_extent_size,devices", what, NULL };
+    g_autofree char *out = NULL;
+    if (!storage_run(lvs, &out, error))
+        return NULL;
+    g_auto(GStrv) lines = g_strsplit(out, "\n", -1);
+    GHashTable *volumes = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)storage_volume_unref);
+    for (unsigned i = 0; lines[i]; i++) {
+        g_auto(GStrv) field = g_strsplit(g_strstrip(lines[i]), "|", NFIELDS);
+        if (g_strv_length(field) == NFIELDS)
+            add_segment(p, volumes, field);
+    }
+    return volumes;
+}
+
+static bool read_sizes(const struct storage_pool *p, uint64_t *ret_size, uint64_t *ret_free, GError **error)
+{
+    const char *vgs[] = { "vgs", "--noheadings", "--units", "b", "--nosuffix", "--separator", "|", "-o", "vg_size,vg_free", group_of(p), NULL };
+    g_autofree char *out = NULL;
+    if (!storage_run(vgs, &out, error))
+        return false;
+    g_auto(GStrv) size = g_strsplit(g_strstrip(out), "|", 2);
+    bool ok = g_strv_length(size) == 2;
+    *ret_size = ok ? g_ascii_strtoull(size[0], NULL, 10) : 0;
+    *ret_free = ok ? g_ascii_strtoull(size[1], NULL, 10) : 0;
+    return true;
 }
 
 static bool refresh(struct storage_pool *p, struct storage_scan *ret, GError **error)
 {
-    const char *lvs[] = { "lvs", "--noheadings", "--units", "b", "--nosuffix", "--separator", "|", "-o",
-                          "lv_name,origin,uuid,seg_size,lv_attr,vg_extent_size,devices", group_of(p), NULL };
-    const char *vgs[] = { "vgs", "--noheadings", "--units", "b", "--nosuffix", "--separator", "|", "-o", "vg_size,vg_free", group_of(p), NULL };
-    g_autofree char *out = NULL, *sizes = NULL;
-    if (!storage_run(vgs, &sizes, error) || !storage_run(lvs, &out, error))
+    if (!read_sizes(p, &ret->capacity, &ret->available, error))
         return false;
-    g_auto(GStrv) lines = g_strsplit(out, "\n", -1), size = g_strsplit(g_strstrip(sizes), "|", 2);
-    for (unsigned i = 0; lines[i]; i++) {
-        g_auto(GStrv) field = g_strsplit(g_strstrip(lines[i]), "|", NFIELDS);
-        if (g_strv_length(field) == NFIELDS)
-            add_volume(p, ret, field);
+    ret->allocation = ret->capacity - MIN(ret->available, ret->capacity);
+    g_autoptr(GHashTable) volumes = list_volumes(p, group_of(p), error);
+    GHashTableIter it;
+    gpointer one;
+    if (!volumes)
+        return false;
+    g_hash_table_iter_init(&it, volumes);
+    while (g_hash_table_iter_next(&it, NULL, &one)) {
+        struct storage_volume *v = one;
+        if (!storage_device_look(v, NULL))
+            continue;
+        count_extents(v);
+        storage_scan_add(ret, storage_volume_ref(v));
     }
-    if (g_strv_length(size) == 2) {
-        ret->capacity = g_ascii_strtoull(size[0], NULL, 10);
-        ret->available = g_ascii_strtoull(size[1], NULL, 10);
-        ret->allocation = ret->capacity - MIN(ret->available, ret->capacity);
+    return true;
+}
+
+static struct storage_volume *look_at(struct storage_pool *p, const struct storage_volume *v, GError **error)
+{
+    struct storage_volume *now = storage_device_look_at(p, v, error);
+    if (now)
+        count_extents(now);
+    return now;
+}
+
+/* Key and extents of a volume, as they are now. */
+static bool learn(const struct storage_pool *p, struct storage_volume *v, GError **error)
+{
+    g_autofree char *full = g_strdup_printf("%s/%s", group_of(p), v->name);
+    g_autoptr(GHashTable) volumes = list_volumes(p, full, error);
+    const struct storage_volume *now = volumes ? g_hash_table_lookup(volumes, v->name) : NULL;
+    if (!volumes)
+        return false;
+    if (!now)
+        return manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: '%s' has gone", full);
+    g_free(v->key);
+    v->key = g_strdup(now->key);
+    g_clear_pointer(&v->extents, g_array_unref);
+    for (unsigned i = 0; now->extents && i < now->extents->len; i++) {
+        const struct storage_extent *e = &g_array_index(now->extents, struct storage_extent, i);
+        storage_volume_add_extent(v, e->device, e->start, e->end);
     }
     return true;
 }
@@ -216,11 +285,40 @@ static bool remove_volume(const struct storage_pool *p, const char *name, GError
     return storage_run(argv, NULL, error);
 }
 
+/* A snapshot of the backing store; or, where less is to be allocated than there is, a volume that takes its space as it is written. */
+static bool make_volume(const struct storage_pool *p, const struct storage_volume *v, GError **error)
+{
+    bool sparse = !v->backing && v->has_allocation && v->target.allocation < v->target.capacity;
+    g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT "B", MAX(sparse ? v->target.allocation : v->target.capacity, 1));
+    g_autofree char *all = g_strdup_printf("%" G_GUINT64_FORMAT "B", v->target.capacity);
+    const char *argv[16] = { "lvcreate", "-y", "--name", v->name, "-L", size };
+    unsigned n = 6;
+    if (sparse) {
+        argv[n++] = "--type";
+        argv[n++] = "snapshot";
+        argv[n++] = "--virtualsize";
+        argv[n++] = all;
+    }
+    if (v->backing)
+        argv[n++] = "-s";
+    argv[n++] = v->backing ? v->backing->path : group_of(p);
+    return storage_run(argv, NULL, error);
+}
+
+/* There may be volumes that a refresh does not see, because they are not active. */
+static bool name_is_free(const struct storage_pool *p, const char *name, GError **error)
+{
+    g_autofree char *full = full_name(p, name);
+    const char *argv[] = { "lvs", "--noheadings", full, NULL };
+    int status;
+    return storage_run_status(argv, NULL, &status, error) &&
+        (status != 0 || manage_fail(error, VIR_ERR_STORAGE_VOL_EXIST, "the volume group has a volume '%s' already, which is not active or came after the last refresh", name));
+}
+
 static bool create_volume(struct storage_job *j, struct storage_volume *v, struct storage_volume *from, unsigned flags, GError **error)
 {
     struct storage_pool *p = j->pool;
-    g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT "B", MAX(v->target.capacity, 1)), *path = g_strdup_printf("/dev/%s/%s", group_of(p), v->name);
-    const char *argv[] = { "lvcreate", "-y", "--name", v->name, "-L", size, v->backing ? "-s" : group_of(p), v->backing ? v->backing->path : NULL, NULL };
+    g_autofree char *path = path_of(p, v->name);
     if (!name_fits(v->name))
         return manage_fail(error, VIR_ERR_XML_ERROR, "'%s' is no name of a logical volume", v->name);
     if (v->backing && *v->backing->path != '/')
@@ -229,11 +327,41 @@ static bool create_volume(struct storage_job *j, struct storage_volume *v, struc
         return manage_fail(error, VIR_ERR_INVALID_ARG, "logical volumes are made without preallocation and reflink");
     g_clear_pointer(&v->key, g_free);
     storage_volume_set_path(v, path);
-    if (!storage_run(argv, NULL, error))
+    if (!name_is_free(p, v->name, error))
         return false;
-    if (storage_device_fill(j, v, from, error))
+    if (make_volume(p, v, error) && storage_device_fill(j, v, from, error) && learn(p, v, error))
         return true;
-    (void)remove_volume(p, v->name, NULL);
+    (void)remove_volume(p, v->name, NULL); /* lvcreate itself may leave what it cannot activate */
+    return false;
+}
+
+/* The group's sizes are what lvm says: it rounds, and takes snapshots along. lock is not held. */
+static void follow_sizes(struct storage_pool *p)
+{
+    uint64_t size, available;
+    if (!read_sizes(p, &size, &available, NULL))
+        return;
+    g_mutex_lock(&p->lock);
+    p->capacity = size;
+    p->available = available;
+    p->allocation = size - MIN(available, size);
+    g_mutex_unlock(&p->lock);
+}
+
+/* lvremove would take the snapshots of a volume along without a word. */
+static bool has_snapshot(struct storage_pool *p, const struct storage_volume *v, GError **error)
+{
+    g_autoptr(GHashTable) volumes = list_volumes(p, group_of(p), error);
+    GHashTableIter it;
+    gpointer one;
+    if (!volumes)
+        return true;
+    g_hash_table_iter_init(&it, volumes);
+    while (g_hash_table_iter_next(&it, NULL, &one)) {
+        const struct storage_volume *other = one;
+        if (other->backing && !strcmp(other->backing->path, v->target.path))
+            return !manage_fail(error, VIR_ERR_OPERATION_INVALID, "volume '%s' has the snapshot '%s', which would go with it: delete that first", v->name, other->name);
+    }
     return false;
 }
 
@@ -241,7 +369,7 @@ static bool delete_volume(struct storage_pool *p, struct storage_volume *v, unsi
 {
     if (flags)
         return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "wipe the volume first, then delete it: deleting with zeroes is not there");
-    return remove_volume(p, v->name, error);
+    return !has_snapshot(p, v, error) && remove_volume(p, v->name, error);
 }
 
 static bool resize_volume(struct storage_pool *p, struct storage_volume *v, uint64_t capacity, unsigned flags, GError **error)
@@ -249,7 +377,17 @@ static bool resize_volume(struct storage_pool *p, struct storage_volume *v, uint
     g_autofree char *full = full_name(p, v->name), *size = g_strdup_printf("%" G_GUINT64_FORMAT "B", capacity);
     const char *argv[] = { "lvresize", "-f", "-L", size, full, NULL };
     (void)flags;
-    return storage_run(argv, NULL, error);
+    if (v->backing || (v->extents && v->target.allocation < v->target.capacity))
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "'%s' is a snapshot, or takes its space as it is written: its size cannot be changed", v->name);
+    if (!storage_run(argv, NULL, error))
+        return false;
+    storage_volume_auto *now = storage_device_look_at(p, v, NULL);
+    if (now && learn(p, now, NULL)) {
+        count_extents(now);
+        storage_volume_replace(p, storage_volume_ref(now));
+    }
+    follow_sizes(p);
+    return true;
 }
 
 static const char *const formats[] = { "unknown", "lvm2", NULL };
@@ -258,5 +396,5 @@ static const struct storage_tool tools[] = { { "vgchange", "lvm2" }, { "lvcreate
 const struct storage_backend storage_logical = {
     .type = "logical", .number = 3, .needs = STORAGE_NAME, .tools = tools, .formats = formats, .default_format = "lvm2", .check_def = check_def,
     .find_sources = find_sources, .is_active = is_active, .build = build, .start = start, .stop = stop, .delete = delete, .refresh = refresh,
-    .create_volume = create_volume, .delete_volume = delete_volume, .resize_volume = resize_volume, .look_at = storage_device_look_at,
+    .create_volume = create_volume, .delete_volume = delete_volume, .resize_volume = resize_volume, .look_at = look_at,
 };

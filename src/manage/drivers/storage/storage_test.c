@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "manage/core/manage.h"
@@ -278,7 +277,8 @@ static void test_leftovers(struct fixture *f, gconstpointer data)
     g_autofree char *busy = g_build_filename(f->root, "var/lib/vireo/images/.vireo-b.123456.unfinished", NULL);
     g_assert_true(g_file_set_contents(dead, "x", 1, NULL) && g_file_set_contents(busy, "x", 1, NULL));
     int fd = open(busy, O_RDWR);
-    g_assert_cmpint(flock(fd, LOCK_EX), ==, 0);
+    struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 300, .l_len = 1 };
+    g_assert_cmpint(fcntl(fd, F_OFD_SETLK, &l), ==, 0);
     g_autoptr(GVariant) p = pool(f, "default");
     g_autoptr(GVariant) r = call(f, RPC_STORAGE_POOL_REFRESH, g_variant_new("(@(say)u)", p, 0), NULL);
     g_assert_false(g_file_test(dead, G_FILE_TEST_EXISTS));

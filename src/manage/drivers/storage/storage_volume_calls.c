@@ -172,6 +172,10 @@ void storage_volume_replace(struct storage_pool *p, struct storage_volume *v)
     struct storage_volume *old = p->active ? g_hash_table_lookup(p->volumes, v->name) : NULL;
     if (old && !old->building) {
         v->in_use = old->in_use;
+        uint64_t more = MIN(v->target.allocation - MIN(v->target.allocation, old->target.allocation), p->available);
+        uint64_t less = MIN(old->target.allocation - MIN(v->target.allocation, old->target.allocation), p->allocation);
+        p->allocation += more - less;
+        p->available += less - more;
         g_hash_table_replace(p->volumes, v->name, v);
         v = NULL;
     }
