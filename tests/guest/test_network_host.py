@@ -20,7 +20,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BOOT = 120
 MODULES = ("virtio_pci", "virtio_net", "af_packet")
 HOST, PEER, GUEST = "10.9.0.1", "10.9.0.2", "10.9.0.3"
-UP = f"ip link set lo up; ip addr add {GUEST}/24 dev eth0; ip link set eth0 up; sleep 1\n"
+LINK = 'for i in $(seq 50); do [ "$(cat /sys/class/net/eth0/carrier)" = 1 ] && break; sleep 0.1; done\n'
+UP = f"ip link set lo up; ip addr add {GUEST}/24 dev eth0; ip link set eth0 up; {LINK}"
 
 
 def sh(*words, check=True):
@@ -371,11 +372,11 @@ PAIRS = {
 @pytest.mark.parametrize("kind", PAIRS)
 def test_two_guests(net, guest, work, kind):
     one, two = (t.format(work=work) for t in PAIRS[kind])
-    up = "ip link set lo up; ip addr add 10.9.0.{}/24 dev eth0; ip link set eth0 up; sleep 1\n"
-    a = guest(up.format(11) + "nettool serve 5001\n", "-netdev", one, "-device", "virtio-net-pci,netdev=n,mac=52:54:00:00:00:11",
+    up = "ip link set lo up; ip addr add 10.9.0.{}/24 dev eth0; ip link set eth0 up; "
+    a = guest(up.format(11) + LINK + "nettool serve 5001\n", "-netdev", one, "-device", "virtio-net-pci,netdev=n,mac=52:54:00:00:00:11",
               wrapper=net.wrapper())
     a.wait_text("serving", BOOT)
-    b = guest(up.format(12) + "ping -c 1 -W 5 10.9.0.11 > /dev/null && echo VT ping; nettool send 10.9.0.11 5001 10; "
+    b = guest(up.format(12) + LINK + "ping -c 1 -W 5 10.9.0.11 > /dev/null && echo VT ping; nettool send 10.9.0.11 5001 10; "
               "nettool recv 10.9.0.11 5001 10\n", "-netdev", two, "-device", "virtio-net-pci,netdev=n,mac=52:54:00:00:00:12",
               wrapper=net.wrapper())
     b.wait_text("VT ping", BOOT, "the guests do not reach each other")
