@@ -71,7 +71,7 @@ class StorageGuest:
                 f.truncate(size << 20)
             drives += ["-drive", f"file={work}/disk{n},format=raw,if=virtio"]
         self.machine = vmm.Machine(["-machine", "q35", "-accel", "jit", "-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
-                                    "-kernel", f"{where}/generic/vmlinuz", "-initrd", f"{work}/initrd", "-append", "console=ttyS0 panic=-1 quiet", *drives],
+                                    "-kernel", initramfs.unpacked(where, "generic"), "-initrd", f"{work}/initrd", "-append", "console=ttyS0 panic=-1 quiet", *drives],
                                    f"{work}/console")
         self.steps = 0
         try:

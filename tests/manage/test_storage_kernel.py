@@ -299,6 +299,10 @@ def test_domain(guest, v, refused, group):
     guest.run(f"cat > /tmp/m.xml <<'END'\n{DOMAIN}\nEND")
     v("create --paused /tmp/m.xml")
     assert {"/dev/vdd1", guest.run("readlink -f /dev/vg/lv").strip()} <= set(guest.run("readlink /proc/$(pidof vireo-vmm)/fd/*").split())
+    for disk, size in (("vda", 8 * MIB), ("vdb", 10 * MIB)):
+        assert re.findall(r":\s+(\d+)", v(f"domblkinfo m {disk}")) == [str(size)] * 3
+    text = v("domstats m --block")
+    assert "block.0.path=/dev/vg/lv\n" in text and f"block.0.capacity={8 * MIB}\n" in text and f"block.1.physical={10 * MIB}\n" in text
     for command in ("vol-delete lv vg", "vol-wipe lv vg", "vol-resize lv 16M vg", "vol-delete vdd1 d"):
         refused(command, "in use by domain 'm'")
     refused("pool-destroy vg", "in use")

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Numbers of a running domain: disks, interfaces, memory, CPU time, addresses. */
+#include "manage/drivers/domain/domain_plan.h"
 #include "manage/drivers/domain/domain_stats.h"
 
 #include <errno.h>
@@ -37,6 +38,11 @@ const char *domain_disk_path(const struct el *disk)
 {
     const char *file = el_get(disk, "source/@file");
     return file ? file : el_get(disk, "source/@dev");
+}
+
+char *domain_disk_image(struct domain *d, const struct el *disk)
+{
+    return el_is(disk, "@type", "volume") ? domain_image_path(d->driver, disk, NULL) : g_strdup(domain_disk_path(disk));
 }
 
 struct el *domain_find_disk(struct doc *doc, const char *name)
@@ -96,7 +102,8 @@ static bool sizes_of_node(struct json_object *nodes, const struct el *disk, stru
         if (!image || !node || strcmp(node, name))
             continue;
         ret->capacity = (uint64_t)js_number(image, "virtual-size");
-        ret->allocation = (uint64_t)js_number(image, "actual-size");
+        if (js_number(image, "actual-size") > 0 || !ret->allocation) /* of a block device nobody knows how much is used: all of it */
+            ret->allocation = (uint64_t)js_number(image, "actual-size");
         return true;
     }
     return false;
@@ -115,6 +122,15 @@ static bool qcow2_capacity(const char *path, uint64_t *ret)
     return ok;
 }
 
+static uint64_t device_size(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
+    if (fd >= 0)
+        close(fd);
+    return size > 0 ? (uint64_t)size : 0;
+}
+
 bool domain_image_sizes(const char *path, bool raw, struct disk_sizes *ret)
 {
     struct stat st;
@@ -124,6 +140,8 @@ bool domain_image_sizes(const char *path, bool raw, struct disk_sizes *ret)
     *ret = (struct disk_sizes){ .capacity = (uint64_t)st.st_size, .allocation = used, .physical = used };
     if (S_ISREG(st.st_mode))
         ret->physical = (uint64_t)st.st_size;
+    if (S_ISBLK(st.st_mode))
+        ret->capacity = ret->allocation = ret->physical = device_size(path);
     if (!raw && qcow2_capacity(path, &capacity))
         ret->capacity = capacity;
     return true;
@@ -131,7 +149,7 @@ bool domain_image_sizes(const char *path, bool raw, struct disk_sizes *ret)
 
 bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_object *nodes, struct disk_sizes *ret, GError **error)
 {
-    const char *path = domain_disk_path(disk);
+    g_autofree char *path = domain_disk_image(d, disk);
     if (!path)
         return manage_fail(error, VIR_ERR_INVALID_ARG, "disk '%s' does not currently have a source assigned", el_get_or(disk, "target/@dev", "?"));
     if (!domain_image_sizes(path, g_str_equal(domain_chain_format(disk), "raw"), ret))

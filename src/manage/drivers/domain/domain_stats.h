@@ -34,5 +34,7 @@ struct doc *domain_any_document(struct domain *d, GError **error);
 
 /* Names of nodes of a disk: its top node, and the files under it. */
 const char *domain_disk_path(const struct el *disk); /* NULL: no source */
+/* The same, and of a volume of a pool the volume's path, if the pool knows it; free it. */
+char *domain_disk_image(struct domain *d, const struct el *disk);
 
 int64_t js_number(struct json_object *o, const char *key);

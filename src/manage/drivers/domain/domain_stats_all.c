@@ -185,7 +185,8 @@ static void group_interface(struct gather *g)
 
 static void one_disk(struct gather *g, const struct el *disk, unsigned n, struct json_object *stats, struct json_object *nodes)
 {
-    const char *path = domain_disk_path(disk), *alias = el_get(disk, "alias/@name");
+    g_autofree char *path = domain_disk_image(g->d, disk);
+    const char *alias = el_get(disk, "alias/@name");
     struct disk_stats s;
     struct disk_sizes size;
     put_text(g, el_get_or(disk, "target/@dev", ""), "block.%u.name", n);
