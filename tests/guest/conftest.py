@@ -112,6 +112,21 @@ def linux(work, machine, kernels):
 
 
 @pytest.fixture
+def image(work):
+    """image(mib=64, name="disk.img", ...): the path of a new raw image; with an empty file system, or with these bytes."""
+    def make(mib=64, name="disk.img", ext4=False, data=None):
+        path = os.path.join(work, name)
+        with open(path, "wb") as f:
+            f.write(data or b"")
+            if not data:
+                f.truncate(mib << 20)
+        if ext4:
+            subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", path], check=True)
+        return path
+    return make
+
+
+@pytest.fixture
 def as_nobody():
     """The command prefix that runs a program as an ordinary user; empty where the test runs as one already."""
     if os.getuid() != 0:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PCI Express root ports and bridges: disks and cards behind them, and those that come and go while Debian's kernel runs."""
-import os
 import time
 
 import pytest
@@ -52,16 +51,6 @@ def ports(n, first=1):
     return out
 
 
-@pytest.fixture
-def image(work):
-    def make(name, mib=4):
-        path = os.path.join(work, name)
-        with open(path, "wb") as f:
-            f.truncate(mib << 20)
-        return path
-    return make
-
-
 def none_drive(path, node):
     return ("-drive", f"file={path},format=raw,if=none,id={node}")
 
@@ -73,7 +62,7 @@ def gone(m, name, deadline=30):
 
 
 def test_disk_comes_and_goes_and_comes_again(linux, image):
-    path = image("a")
+    path = image(4, "a")
     m = linux(*ports(2), *none_drive(path, "d"), script=AGENT, modules=BLOCK, qmp=True)
     m.wait_text("VT disks\r\n", BOOT)
     q = m.qmp
@@ -111,7 +100,7 @@ def test_net_card_comes_and_goes(linux):
 
 
 def test_eight_ports_at_once(linux, image):
-    drives = [none_drive(image(f"i{n}"), f"d{n}") for n in range(8)]
+    drives = [none_drive(image(4, f"i{n}"), f"d{n}") for n in range(8)]
     m = linux(*ports(8), *sum(drives, ()), "-smp", "2", script=AGENT, modules=BLOCK, qmp=True)
     m.wait_text("VT disks\r\n", BOOT)
     for n in range(8):
@@ -140,7 +129,7 @@ BEHIND = {
 
 @pytest.mark.parametrize("way", BEHIND)
 def test_disk_behind(linux, image, way):
-    path = image("a")
+    path = image(4, "a")
     m = linux(*none_drive(path, "d"), *BEHIND[way], script=AGENT, modules=BLOCK)
     m.wait_text("VT disks vda\r\n", BOOT, "the guest does not find a disk behind bridges")
     say(m, "disk vda", "VT got vda X")
@@ -152,7 +141,7 @@ def test_disk_behind(linux, image, way):
 
 
 def test_plugged_before_the_guest_runs(linux, image):
-    m = linux(*ports(1), *none_drive(image("a"), "d"), *none_drive(image("b"), "e"), "-S", script=AGENT, modules=BLOCK, qmp=True)
+    m = linux(*ports(1), *none_drive(image(4, "a"), "d"), *none_drive(image(4, "b"), "e"), "-S", script=AGENT, modules=BLOCK, qmp=True)
     m.qmp.command("device_add", driver="virtio-blk-pci", id="first", drive="e", bus="p1", serial="FIRST")
     m.qmp.command("device_del", id="first")
     gone(m, "first")
@@ -165,7 +154,7 @@ def test_plugged_before_the_guest_runs(linux, image):
 
 
 def test_guest_switches_the_slot_off(linux, image):
-    m = linux(*ports(1), *none_drive(image("a"), "d"), "-device", "virtio-blk-pci,drive=d,bus=p1,id=disk", script=AGENT, modules=BLOCK, qmp=True)
+    m = linux(*ports(1), *none_drive(image(4, "a"), "d"), "-device", "virtio-blk-pci,drive=d,bus=p1,id=disk", script=AGENT, modules=BLOCK, qmp=True)
     m.wait_text("VT disks vda\r\n", BOOT)
     assert m.qmp.command("query-status")["running"]
     say(m, "power 1 0", "VT power 0")
@@ -224,7 +213,7 @@ EVERY = [
 
 def test_every_kind_of_device(linux, image):
     """Each comes, is there, and goes."""
-    m = linux(*ports(len(EVERY)), *none_drive(image("a"), "d"), *none_drive(image("b"), "e"), "-netdev", "user,id=n", "-netdev", "user,id=o", script=AGENT,
+    m = linux(*ports(len(EVERY)), *none_drive(image(4, "a"), "d"), *none_drive(image(4, "b"), "e"), "-netdev", "user,id=n", "-netdev", "user,id=o", script=AGENT,
               modules=BLOCK + ("virtio_net",), qmp=True)
     m.wait_text("VT disks\r\n", BOOT)
     known = {d["name"] for d in m.qmp.command("qom-list-types", implements="device")}
@@ -249,7 +238,7 @@ def test_every_kind_of_device(linux, image):
 
 def test_unplugged_while_in_use(linux, image):
     """The guest reads and writes all the time; it gets errors at the end, and the program lives."""
-    path = image("a", 16)
+    path = image(16, "a")
     m = linux(*ports(2), *none_drive(path, "d"), "-smp", "2", script=AGENT, modules=BLOCK, qmp=True)
     m.wait_text("VT disks\r\n", BOOT)
     for n in range(2):
