@@ -280,7 +280,13 @@ def test_iscsi(guest, v, refused):
     assert len(v("vol-list i").splitlines()) == 2
     guest.run("cmp /root/one /dev/disk/by-path/*lun-1")
     v("pool-destroy i", "pool-undefine i")
-    guest.run("iscsiadm -m node -o delete")
+    guest.run("sed -i \"s,</source>,<initiator><iqn name='iqn.2026-11.example:own'/></initiator></source>,\" /tmp/i.xml")
+    v("pool-define /tmp/i.xml", "pool-start i")
+    assert re.search(r"Initiatorname: (\S+)", guest.run("iscsiadm -m session -P 1"))[1] == "iqn.2026-11.example:own"
+    assert len(v("vol-list i").splitlines()) == 2
+    v("pool-destroy i", "pool-undefine i")
+    assert "No active sessions" in guest.run("iscsiadm -m session", None)
+    guest.run("iscsiadm -m node -o delete", None)
     v(f"pool-define-as i iscsi --source-host 127.0.0.1 --source-dev {target}:none --target /dev/disk/by-path")
     refused("pool-start i", f"{target}:none")
     v("pool-undefine i")

@@ -18,8 +18,8 @@ static char *portal(const struct el *source)
 static bool check_def(struct doc *def, GError **error)
 {
     const char *host = el_get_or(doc_root(def), "source/host/@name", ""), *target = el_get_or(doc_root(def), "source/device/@path", "");
-    if (*host == '-' || *target == '-')
-        return manage_fail(error, VIR_ERR_XML_ERROR, "the names of host and target do not begin with '-'");
+    if (*host == '-' || *target == '-' || *el_get_or(doc_root(def), "source/initiator/iqn/@name", "") == '-')
+        return manage_fail(error, VIR_ERR_XML_ERROR, "the names of host, target and initiator do not begin with '-'");
     return true;
 }
 
@@ -50,12 +50,35 @@ static bool is_active(struct storage_pool *p, bool *ret, GError **error)
     return true;
 }
 
+static const char *initiator_of(const struct storage_pool *p) { return el_get(storage_pool_source(p), "initiator/iqn/@name"); }
+
+/* iscsiadm's name for "as this initiator"; NULL: as the host. */
+static char *interface_of(const struct storage_pool *p)
+{
+    const char *initiator = initiator_of(p);
+    return initiator ? g_strdup_printf("vireo-%08x", g_str_hash(initiator)) : NULL;
+}
+
+static bool make_interface(struct storage_pool *p, GError **error)
+{
+    g_autofree char *name = interface_of(p);
+    const char *add[] = { "iscsiadm", "--mode", "iface", "--interface", name, "--op", "new", NULL };
+    const char *show[] = { "iscsiadm", "--mode", "iface", "--interface", name, NULL };
+    const char *update[] = { "iscsiadm", "--mode", "iface", "--interface", name, "--op", "update", "--name", "iface.initiatorname", "--value", initiator_of(p), NULL };
+    return !name || ((storage_run(show, NULL, NULL) || storage_run(add, NULL, error)) && storage_run(update, NULL, error));
+}
+
 static bool node(struct storage_pool *p, const char *const *more, GError **error)
 {
-    g_autofree char *at = portal(storage_pool_source(p));
-    const char *argv[16] = { "iscsiadm", "--mode", "node", "--portal", at, "--targetname", target_of(p) };
-    for (unsigned i = 0; more[i] && i + 8 < G_N_ELEMENTS(argv); i++)
-        argv[7 + i] = more[i];
+    g_autofree char *at = portal(storage_pool_source(p)), *interface = interface_of(p);
+    const char *argv[18] = { "iscsiadm", "--mode", "node", "--portal", at, "--targetname", target_of(p) };
+    unsigned n = 7;
+    if (interface) {
+        argv[n++] = "--interface";
+        argv[n++] = interface;
+    }
+    for (unsigned i = 0; more[i] && n + 1 < G_N_ELEMENTS(argv); i++)
+        argv[n++] = more[i];
     return storage_run(argv, NULL, error);
 }
 
@@ -100,13 +123,11 @@ static bool start(struct storage_pool *p, GError **error)
     static const char *const login[] = { "--login", NULL };
     GError *e = NULL;
     int session;
-    if (el_find(storage_pool_source(p), "initiator"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "an initiator name of a pool's own is not served yet: set that of the host, and leave <initiator> out");
     if (!find_session(target_of(p), &session, error))
         return false;
     if (session >= 0)
         return true;
-    if (!make_record(p, error) || !authenticate(p, error))
+    if (!make_interface(p, error) || !make_record(p, error) || !authenticate(p, error))
         return false;
     if (node(p, login, &e) || (find_session(target_of(p), &session, NULL) && session >= 0)) { /* one of two records says that there is a session already */
         g_clear_error(&e);
