@@ -315,6 +315,22 @@ def test_domain(guest, v, refused, group):
     v("destroy m", "vol-delete lv vg", "vol-delete vdd1 d", "pool-destroy d", "pool-undefine d")
 
 
+def test_daemon_restarts(guest, v, group):
+    """Pools go on over the end of a daemon; after a restart of the host those that start by themselves are made ready again, and others left alone."""
+    v(f"pool-define-as d disk --source-dev {DISK} --source-format gpt --target /dev", "pool-build d --overwrite", "pool-start d",
+      f"pool-define-as f fs --source-dev {FS} --source-format ext4 --target /srv/fs", "pool-build f --overwrite", "pool-start f", "vol-create-as vg lv 4M",
+      "vol-create-as d vdd1 5M", "vol-create-as f v 1M", "pool-autostart vg", "pool-autostart f")
+    again = ("kill -9 $(pidof vireod); rm -f /srv/run/vireo/libvirt-sock; {} (/srv/vireod --root /srv >> /tmp/vireod.log 2>&1 &)\n"
+             "until virsh -q uri >/dev/null 2>&1; do sleep 0.1; done")
+    guest.run(again.format(""))
+    assert sorted(v("pool-list --name").split()) == ["d", "default", "f", "vg"]
+    assert "lv" in v("vol-list vg") and "vdd1" in v("vol-list d") and "v" in v("vol-list f")
+    guest.run(again.format("umount /srv/fs; vgchange -qan vg; rm -rf /srv/run/vireo/storage;"))
+    assert sorted(v("pool-list --name").split()) == ["default", "f", "vg"]
+    assert guest.run("findmnt -no SOURCE /srv/fs").strip() == FS and "active" in guest.run("lvs --noheadings -o lv_active vg")
+    v("pool-destroy f", "pool-undefine f", "pool-undefine d")
+
+
 @pytest.mark.parametrize("definition, command, program, package", [
     (f"x logical --source-dev {LVM}", "pool-build x", "/sbin/lvcreate", "lvm2"), (f"x disk --source-dev {DISK} --target /dev", "pool-build x", "/sbin/sfdisk", "fdisk"),
     (f"x fs --source-dev {FS} --source-format ext4 --target /srv/x", "pool-build x --overwrite", "/sbin/mkfs.ext4", "e2fsprogs"),
