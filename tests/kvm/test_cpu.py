@@ -14,8 +14,9 @@ spec.loader.exec_module(guest_test_cpu)
 
 # Not trap_flag, far_transfers and singlestep: the emulation below kills or hangs the first program that does that. Nor cpuid_promises:
 # the inner guest has no XSAVE (conftest.py, `linux`), but AVX's subfeatures. Nor counters, litmus and dekker: atomic operations are the CPU's own, in
-# which KVM has no part, and the emulation below now and then leaves one of two CPUs that contend without an interrupt for minutes.
-SUBTESTS = ("traps privileged pages floating crossing midway strings breakpoints compat selectors code16 bases tsc fp_state rounding "
+# which KVM has no part, and the emulation below now and then leaves one of two CPUs that contend without an interrupt for minutes. Nor breakpoints: the
+# emulated VMRUN loads DR7 but arms nothing, so that an exit between MOV to DR7 and the hit loses the hit (QEMU in the program's place shows the same).
+SUBTESTS = ("traps privileged pages floating crossing midway strings compat selectors code16 bases tsc fp_state rounding "
             "random_numbers rewrite alias protection cross_thread patching shootdown write_protect "
             "processes alternate_stack")
 
@@ -34,7 +35,8 @@ def test_cpu_on_kvm_behaves_like_the_one_below(linux, outer, work):
     below = guest_test_cpu.lines_of(outer.shell(f"chmod 755 {there}; {there} {SUBTESTS} 2>/dev/null", timeout=120))
     assert below[-1] == "all subtests have run"
     with open(program, "rb") as f:
-        m = linux("-smp", "2", kernel="generic", script=f"/cputest {SUBTESTS} 2>/dev/null", extra={"cputest": (0o100755, f.read())}, memory="512")
+        # The outer guest's kernel begins behind the code that would turn paging of five levels on.
+        m = linux("-smp", "2", kernel="generic", append="no5lvl", script=f"/cputest {SUBTESTS} 2>/dev/null", extra={"cputest": (0o100755, f.read())}, memory="512")
     text = m.wait_text("CT all subtests have run", 200, "the CPU tests did not come to their end in the guest")
     m.wait(60)
     wrong = guest_test_cpu.differences(same(below[:-1]), same(guest_test_cpu.lines_of(text)))

@@ -96,6 +96,7 @@ static void tsc(void)
 /* --- registers of threads --- */
 
 static atomic_int fp_errors;
+static struct lost { u8 want[512], got[512]; bool system_call; } fp_first; /* written by who counts the first */
 
 static void on_alarm(int sig)
 {
@@ -106,13 +107,14 @@ static void on_alarm(int sig)
 }
 
 /* Loads everything from a seed, waits a moment, and looks again. */
-static unsigned check_registers(u64 seed, bool syscalls)
+static void check_registers(u64 seed, bool syscalls)
 {
     u64 in[32];
     u8 fx[512] __attribute__((aligned(16))), back[512] __attribute__((aligned(16)));
     for (unsigned i = 0; i < 32; i++)
         in[i] = seed * (2 * i + 1) * 0x9e3779b97f4a7c15ull;
     memset(fx, 0, sizeof fx);
+    memset(back, 0, sizeof back); /* the bytes behind each x87 register are reserved: not every CPU writes them */
     fx[0] = 0x7f, fx[1] = (u8)(3 + ((seed & 3) << 2)), fx[4] = 0xff;
     u32 mxcsr = 0x1f80 | (u32)(seed & 3) << 13 | (seed & 0x3f);
     memcpy(fx + 24, &mxcsr, 4);
@@ -124,11 +126,26 @@ static unsigned check_registers(u64 seed, bool syscalls)
     memcpy(fx + 160, in, 256);
     u64 spin = 300 + seed % 100, nr = SYS_getppid;
     if (syscalls)
-        __asm__ volatile("fxrstor %2\n syscall\n fxsave %0" : "=m"(back), "+a"(nr) : "m"(fx) : "rcx", "r11", "memory");
-    __asm__ volatile("fxrstor %2\n 1: dec %1\n jnz 1b\n fxsave %0" : "=m"(back), "+r"(spin) : "m"(fx) : "memory", "cc");
+        __asm__ volatile("fxrstor %2\n syscall\n fxsave %0" : "+m"(back), "+a"(nr) : "m"(fx) : "rcx", "r11", "memory");
+    else
+        __asm__ volatile("fxrstor %2\n 1: dec %1\n jnz 1b\n fxsave %0" : "+m"(back), "+r"(spin) : "m"(fx) : "memory", "cc");
     fesetenv(FE_DFL_ENV);
     /* x87's last instruction and operand (bytes 6 to 23) are the CPU's own affair */
-    return memcmp(fx, back, 6) || memcmp(fx + 24, back + 24, 4) || memcmp(fx + 32, back + 32, 160 + 256 - 32);
+    if (!memcmp(fx, back, 6) && !memcmp(fx + 24, back + 24, 4) && !memcmp(fx + 32, back + 32, 160 + 256 - 32))
+        return;
+    if (!atomic_fetch_add(&fp_errors, 1)) {
+        memcpy(fp_first.want, fx, sizeof fx);
+        memcpy(fp_first.got, back, sizeof back);
+        fp_first.system_call = syscalls;
+    }
+}
+
+static void say_lost(void)
+{
+    for (unsigned i = 0; i < 160 + 256; i += 4)
+        if ((i < 6 || i == 24 || i >= 32) && memcmp(fp_first.want + i, fp_first.got + i, i == 4 ? 2 : 4))
+            say("lost: byte %u of FXSAVE is %08x, was %08x%s", i, *(u32 *)(fp_first.got + i), *(u32 *)(fp_first.want + i),
+                fp_first.system_call ? ", with a system call" : "");
 }
 
 static void *fp_thread(void *arg)
@@ -136,8 +153,7 @@ static void *fp_thread(void *arg)
     u64 seed = (u64)(uintptr_t)arg * 7919 + 1;
     for (double end = now() + 1; now() < end;)
         for (unsigned i = 0; i < 200; i++)
-            if (check_registers(seed += 12, i % 8 == 0))
-                atomic_fetch_add(&fp_errors, 1);
+            check_registers(seed += 12, i % 8 == 0);
     return NULL;
 }
 
@@ -157,6 +173,7 @@ static void fp_state(void)
         pthread_join(th[i], NULL);
     timer_delete(timer);
     say("registers lost %d times", atomic_load(&fp_errors));
+    say_lost();
     /* across fork: the child has what the parent had */
     double a = 0;
     pid_t pid;
