@@ -83,17 +83,15 @@ static const struct record *record_at(const uint8_t *all, unsigned at, uint32_t 
     return sum_of(copy, size) == r->sum ? r : NULL;
 }
 
-/* True: there was a record. */
-static bool replay(const uint8_t *all, journal_apply apply, void *opaque)
+/* Applies the last record of each name. They stay where they are, and new ones come behind them. */
+static void replay(struct journal *j, const uint8_t *all, journal_apply apply, void *opaque)
 {
     g_autoptr(GHashTable) last = names_new();
     const struct record *r;
-    uint64_t generation = 0;
-    unsigned at = 0;
-    for (uint32_t number = 0; (r = record_at(all, at, number, generation)); number++) {
-        generation = r->generation;
+    for (; (r = record_at(all, j->used, j->number, j->generation)); j->number++) {
+        j->generation = r->generation;
         g_hash_table_replace(last, g_strndup((const char *)(r + 1), r->name_size), (gpointer)r);
-        at += blocks_of(sizeof(*r) + (uint64_t)r->name_size + r->text_size);
+        j->used += blocks_of(sizeof(*r) + (uint64_t)r->name_size + r->text_size);
     }
     GHashTableIter iter;
     gpointer name, value;
@@ -101,10 +99,23 @@ static bool replay(const uint8_t *all, journal_apply apply, void *opaque)
     while (g_hash_table_iter_next(&iter, &name, &value)) {
         r = value;
         g_autofree char *text = r->gone ? NULL : g_strndup((const char *)(r + 1) + r->name_size, r->text_size);
-        if (!strchr(name, '/'))
-            apply(name, text, r->us, opaque);
+        if (strchr(name, '/'))
+            continue;
+        apply(name, text, r->us, opaque);
+        g_hash_table_add(j->files, g_strdup(name)); /* as the journal says, perhaps in the host's cache only: a killed daemon did not get further */
     }
-    return g_hash_table_size(last) > 0;
+}
+
+/* The first block from which on nothing could pass for the next record: a power cut may have left some behind a gap. */
+static unsigned end_of_remains(struct journal *j, const uint8_t *all)
+{
+    unsigned end = j->used;
+    for (unsigned at = j->used; at < BLOCKS; at++) {
+        const struct record *r = (const struct record *)(all + (size_t)at * BLOCK);
+        if (r->magic == MAGIC && r->generation == j->generation)
+            end = at + 1;
+    }
+    return end;
 }
 
 /* ---- blocks ---- */
@@ -136,10 +147,10 @@ static bool read_blocks(int fd, void *p, unsigned at, unsigned n)
     return done == size;
 }
 
-static bool write_zeros(struct journal *j, unsigned n)
+static bool write_zeros(struct journal *j, unsigned at, unsigned n)
 {
     void *p = blocks_new(n);
-    bool ok = p && write_blocks(j->fd, p, 0, n);
+    bool ok = p && write_blocks(j->fd, p, at, n);
     free(p);
     return ok;
 }
@@ -148,7 +159,7 @@ static bool write_zeros(struct journal *j, unsigned n)
 static bool make_ready_locked(struct journal *j)
 {
     if (!j->ready)
-        j->ready = write_zeros(j, BLOCKS) && fsync(j->fd) == 0;
+        j->ready = write_zeros(j, 0, BLOCKS) && fsync(j->fd) == 0;
     return j->ready;
 }
 
@@ -181,7 +192,7 @@ static bool sync_files(struct journal *j, GHashTable *files)
 
 static bool empty_locked(struct journal *j)
 {
-    if (!write_zeros(j, 1))
+    if (!write_zeros(j, 0, 1))
         return false;
     j->used = j->synced = 0;
     j->number = 0;
@@ -299,17 +310,24 @@ bool journal_put(struct journal *j, const char *file, const char *text, bool wai
 
 /* ---- begin and end ---- */
 
-static bool replay_file(int fd, journal_apply apply, void *opaque, bool *ret_any)
+/*
+ * What a killed daemon left. Nobody waits for the disk: that the files are on it is the flusher's affair, as after any other record.
+ */
+static void take_over(struct journal *j, journal_apply apply, void *opaque)
 {
     struct stat st;
-    if (fstat(fd, &st) < 0 || st.st_size != (off_t)BLOCKS * BLOCK)
-        return false; /* just made: not one record was ever in it */
-    void *all = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (fstat(j->fd, &st) < 0 || st.st_size != (off_t)BLOCKS * BLOCK)
+        return; /* just made: not one record was ever in it */
+    uint8_t *all = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, j->fd, 0);
     if (all == MAP_FAILED)
-        return false;
-    *ret_any = replay(all, apply, opaque);
+        return;
+    replay(j, all, apply, opaque);
+    unsigned end = j->used ? end_of_remains(j, all) : 1;
     munmap(all, (size_t)st.st_size);
-    return true;
+    j->ready = end == j->used || write_zeros(j, j->used, end - j->used) || flush_locked(j);
+    if (!j->used)
+        j->generation = (uint64_t)g_get_real_time();
+    j->last_us = g_get_monotonic_time();
 }
 
 static int open_file(const char *path)
@@ -338,11 +356,9 @@ struct journal *journal_open(const char *path, const char *dir, journal_apply ap
     j->dir = g_strdup(dir);
     j->files = names_new();
     j->generation = (uint64_t)g_get_real_time();
-    bool any = false;
-    j->ready = replay_file(fd, apply, opaque, &any);
-    /* Files that are as the journal says may be so in the host's cache only: a killed daemon did not get that far. */
-    if (j->ready && (!any || syncfs(dir_fd) == 0))
-        empty_locked(j);
+    g_mutex_lock(&j->lock);
+    take_over(j, apply, opaque);
+    g_mutex_unlock(&j->lock);
     j->thread = g_thread_new("journal", flusher, j);
     return j;
 }

@@ -16,8 +16,8 @@ struct journal;
 /* What the journal says of a file: text NULL means removed. us: of the record, g_get_real_time(). */
 typedef void (*journal_apply)(const char *file, const char *text, gint64 us, void *opaque);
 
-/* The journal in the file `path` of the files in `dir`, which exists. What a daemon left that was killed is given to apply(), the last word on each file; it writes them through
- * to the disk. NULL, without error: it cannot be used (another process has it, or the file system does not take it); callers write files directly then. */
+/* The journal in the file `path` of the files in `dir`, which exists. What a daemon left that was killed is given to apply(), the last word on each file; it writes through to
+ * the disk what it has to change. That the rest is on the disk nobody waits for: the records stay in the journal until it is. NULL, without error: it cannot be used (another process has it, or the file system does not take it); callers write files directly then. */
 struct journal *journal_open(const char *path, const char *dir, journal_apply apply, void *opaque);
 /* Files to the disk, thread ended. NULL is fine. */
 void journal_close(struct journal *j);
