@@ -514,15 +514,20 @@ bool pci_device_plug(struct pci_device *d, struct machine *m, int devfn, GError 
     return ok;
 }
 
+void pci_device_detach(struct pci_device *d)
+{
+    if (!d->plugged)
+        return;
+    pci_device_reset(d);
+    pci_lock(d->bus);
+    d->bus->devices[d->devfn] = NULL;
+    d->plugged = false;
+    pci_unlock(d->bus);
+}
+
 void pci_device_unplug(struct pci_device *d)
 {
-    if (d->plugged) {
-        pci_device_reset(d);
-        pci_lock(d->bus);
-        d->bus->devices[d->devfn] = NULL;
-        d->plugged = false;
-        pci_unlock(d->bus);
-    }
+    pci_device_detach(d);
     pci_irq_finish(d);
     g_mutex_clear(&d->irq_lock);
 }

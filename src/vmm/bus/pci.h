@@ -137,6 +137,8 @@ void pci_device_init(struct pci_device *d, struct device *owner, const char *nam
 /* Onto the bus that d->owner->bus names (NULL: the root bus). devfn: the place, or -1: the first free slot. Error when taken, or when
  * the machine is live and the bus takes nothing then. The state of configuration space now is what a reset gives back. */
 bool pci_device_plug(struct pci_device *d, struct machine *m, int devfn, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Off the bus: the guest does not reach its windows any more. Interrupts can still be raised, into nothing: whatever raises them is ended between this and: */
+void pci_device_detach(struct pci_device *d);
 void pci_device_unplug(struct pci_device *d); /* also of one never plugged: frees what init took */
 void pci_device_reset(struct pci_device *d);
 /* size: a power of two (memory: at least 16, ports: at least 4). lock: as io_window.lock. */

@@ -359,8 +359,9 @@ static bool realize(struct device *d, GError **error)
 static void unrealize(struct device *d)
 {
     struct hda *h = (struct hda *)d;
-    pci_device_unplug(&h->pci);
+    pci_device_detach(&h->pci);
     vtimer_destroy(h->timer);
+    pci_device_unplug(&h->pci);
     for (unsigned i = 0; i < HDA_CODECS; i++) {
         if (h->codecs[i])
             h->codecs[i]->hda = NULL;

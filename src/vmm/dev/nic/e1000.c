@@ -659,6 +659,7 @@ static void drop(struct e1000 *s)
 {
     nic_unplug(&s->nic);
     vtimer_destroy(s->timer);
+    pci_device_unplug(&s->nic.pci);
     g_free(s->packet);
     g_free(s->scratch);
 }

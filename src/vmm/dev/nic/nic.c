@@ -89,7 +89,7 @@ void nic_unplug(struct nic *n)
     machine_remove_listener(n->dev.machine, n);
     if (b)
         net_backend_detach(b);
-    pci_device_unplug(&n->pci);
+    pci_device_detach(&n->pci);
     g_mutex_lock(&n->dev.lock);
     n->backend = NULL;
     if (n->later)

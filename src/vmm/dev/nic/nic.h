@@ -40,7 +40,7 @@ struct nic {
 bool nic_check(struct nic *n, const struct nic_ops *ops, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Last in realize, when the card can take frames: into its slot and to its back end. */
 bool nic_plug(struct nic *n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Also after a failed nic_plug. Nothing calls the card after it. Without the lock. */
+/* Also after a failed nic_plug. Neither guest nor network call the card after it, only its own timers; pci_device_unplug() when they have gone. Without the lock. */
 void nic_unplug(struct nic *n);
 void nic_send(struct nic *n, const uint8_t *frame, size_t size);
 /* Calls `send_more` from the main loop, soon. Lock held. */

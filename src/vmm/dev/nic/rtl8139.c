@@ -359,6 +359,7 @@ static void drop(struct rtl8139 *s)
 {
     nic_unplug(&s->nic);
     vtimer_destroy(s->timer);
+    pci_device_unplug(&s->nic.pci);
     g_free(s->packet);
     g_free(s->scratch);
 }

@@ -422,14 +422,15 @@ void nvme_detach_ns(struct nvme_ns *ns)
 static void unrealize(struct device *d)
 {
     struct nvme *n = (struct nvme *)d;
+    pci_device_detach(&n->pci);
     g_mutex_lock(&d->lock);
     reset(n);
     g_mutex_unlock(&d->lock);
-    pci_device_unplug(&n->pci);
     for (unsigned i = 0; i < NVME_MAX_NS; i++) {
         if (n->ns[i])
             nvme_detach_ns(n->ns[i]);
     }
+    pci_device_unplug(&n->pci);
 }
 
 static bool check(struct nvme *n, GError **error)

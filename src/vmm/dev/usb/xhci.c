@@ -397,7 +397,7 @@ static bool realize(struct device *d, GError **error)
 static void unrealize(struct device *d)
 {
     struct xhci *x = (struct xhci *)d;
-    pci_device_unplug(&x->pci);
+    pci_device_detach(&x->pci);
     g_mutex_lock(&d->lock);
     reset(x);
     for (unsigned i = 0; i < USB_MAX_PORTS; i++) {
@@ -406,6 +406,7 @@ static void unrealize(struct device *d)
         x->bus.devices[i] = NULL;
     }
     g_mutex_unlock(&d->lock);
+    pci_device_unplug(&x->pci);
 }
 
 struct usb_bus *usb_bus_of(struct device *d)
