@@ -96,7 +96,9 @@ class InnerMachine(vmm.Machine):
 
     def tail(self, lines=25):
         try:
-            log = self.outer.shell("dmesg | tail -n 8", check=False)
+            log = self.outer.shell("dmesg | tail -n 8; echo 'threads: name, state, ticks in user and kernel mode'; for task in "
+                                   f"/proc/$(pidof {os.path.basename(self.outer.program)})/task/*; do echo $(cat $task/comm; cat $task/stat | "
+                                   "sed 's/.*) //' | cut -d' ' -f1,12,13); done", check=False)
         except outer_guest.OuterError as e:
             log = str(e)
         return super().tail(lines) + "\n--- end of the outer guest's kernel log:\n" + log
