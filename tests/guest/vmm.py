@@ -207,7 +207,7 @@ class Machine:
                 if self.ended or left <= 0:
                     break
                 self.changed.wait(left)
-        why = "the program ended" if self.ended else f"{deadline * SLOW:.0f} s passed"
+        why = f"the program ended with status {self.wait(5, None)}" if self.ended else f"{deadline * SLOW:.0f} s passed"
         self.fail(f"{what or 'the guest did not print ' + repr(wanted.decode())}: {why}")
 
     def send(self, text):

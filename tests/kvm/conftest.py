@@ -44,8 +44,9 @@ def outer(kernels, has_kvm, request):
                     with open(path, "rb") as f:
                         files[f"usr/share/qemu/{name}"] = (0o100644, f.read())
     guest = None
+    cpu = int(os.environ.get("VIREO_OUTER_CPU", max(os.sched_getaffinity(0))))
     try:
-        guest = outer_guest.Outer(initramfs, kernels, where, {there: shutil.which(vmm.VMM)}, files, deadline=80 * vmm.SLOW)
+        guest = outer_guest.Outer(initramfs, kernels, where, {there: shutil.which(vmm.VMM)}, files, deadline=80 * vmm.SLOW, cpu=cpu)
         request.session.outer_guest = guest
         guest.program = "/" + there
         guest.options = ["-L", "/usr/share/qemu"] if vmm.IS_QEMU else []
