@@ -127,7 +127,7 @@ static const struct keyval_key machine_keys[] = {
     { "memory-backend", KV_STRING, M(memory_backend), "id of the object that is the memory" },
     { "mem-merge", KV_BOOL, M(mem_merge), "the host may merge equal pages of memory (KSM)" },
     { "dump-guest-core", KV_BOOL, M(dump_guest_core), "a core dump of the process has the guest's memory in it" },
-    { "pflash0", KV_REFUSED, 0, "firmware does not run yet" }, { "pflash1", KV_REFUSED, 0, "firmware does not run yet" },
+    { "pflash0", KV_REFUSED, 0, "there is no flash memory; firmware is -bios FILE" }, { "pflash1", KV_REFUSED, 0, "there is no flash memory; firmware is -bios FILE" },
     { NULL }
 };
 

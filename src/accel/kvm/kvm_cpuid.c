@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 
-enum { MAX_ENTRIES = 256 };
+enum { MAX_ENTRIES = 256, SVM_LEAF = 0x8000000a };
 
 struct feature_bit {
     uint32_t leaf;
@@ -87,6 +87,9 @@ void kvm_features(const char *device, uint64_t *ret)
         set_bit(ret, X86_FEAT_SVM, false);
         set_bit(ret, X86_FEAT_VMX, false);
     }
+    for (unsigned i = 0; i < X86_NFEATURES; i++)
+        if (bits[i].leaf == SVM_LEAF && !(ret[X86_FEAT_SVM / 64] >> (X86_FEAT_SVM % 64) & 1))
+            set_bit(ret, i, false);
     close(fd);
 }
 
@@ -180,14 +183,23 @@ static void add_hypervisor(struct builder *b)
         add_model(b, leaf, 0, false);
 }
 
+/* EDX of SVM's leaf: what the model has of what has a name, and what the kernel has of the rest. */
+static uint32_t svm_features(const struct x86_cpu_model *m, uint32_t edx)
+{
+    for (unsigned i = 0; i < X86_NFEATURES; i++)
+        if (bits[i].leaf == SVM_LEAF && !x86_model_has(m, (enum x86_feature)i))
+            edx &= ~(1u << bits[i].bit);
+    return edx;
+}
+
 static void add_extended(struct builder *b)
 {
     uint32_t r[4];
     x86_cpuid(b->m->model, &b->m->topo, &b->state, 0x80000000, 0, r);
     for (uint32_t leaf = 0x80000000; r[0] && leaf <= MIN(r[0], 0x80000025u); leaf++) {
-        const struct kvm_cpuid_entry2 *svm = leaf == 0x8000000a && x86_model_has(b->m->model, X86_FEAT_SVM) ? find(b->host, leaf, 0) : NULL;
+        const struct kvm_cpuid_entry2 *svm = leaf == SVM_LEAF && x86_model_has(b->m->model, X86_FEAT_SVM) ? find(b->host, leaf, 0) : NULL;
         if (svm)
-            add(b, leaf, 0, false, (const uint32_t[4]){ svm->eax, svm->ebx, svm->ecx, svm->edx });
+            add(b, leaf, 0, false, (const uint32_t[4]){ svm->eax, svm->ebx, svm->ecx, svm_features(b->m->model, svm->edx) });
         for (uint32_t sub = 0; !svm && sub < (leaf == 0x8000001d ? 5u : 1u); sub++)
             add_model(b, leaf, sub, leaf == 0x8000001d);
     }

@@ -76,52 +76,35 @@ static const enum x86_feature amd_only[] = {
     X86_FEAT_SRSO_USER_KERNEL_NO, X86_FEAT_TSA_SQ_NO, X86_FEAT_TSA_L1_NO,
 };
 
-#define F(id) X86_FEAT_##id
-#define SET_486 F(FPU), F(VME), F(PSE)
-#define SET_PENTIUM SET_486, F(DE), F(TSC), F(MSR), F(MCE), F(CX8), F(APIC)
-#define SET_PENTIUM3 SET_PENTIUM, F(PAE), F(SEP), F(MTRR), F(PGE), F(MCA), F(CMOV), F(PAT), F(PSE36), F(MMX), F(FXSR), F(SSE)
-#define SET_X64_V1 SET_PENTIUM3, F(SSE2), F(CLFLUSH), F(SYSCALL), F(NX), F(LM)
-#define SET_X64_V2 SET_X64_V1, F(SSE3), F(SSSE3), F(CX16), F(SSE4_1), F(SSE4_2), F(POPCNT), F(LAHF_LM)
-#define SET_WESTMERE SET_X64_V2, F(RDTSCP), F(PDPE1GB), F(AES), F(PCLMULQDQ)
-#define SET_SANDYBRIDGE SET_WESTMERE, F(X2APIC), F(TSC_DEADLINE), F(XSAVE), F(XSAVEOPT), F(AVX)
-#define SET_HASWELL SET_SANDYBRIDGE, F(F16C), F(RDRAND), F(FSGSBASE), F(SMEP), F(ERMS), F(FMA), F(MOVBE), F(PCID), F(INVPCID), \
-                    F(BMI1), F(BMI2), F(AVX2), F(ABM)
-#define SET_EPYC SET_WESTMERE, F(XSAVE), F(XSAVEOPT), F(XSAVEC), F(XGETBV1), F(AVX), F(F16C), F(RDRAND), F(FSGSBASE), \
-                 F(SMEP), F(SMAP), F(FMA), F(MOVBE), F(BMI1), F(BMI2), F(AVX2), F(ABM), F(ADX), F(RDSEED), \
-                 F(CLFLUSHOPT), F(SHA_NI), F(MMXEXT), F(FXSR_OPT), F(CR8LEGACY), F(SSE4A), F(MISALIGNSSE), \
-                 F(F3DNOWPREFETCH), F(OSVW), F(TOPOEXT), F(ARAT), F(IBPB)
-
 struct model_row {
-    const char *name, *help, *vendor, *brand;
-    uint16_t family, model, stepping;
-    bool all; /* everything supported; else `set` */
-    uint16_t set[96]; /* enum x86_feature; F(FPU) is 0, so the list is as long as its last nonzero entry */
+    const char *name, *base, *help, *vendor, *brand; /* NULL: the base's */
+    uint16_t family, model;
+    int8_t stepping;
+    bool all;            /* everything supported; else `changes` of the base */
+    const char *changes; /* names of features, `-` before those that go */
 };
 
+#define INTEL "GenuineIntel"
+#define AMD "AuthenticAMD"
+#define HYGON "HygonGenuine"
+
 static const struct model_row models[] = {
-    { "max", "all features that the accelerator offers on this host (default)", "AuthenticAMD", "Vireo Virtual CPU",
-      25, 17, 1, .all = true },
-    { "host", "the same as max", "AuthenticAMD", "Vireo Virtual CPU", 25, 17, 1, .all = true },
-    { "vireo64", "x86-64-v2 baseline that every host can run", "AuthenticAMD", "Vireo Virtual CPU, x86-64-v2", 25, 17, 1,
-      .set = { SET_X64_V2, F(RDTSCP), F(X2APIC), F(TSC_DEADLINE), F(ARAT), F(AUTO_IBRS), F(IBPB), F(AMD_NO_SSB),
-               F(BTC_NO), F(SRSO_NO), F(TSA_SQ_NO), F(TSA_L1_NO), F(LFENCE_ALWAYS_SERIALIZING), F(NULL_SEL_CLR_BASE),
-               F(HYPERVISOR) } },
-    { "qemu64", "x86-64 as of 2003", "AuthenticAMD", "Virtual CPU, x86-64", 15, 107, 1,
-      .set = { SET_X64_V1, F(SSE3), F(CX16), F(LAHF_LM), F(HYPERVISOR) } },
-    { "kvm64", "x86-64 as of 2004", "GenuineIntel", "Virtual CPU, x86-64", 15, 6, 1,
-      .set = { SET_X64_V1, F(SSE3), F(CX16), F(HYPERVISOR) } },
-    { "Nehalem", "Intel Core i7 9xx, 2008", "GenuineIntel", "Intel Core i7 9xx (Nehalem)", 6, 26, 3,
-      .set = { SET_X64_V2, F(HYPERVISOR) } },
-    { "Westmere", "Intel Xeon, 2010", "GenuineIntel", "Westmere E56xx/L56xx/X56xx", 6, 44, 1,
-      .set = { SET_WESTMERE, F(HYPERVISOR) } },
-    { "SandyBridge", "Intel Xeon E3 1200, 2011", "GenuineIntel", "Intel Xeon E312xx (Sandy Bridge)", 6, 42, 1,
-      .set = { SET_SANDYBRIDGE, F(HYPERVISOR) } },
-    { "Haswell", "Intel Core, 2013", "GenuineIntel", "Intel Core Processor (Haswell)", 6, 60, 4,
-      .set = { SET_HASWELL, F(HYPERVISOR) } },
-    { "EPYC", "AMD EPYC, 2017", "AuthenticAMD", "AMD EPYC Processor", 23, 1, 2, .set = { SET_EPYC, F(HYPERVISOR) } },
-    { "pentium3", "32-bit, SSE", "GenuineIntel", "Pentium III", 6, 8, 3, .set = { SET_PENTIUM3 } },
-    { "pentium", "32-bit, APIC and TSC", "GenuineIntel", "", 5, 4, 3, .set = { SET_PENTIUM } },
-    { "486", "32-bit", "GenuineIntel", "", 4, 8, 0, .set = { SET_486 } },
+    { "max", .help = "all features that the accelerator offers on this host (default)", .vendor = AMD, .brand = "Vireo Virtual CPU",
+      .family = 25, .model = 17, .stepping = 1, .all = true },
+    { "host", .help = "the same as max", .vendor = AMD, .brand = "Vireo Virtual CPU", .family = 25, .model = 17, .stepping = 1, .all = true },
+    { "vireo64", .help = "x86-64-v2 baseline that every host can run", .vendor = AMD, .brand = "Vireo Virtual CPU, x86-64-v2",
+      .family = 25, .model = 17, .stepping = 1,
+      .changes = "fpu vme pse de tsc msr mce cx8 apic pae sep mtrr pge mca cmov pat pse36 mmx fxsr sse sse2 clflush syscall nx lm sse3 ssse3 cx16 "
+                 "sse4.1 sse4.2 popcnt lahf-lm rdtscp x2apic tsc-deadline arat auto-ibrs ibpb amd-no-ssb btc-no srso-no tsa-sq-no tsa-l1-no "
+                 "lfence-always-serializing null-sel-clr-base" },
+#define X86_MODEL(name, base, vendor, family, model, stepping, brand, changes) \
+    { name, base, NULL, vendor, brand, family, model, stepping, false, changes },
+#define X86_VERSION(name, base, stepping, brand, changes) { name, base, NULL, NULL, brand, 0, 0, stepping, false, changes },
+#define X86_ALIAS(name, base) { name, base, NULL, NULL, NULL, 0, 0, -1, false, NULL },
+#include "x86_models.inc"
+#undef X86_MODEL
+#undef X86_VERSION
+#undef X86_ALIAS
 };
 
 static void set_bit(uint64_t *set, unsigned f, bool on)
@@ -213,18 +196,67 @@ static bool unknown_feature(const char *name, GError **error)
     return vireo_fail(error, VIREO_ERROR_INVALID, "unknown CPU feature '%s'; '-cpu help' lists all", name);
 }
 
-static const struct model_row *find_model(const char *name, GError **error)
+static const struct model_row *model_row(const char *name)
 {
-    g_autoptr(GString) list = g_string_new(NULL);
-
     for (unsigned i = 0; i < G_N_ELEMENTS(models); i++) {
         if (same_name(models[i].name, name)) {
             return &models[i];
         }
-        g_string_append_printf(list, "%s%s", i ? ", " : "", models[i].name);
     }
-    vireo_fail(error, VIREO_ERROR_INVALID, "unknown CPU model '%s'; there are %s", name, list->str);
     return NULL;
+}
+
+static const struct model_row *find_model(const char *name, GError **error)
+{
+    const struct model_row *row = model_row(name);
+    const char *best = NULL;
+    unsigned best_distance = 4;
+
+    for (unsigned i = 0; !row && i < G_N_ELEMENTS(models); i++) {
+        unsigned d = distance(name, models[i].name);
+
+        if (d < best_distance) {
+            best = models[i].name;
+            best_distance = d;
+        }
+    }
+    if (!row) {
+        vireo_fail(error, VIREO_ERROR_INVALID, "unknown CPU model '%s'%s%s%s; '-cpu help' lists all", name, best ? "; did you mean '" : "",
+                   best ? best : "", best ? "'?" : "");
+    }
+    return row;
+}
+
+/* The model with what its bases say; the features of a model that names them. */
+static struct model_row resolve(const struct model_row *row, uint64_t *set)
+{
+    struct model_row ret = { 0 };
+
+    memset(set, 0, NWORDS * sizeof(*set));
+    if (row->base) {
+        ret = resolve(model_row(row->base), set);
+    } else {
+        set_bit(set, X86_FEAT_HYPERVISOR, true);
+    }
+    ret.name = row->name;
+    ret.all = row->all;
+    ret.vendor = row->vendor ? row->vendor : ret.vendor;
+    ret.brand = row->brand ? row->brand : ret.brand;
+    ret.family = row->family ? row->family : ret.family;
+    ret.model = row->family ? row->model : ret.model;
+    ret.stepping = row->stepping >= 0 ? row->stepping : ret.stepping;
+    for (const char *at = row->changes; at && *at; at += strcspn(at, " "), at += *at == ' ') {
+        bool on = *at != '-';
+        char name[32] = "";
+        int f;
+
+        at += !on;
+        memcpy(name, at, MIN(strcspn(at, " "), sizeof(name) - 1));
+        f = find_feature(name);
+        g_assert(f >= 0); /* of our own table; the unit test goes through all */
+        set_bit(set, (unsigned)f, on);
+    }
+    return ret;
 }
 
 /* ---- frequency of the host's TSC, which the guest's follows ---- */
@@ -314,6 +346,7 @@ struct request {
     const struct model_row *row;
     bool enforce, check;
     uint64_t on[NWORDS], off[NWORDS];
+    uint64_t set[NWORDS]; /* of the model's table */
 };
 
 static bool parse_number(const char *key, const char *value, unsigned min, unsigned max, unsigned *ret, GError **error)
@@ -378,10 +411,19 @@ static bool parse_text(const char *key, const char *value, char *ret, size_t min
     return true;
 }
 
+/* Width of the host's physical addresses; 0: it does not say. */
+static unsigned host_phys_bits(void)
+{
+    unsigned a, b, c, d;
+
+    return __get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= 32 ? a & 0xff : 0;
+}
+
 /* A property of the CPU that is no feature bit. *ret_known false: it is none of these. */
 static bool parse_property(struct request *r, struct x86_cpu_model *m, const char *key, const char *value,
                            bool *ret_known, GError **error)
 {
+    unsigned host_bits = MIN(host_phys_bits(), 46);
     /* Accepted for the sake of command lines written for others; they ask for what is so anyway. */
     static const char *const no_effect[] = { "migratable", "host-cache-info", "l3-cache", "fill-mtrr-mask" };
     const struct { const char *key; unsigned min, max; unsigned *ret; } numbers[] = {
@@ -401,6 +443,15 @@ static bool parse_property(struct request *r, struct x86_cpu_model *m, const cha
         if (same_name(key, numbers[i].key)) {
             return parse_number(key, value, numbers[i].min, numbers[i].max, numbers[i].ret, error);
         }
+    }
+    if (same_name(key, "host-phys-bits")) {
+        bool on;
+
+        if (!parse_bool(key, value, &on, error)) {
+            return false;
+        }
+        m->phys_bits = on && host_bits ? host_bits : m->phys_bits;
+        return true;
     }
     if (same_name(key, "enforce")) {
         return parse_bool(key, value, &r->enforce, error);
@@ -465,34 +516,58 @@ static bool supports_kvm(const uint64_t *supported)
     return has_bit(supported, X86_FEAT_KVM_CLOCK) || has_bit(supported, X86_FEAT_KVM_STEAL_TIME);
 }
 
-static void model_features(const struct x86_cpu_model *m, const struct model_row *row, const uint64_t *supported,
+/* What a named model has other than its table says, as QEMU has it: under KVM everything that helps a guest there, and no
+ * nested virtualization or MONITOR unless asked for; under the translator no VME. */
+static void adapt_to_accelerator(uint64_t *set, const uint64_t *supported, unsigned family)
+{
+    static const enum x86_feature off_on_kvm[] = { X86_FEAT_SVM, X86_FEAT_MONITOR, X86_FEAT_ACPI };
+
+    if (!supports_kvm(supported)) {
+        set_bit(set, X86_FEAT_VME, has_bit(set, X86_FEAT_VME) && has_bit(supported, X86_FEAT_VME));
+        return;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(off_on_kvm); i++) {
+        set_bit(set, off_on_kvm[i], false);
+    }
+    for (unsigned i = 0; family >= 6 && i < X86_NFEATURES; i++) {
+        if (has_bit(supported, i) && (IS_KVM(i) || i == X86_FEAT_X2APIC)) {
+            set_bit(set, i, true);
+        }
+    }
+}
+
+static bool is_svm_part(unsigned f)
+{
+    return features[f].leaf == 0x8000000a;
+}
+
+/* `vendor` is the one that the guest sees, `set` what the model's table has. */
+static void model_features(const struct model_row *row, const char *vendor, unsigned family, const uint64_t *set, const uint64_t *supported,
                            uint64_t *ret)
 {
-    bool intel = !strcmp(m->vendor, "GenuineIntel");
+    bool intel = !strcmp(vendor, INTEL);
     const enum x86_feature *foreign = intel ? amd_only : intel_only;
     unsigned nforeign = intel ? G_N_ELEMENTS(amd_only) : G_N_ELEMENTS(intel_only);
 
-    memset(ret, 0, NWORDS * sizeof(*ret));
+    memcpy(ret, row->all ? supported : set, NWORDS * sizeof(*ret));
     if (!row->all) {
-        for (unsigned i = 0; i < G_N_ELEMENTS(row->set); i++) {
-            set_bit(ret, row->set[i], true); /* the unused rest names FPU again */
-        }
-        for (unsigned i = 0; supports_kvm(supported) && m->family >= 6 && i < X86_NFEATURES; i++) {
-            if (has_bit(supported, i) && (IS_KVM(i) || i == X86_FEAT_X2APIC || i == X86_FEAT_HYPERVISOR)) {
-                set_bit(ret, i, true);
-            }
-        }
-    } else {
-        memcpy(ret, supported, NWORDS * sizeof(*ret));
+        adapt_to_accelerator(ret, supported, family);
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(on_request); i++) {
         set_bit(ret, on_request[i], false);
     }
-    if (!row->all) {
-        return;
-    }
-    for (unsigned i = 0; i < nforeign; i++) {
+    for (unsigned i = 0; row->all && i < nforeign; i++) {
         set_bit(ret, foreign[i], false);
+    }
+}
+
+/* What SVM's own leaf shows goes with SVM. */
+static void drop_svm_parts(uint64_t *set)
+{
+    for (unsigned i = 0; i < X86_NFEATURES; i++) {
+        if (is_svm_part(i)) {
+            set_bit(set, i, false);
+        }
     }
 }
 
@@ -529,9 +604,12 @@ static bool choose_features(struct x86_cpu_model *m, const struct request *r, co
 {
     uint64_t base[NWORDS], lack[NWORDS];
 
-    model_features(m, r->row, supported, base);
+    model_features(r->row, m->vendor, m->family, r->set, supported, base);
     for (unsigned i = 0; i < NWORDS; i++) {
         base[i] &= ~r->off[i];
+    }
+    if (!has_bit(base, X86_FEAT_SVM) && !has_bit(r->on, X86_FEAT_SVM)) {
+        drop_svm_parts(base);
     }
     if (missing(r->on, supported, lack)) {
         g_autofree char *list = list_features(lack);
@@ -554,6 +632,9 @@ static bool choose_features(struct x86_cpu_model *m, const struct request *r, co
     for (unsigned i = 0; i < G_N_ELEMENTS(derived); i++) {
         set_bit(m->features, derived[i], false);
     }
+    if (!x86_model_has(m, X86_FEAT_SVM)) {
+        drop_svm_parts(m->features);
+    }
     return true;
 }
 
@@ -563,8 +644,8 @@ static void host_identity(struct x86_cpu_model *m, bool all)
 {
     unsigned a, b, c, d, name[12];
 
-    if (__get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= 32) {
-        m->phys_bits = MIN(m->phys_bits, a & 0xff);
+    if (host_phys_bits()) {
+        m->phys_bits = MIN(m->phys_bits, host_phys_bits());
     }
     if (!all || !__get_cpuid(0, &a, &b, &c, &d)) {
         return;
@@ -595,13 +676,14 @@ struct x86_cpu_model *x86_cpu_model_describe(const char *spec, const uint64_t *s
     if (!r.row) {
         return NULL;
     }
+    struct model_row row = resolve(r.row, r.set);
     m = g_new0(struct x86_cpu_model, 1);
-    m->name = r.row->name;
-    g_strlcpy(m->vendor, r.row->vendor, sizeof(m->vendor));
-    g_strlcpy(m->brand, r.row->brand, sizeof(m->brand));
-    m->family = r.row->family;
-    m->model = r.row->model;
-    m->stepping = r.row->stepping;
+    m->name = row.name;
+    g_strlcpy(m->vendor, row.vendor, sizeof(m->vendor));
+    g_strlcpy(m->brand, row.brand, sizeof(m->brand));
+    m->family = row.family;
+    m->model = row.model;
+    m->stepping = (unsigned)row.stepping;
     m->phys_bits = 40;
     m->virt_bits = 48;
     if (supports_kvm(supported)) {
@@ -677,7 +759,14 @@ char *x86_cpu_help(void)
     unsigned column = 0;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(models); i++) {
-        g_string_append_printf(s, "  %-12s %s\n", models[i].name, models[i].help);
+        const struct model_row *row = &models[i];
+        uint64_t set[NWORDS];
+
+        if (row->base && !row->changes) {
+            g_string_append_printf(s, "  %-24s the same as %s\n", row->name, row->base);
+        } else {
+            g_string_append_printf(s, "  %-24s %s\n", row->name, row->help ? row->help : resolve(row, set).brand);
+        }
     }
     g_string_append(s, "\nFeatures:\n ");
     for (unsigned i = 0; i < X86_NFEATURES; i++) {
@@ -697,6 +786,13 @@ const char *x86_cpu_model_at(unsigned i)
     return i < G_N_ELEMENTS(models) ? models[i].name : NULL;
 }
 
+const char *x86_cpu_model_alias_of(const char *model)
+{
+    const struct model_row *row = model_row(model);
+
+    return row && row->base && !row->changes ? row->base : NULL;
+}
+
 const char *x86_feature_name(enum x86_feature f)
 {
     return features[f].name;
@@ -710,13 +806,16 @@ int x86_feature_find(const char *name)
 const char **x86_cpu_model_unavailable(const char *model, const uint64_t *supported)
 {
     const struct model_row *row = find_model(model, NULL);
-    struct x86_cpu_model m = { 0 };
-    uint64_t set[NWORDS], lack[NWORDS];
+    uint64_t set[NWORDS], own[NWORDS], lack[NWORDS];
     GPtrArray *names = g_ptr_array_new();
 
     if (row) {
-        g_strlcpy(m.vendor, row->vendor, sizeof(m.vendor));
-        model_features(&m, row, supported, set);
+        struct model_row whole = resolve(row, own);
+
+        model_features(row, whole.vendor, whole.family, own, supported, set);
+        if (!has_bit(set, X86_FEAT_SVM)) {
+            drop_svm_parts(set);
+        }
         missing(set, supported, lack);
         for (unsigned i = 0; i < X86_NFEATURES; i++) {
             if (has_bit(lack, i)) {

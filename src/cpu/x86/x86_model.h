@@ -64,6 +64,8 @@ void x86_state_reset(struct x86_state *s, const struct x86_cpu_model *m, bool bs
 /* The tables as data, for who lists them. Name of the i-th model, NULL beyond the last; name of a feature; -1: there is none
  * of that name. */
 const char *x86_cpu_model_at(unsigned i);
+/* The model that this one is another name of; NULL: none. */
+const char *x86_cpu_model_alias_of(const char *model);
 const char *x86_feature_name(enum x86_feature f);
 int x86_feature_find(const char *name);
 /* Names of the model's features that are not in `supported`, NULL-terminated; the caller frees the array alone. */

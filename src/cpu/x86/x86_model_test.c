@@ -66,9 +66,52 @@ static void test_accepted(void)
     x86_cpu_model_free(m);
 }
 
+static bool has(const char *spec, enum x86_feature f)
+{
+    struct x86_cpu_model *m = parse(spec);
+    bool ret = x86_model_has(m, f);
+
+    x86_cpu_model_free(m);
+    return ret;
+}
+
+/* The rows of x86_models.inc, which hang on each other. */
+static void test_named_models(void)
+{
+    uint64_t all[NWORDS];
+    struct x86_cpu_model *m;
+    unsigned n = 0;
+
+    everything(all);
+    for (const char *name; (name = x86_cpu_model_at(n)); n++) {
+        g_autoptr(GError) error = NULL;
+
+        m = x86_cpu_model_describe(name, all, &error); /* asserts that bases and features are there */
+        g_assert_no_error(error);
+        g_assert_cmpuint(strlen(m->vendor), ==, 12);
+        g_assert_true(x86_model_has(m, X86_FEAT_HYPERVISOR));
+        g_assert_true(x86_model_has(m, X86_FEAT_FPU));
+        x86_cpu_model_free(m);
+    }
+    g_assert_cmpuint(n, >, 125);
+    g_assert_cmpstr(x86_cpu_model_alias_of("Haswell-noTSX"), ==, "Haswell-v2");
+    g_assert_null(x86_cpu_model_alias_of("Haswell-v2"));
+    m = parse("Icelake-Server-v5");
+    g_assert_cmpuint(m->model, ==, 106);
+    g_assert_true(x86_model_has(m, X86_FEAT_AVX512_VPOPCNTDQ) && x86_model_has(m, X86_FEAT_FSRM) && !x86_model_has(m, X86_FEAT_RTM));
+    x86_cpu_model_free(m);
+    m = parse("Haswell-noTSX-IBRS");
+    g_assert_cmpuint(m->stepping, ==, 1);
+    g_assert_true(x86_model_has(m, X86_FEAT_SPEC_CTRL) && x86_model_has(m, X86_FEAT_ERMS) && !x86_model_has(m, X86_FEAT_HLE));
+    x86_cpu_model_free(m);
+    g_assert_true(has("EPYC-Milan", X86_FEAT_SVME_ADDR_CHK) && has("EPYC-Milan", X86_FEAT_NPT) && has("EPYC-Milan,-npt", X86_FEAT_SVM));
+    g_assert_false(has("EPYC-Milan,-svm", X86_FEAT_NPT) || has("EPYC-Milan,-npt", X86_FEAT_NPT) || has("EPYC", X86_FEAT_NPT) != has("EPYC", X86_FEAT_SVM));
+}
+
 static void test_refused(void)
 {
-    refused("pentium9", VIREO_ERROR_INVALID, "Nehalem");
+    refused("pentium9", VIREO_ERROR_INVALID, "did you mean 'pentium");
+    refused("cyrix", VIREO_ERROR_INVALID, "-cpu help");
     refused("max,+ssse4", VIREO_ERROR_INVALID, "did you mean");
     refused("max,+avx2", VIREO_ERROR_UNSUPPORTED, "avx2");
     refused("Haswell,enforce", VIREO_ERROR_UNSUPPORTED, "avx2");
@@ -228,6 +271,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/x86-model/accepted", test_accepted);
     g_test_add_func("/x86-model/refused", test_refused);
+    g_test_add_func("/x86-model/named-models", test_named_models);
     g_test_add_func("/x86-model/cpuid", test_cpuid);
     g_test_add_func("/x86-model/address-widths", test_address_widths);
     g_test_add_func("/x86-model/kvm", test_kvm);

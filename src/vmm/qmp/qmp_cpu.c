@@ -101,9 +101,13 @@ struct json_object *qmp_query_cpu_definitions(struct machine *m, struct json_obj
         for (unsigned f = 0; lacking[f]; f++)
             json_object_array_add(unavailable, json_object_new_string(lacking[f]));
         bool follows_host = !strcmp(name, "max") || !strcmp(name, "host");
-        json_object_array_add(list, json_make("name", json_object_new_string(name), "typename", json_object_new_string(type), "unavailable-features",
-                                              unavailable, "static", json_object_new_boolean(false), "migration-safe",
-                                              json_object_new_boolean(!follows_host), "deprecated", json_object_new_boolean(false), NULL));
+        const char *alias_of = x86_cpu_model_alias_of(name);
+        struct json_object *row = json_make("name", json_object_new_string(name), "typename", json_object_new_string(type), "unavailable-features",
+                                            unavailable, "static", json_object_new_boolean(false), "migration-safe",
+                                            json_object_new_boolean(!follows_host), "deprecated", json_object_new_boolean(false), NULL);
+        if (alias_of)
+            json_object_object_add(row, "alias-of", json_object_new_string(alias_of));
+        json_object_array_add(list, row);
     }
     return list;
 }
