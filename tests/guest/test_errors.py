@@ -158,7 +158,7 @@ UNKNOWN = [
     (["-drive", "file={disk},format=raw,if=virtio,colour=red"], ["colour"]), (["-drive", "format=raw,if=virtio"], ["file"]),
     (["-blockdev", "driver=nbd,node-name=x"], ["nbd"]), (["-blockdev", "{{not json"], ["JSON|blockdev"]), (["-uuid", "12345"], ["12345"]),
     (["-rtc", "base=yesterday"], ["yesterday"]), (["-d", "everything-else"], ["everything-else"]), (["-boot", "order=x"], ["order|boot"]),
-    (["-device", "{{\"driver\": 3"], ["JSON|-device"]), (["-pflash", "x.bin"], ["-pflash", "-kernel"]),
+    (["-device", "{{\"driver\": 3"], ["JSON|-device"]), (["-pflash", "x.bin"], ["-pflash", "-bios"]),
 ]
 
 
