@@ -6,12 +6,28 @@
 #pragma once
 
 #include "manage/core/manage.h"
+#include "manage/core/manage_shape.h"
 #include "manage/model/doc.h"
 
+/* Where a network puts an interface: one of the three. */
+struct manage_network_place {
+    char *bridge;               /* a tap in this bridge */
+    char *device, *mode;        /* a macvtap on this device of the host, in this mode */
+    bool user;                  /* served in user mode (no privileges) */
+    struct manage_rate in, out; /* of the portgroup: for an interface that has no <bandwidth> of its own */
+};
+
+static inline void manage_network_place_clear(struct manage_network_place *p)
+{
+    g_clear_pointer(&p->bridge, g_free);
+    g_clear_pointer(&p->device, g_free);
+    g_clear_pointer(&p->mode, g_free);
+}
+
 struct manage_services {
-    /* network: a domain with <interface type='network'> starts and stops. Gives the bridge's name (free it), or sets *ret_user and returns NULL without error when
-     * the network is served in user mode (no privileges). port: opaque number for release. */
-    char *(*network_attach)(struct manage_state *s, const char *network, const char *domain, const char *mac, bool *ret_user, GError **error);
+    /* network: a domain with <interface type='network'> starts. portgroup NULL: the network's default one, if any. On success manage_network_place_clear(ret), and
+     * network_detach() when the interface goes. */
+    bool (*network_attach)(struct manage_state *s, const char *network, const char *portgroup, const char *domain, const char *mac, struct manage_network_place *ret, GError **error);
     void (*network_detach)(struct manage_state *s, const char *network, const char *domain, const char *mac);
     /* Leases of all networks for a MAC address: array of char * "address/prefix"; NULL-terminated, g_strfreev. */
     char **(*network_leases)(struct manage_state *s, const char *network, const char *mac);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Network cards: taps in bridges, the user-mode network with its forwards, and the cards themselves. */
+#include "manage/drivers/domain/domain_bandwidth.h"
 #include "manage/drivers/domain/domain_plan.h"
 
 #include <fcntl.h>
@@ -71,7 +72,7 @@ static bool tap(struct domain_build *b, struct el *nic, const char *bridge, GErr
         domain_plan_fd(item, g_array_index(fds, int, i));
     el_set(nic, "target/@dev", name);
     add_vhost(b, nic, item, queues);
-    return true;
+    return !el_find(nic, "bandwidth") || domain_bandwidth_apply(b->d->id, nic, error);
 }
 
 /* <portForward proto= address=><range start= end= to=/></portForward> as hostfwd. */
@@ -104,6 +105,8 @@ static bool add_forwards(struct json_object *o, const struct el *nic, GError **e
 
 static bool user(struct domain_build *b, const struct el *nic, GError **error)
 {
+    if (el_find(nic, "bandwidth"))
+        domain_plan_note(b, "the <bandwidth> of interface %s has no effect: it has no device on the host", el_get(nic, "mac/@address"));
     struct plan_item *item = add_netdev(b, nic, "user");
     el_each(ip, nic, "ip") {
         g_autofree char *net = g_strdup_printf("%s/%u", el_get_or(ip, "@address", ""), (unsigned)domain_number(ip, "@prefix", 24));
@@ -115,29 +118,50 @@ static bool user(struct domain_build *b, const struct el *nic, GError **error)
     return add_forwards(item->json, nic, error);
 }
 
+/* What the portgroup says is the interface's, where that says nothing itself. */
+static void inherit_bandwidth(struct el *nic, const struct manage_network_place *place)
+{
+    const struct { const char *path; const struct manage_rate *rate; } rows[] = { { "bandwidth/inbound", &place->in }, { "bandwidth/outbound", &place->out } };
+    if (el_find(nic, "bandwidth"))
+        return;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct manage_rate *r = rows[i].rate;
+        const struct { const char *key; uint64_t value; } keys[] = { { "average", r->average }, { "peak", r->peak }, { "floor", r->floor }, { "burst", r->burst } };
+        for (unsigned k = 0; k < G_N_ELEMENTS(keys); k++) {
+            g_autofree char *path = g_strdup_printf("%s/@%s", rows[i].path, keys[k].key);
+            if (keys[k].value)
+                el_setf(nic, path, "%" G_GUINT64_FORMAT, keys[k].value);
+        }
+    }
+}
+
+static bool in_place(struct domain_build *b, struct el *nic, const char *name, const struct manage_network_place *place, GError **error)
+{
+    if (place->user || !place->bridge) {
+        domain_plan_note(b, "the network '%s' is served in user mode", name);
+        return user(b, nic, error);
+    }
+    inherit_bandwidth(nic, place);
+    el_set(nic, "source/@bridge", place->bridge);
+    return tap(b, nic, place->bridge, error);
+}
+
 static bool network(struct domain_build *b, struct el *nic, GError **error)
 {
     const char *name = el_get_or(nic, "source/@network", ""), *mac = el_get_or(nic, "mac/@address", "");
     struct manage_state *s = b->dr->state;
-    bool in_user_mode = false;
-    g_autoptr(GError) why = NULL;
+    struct manage_network_place place;
     if (!b->d)
         return tap(b, nic, "virbr0", error);
     if (!s->services->network_attach)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "an <interface type='network'>%s: there are no networks here", domain_line(nic));
-    g_autofree char *bridge = s->services->network_attach(s, name, b->d->name, mac, &in_user_mode, &why);
-    if (why) {
-        g_propagate_error(error, g_steal_pointer(&why));
+    if (!s->services->network_attach(s, name, el_get(nic, "source/@portgroup"), b->d->name, mac, &place, error))
         return false;
-    }
     g_ptr_array_add(b->plan->networks, g_strdup(name));
     g_ptr_array_add(b->plan->networks, g_strdup(mac));
-    if (in_user_mode || !bridge) {
-        domain_plan_note(b, "the network '%s' is served in user mode", name);
-        return user(b, nic, error);
-    }
-    el_set(nic, "source/@bridge", bridge);
-    return tap(b, nic, bridge, error);
+    bool good = in_place(b, nic, name, &place, error);
+    manage_network_place_clear(&place);
+    return good;
 }
 
 static const char *card(const struct domain_build *b, const char *model)
@@ -200,7 +224,7 @@ static bool add_card(struct domain_build *b, const struct el *nic, GError **erro
 
 static bool refuse_unsupported(const struct el *nic, GError **error)
 {
-    static const char *const never[] = { "filterref", "bandwidth", "virtualport", "vlan", "port" };
+    static const char *const never[] = { "filterref", "virtualport", "vlan", "port" };
     for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
         if (el_find(nic, never[i]))
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: <%s> is not there yet", el_get(nic, "mac/@address"), domain_line(nic), never[i]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Defaults of devices: disks, interfaces, and all that only need a value filled in. Character devices: domain_complete_char.c. */
+#include "manage/drivers/domain/domain_bandwidth.h"
 #include "manage/drivers/domain/domain_complete.h"
 
 #include <stdio.h>
@@ -117,7 +118,7 @@ static bool complete_interface(G_GNUC_UNUSED struct domain_complete *c, struct e
         domain_default(nic, "model/@type", "rtl8139");
     if (el_is(nic, "@type", "direct"))
         domain_default(nic, "source/@mode", "vepa");
-    return true;
+    return domain_bandwidth_check(nic, error);
 }
 
 bool domain_complete_interfaces(struct domain_complete *c, GError **error)

@@ -3,6 +3,7 @@
  * Devices that come, go and change: in the definition, in the running machine, or both. First everything that can be wrong is found, then the machine is
  * changed, then the documents; what was made in the machine is taken away again when a later step fails.
  */
+#include "manage/drivers/domain/domain_bandwidth.h"
 #include "manage/drivers/domain/domain_blockjob.h"
 #include "manage/drivers/domain/domain_device.h"
 
@@ -446,6 +447,8 @@ bool domain_device_deleted(struct domain *d, const char *alias)
         return false;
     domain_device_backends(d, e);
     leave_network(d, e);
+    if (g_str_equal(el_name(e), "interface"))
+        domain_bandwidth_gone(d->id, e);
     g_mutex_lock(&d->lock);
     struct el *there = d->live ? domain_device_find(d->live, NULL, alias, NULL) : NULL;
     if (there) {

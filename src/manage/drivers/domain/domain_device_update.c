@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Devices that change: media of drives, links, passwords, statistics, the size of virtio-mem; in the definition anything. */
+#include "manage/drivers/domain/domain_bandwidth.h"
 #include "manage/drivers/domain/domain_chain.h"
 #include "manage/drivers/domain/domain_device.h"
 
@@ -99,6 +100,16 @@ static bool change_medium(struct domain *d, struct doc *live, struct el *e, stru
 
 /* ---- the others ---- */
 
+static bool change_bandwidth(struct domain *d, const struct el *e, const struct el *old, GError **error)
+{
+    if (!el_get(e, "target/@dev"))
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the interface '%s' has no device on the host whose rate could be limited", el_get(old, "mac/@address"));
+    if (domain_bandwidth_apply(d->id, e, error))
+        return true;
+    (void)!domain_bandwidth_apply(d->id, old, NULL);
+    return false;
+}
+
 static bool change_link(struct domain *d, const struct el *e, const struct el *old, GError **error)
 {
     static const char *const fixed[] = { "@type", "model/@type", "source/@network", "source/@bridge", "source/@dev" };
@@ -112,7 +123,7 @@ static bool change_link(struct domain *d, const struct el *e, const struct el *o
     js_bool(args, "up", up);
     struct json_object *o = monitor_command(d, "set_link", args, error);
     json_object_put(o);
-    return o != NULL;
+    return o && (domain_bandwidth_same(e, old) || change_bandwidth(d, e, old, error));
 }
 
 static bool set_property(struct domain *d, const struct el *e, const char *property, uint64_t value, GError **error)

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/domain_bandwidth.h"
 #include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
@@ -146,11 +147,12 @@ struct leftovers {
     struct monitor *monitor;
     struct doc *live;
     char *dir;
+    int id;
 };
 
 static void detach_locked(struct domain *d, struct leftovers *old, int reason)
 {
-    *old = (struct leftovers){ d->run, d->monitor, d->live, d->dir };
+    *old = (struct leftovers){ d->run, d->monitor, d->live, d->dir, d->id };
     d->run = NULL;
     d->monitor = NULL;
     d->live = NULL;
@@ -183,6 +185,7 @@ static void release(struct domain *d, struct leftovers *old)
     if (old->run && old->run->cgroup)
         cgroup_remove(old->run->cgroup);
     domain_run_free(old->run);
+    domain_bandwidth_gone_all(old->id, old->live);
     doc_free(old->live);
     domain_remove_tree(old->dir);
     g_free(old->dir);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "manage/core/manage.h"
+#include "manage/core/manage_run.h"
 #include "manage/core/manage_services.h"
 #include "manage/model/doc.h"
 
@@ -138,11 +139,6 @@ GArray *net_routes(GError **error); /* of struct net_route, main table */
 bool net_link_exists(const char *name);
 char *net_link_mac(const char *name); /* NULL: no such link */
 bool net_sysctl(const char *value, GError **error, const char *path_format, ...) G_GNUC_PRINTF(3, 4);
-
-/* ---- programs (network_run.c) ---- */
-
-/* Runs a program, gives it `input`; waits for at most 20 s. False: error has its name, exit status and what it said. */
-bool net_run(const char *const *argv, const char *input, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* ---- dnsmasq (network_dns.c, network_leases.c) ---- */
 

@@ -384,7 +384,7 @@ bool network_dns_start(struct network *n, const struct doc *d, GError **error)
     g_autofree char *option = g_strconcat("--conf-file=", config, NULL);
     const char *argv[] = { "dnsmasq", option, NULL };
     g_autoptr(GError) why = NULL;
-    if (!net_run(argv, NULL, &why))
+    if (!manage_run(argv, NULL, &why))
         return manage_fail(error, why->code, "network '%s': %s", n->name, why->message);
     n->dnsmasq = network_dns_find(dr, n->name);
     network_watch_dns(n);

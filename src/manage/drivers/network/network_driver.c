@@ -64,18 +64,36 @@ static bool may_attach(struct network *n, const struct doc *d, GError **error)
     return true;
 }
 
-static char *attach(struct manage_state *s, const char *name, const char *domain, const char *mac, bool *ret_user, GError **error)
+/* The portgroup of this name; NULL: the default one. */
+static const struct el *portgroup_of(const struct doc *d, const char *name)
+{
+    el_each (group, doc_root(d), "portgroup")
+        if (name ? el_is(group, "@name", name) : el_is(group, "@default", "yes"))
+            return group;
+    return NULL;
+}
+
+static void place(const struct doc *d, const char *portgroup, bool user, struct manage_network_place *ret)
+{
+    const struct el *group = portgroup_of(d, portgroup);
+    *ret = (struct manage_network_place){ .user = user, .bridge = user ? NULL : g_strdup(el_get(doc_root(d), "bridge/@name")) };
+    if (!group)
+        return;
+    ret->in = manage_rate_of(el_find(group, "bandwidth/inbound"));
+    ret->out = manage_rate_of(el_find(group, "bandwidth/outbound"));
+}
+
+static bool attach(struct manage_state *s, const char *name, const char *portgroup, const char *domain, const char *mac, struct manage_network_place *ret, GError **error)
 {
     struct network_driver *dr = manage_data(s, "network");
     network_auto *n = network_by_name(dr, name, error);
-    *ret_user = false;
     if (!n)
-        return NULL;
+        return false;
     doc_auto *d = network_live(n);
     if (!d)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "network '%s' is not active: start it with net-start %s", name, name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "network '%s' is not active: start it with net-start %s", name, name);
     if (!may_attach(n, d, error))
-        return NULL;
+        return false;
     struct network_port *p = g_new0(struct network_port, 1);
     p->domain = g_strdup(domain);
     p->mac = g_strdup(mac ? mac : "");
@@ -85,10 +103,8 @@ static char *attach(struct manage_state *s, const char *name, const char *domain
     bool user = n->user;
     g_mutex_unlock(&n->lock);
     network_save_ports(n);
-    if (!user)
-        return g_strdup(el_get(doc_root(d), "bridge/@name"));
-    *ret_user = true;
-    return NULL;
+    place(d, portgroup, user, ret);
+    return true;
 }
 
 static void detach(struct manage_state *s, const char *name, const char *domain, const char *mac)

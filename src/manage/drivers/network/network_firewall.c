@@ -248,7 +248,7 @@ bool network_firewall_apply(struct network *n, const struct doc *d, GError **err
     if (!text)
         return true;
     g_autoptr(GError) why = NULL;
-    if (!net_run(nft, text, &why))
+    if (!manage_run(nft, text, &why))
         return manage_fail(error, why->code, "cannot make the firewall rules of network '%s': %s", n->name, why->message);
     int count = count_rules(el_get(doc_root(d), "bridge/@name"));
     n->rules = count > 0 ? (unsigned)count : 0;
@@ -259,7 +259,7 @@ void network_firewall_remove(const char *bridge)
 {
     g_autofree char *text = g_strdup_printf("table inet vireo_%s { }\ndelete table inet vireo_%s\n", bridge, bridge);
     g_autoptr(GError) error = NULL;
-    if (count_rules(bridge) != 0 && !net_run(nft, text, &error))
+    if (count_rules(bridge) != 0 && !manage_run(nft, text, &error))
         g_warning("the firewall rules of bridge '%s' are left behind: %s", bridge, error->message);
 }
 

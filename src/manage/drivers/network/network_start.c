@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manage/core/manage_shape.h"
 #include "manage/drivers/network/network.h"
 
 /* ---- what cannot be done, by name ---- */
@@ -157,19 +158,12 @@ static bool set_forwarding(const struct network *n, const struct doc *d, GError 
     return !has_family(d, AF_INET6) || (check_autoconf(n, error) && net_sysctl("1", error, "net/ipv6/conf/all/forwarding"));
 }
 
-/* What comes into the network is shaped where it leaves the host: a token bucket on the bridge (tc-htb(8)). */
+/* What comes into the network is shaped where it leaves the host; what goes out is limited by the rules (network_firewall.c). */
 static bool shape(const struct network *n, const struct doc *d, const char *bridge, GError **error)
 {
-    static const char *const tc[] = { "tc", "-batch", "-", NULL };
-    const struct el *in = el_find(doc_root(d), "bandwidth/inbound");
-    const char *average = el_get(in, "@average"), *peak = el_get(in, "@peak"), *burst = el_get(in, "@burst");
-    if (!average)
-        return true;
-    g_autofree char *with_burst = burst ? g_strdup_printf(" burst %skb", burst) : g_strdup("");
-    g_autofree char *text = g_strdup_printf("qdisc add dev %s root handle 1: htb default 1\nclass add dev %s parent 1: classid 1:1 htb rate %skbps ceil %skbps%s\n",
-                                            bridge, bridge, average, peak ? peak : average, with_burst);
+    struct manage_rate in = manage_rate_of(el_find(doc_root(d), "bandwidth/inbound"));
     g_autoptr(GError) why = NULL;
-    return net_run(tc, text, &why) || manage_fail(error, why->code, "cannot limit the rate of network '%s': %s", n->name, why->message);
+    return !in.average || manage_shape(bridge, 0, &in, NULL, &why) || manage_fail(error, why->code, "cannot limit the rate of network '%s': %s", n->name, why->message);
 }
 
 static bool make_bridge(const struct network *n, const struct doc *d, GError **error)

@@ -294,19 +294,26 @@ static void test_metadata(struct fixture *f, gconstpointer unused)
 
 static void test_services(struct fixture *f, gconstpointer unused)
 {
-    g_autoptr(GVariant) n = define(f, "<network><name>s</name><bridge name='vrt6'/><ip address='10.80.1.1' prefix='24'/></network>");
-    bool user;
+    g_autoptr(GVariant) n = define(f, "<network><name>s</name><bridge name='vrt6'/><ip address='10.80.1.1' prefix='24'/>"
+                                      "<portgroup name='slow'><bandwidth><inbound average='100' peak='200' burst='64'/></bandwidth></portgroup></network>");
+    struct manage_network_place place;
     g_autoptr(GError) error = NULL;
     const struct manage_services *services = f->state->services;
-    g_assert_null(services->network_attach(f->state, "s", "guest", "52:54:00:00:00:01", &user, &error));
+    g_assert_false(services->network_attach(f->state, "s", NULL, "guest", "52:54:00:00:00:01", &place, &error));
     g_assert_nonnull(strstr(error->message, "not active"));
     g_clear_error(&error);
     on(f, RPC_NETWORK_CREATE, n);
-    g_autofree char *bridge = services->network_attach(f->state, "s", "guest", "52:54:00:00:00:01", &user, &error);
+    g_assert_true(services->network_attach(f->state, "s", NULL, "guest", "52:54:00:00:00:01", &place, &error));
     g_assert_no_error(error);
-    g_assert_true(geteuid() == 0 ? !user && !strcmp(bridge, "vrt6") : user && !bridge);
+    g_assert_true(geteuid() == 0 ? !place.user && !strcmp(place.bridge, "vrt6") : place.user && !place.bridge);
+    g_assert_true(!place.in.average && !place.out.average && !place.device);
+    manage_network_place_clear(&place);
     g_autofree char *xml = xml_of(f, n, 0);
     g_assert_true(g_str_has_prefix(xml, "<network connections='1'>\n"));
+    services->network_detach(f->state, "s", "guest", "52:54:00:00:00:01");
+    g_assert_true(services->network_attach(f->state, "s", "slow", "guest", "52:54:00:00:00:01", &place, &error));
+    g_assert_true(place.in.average == 100 && place.in.peak == 200 && place.in.burst == 64 && !place.out.average);
+    manage_network_place_clear(&place);
     services->network_detach(f->state, "s", "guest", "52:54:00:00:00:01");
     g_autofree char *after = xml_of(f, n, 0);
     g_assert_true(g_str_has_prefix(after, "<network>\n"));

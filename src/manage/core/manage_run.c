@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Short runs of other programs: nft, tc, dnsmasq until it is in the background. */
+/* Short runs of other programs (nft, tc, dnsmasq until it is in the background). */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -8,7 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "manage/drivers/network/network.h"
+#include "manage/core/manage_error.h"
+#include "manage/core/manage_run.h"
 
 #define RUN_MS 20000
 #define RUN_OUTPUT 4096 /* of what it says, for the error */
@@ -72,11 +73,11 @@ static bool attend(int pidfd, int in, int out, const char *input, GString *said)
     return poll(&ended, 1, 0) == 1;
 }
 
-bool net_run(const char *const *argv, const char *input, GError **error)
+bool manage_run(const char *const *argv, const char *input, GError **error)
 {
     g_autofree char *path = find_program(argv[0]);
     if (!path)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the program '%s' is not there: install it to use this network", argv[0]);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the program '%s' is not there: install it", argv[0]);
     g_autoptr(GPtrArray) args = g_ptr_array_new();
     g_ptr_array_add(args, path);
     for (unsigned i = 1; argv[i]; i++)

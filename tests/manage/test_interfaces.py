@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Interfaces of domains on the host: rates (<bandwidth>), as virsh sets them and as the kernel has them. vireod runs in a network namespace of its own; what is said of
+definitions is compared with the real libvirtd."""
+import os
+import re
+
+import pytest
+
+from network_lab import NAT, lab, needs_root, run, wait_for, whole_lab  # noqa: F401  pylint: disable=unused-import
+from test_complete import judge  # noqa: F401  pylint: disable=unused-import
+from test_domain import kernel  # noqa: F401  pylint: disable=unused-import
+
+MAC = "52:54:00:00:4d:01"
+PORTS = "<controller type='pci' index='0' model='pcie-root'/>" + "".join(f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in range(1, 9))
+
+
+def interface(kind, source, more="", mac=MAC):
+    return f"<interface type='{kind}'><mac address='{mac}'/>{source}<model type='virtio'/>{more}</interface>"
+
+
+@pytest.fixture
+def domain(lab, kernel, tmp_path):  # noqa: F811
+    """domain(devices): defines the domain `t` and starts it; gone at the end."""
+    def define(devices, name="t", start=True):
+        path = tmp_path / f"{name}.xml"
+        path.write_text(f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type><kernel>{kernel}</kernel></os>"
+                        f"<features><acpi/></features><devices><serial type='pty'/>{PORTS}{devices}</devices></domain>")
+        lab.virsh("define", path)
+        names.append(name)
+        if start:
+            lab.virsh("start", name)
+    names = []
+    yield define
+    for name in names:
+        lab.virsh("destroy", name, status=None)
+        lab.virsh("undefine", name, status=None)
+
+
+@pytest.fixture
+def bridge(lab):  # noqa: F811
+    lab.run("ip", "link", "add", "brt0", "type", "bridge")
+    lab.run("ip", "link", "set", "brt0", "up")
+    yield "brt0"
+    lab.run("ip", "link", "del", "brt0")
+
+
+def tuned(lab, *words):  # noqa: F811
+    """{parameter: value} of domiftune."""
+    return {k.strip(): int(v) for k, v in (line.split(":") for line in lab.virsh("domiftune", *words).splitlines() if ":" in line)}
+
+
+def sent(lab, device):  # noqa: F811
+    """Rate and ceiling of what the host sends by a device, in KB/s; None: no limit."""
+    found = re.search(r"class htb 1:1 .*?rate (\d+)(\w+) ceil (\d+)(\w+)", lab.run("tc", "class", "show", "dev", device))
+    unit = {"bit": 1, "Kbit": 1000, "Mbit": 1000000}
+    return found and (round(int(found[1]) * unit[found[2]] / 8000), round(int(found[3]) * unit[found[4]] / 8000))
+
+
+def received(lab, device):  # noqa: F811
+    """Rate of what the host takes from a device, in KB/s, by whichever means the kernel has; None: no limit."""
+    police = re.search(r"police .*?rate (\d+)(\w+)", lab.run("tc", "filter", "show", "dev", device, "ingress", status=None))
+    if police:
+        return round(int(police[1]) * {"bit": 1, "Kbit": 1000, "Mbit": 1000000}[police[2]] / 8000)
+    rules = lab.run("nft", "list", "ruleset")
+    found = re.search(rf'device "?{device}"? .*?limit rate over (\d+) (k|m)?bytes/second', rules, re.S)
+    return found and int(found[1]) * {None: 1, "k": 1024, "m": 1 << 20}[found[2]] // 1000
+
+
+def nothing_left(lab):  # noqa: F811
+    assert "vireo_vnet" not in lab.run("nft", "list", "tables") and "vnet" not in lab.run("ip", "-br", "link")
+
+
+# ---- rates ----
+
+RATES = "<bandwidth><inbound average='1000' peak='2000' burst='512'/><outbound average='300' burst='128'/></bandwidth>"
+
+
+@needs_root
+def test_rates_from_start_to_end(lab, domain, bridge):  # noqa: F811
+    domain(interface("bridge", f"<source bridge='{bridge}'/>", RATES))
+    assert sent(lab, "vnet0") == (1000, 2000) and received(lab, "vnet0") == 300
+    assert tuned(lab, "t", "vnet0") == {"inbound.average": 1000, "inbound.peak": 2000, "inbound.burst": 512, "inbound.floor": 0, "outbound.average": 300, "outbound.peak": 0,
+                                        "outbound.burst": 128}
+    lab.virsh("domiftune", "t", MAC, "--inbound", "500", "--live")
+    assert sent(lab, "vnet0") == (500, 500) and received(lab, "vnet0") == 300, "one direction alone was spoken of"
+    assert tuned(lab, "t", MAC, "--config")["inbound.average"] == 1000
+    lab.virsh("domiftune", "t", "vnet0", "--outbound", "0", "--live")
+    assert received(lab, "vnet0") is None and "outbound" not in lab.virsh("dumpxml", "t") and "<inbound average='500'/>" in lab.virsh("dumpxml", "t")
+    lab.virsh("domiftune", "t", MAC, "--outbound", "700,0,70", "--live", "--config")
+    assert received(lab, "vnet0") == 700 and tuned(lab, "t", MAC, "--config")["outbound.average"] == 700
+    assert "not a known interface" in lab.virsh("domiftune", "t", "vnet9", status=1)
+    lab.daemon.kill()
+    lab.daemon.wait()
+    lab.start()
+    assert tuned(lab, "t", "vnet0")["outbound.average"] == 700 and received(lab, "vnet0") == 700
+    lab.virsh("destroy", "t")
+    nothing_left(lab)
+
+
+@needs_root
+def test_rates_of_devices_that_come_and_change(lab, domain, bridge, tmp_path):  # noqa: F811
+    nic = tmp_path / "nic.xml"
+    domain(interface("bridge", f"<source bridge='{bridge}'/>"))
+    assert sent(lab, "vnet0") is None and received(lab, "vnet0") is None
+    nic.write_text(interface("bridge", f"<source bridge='{bridge}'/>", RATES.replace("1000", "800")))
+    lab.virsh("update-device", "t", nic, "--live")
+    assert sent(lab, "vnet0") == (800, 2000) and received(lab, "vnet0") == 300
+    nic.write_text(interface("bridge", f"<source bridge='{bridge}'/>"))
+    lab.virsh("update-device", "t", nic, "--live")
+    assert sent(lab, "vnet0") is None and received(lab, "vnet0") is None and "bandwidth" not in lab.virsh("dumpxml", "t")
+    nic.write_text(interface("bridge", f"<source bridge='{bridge}'/>", RATES, "52:54:00:00:4d:02"))
+    lab.virsh("attach-device", "t", nic, "--live")
+    assert sent(lab, "vnet1") == (1000, 2000) and received(lab, "vnet1") == 300
+    nic.write_text(interface("bridge", f"<source bridge='{bridge}'/>", "<bandwidth><inbound average='10' floor='5'/></bandwidth>", "52:54:00:00:4d:03"))
+    assert "floor" in lab.virsh("attach-device", "t", nic, "--live", status=1)
+    assert "vnet2" not in lab.run("ip", "-br", "link") and "4d:03" not in lab.virsh("dumpxml", "t")
+
+
+@needs_root
+def test_rates_of_a_portgroup(lab, domain):  # noqa: F811
+    group = f"<portgroup name='slow' default='yes'>{RATES}</portgroup><portgroup name='fast'><bandwidth><inbound average='90000'/></bandwidth></portgroup>"
+    lab.define(NAT.replace("</network>", f"{group}</network>"))
+    domain(interface("network", "<source network='nat1'/>"))
+    assert sent(lab, "vnet0") == (1000, 2000) and received(lab, "vnet0") == 300 and "average='1000'" in lab.virsh("dumpxml", "t")
+    assert "bandwidth" not in lab.virsh("dumpxml", "t", "--inactive")
+    domain(interface("network", "<source network='nat1' portgroup='fast'/>", mac="52:54:00:00:4d:05"), "u")
+    assert sent(lab, "vnet1") == (90000, 90000) and received(lab, "vnet1") is None
+    domain(interface("network", "<source network='nat1'/>", "<bandwidth><outbound average='50'/></bandwidth>", mac="52:54:00:00:4d:06"), "v")
+    assert sent(lab, "vnet2") is None and received(lab, "vnet2") == 50, "an interface's own rates come first"
+
+
+@needs_root
+def test_rates_in_definitions_are_libvirtds(lab, domain, judge, tmp_path):  # noqa: F811
+    domain(interface("bridge", "<source bridge='br0'/>", RATES), start=False)
+    text = re.sub("<kernel>.*</kernel>", "", (tmp_path / "t.xml").read_text())
+    (tmp_path / "judge.xml").write_text(text)
+    theirs = judge("define", str(tmp_path / "judge.xml"))
+    assert theirs.returncode == 0, theirs.stderr
+
+    def both(*words):
+        ours, libvirtd = lab.virsh(*words, status=None), judge(*words)
+        assert ours.strip() == (libvirtd.stdout + libvirtd.stderr).strip(), " ".join(words)
+    for change in (["--inbound", "1"], ["--inbound", "5,6,7"], ["--outbound", "8,9,10"], ["--inbound", "0"], ["--outbound", "0"], ["--inbound", "1,2,3", "--outbound", "4"],
+                   ["--inbound", "0", "--outbound", "0"], ["--inbound", "100,1,2,50"], ["--inbound", "0,0,0,20"], ["--inbound", "nothing"]):
+        both("domiftune", "t", MAC, *change, "--config")
+        both("domiftune", "t", MAC, "--config")
+        ours, libvirtd = (re.findall("<bandwidth>.*</bandwidth>", t, re.S) for t in (lab.virsh("dumpxml", "t"), judge("dumpxml", "t").stdout))
+        assert ours == [t for t in libvirtd if "bound" in t], change
+    both("domiftune", "t", "nothing", "--config")
+    both("domiftune", "t", "52:54:00:00:4d:99", "--config")
+    for wrong in ("<inbound peak='5'/>", "<outbound peak='5'/>", "<outbound average='5' floor='1'/>"):
+        path = tmp_path / "wrong.xml"
+        path.write_text(re.sub("<bandwidth>.*</bandwidth>", f"<bandwidth>{wrong}</bandwidth>", text))
+        theirs = judge("define", str(path))
+        ours = lab.virsh("define", path, status=None)
+        assert ("error" in ours) == (theirs.returncode != 0), f"{wrong}: {ours}: {theirs.stderr}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([os.path.abspath(__file__)]))
