@@ -7,6 +7,8 @@
 
 #include "manage/core/manage_private.h"
 #include "manage/core/manage_services.h"
+#include "manage/rpc/rpc_message.h"
+#include "manage/rpc/rpc_xdr.h"
 
 /* ---- state ---- */
 
@@ -206,6 +208,12 @@ static bool needs_write(const struct manage_call *c)
     return false;
 }
 
+GVariant *manage_reply_encoded(struct manage_call *c, GByteArray *m)
+{
+    c->encoded = m;
+    return manage_void();
+}
+
 GVariant *manage_dispatch(struct manage_call *c, GError **error)
 {
     const struct rpc_proc *p = c->proc;
@@ -224,6 +232,13 @@ GVariant *manage_dispatch(struct manage_call *c, GError **error)
     if (!ret)
         return NULL;
     ret = g_variant_take_ref(ret);
+    if (c->encoded && c->encodes)
+        return ret;
+    if (c->encoded) {
+        g_autoptr(GByteArray) m = g_steal_pointer(&c->encoded);
+        g_variant_unref(ret);
+        return rpc_decode_as(p->ret, p->ret_type, m->data + RPC_HEADER, m->len - RPC_HEADER, NULL, error);
+    }
     if (g_variant_is_of_type(ret, G_VARIANT_TYPE(p->ret_type)))
         return ret;
     g_critical("%s: the driver answered %s instead of %s", p->name, g_variant_get_type_string(ret), p->ret_type);

@@ -31,12 +31,15 @@ struct manage_call {
     unsigned nfds;
     GArray *ret_fds;              /* int; descriptors to go with the reply: handed over */
     struct manage_stream *stream; /* set by the handler of a stream procedure with manage_call_stream() */
-    bool encodes;                 /* the caller takes a reply that is one long list as bytes, too: */
-    GByteArray *encoded;          /* of rpc_list_new() and rpc_list_add(), handed over; the handler returns an empty list then */
+    bool encodes;                 /* the caller takes a reply as a message, too */
+    GByteArray *encoded;          /* set by manage_reply_encoded() */
 };
 
 /* The reply as a tuple of proc->ret, floating or not; manage_void() where that is "". NULL: error is set. */
 typedef GVariant *(*manage_handler)(struct manage_call *c, GError **error);
+
+/* A long reply: rpc_message_blank() and behind it what rpc_put_...() made of proc->ret, without a GVariant for each number. Takes m; the handler returns what this returns. */
+GVariant *manage_reply_encoded(struct manage_call *c, GByteArray *m);
 
 static inline GVariant *manage_void(void) { return g_variant_new_tuple(NULL, 0); }
 
@@ -133,7 +136,8 @@ void manage_conn_unref(struct manage_conn *c);
 /* The client has gone: deregisters its events, tells the drivers. */
 void manage_conn_close(struct manage_conn *c);
 
-/* Checks access (read-only), arguments' types and the connection, and calls the driver. Result as of manage_handler, never floating. */
+/* Checks access (read-only), arguments' types and the connection, and calls the driver. Result as of manage_handler, never floating. Where c->encoded is set (only for who
+ * said that it `encodes`) that is the reply, and the result is only not NULL. */
 GVariant *manage_dispatch(struct manage_call *c, GError **error);
 
 /* ---- events ---- */

@@ -36,13 +36,14 @@ static void G_GNUC_PRINTF(4, 5) refuse(struct client *c, const struct rpc_header
     answer_error(c, h, error);
 }
 
-/* The reply's message; NULL: error is set. */
-static GByteArray *reply_message(const struct rpc_header *h, const struct rpc_proc *p, GVariant *ret, const GByteArray *encoded, unsigned nfds, GError **error)
+/* The reply's message; NULL: error is set. encoded: of manage_reply_encoded(), taken; NULL: none. */
+static GByteArray *reply_message(const struct rpc_header *h, const struct rpc_proc *p, GVariant *ret, GByteArray *encoded, unsigned nfds, GError **error)
 {
-    GByteArray *m = rpc_message_new(h->program, h->procedure, nfds ? RPC_REPLY_WITH_FDS : RPC_REPLY, h->serial, RPC_OK);
-    if (nfds)
+    GByteArray *m = encoded ? encoded : rpc_message_blank();
+    rpc_message_head(m, h->program, h->procedure, nfds ? RPC_REPLY_WITH_FDS : RPC_REPLY, h->serial, RPC_OK);
+    if (nfds && !encoded)
         rpc_message_fds(m, nfds);
-    bool ok = encoded ? g_byte_array_append(m, encoded->data, encoded->len) != NULL : rpc_encode(m, p->ret, ret, error);
+    bool ok = encoded || rpc_encode(m, p->ret, ret, error);
     if (ok && m->len > RPC_MESSAGE_MAX)
         ok = manage_fail(error, VIR_ERR_RPC, "the answer to %s has %u bytes, a message may have %u", p->name, m->len, RPC_MESSAGE_MAX);
     if (ok) {
@@ -86,7 +87,7 @@ static void close_fds(GArray *fds)
 static bool answer(struct client *c, const struct rpc_header *h, struct manage_call *call, GVariant *ret, GError **error)
 {
     GArray *fds = take_ret_fds(call);
-    GByteArray *m = reply_message(h, call->proc, ret, call->encoded, fds ? fds->len : 0, error);
+    GByteArray *m = reply_message(h, call->proc, ret, g_steal_pointer(&call->encoded), fds ? fds->len : 0, error);
     struct stream *s = NULL;
     if (m && call->stream) {
         s = stream_new(c, h, call->stream, error);
@@ -119,8 +120,6 @@ static void make_call(struct client *c, const struct rpc_header *h, const struct
         close_fds(take_ret_fds(&call));
         answer_error(c, h, error);
     }
-    if (call.encoded)
-        g_byte_array_unref(call.encoded);
 }
 
 /* ---- workers ---- */

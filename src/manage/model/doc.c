@@ -47,6 +47,9 @@ struct el *el_child(const struct el *e, const char *name)
 
 struct el *el_next(const struct el *e, const char *name)
 {
+    if (e && name && !strcmp(name, el_name(e))) { /* el_each(): the name need not be looked up for each */
+        return first_named(el_doc(e), e->next, el_schema(e)->name);
+    }
     return e ? named(el_doc(e), e->next, name) : NULL;
 }
 
@@ -66,10 +69,9 @@ struct el *el_find(const struct el *e, const char *path)
 static const char *attribute(const struct el *e, const char *name)
 {
     const struct doc *d = el_doc(e);
-    uint16_t word = schema_word(name, strlen(name));
     const struct el_attr *attrs = e->nattrs ? doc_at(d, e->attrs) : NULL;
-    for (unsigned i = 0; word && i < e->nattrs; i++) {
-        if (attrs[i].name == word) {
+    for (unsigned i = 0; i < e->nattrs; i++) {
+        if (!strcmp(schema_words[attrs[i].name], name)) { /* there are few: cheaper than looking the word up */
             return doc_string(d, attrs[i].value);
         }
     }

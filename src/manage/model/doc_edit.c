@@ -159,11 +159,15 @@ void el_set(struct el *e, const char *path, const char *value)
 
 void el_setf(struct el *e, const char *path, const char *format, ...)
 {
-    va_list args;
+    char small[64];
+    va_list args, again;
     va_start(args, format);
-    g_autofree char *value = g_strdup_vprintf(format, args);
+    va_copy(again, args);
+    size_t need = (size_t)g_vsnprintf(small, sizeof small, format, args);
+    g_autofree char *big = need < sizeof small ? NULL : g_strdup_vprintf(format, again);
+    va_end(again);
     va_end(args);
-    el_set(e, path, value);
+    el_set(e, path, big ? big : small);
 }
 
 void el_remove(struct el *e)

@@ -24,13 +24,23 @@ void rpc_header_read(const uint8_t p[RPC_HEADER], struct rpc_header *ret)
     *ret = (struct rpc_header){ get(p), get(p + 4), get(p + 8), get(p + 12), get(p + 16), get(p + 20), get(p + 24) };
 }
 
-GByteArray *rpc_message_new(uint32_t program, uint32_t procedure, enum rpc_type type, uint32_t serial, enum rpc_status status)
+GByteArray *rpc_message_blank(void)
+{
+    GByteArray *m = g_byte_array_sized_new(64);
+    return g_byte_array_set_size(m, RPC_HEADER);
+}
+
+void rpc_message_head(GByteArray *m, uint32_t program, uint32_t procedure, enum rpc_type type, uint32_t serial, enum rpc_status status)
 {
     const uint32_t words[] = { 0, program, 1, procedure, type, serial, status };
-    GByteArray *m = g_byte_array_sized_new(64);
-    g_byte_array_set_size(m, RPC_HEADER);
     for (unsigned i = 0; i < G_N_ELEMENTS(words); i++)
         put(m->data + 4 * i, words[i]);
+}
+
+GByteArray *rpc_message_new(uint32_t program, uint32_t procedure, enum rpc_type type, uint32_t serial, enum rpc_status status)
+{
+    GByteArray *m = rpc_message_blank();
+    rpc_message_head(m, program, procedure, type, serial, status);
     return m;
 }
 

@@ -26,6 +26,9 @@ void rpc_header_read(const uint8_t from[RPC_HEADER], struct rpc_header *ret);
 
 /* A message with its header; the length is filled in by rpc_message_finish(). Free it with g_byte_array_unref(). */
 GByteArray *rpc_message_new(uint32_t program, uint32_t procedure, enum rpc_type type, uint32_t serial, enum rpc_status status);
+/* A message whose head is not known yet: room for it; rpc_message_head() fills it in. */
+GByteArray *rpc_message_blank(void);
+void rpc_message_head(GByteArray *m, uint32_t program, uint32_t procedure, enum rpc_type type, uint32_t serial, enum rpc_status status);
 /* nfds > 0: the count word of a message with descriptors; directly after rpc_message_new(). */
 void rpc_message_fds(GByteArray *m, unsigned nfds);
 void rpc_message_finish(GByteArray *m);

@@ -16,23 +16,30 @@ static struct rpc_proc procs[RPC_NPROCS] = {
 #undef RPC_PROC
 };
 
-/* GLib forgets what it knows of a type when the last value of that type goes: one value of each type stays, so that a call needs not learn it again. */
-static void keep_type(const char *type)
+/* The type of these letters, one string for all that have it. GLib forgets what it knows of a type when the last value of that type goes: one value of each stays, so that a
+ * call needs not learn it again. */
+static const char *type_of(GHashTable *known, const char *letters)
 {
-    g_variant_ref_sink(g_variant_new_from_data(G_VARIANT_TYPE(type), NULL, 0, FALSE, NULL, NULL));
+    g_autofree char *type = rpc_gvariant_type(letters);
+    const char *own = g_hash_table_lookup(known, type);
+    if (own)
+        return own;
+    own = g_intern_string(type);
+    g_variant_ref_sink(g_variant_new_from_data(G_VARIANT_TYPE(own), NULL, 0, FALSE, NULL, NULL));
+    g_hash_table_insert(known, (gpointer)own, (gpointer)own);
+    return own;
 }
 
 const struct rpc_proc *rpc_proc(unsigned number)
 {
     static gsize ready;
     if (g_once_init_enter(&ready)) {
+        g_autoptr(GHashTable) known = g_hash_table_new(g_str_hash, g_str_equal);
         for (unsigned i = 0; i < RPC_NPROCS; i++) {
             if (!procs[i].args)
                 continue;
-            procs[i].args_type = rpc_gvariant_type(procs[i].args);
-            procs[i].ret_type = rpc_gvariant_type(procs[i].ret);
-            keep_type(procs[i].args_type);
-            keep_type(procs[i].ret_type);
+            procs[i].args_type = type_of(known, procs[i].args);
+            procs[i].ret_type = type_of(known, procs[i].ret);
         }
         g_once_init_leave(&ready, 1);
     }

@@ -82,13 +82,13 @@ char *rpc_gvariant_type(const char *letters)
 
 /* ---- encoding ---- */
 
-static void put32(GByteArray *to, guint32 v)
+void rpc_put_u32(GByteArray *to, guint32 v)
 {
     guint32 big = GUINT32_TO_BE(v);
     g_byte_array_append(to, (const guint8 *)&big, 4);
 }
 
-static void put64(GByteArray *to, guint64 v)
+void rpc_put_u64(GByteArray *to, guint64 v)
 {
     guint64 big = GUINT64_TO_BE(v);
     g_byte_array_append(to, (const guint8 *)&big, 8);
@@ -98,7 +98,7 @@ static void put_double(GByteArray *to, double d)
 {
     guint64 bits;
     memcpy(&bits, &d, 8);
-    put64(to, bits);
+    rpc_put_u64(to, bits);
 }
 
 static void put_bytes(GByteArray *to, const void *data, gsize size)
@@ -109,15 +109,20 @@ static void put_bytes(GByteArray *to, const void *data, gsize size)
     g_byte_array_append(to, zero, (guint)(-size & 3));
 }
 
+static bool put_text(GByteArray *to, const char *s, gsize n, GError **error)
+{
+    if (n > RPC_STRING_MAX)
+        return manage_fail(error, VIR_ERR_RPC, "a string of %zu bytes is too long for a message, the limit is %d", n, RPC_STRING_MAX);
+    rpc_put_u32(to, (guint32)n);
+    put_bytes(to, s, n);
+    return true;
+}
+
 static bool put_string(GByteArray *to, GVariant *v, GError **error)
 {
     gsize n;
     const char *s = g_variant_get_string(v, &n);
-    if (n > RPC_STRING_MAX)
-        return manage_fail(error, VIR_ERR_RPC, "a string of %zu bytes is too long for a message, the limit is %d", n, RPC_STRING_MAX);
-    put32(to, (guint32)n);
-    put_bytes(to, s, n);
-    return true;
+    return put_text(to, s, n, error);
 }
 
 static bool put_opaque(GByteArray *to, GVariant *v, bool counted, GError **error)
@@ -127,7 +132,7 @@ static bool put_opaque(GByteArray *to, GVariant *v, bool counted, GError **error
     if (counted ? n > RPC_OPAQUE_MAX : n != 16)
         return manage_fail(error, VIR_ERR_RPC, counted ? "%zu bytes are too many for a message" : "a UUID of %zu bytes instead of 16", n);
     if (counted)
-        put32(to, (guint32)n);
+        rpc_put_u32(to, (guint32)n);
     put_bytes(to, data, n);
     return true;
 }
@@ -136,7 +141,7 @@ static void put_chars(GByteArray *to, GVariant *v)
 {
     const char *s = g_variant_get_string(v, NULL);
     for (unsigned i = 0; i < 32; i++) {
-        put32(to, i < 31 ? (guint8)*s : 0);
+        rpc_put_u32(to, i < 31 ? (guint8)*s : 0);
         s += *s != 0;
     }
 }
@@ -152,14 +157,14 @@ static bool put_param(GByteArray *to, GVariant *v, GError **error)
         return manage_fail(error, VIR_ERR_INTERNAL_ERROR, "typed parameter '%s' has type %c", g_variant_get_string(field, NULL), letter);
     if (!put_string(to, field, error))
         return false;
-    put32(to, (guint32)(known - letters) + 1);
+    rpc_put_u32(to, (guint32)(known - letters) + 1);
     switch (letter) {
-    case 'i': put32(to, (guint32)g_variant_get_int32(value)); return true;
-    case 'u': put32(to, g_variant_get_uint32(value)); return true;
-    case 'x': put64(to, (guint64)g_variant_get_int64(value)); return true;
-    case 't': put64(to, g_variant_get_uint64(value)); return true;
+    case 'i': rpc_put_u32(to, (guint32)g_variant_get_int32(value)); return true;
+    case 'u': rpc_put_u32(to, g_variant_get_uint32(value)); return true;
+    case 'x': rpc_put_u64(to, (guint64)g_variant_get_int64(value)); return true;
+    case 't': rpc_put_u64(to, g_variant_get_uint64(value)); return true;
     case 'd': put_double(to, g_variant_get_double(value)); return true;
-    case 'b': put32(to, g_variant_get_boolean(value)); return true;
+    case 'b': rpc_put_u32(to, g_variant_get_boolean(value)); return true;
     default: return put_string(to, value, error);
     }
 }
@@ -177,21 +182,14 @@ static bool put_tuple(GByteArray *to, const char *p, GVariant *v, GError **error
     return true;
 }
 
-/* p: behind 'a'. NULL: n items are too many; else the letters of one. */
-static const char *item_letters(const char *p, gsize n, GError **error)
-{
-    guint32 limit;
-    p = rpc_limit(p, &limit);
-    return n <= limit ? p : manage_null(error, VIR_ERR_RPC, "a list of %zu items is too long for a message, the limit is %u", n, limit);
-}
-
 static bool put_list(GByteArray *to, const char *p, GVariant *v, GError **error)
 {
     gsize n = g_variant_n_children(v);
-    p = item_letters(p, n, error);
-    if (!p)
-        return false;
-    put32(to, (guint32)n);
+    guint32 limit;
+    p = rpc_limit(p, &limit);
+    if (n > limit)
+        return manage_fail(error, VIR_ERR_RPC, "a list of %zu items is too long for a message, the limit is %u", n, limit);
+    rpc_put_u32(to, (guint32)n);
     for (gsize i = 0; i < n; i++) {
         g_autoptr(GVariant) child = g_variant_get_child_value(v, i);
         if (!put_value(to, p, child, error))
@@ -203,7 +201,7 @@ static bool put_list(GByteArray *to, const char *p, GVariant *v, GError **error)
 static bool put_maybe(GByteArray *to, const char *p, GVariant *v, GError **error)
 {
     g_autoptr(GVariant) child = g_variant_get_maybe(v);
-    put32(to, child != NULL);
+    rpc_put_u32(to, child != NULL);
     return !child || put_value(to, p, child, error);
 }
 
@@ -213,14 +211,14 @@ static bool put_value(GByteArray *to, const char *p, GVariant *v, GError **error
     if (record)
         return put_tuple(to, record + 1, v, error);
     switch (*p) {
-    case 'i': put32(to, (guint32)g_variant_get_int32(v)); return true;
-    case 'u': put32(to, g_variant_get_uint32(v)); return true;
-    case 'x': put64(to, (guint64)g_variant_get_int64(v)); return true;
-    case 't': put64(to, g_variant_get_uint64(v)); return true;
+    case 'i': rpc_put_u32(to, (guint32)g_variant_get_int32(v)); return true;
+    case 'u': rpc_put_u32(to, g_variant_get_uint32(v)); return true;
+    case 'x': rpc_put_u64(to, (guint64)g_variant_get_int64(v)); return true;
+    case 't': rpc_put_u64(to, g_variant_get_uint64(v)); return true;
     case 'd': put_double(to, g_variant_get_double(v)); return true;
-    case 'b': put32(to, g_variant_get_boolean(v)); return true;
-    case 'y': put32(to, g_variant_get_byte(v)); return true;
-    case 'q': put32(to, g_variant_get_uint16(v)); return true;
+    case 'b': rpc_put_u32(to, g_variant_get_boolean(v)); return true;
+    case 'y': rpc_put_u32(to, g_variant_get_byte(v)); return true;
+    case 'q': rpc_put_u32(to, g_variant_get_uint16(v)); return true;
     case 's': return put_string(to, v, error);
     case 'U': return put_opaque(to, v, false, error);
     case 'O': return put_opaque(to, v, true, error);
@@ -242,25 +240,18 @@ bool rpc_encode(GByteArray *to, const char *letters, GVariant *v, GError **error
     return false;
 }
 
-GByteArray *rpc_list_new(void)
+bool rpc_put_string(GByteArray *to, const char *text, GError **error) { return put_text(to, text, strlen(text), error); }
+
+void rpc_put_uuid(GByteArray *to, const guint8 uuid[16]) { put_bytes(to, uuid, 16); }
+
+guint rpc_put_list(GByteArray *to)
 {
-    GByteArray *list = g_byte_array_new();
-    put32(list, 0);
-    return list;
+    rpc_put_u32(to, 0);
+    return to->len - 4;
 }
 
-bool rpc_list_add(GByteArray *list, const char *letters, GVariant *item, GError **error)
+void rpc_put_count(GByteArray *to, guint list, guint32 n)
 {
-    guint before = list->len;
-    guint32 n;
-    memcpy(&n, list->data, 4);
-    n = GUINT32_FROM_BE(n) + 1;
-    const char *p = item_letters(letters + 1, n, error);
-    if (!p || !put_value(list, p, item, error)) {
-        g_byte_array_set_size(list, before);
-        return false;
-    }
-    n = GUINT32_TO_BE(n);
-    memcpy(list->data, &n, 4);
-    return true;
+    guint32 big = GUINT32_TO_BE(n);
+    memcpy(to->data + list, &big, 4);
 }

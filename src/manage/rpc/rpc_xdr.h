@@ -13,9 +13,14 @@
 
 /* Appends the encoding of tuple `v` (type as of `letters`). Strings over 4 MiB and lists over their limit: error, `to` is as before. */
 bool rpc_encode(GByteArray *to, const char *letters, GVariant *v, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* The same for letters that are one list ("a16(su)"), item by item, so that a long list need not be in memory as GVariants. `item`: the list's element. */
-GByteArray *rpc_list_new(void);
-bool rpc_list_add(GByteArray *list, const char *letters, GVariant *item, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The same piece by piece, for long lists that need not be in memory as GVariants: the caller follows the letters and holds their limits. */
+void rpc_put_u32(GByteArray *to, guint32 v); /* also 'i' */
+void rpc_put_u64(GByteArray *to, guint64 v); /* also 'x' */
+bool rpc_put_string(GByteArray *to, const char *text, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* UTF-8; over 4 MiB: error, `to` is as before */
+void rpc_put_uuid(GByteArray *to, const guint8 uuid[16]);
+/* A list's number of items goes before them and is known behind them: the place for it, to be filled in by rpc_put_count(). */
+guint rpc_put_list(GByteArray *to);
+void rpc_put_count(GByteArray *to, guint list, guint32 n);
 /* Decodes; trailing bytes are ignored. NULL: short, a length over its limit, a string that is not UTF-8 (VIR_ERR_RPC). Not floating. */
 GVariant *rpc_decode(const char *letters, const void *data, gsize size, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The same where the letters' GVariant type is known (rpc_proc: args_type, ret_type). *ret_used (may be NULL): how many bytes were taken. */

@@ -76,26 +76,30 @@ static void refused(void)
     g_assert_cmpuint(to->len, ==, 0);
 }
 
-/* A list item by item is the list as a whole; what is refused leaves no trace. */
-static void lists(void)
+/* A message made piece by piece is the message as a whole; what is refused leaves no trace. */
+static void pieces(void)
 {
-    g_autoptr(GByteArray) list = rpc_list_new(), whole = g_byte_array_new();
-    g_autoptr(GVariant) all = g_variant_ref_sink(g_variant_new_parsed("([('abc', @u 1), ('', 2), ('de', 3)],)"));
-    g_autoptr(GVariant) items = g_variant_get_child_value(all, 0);
+    static const guint8 uuid[16] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
+    static const struct { const char *name; guint32 number; guint64 big; } rows[] = { { "abc", 1, 2 }, { "", 3, G_MAXUINT64 }, { "de", G_MAXUINT32, 4 } };
+    g_autoptr(GByteArray) made = g_byte_array_new(), whole = g_byte_array_new();
     g_autoptr(GError) error = NULL;
-    g_assert_true(rpc_encode(whole, "a0(su)", g_variant_new_parsed("(@a(su) [],)"), NULL));
-    g_assert_cmpmem(list->data, list->len, whole->data, whole->len);
-    g_byte_array_set_size(whole, 0);
-    for (gsize i = 0; i < 3; i++) {
-        g_autoptr(GVariant) item = g_variant_get_child_value(items, i);
-        g_assert_true(rpc_list_add(list, "a3(su)", item, NULL));
+    g_autoptr(GVariant) v = g_variant_ref_sink(g_variant_new_parsed("([('abc', [byte 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], @u 1, @t 2), ('', [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], "
+                                                                    "3, 18446744073709551615), ('de', [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], 4294967295, 4)], @u 7)"));
+    g_assert_true(rpc_encode(whole, "a3(sUut)u", v, NULL));
+    guint list = rpc_put_list(made);
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_assert_true(rpc_put_string(made, rows[i].name, NULL));
+        rpc_put_uuid(made, uuid);
+        rpc_put_u32(made, rows[i].number);
+        rpc_put_u64(made, rows[i].big);
     }
-    g_assert_true(rpc_encode(whole, "a3(su)", all, NULL));
-    g_assert_cmpmem(list->data, list->len, whole->data, whole->len);
-    g_autoptr(GVariant) more = g_variant_get_child_value(items, 0);
-    g_assert_false(rpc_list_add(list, "a3(su)", more, &error));
-    g_assert_nonnull(strstr(error->message, "limit is 3"));
-    g_assert_cmpmem(list->data, list->len, whole->data, whole->len);
+    rpc_put_count(made, list, G_N_ELEMENTS(rows));
+    rpc_put_u32(made, 7);
+    g_assert_cmpmem(made->data, made->len, whole->data, whole->len);
+    g_autofree char *long_text = g_strnfill(RPC_STRING_MAX + 1, 'x');
+    g_assert_false(rpc_put_string(made, long_text, &error));
+    g_assert_nonnull(strstr(error->message, "too long"));
+    g_assert_cmpmem(made->data, made->len, whole->data, whole->len);
 }
 
 /* ---- every layout with random values ---- */
@@ -254,7 +258,7 @@ int main(int argc, char **argv)
     g_test_add_func("/xdr/types", types);
     g_test_add_func("/xdr/bytes", bytes);
     g_test_add_func("/xdr/refused", refused);
-    g_test_add_func("/xdr/lists", lists);
+    g_test_add_func("/rpc/xdr/pieces", pieces);
     g_test_add_func("/xdr/all-layouts", all_layouts);
     g_test_add_func("/xdr/random-bytes", random_bytes);
     g_test_add_func("/xdr/programs", programs);

@@ -116,6 +116,8 @@ GPtrArray *domain_all(struct domain_driver *dr); /* of struct domain *, referenc
 struct domain *domain_of_call(struct manage_call *c, unsigned i, GError **error);
 /* The record D of a domain; takes d->lock itself. */
 GVariant *domain_variant(struct domain *d);
+/* The same as a piece of a message (rpc_xdr.h). */
+bool domain_put(GByteArray *to, struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* A new domain in the list, hidden, or the one that is there with this name and UUID; VIR_ERR_OPERATION_FAILED where another has one of them. */
 struct domain *domain_claim(struct domain_driver *dr, const uint8_t uuid[16], const char *name, GError **error);
@@ -145,6 +147,10 @@ void domain_erase_status(struct domain *d, const char *name);
 
 /* The persistent definition: a copy (doc_free), from memory or disk. For a transient domain: a copy of the live document. Takes d->lock. */
 struct doc *domain_definition(struct domain *d, GError **error);
+/* The same without taking the document into memory, for those who go through all domains. */
+struct doc *domain_definition_once(struct domain *d, GError **error);
+/* Is there an element of this name in the definition? Its text is looked at, not parsed: true also where it cannot be read. Takes d->lock. */
+bool domain_definition_names(struct domain *d, const char *element);
 /* Writes it to disk and makes it the definition; takes new over on success. Not under d->lock. */
 bool domain_set_definition(struct domain *d, struct doc *new, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* A copy of the live document; NULL with VIR_ERR_OPERATION_INVALID "domain is not running". */

@@ -344,7 +344,7 @@ static void take_chipset(struct pci_map *m)
 
 static bool make_map(struct pci_map *m, GError **error)
 {
-    memset(m->buses, 0, 256 * sizeof(*m->buses));
+    memset(m->buses, 0, MAX(m->nbuses, 1) * sizeof(*m->buses)); /* of the first pass */
     m->nbuses = 0;
     el_each(e, m->c->devices, "controller") {
         if (!el_is(e, "@type", "pci"))

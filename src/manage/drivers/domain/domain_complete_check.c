@@ -20,14 +20,14 @@ static char *key_controller(const struct el *e)
 {
     const char *model = el_get_or(e, "@model", "");
     bool companion = g_str_has_prefix(model, "ich9-uhci") || g_str_has_prefix(model, "ich9-ehci");
-    return g_strdup_printf("%s %s%s", el_get_or(e, "@type", ""), el_get_or(e, "@index", ""), companion ? model : "");
+    return g_strconcat(el_get_or(e, "@type", ""), " ", el_get_or(e, "@index", ""), companion ? model : "", NULL);
 }
 static char *key_address(const struct el *e)
 {
     const struct el *a = el_find(e, "address");
     const char *type = a ? el_get_or(a, "@type", "") : "";
     if (g_str_equal(type, "pci"))
-        return g_strdup_printf("pci %s:%s:%s.%s", el_get_or(a, "@domain", "0x0000"), el_get_or(a, "@bus", "0x00"), el_get_or(a, "@slot", "0x00"), el_get_or(a, "@function", "0x0"));
+        return g_strconcat("pci ", el_get_or(a, "@domain", "0x0000"), ":", el_get_or(a, "@bus", "0x00"), ":", el_get_or(a, "@slot", "0x00"), ".", el_get_or(a, "@function", "0x0"), NULL);
     if (g_str_equal(type, "drive") && g_str_equal(el_name(e), "disk"))
         return g_strdup_printf("drive %s %s:%s:%s:%s", el_get_or(e, "target/@bus", ""), el_get_or(a, "@controller", "0"), el_get_or(a, "@bus", "0"), el_get_or(a, "@target", "0"),
                                el_get_or(a, "@unit", "0"));

@@ -116,7 +116,7 @@ static GVariant *define_xml_flags(struct manage_call *c, GError **error)
 /* The file with the machine's UEFI variables where there is one: as the definition says, or as a start makes it (domain_command_machine.c). */
 static char *nvram_path(struct domain *d)
 {
-    doc_auto *doc = domain_definition(d, NULL);
+    doc_auto *doc = domain_definition_names(d, "nvram") ? domain_definition(d, NULL) : NULL;
     const char *named = doc ? el_get(doc_root(doc), "os/nvram") : NULL;
     g_autofree char *path = named && *named ? g_strdup(named) : g_strdup_printf("%s/nvram/%s_VARS.fd", d->driver->lib_dir, d->name);
     return access(path, F_OK) == 0 ? g_steal_pointer(&path) : NULL;

@@ -45,7 +45,7 @@ char *domain_disk_list(struct domain *d)
     char *have = d->disks ? copy_of(d->disks) : NULL;
     unsigned number = d->definitions;
     g_mutex_unlock(&d->lock);
-    doc_auto *doc = have ? NULL : domain_definition(d, NULL);
+    doc_auto *doc = have ? NULL : domain_definition_once(d, NULL);
     if (!doc)
         return have;
     have = domain_disk_list_new(doc);

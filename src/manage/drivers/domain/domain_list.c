@@ -5,6 +5,8 @@
 #include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_snapshot_record.h"
+#include "manage/rpc/rpc_message.h"
+#include "manage/rpc/rpc_xdr.h"
 
 #define LIST(name) VIR_CONNECT_LIST_DOMAINS_##name
 enum { LIST_KNOWN = (1 << 16) - 1, LIST_LIMIT = 16384 }; /* flags up to NO_CHECKPOINT; records in one reply */
@@ -257,6 +259,16 @@ GVariant *domain_variant(struct domain *d)
     return v;
 }
 
+bool domain_put(GByteArray *to, struct domain *d, GError **error)
+{
+    g_mutex_lock(&d->lock);
+    bool ok = rpc_put_string(to, d->name, error);
+    rpc_put_uuid(to, d->uuid);
+    rpc_put_u32(to, (guint32)d->id);
+    g_mutex_unlock(&d->lock);
+    return ok;
+}
+
 /* ---- calls ---- */
 
 static GVariant *reply(struct domain *d)
@@ -322,20 +334,20 @@ static GVariant *list_all(struct manage_call *c, GError **error)
     if (!manage_check_flags(flags, LIST_KNOWN, error))
         return NULL;
     g_autoptr(GPtrArray) all = domain_all(driver_of(c));
-    GVariantBuilder b;
-    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sayi)"));
+    g_autoptr(GByteArray) to = rpc_message_blank();
+    guint list = rpc_put_list(to);
     for (unsigned i = 0; i < all->len; i++) {
         if (!listed(all->pdata[i], flags))
             continue;
         n++;
-        if (need && n <= LIST_LIMIT)
-            g_variant_builder_add_value(&b, domain_variant(all->pdata[i]));
+        if (need && n <= LIST_LIMIT && !domain_put(to, all->pdata[i], error))
+            return NULL;
     }
-    if (need && n > LIST_LIMIT) {
-        g_variant_builder_clear(&b);
+    if (need && n > LIST_LIMIT)
         return manage_null(error, VIR_ERR_RPC, "too many domains '%u' for limit '%d'", n, LIST_LIMIT);
-    }
-    return g_variant_new("(a(sayi)u)", &b, n);
+    rpc_put_count(to, list, need ? n : 0);
+    rpc_put_u32(to, n);
+    return manage_reply_encoded(c, g_steal_pointer(&to));
 }
 
 /* The old pairs: how many, and their names or ids up to a number. */

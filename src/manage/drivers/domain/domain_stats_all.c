@@ -7,11 +7,14 @@
 #include "manage/drivers/domain/domain_chain.h"
 #include "manage/drivers/domain/domain_stats.h"
 #include "manage/drivers/domain/domain_tune.h"
+#include "manage/rpc/rpc_message.h"
 #include "manage/rpc/rpc_xdr.h"
 
 #define STATS_VM (1u << 10) /* VIR_DOMAIN_STATS_VM, newer than some headers */
 
 enum { AHEAD = 32 }; /* domains whose machines are asked before their turn: what they answer is in memory */
+
+enum { RECORDS_LIMIT = 16384, PARAMS_LIMIT = 262144 }; /* of the procedure */
 
 /* What a machine is asked. */
 enum question { ASK_VCPUS, ASK_BLOCKSTATS, ASK_NODES, ASK_IOTHREADS, ASK_STATS, QUESTIONS };
@@ -19,7 +22,9 @@ enum question { ASK_VCPUS, ASK_BLOCKSTATS, ASK_NODES, ASK_IOTHREADS, ASK_STATS, 
 struct gather {
     struct domain *d;       /* a reference */
     uint32_t stats;         /* groups */
-    GVariantBuilder *b;
+    GByteArray *to;         /* the message; the record's parameters go behind what is there */
+    guint32 params;         /* how many so far */
+    GError *error;          /* the first string that was too long */
     struct doc *doc;         /* live, or the definition where it does not run; NULL: not needed */
     char *disks;            /* domain_disk_list.c, in its place where it does not run; NULL otherwise */
     bool backing;           /* of disks, what is below them as well */
@@ -29,31 +34,67 @@ struct gather {
     int asked[QUESTIONS];   /* which of the batch; -1: not asked */
 };
 
+/* ---- parameters ---- */
+
+static void put_string(struct gather *g, const char *text)
+{
+    if (!g->error)
+        (void)!rpc_put_string(g->to, text, &g->error);
+}
+
+/* A parameter's name, which is a format with a number and perhaps a word in it, and its kind. */
+static void put_name(struct gather *g, int kind, const char *format, va_list args)
+{
+    char small[64];
+    va_list again;
+    va_copy(again, args);
+    size_t need = (size_t)g_vsnprintf(small, sizeof(small), format, args);
+    g_autofree char *big = need < sizeof(small) ? NULL : g_strdup_vprintf(format, again);
+    va_end(again);
+    put_string(g, big ? big : small);
+    rpc_put_u32(g->to, (guint32)kind);
+    g->params++;
+}
+
 static void put_u64(struct gather *g, uint64_t v, const char *format, ...) G_GNUC_PRINTF(3, 4);
 static void put_u64(struct gather *g, uint64_t v, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    g_autofree char *field = g_strdup_vprintf(format, args);
+    put_name(g, VIR_TYPED_PARAM_ULLONG, format, args);
     va_end(args);
-    manage_param_u64(g->b, field, v);
+    rpc_put_u64(g->to, v);
 }
 
-static void put_u32(struct gather *g, uint32_t v, const char *format, unsigned index)
+static void put_u32(struct gather *g, uint32_t v, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void put_u32(struct gather *g, uint32_t v, const char *format, ...)
 {
-    g_auto(GStrv) parts = g_strsplit(format, "%u", 2);
-    g_autofree char *field = g_strdup_printf("%s%u%s", parts[0], index, parts[1]);
-    manage_param_u32(g->b, field, v);
+    va_list args;
+    va_start(args, format);
+    put_name(g, VIR_TYPED_PARAM_UINT, format, args);
+    va_end(args);
+    rpc_put_u32(g->to, v);
+}
+
+static void put_i32(struct gather *g, int v, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void put_i32(struct gather *g, int v, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    put_name(g, VIR_TYPED_PARAM_INT, format, args);
+    va_end(args);
+    rpc_put_u32(g->to, (guint32)v);
 }
 
 static void put_text(struct gather *g, const char *v, const char *format, ...) G_GNUC_PRINTF(3, 4);
 static void put_text(struct gather *g, const char *v, const char *format, ...)
 {
+    g_autofree char *valid = g_utf8_make_valid(v, -1);
     va_list args;
     va_start(args, format);
-    g_autofree char *field = g_strdup_vprintf(format, args);
+    put_name(g, VIR_TYPED_PARAM_STRING, format, args);
     va_end(args);
-    manage_param_string(g->b, field, v);
+    put_string(g, valid);
 }
 
 /* ---- questions ---- */
@@ -112,8 +153,8 @@ static void group_state(struct gather *g)
     g_mutex_lock(&g->d->lock);
     int state = g->d->state, reason = g->d->reason;
     g_mutex_unlock(&g->d->lock);
-    manage_param_i32(g->b, "state.state", state);
-    manage_param_i32(g->b, "state.reason", reason);
+    put_i32(g, state, "state.state");
+    put_i32(g, reason, "state.reason");
 }
 
 static void group_cpu(struct gather *g)
@@ -121,9 +162,9 @@ static void group_cpu(struct gather *g)
     uint64_t all, user, system;
     if (!g->running || !domain_cpu_time(g->d, &all, &user, &system))
         return;
-    manage_param_u64(g->b, "cpu.time", all);
-    manage_param_u64(g->b, "cpu.user", user);
-    manage_param_u64(g->b, "cpu.system", system);
+    put_u64(g, all, "cpu.time");
+    put_u64(g, user, "cpu.user");
+    put_u64(g, system, "cpu.system");
 }
 
 static void group_balloon(struct gather *g)
@@ -132,11 +173,11 @@ static void group_balloon(struct gather *g)
     uint64_t now = g->d->balloon_kib ? g->d->balloon_kib : g->d->memory_kib, max = g->d->max_kib;
     g_mutex_unlock(&g->d->lock);
     if (g->running)
-        manage_param_u64(g->b, "balloon.current", now);
-    manage_param_u64(g->b, "balloon.maximum", max);
+        put_u64(g, now, "balloon.current");
+    put_u64(g, max, "balloon.maximum");
     uint64_t resident = g->running ? domain_process_kib(g->pid) : 0;
     if (resident)
-        manage_param_u64(g->b, "balloon.rss", resident);
+        put_u64(g, resident, "balloon.rss");
 }
 
 static void group_vcpu(struct gather *g)
@@ -144,16 +185,15 @@ static void group_vcpu(struct gather *g)
     g_mutex_lock(&g->d->lock);
     unsigned now = g->d->vcpus, max = g->d->max_vcpus;
     g_mutex_unlock(&g->d->lock);
-    manage_param_u32(g->b, "vcpu.current", now);
-    manage_param_u32(g->b, "vcpu.maximum", max);
+    put_u32(g, now, "vcpu.current");
+    put_u32(g, max, "vcpu.maximum");
     struct json_object *list = told(g, ASK_VCPUS);
     for (size_t i = 0; list && i < json_object_array_length(list); i++) {
         struct json_object *o = json_object_array_get_idx(list, i);
         uint64_t run, wait;
         unsigned index = (unsigned)js_number(o, "cpu-index");
         domain_thread_time(g->pid, (int)js_number(o, "thread-id"), &run, &wait);
-        g_autofree char *state = g_strdup_printf("vcpu.%u.state", index);
-        manage_param_i32(g->b, state, VIR_VCPU_RUNNING);
+        put_i32(g, VIR_VCPU_RUNNING, "vcpu.%u.state", index);
         put_u64(g, run, "vcpu.%u.time", index);
         put_u64(g, domain_thread_wait(g->pid, (int)js_number(o, "thread-id")), "vcpu.%u.wait", index);
         put_u64(g, wait, "vcpu.%u.delay", index);
@@ -169,7 +209,7 @@ static void group_interface(struct gather *g)
         return;
     el_each(nic, el_find(doc_root(g->doc), "devices"), "interface")
         n++;
-    manage_param_u32(g->b, "net.count", n);
+    put_u32(g, n, "net.count");
     n = 0;
     el_each(nic, el_find(doc_root(g->doc), "devices"), "interface") {
         const char *tap = el_get(nic, "target/@dev");
@@ -243,7 +283,7 @@ static void listed_disks(struct gather *g)
     bool raw;
     while (domain_disk_list_next(&at, &raw, &name, &path))
         n++;
-    manage_param_u32(g->b, "block.count", n);
+    put_u32(g, n, "block.count");
     at = g->disks;
     for (n = 0; domain_disk_list_next(&at, &raw, &name, &path); n++) {
         put_text(g, name, "block.%u.name", n);
@@ -265,7 +305,7 @@ static void group_block(struct gather *g)
     }
     unsigned n = 0;
     struct json_object *stats = told(g, ASK_BLOCKSTATS), *nodes = told(g, ASK_NODES);
-    manage_param_u32(g->b, "block.count", count_images(g));
+    put_u32(g, count_images(g), "block.count");
     el_each(disk, el_find(doc_root(g->doc), "devices"), "disk") {
         one_disk(g, disk, n++, stats, nodes);
         for (const struct el *e = g->backing ? domain_chain_below(disk) : NULL; e; e = domain_chain_below(e))
@@ -280,7 +320,7 @@ static void group_iothread(struct gather *g)
     struct json_object *list = told(g, ASK_IOTHREADS);
     unsigned n = list ? (unsigned)json_object_array_length(list) : 0;
     if (list || (g->running && !g->busy && !must_ask(g, ASK_IOTHREADS)))
-        manage_param_u32(g->b, "iothread.count", n);
+        put_u32(g, n, "iothread.count");
     for (unsigned i = 0; i < n; i++) {
         struct json_object *o = json_object_array_get_idx(list, i);
         const char *id = json_object_get_string(json_object_object_get(o, "id"));
@@ -382,26 +422,11 @@ static struct gather *gather_new(struct domain *d, uint32_t stats, uint32_t flag
     return g;
 }
 
-/* The records so far: encoded where the caller takes that, else as values. */
-struct records {
-    struct manage_call *c;
-    GVariantBuilder values;
-};
-
-static bool add_record(struct records *all, GVariant *record, GError **error)
-{
-    g_autoptr(GVariant) own = g_variant_ref_sink(record);
-    if (all->c->encoded)
-        return rpc_list_add(all->c->encoded, all->c->proc->ret, own, error);
-    g_variant_get_data(own); /* one piece of memory from here on, not hundreds */
-    g_variant_builder_add_value(&all->values, own);
-    return true;
-}
-
 /* Nothing is left of g. */
 static void gather_free(struct gather *g)
 {
     monitor_batch_free(g->batch);
+    g_clear_error(&g->error);
     doc_free(g->doc);
     g_free(g->disks);
     domain_unref(g->d);
@@ -409,15 +434,19 @@ static void gather_free(struct gather *g)
 }
 
 /* The record of the domain behind the others. */
-static bool gather_end(struct gather *g, struct records *all, GError **error)
+static bool gather_end(struct gather *g, GByteArray *to, GError **error)
 {
-    GVariantBuilder b;
-    g->b = &b;
-    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
-    for (unsigned i = 0; i < G_N_ELEMENTS(groups); i++)
+    bool ok = domain_put(to, g->d, error);
+    guint list = rpc_put_list(to);
+    g->to = to;
+    for (unsigned i = 0; ok && i < G_N_ELEMENTS(groups); i++)
         if ((g->stats & groups[i].bit) && (!groups[i].document || g->doc || g->disks))
             groups[i].fn(g);
-    bool ok = add_record(all, g_variant_new("(@(sayi)a(sv))", domain_variant(g->d), &b), error);
+    rpc_put_count(to, list, g->params);
+    if (g->error)
+        ok = (g_propagate_error(error, g_steal_pointer(&g->error)), false);
+    else if (ok && g->params > PARAMS_LIMIT)
+        ok = manage_fail(error, VIR_ERR_RPC, "%u statistics of one domain are too many for a message, the limit is %d", g->params, PARAMS_LIMIT);
     gather_free(g);
     return ok;
 }
@@ -438,20 +467,25 @@ static GPtrArray *domains_named(struct domain_driver *dr, GVariant *named)
     return list;
 }
 
-static bool gather_all(GPtrArray *list, uint32_t stats, uint32_t flags, struct records *all, GError **error)
+static bool gather_all(GPtrArray *list, uint32_t stats, uint32_t flags, GByteArray *to, GError **error)
 {
     GQueue ahead = G_QUEUE_INIT;
+    guint32 n = 0;
     bool ok = true;
+    guint count = rpc_put_list(to);
     for (unsigned i = 0; ok && i < list->len; i++) {
-        if (wanted(list->pdata[i], flags))
+        if (wanted(list->pdata[i], flags)) {
             g_queue_push_tail(&ahead, gather_new(list->pdata[i], stats, flags));
+            n++;
+        }
         if (ahead.length > AHEAD)
-            ok = gather_end(g_queue_pop_head(&ahead), all, error);
+            ok = gather_end(g_queue_pop_head(&ahead), to, error);
     }
     while (ok && !g_queue_is_empty(&ahead))
-        ok = gather_end(g_queue_pop_head(&ahead), all, error);
+        ok = gather_end(g_queue_pop_head(&ahead), to, error);
     g_queue_clear_full(&ahead, (GDestroyNotify)gather_free);
-    return ok;
+    rpc_put_count(to, count, n);
+    return ok && (n <= RECORDS_LIMIT || manage_fail(error, VIR_ERR_RPC, "%u domains are too many for a message, the limit is %d", n, RECORDS_LIMIT));
 }
 
 static GVariant *get_all_domain_stats(struct manage_call *c, GError **error)
@@ -469,13 +503,9 @@ static GVariant *get_all_domain_stats(struct manage_call *c, GError **error)
     if ((flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS) && (stats & ~known))
         return manage_null(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "Stats types bits 0x%x are not supported by this daemon", stats & ~known);
     stats = stats ? stats & known : known;
-    struct records all = { .c = c };
     g_autoptr(GPtrArray) list = domains_named(dr, named);
-    c->encoded = c->encodes ? rpc_list_new() : NULL;
-    g_variant_builder_init(&all.values, G_VARIANT_TYPE("a((sayi)a(sv))"));
-    bool ok = gather_all(list, stats, flags, &all, error);
-    g_autoptr(GVariant) values = g_variant_ref_sink(g_variant_new("(a((sayi)a(sv)))", &all.values));
-    return ok ? g_steal_pointer(&values) : NULL;
+    g_autoptr(GByteArray) to = rpc_message_blank();
+    return gather_all(list, stats, flags, to, error) ? manage_reply_encoded(c, g_steal_pointer(&to)) : NULL;
 }
 
 const struct manage_row domain_rows_stats_all[] = {

@@ -13,22 +13,29 @@
 #include "manage/drivers/domain/domain.h"
 #include "manage/drivers/domain/domain_journal.h"
 
-enum { RECENT = 64 }; /* documents kept */
+enum { RECENT = 16 }; /* documents kept */
 
 #define HEAD \
     "<!--\nThis file belongs to the daemon vireod: changes made here are seen at its next start.\nUse 'virsh edit' or 'vireo edit' instead, which check them.\n"
 #define SUMMARY "summary: "
 
-/* FNV-1a, 64 bits. The name is part of it: a copied or renamed file is parsed. */
-static uint64_t sum(const char *name, const char *text)
+/* FNV-1a over 8 bytes at a time; the last ones with zeros behind them. */
+static uint64_t sum_more(uint64_t h, const char *text)
 {
-    uint64_t h = 0xcbf29ce484222325;
-    for (const char *p = name; *p; p++)
-        h = (h ^ (uint8_t)*p) * 0x100000001b3;
-    for (const char *p = text; *p; p++)
-        h = (h ^ (uint8_t)*p) * 0x100000001b3;
+    size_t left = strlen(text);
+    for (uint64_t v = 0; left; v = 0) {
+        size_t n = MIN(left, sizeof(v));
+        memcpy(&v, text, n);
+        h = (h ^ v) * 0x100000001b3;
+        h ^= h >> 29;
+        text += n;
+        left -= n;
+    }
     return h;
 }
+
+/* The name is part of it: a copied or renamed file is parsed. */
+static uint64_t sum(const char *name, const char *text) { return sum_more(sum_more(0xcbf29ce484222325, name), text); }
 
 char *domain_definition_path(struct domain_driver *dr, const char *name) { return g_strdup_printf("%s/%s.xml", dr->config_dir, name); }
 
@@ -188,7 +195,8 @@ static void remember(struct domain *d)
     domain_unref(old);
 }
 
-struct doc *domain_definition(struct domain *d, GError **error)
+/* keep: in memory, for who asks next. */
+static struct doc *definition(struct domain *d, bool keep, GError **error)
 {
     g_mutex_lock(&d->lock);
     const struct doc *have = d->persistent ? d->defined : d->live;
@@ -201,16 +209,27 @@ struct doc *domain_definition(struct domain *d, GError **error)
     if (transient)
         return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain '%s' has no definition", name);
     struct doc *doc = read_definition(d->driver, name, error);
-    if (!doc)
-        return NULL;
+    if (!doc || !keep)
+        return doc;
     g_mutex_lock(&d->lock);
-    bool keep = !d->defined && d->persistent && !d->removed;
+    keep = !d->defined && d->persistent && !d->removed;
     if (keep)
         d->defined = doc_copy(doc);
     g_mutex_unlock(&d->lock);
     if (keep)
         remember(d);
     return doc;
+}
+
+struct doc *domain_definition(struct domain *d, GError **error) { return definition(d, true, error); }
+struct doc *domain_definition_once(struct domain *d, GError **error) { return definition(d, false, error); }
+
+bool domain_definition_names(struct domain *d, const char *element)
+{
+    g_mutex_lock(&d->lock);
+    g_autofree char *path = domain_definition_path(d->driver, d->name), *text = NULL, *start = g_strconcat("<", element, NULL);
+    g_mutex_unlock(&d->lock);
+    return !g_file_get_contents(path, &text, NULL, NULL) || strstr(body_of(text), start);
 }
 
 bool domain_set_definition(struct domain *d, struct doc *new, GError **error)

@@ -3,8 +3,6 @@
  * (host_caps.c, host_domcaps.c, host_cpu.c). Only files of this folder include this one. */
 #pragma once
 
-#include <gio/gio.h>
-
 #include "manage/core/manage.h"
 
 /* An emulator, asked over QMP once and again when its file has changed. Constant after it was made. */

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What an emulator offers, asked over QMP on its standard streams: `EMULATOR -machine none -qmp stdio`. */
+#include <errno.h>
+#include <fcntl.h>
 #include <json-c/json.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "manage/drivers/host/host.h"
@@ -162,16 +167,59 @@ static void take_answer(struct host_emulator *e, const char *line)
         take_features(e, ret);
 }
 
+/* All that a file has from where it stands. */
+static char *read_all(int fd)
+{
+    GString *text = g_string_new(NULL);
+    char buffer[4096];
+    for (ssize_t n; (n = read(fd, buffer, sizeof(buffer))) > 0 || (n < 0 && errno == EINTR);)
+        if (n > 0)
+            g_string_append_len(text, buffer, n);
+    return g_string_free(text, FALSE);
+}
+
+/* in: what it reads; err: where it complains. What it writes; NULL: it could not be started. */
+static char *run(const char *path, int in, int err, GError **error)
+{
+    const char *argv[] = { path, "-S", "-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio", NULL };
+    int out[2];
+    GPid pid;
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return manage_fail_errno(error, errno, "cannot make a pipe"), NULL;
+    bool started = g_spawn_async_with_fds(NULL, (char **)argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid, in, out[1], err, error);
+    close(out[1]);
+    char *text = started ? read_all(out[0]) : NULL;
+    close(out[0]);
+    while (started && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return text;
+}
+
+static char *run_with_questions(const char *path, char **ret_err, GError **error)
+{
+    int in = memfd_create("questions", MFD_CLOEXEC), err = memfd_create("complaints", MFD_CLOEXEC);
+    char *out = NULL;
+    if (in < 0 || err < 0 || write(in, questions, strlen(questions)) < 0 || lseek(in, 0, SEEK_SET) < 0)
+        manage_fail_errno(error, errno, "cannot make a file in memory");
+    else
+        out = run(path, in, err, error);
+    if (out && lseek(err, 0, SEEK_SET) == 0)
+        *ret_err = read_all(err);
+    if (in >= 0)
+        close(in);
+    if (err >= 0)
+        close(err);
+    return out;
+}
+
 static bool ask(struct host_emulator *e, GError **error)
 {
-    g_autoptr(GSubprocess) p = g_subprocess_new(G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE, error, e->path,
-                                                "-S", "-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio", NULL);
-    g_autofree char *out = NULL, *err = NULL;
-    if (!p || !g_subprocess_communicate_utf8(p, questions, NULL, &out, &err, error)) {
+    g_autofree char *err = NULL, *out = run_with_questions(e->path, &err, error);
+    if (!out) {
         g_prefix_error(error, "cannot ask the emulator '%s' what it offers: ", e->path);
         return false;
     }
-    g_auto(GStrv) lines = g_strsplit(out ? out : "", "\n", -1);
+    g_auto(GStrv) lines = g_strsplit(out, "\n", -1);
     for (char **l = lines; *l; l++)
         take_answer(e, *l);
     if (!e->version || !e->machines->len)
