@@ -119,7 +119,7 @@ static const struct keyval_key machine_keys[] = {
     { "vmport", KV_ONLY, 0, "there is no VMware port", off_auto },
     { "acpi", KV_ONLY, 0, "the machine always has ACPI tables", only_on },
     { "hpet", KV_BOOL, M(hpet), "the machine has an HPET" },
-    { "graphics", KV_ONLY, 0, "there is no graphics card yet", only_off },
+    { "graphics", KV_IGNORED },
     { "hmat", KV_ONLY, 0, "heterogeneous memory tables are not there", only_off },
     { "x-option-roms", KV_IGNORED }, { "auto-kernel-cmdline", KV_IGNORED },
     { "kernel-irqchip", KV_ENUM, M(irqchip), "interrupt controllers inside the accelerator: all, only the local APICs, none", irqchip_values },
@@ -172,11 +172,20 @@ static bool apply_machine(struct options *o, struct machine_opts *v, GError **er
     return true;
 }
 
+/* mem_merge= is mem-merge=: QEMU's users write both. */
+static void fold_keys(struct keyval *kv)
+{
+    for (guint i = 0; i < kv->pairs->len; i++)
+        g_strdelimit(((struct keyval_pair *)kv->pairs->pdata[i])->key, "_", '-');
+}
+
 bool opt_machine(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
     struct machine_opts v = { .pit = 1, .pic = 1, .rtc = 1, .linux_entry = -1, .irqchip = -1, .mem_merge = !o->config->no_mem_merge, .hpet = !o->config->no_hpet, .usb = o->usb,
                               .dump_guest_core = o->config->dump_guest_core };
     keyval_auto *kv = keyval_parse(arg, "type", error);
+    if (kv)
+        fold_keys(kv);
     bool ok = kv && keyval_load(kv, machine_keys, &v, error) && apply_machine(o, &v, error);
     g_free(v.type);
     g_free(v.accel);

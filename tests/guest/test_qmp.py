@@ -69,7 +69,8 @@ def test_empty_machine_answers_what_managers_ask(machine):
     q = m.qmp
     for name in ("query-version", "query-target", "query-commands", "query-qmp-schema", "query-kvm", "qom-list-types", "query-machines",
                  "query-cpu-definitions", "query-command-line-options", "query-migrate-capabilities", "query-tpm-models", "query-tpm-types",
-                 "query-cpus-fast", "query-status", "query-stats-schemas"):
+                 "query-cpus-fast", "query-status", "query-stats-schemas", "query-tpm", "query-pr-managers", "query-vcpu-dirty-limit", "query-replay",
+                 "query-display-options", "query-chardev-backends", "query-sev"):
         assert "return" in q.execute(name), f"{name} is not answered"
     for kind in ("virtio-balloon-pci", "virtio-net-pci", "virtio-blk-pci"):
         assert q.command("device-list-properties", typename=kind)
@@ -82,8 +83,31 @@ def test_empty_machine_answers_what_managers_ask(machine):
     assert {n for n, on in base["props"].items() if on} <= {n for n, on in full["props"].items() if on is True}, "the two expansions differ"
     less = q.command("query-cpu-model-expansion", type="full", model={"name": "max", "props": {"sse4.2": False}})["model"]["props"]
     assert less["sse4.2"] is False
+    assert {"null", "socket", "pty", "file", "stdio"} <= {b["name"] for b in q.command("query-chardev-backends")}
+    assert (q.command("query-sev")["enabled"], q.command("query-replay")["mode"]) == (False, "none")
+    for name in ("query-vm-generation-id", "query-sgx"):
+        assert q.execute(name)["error"]["class"] == "GenericError"
+    models = {d["name"]: d for d in q.command("query-cpu-definitions")}
+    assert models["Skylake-Client-IBRS"]["alias-of"] == "Skylake-Client-v2" and "alias-of" not in models["EPYC-Milan-v1"]
     q.command("quit")
     m.wait(10, 0)
+
+
+def test_one_balloon_and_its_polling(machine):
+    m = machine("-S", "-nodefaults", "-display", "none", "-machine", "q35,mem_merge=off,graphics=off", "-m", "128,slots=2,maxmem=1G",
+                "-device", "virtio-balloon-pci,id=b,guest-stats-polling-interval=7", qmp=True)
+    q = m.qmp
+    assert q.command("qom-get", path="b", property="guest-stats-polling-interval") == 7
+    q.command("qom-set", path="b", property="guest-stats-polling-interval", value=0)
+    assert q.command("qom-get", path="b", property="guest-stats-polling-interval") == 0
+    assert [(r["slot"], r["slot-type"]) for r in q.command("query-acpi-ospm-status") if r["slot-type"] == "DIMM"] == [("0", "DIMM"), ("1", "DIMM")]
+    q.command("object-add", **{"qom-type": "memory-backend-ram", "id": "mem", "size": 128 << 20})
+    q.command("device_add", driver="pc-dimm", id="dimm", memdev="mem", slot=1)
+    assert [r.get("device") for r in q.command("query-acpi-ospm-status") if r["slot-type"] == "DIMM"] == [None, "dimm"]
+    assert q.execute("netdev_del", id="nobody")["error"]["class"] == "DeviceNotFound"
+    second = machine("-nodefaults", "-display", "none", "-S", "-device", "virtio-balloon-pci", "-device", "virtio-balloon-pci")
+    second.wait(10, 1)
+    assert "Only one balloon device" in second.stderr()
 
 
 def test_stop_and_cont(halted):

@@ -419,19 +419,56 @@ static unsigned host_phys_bits(void)
     return __get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= 32 ? a & 0xff : 0;
 }
 
+/* The guest's counter is the host's, within what is called equal elsewhere too: 250 parts per million. 0: as it is. */
+static bool parse_tsc_frequency(const char *value, GError **error)
+{
+    guint64 hz, host = host_tsc_hz();
+
+    if (!value || !g_ascii_string_to_unsigned(value, 10, 0, G_MAXINT64, &hz, NULL)) {
+        return vireo_fail(error, VIREO_ERROR_INVALID, "-cpu: tsc-frequency takes a number of Hz, not '%s'", value ? value : "");
+    }
+    if (hz && (hz > host + host / 4000 || hz < host - host / 4000)) {
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED,
+                          "-cpu: tsc-frequency=%s is not available: the guest's time stamp counter runs at the host's %" G_GUINT64_FORMAT " Hz", value, host);
+    }
+    return true;
+}
+
 /* A property of the CPU that is no feature bit. *ret_known false: it is none of these. */
 static bool parse_property(struct request *r, struct x86_cpu_model *m, const char *key, const char *value,
                            bool *ret_known, GError **error)
 {
     unsigned host_bits = MIN(host_phys_bits(), 46);
     /* Accepted for the sake of command lines written for others; they ask for what is so anyway. */
-    static const char *const no_effect[] = { "migratable", "host-cache-info", "l3-cache", "fill-mtrr-mask" };
+    static const char *const no_effect[] = { "migratable", "host-cache-info", "l3-cache", "fill-mtrr-mask", "vmware-cpuid-freq", "cpuid-0xb", "full-cpuid-auto-level",
+                                             "legacy-cache", "x-migrate-smi-count" };
     const struct { const char *key; unsigned min, max; unsigned *ret; } numbers[] = {
         { "family", 3, 270, &m->family }, { "model", 0, 255, &m->model }, { "stepping", 0, 15, &m->stepping },
         { "phys-bits", 32, 46, &m->phys_bits },
     };
 
+    static const struct { const char *key, *why; } refused[] = {
+        { "level", "the leaves follow from the features" }, { "min-level", "the leaves follow from the features" },
+        { "xlevel", "the leaves follow from the features" }, { "min-xlevel", "the leaves follow from the features" },
+        { "xlevel2", "the leaves follow from the features" }, { "apic-id", "it follows from -smp" }, { "socket-id", "it follows from -smp" },
+        { "host-phys-bits-limit", "give the width with phys-bits=N" }, { "ucode-rev", "it is the host's" }, { "hv-passthrough", "Hyper-V's interfaces are not there" },
+        { "kvm-pv-enforce-cpuid", "a guest that uses what it does not see is not stopped" }, { "kvm-no-smi-migration", "migration is not there yet" },
+        { "kvm-msi-ext-dest-id", "there are no more than 255 vCPUs" }, { "xen-vapic", "Xen's interfaces are not there" },
+    };
+
     *ret_known = true;
+    if (g_str_has_prefix(key, "hv-") || g_str_has_prefix(key, "hv_")) {
+        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "-cpu: '%s' is not available: Hyper-V's interfaces are not there; leave it out", key);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(refused); i++) {
+        if (same_name(key, refused[i].key)) {
+            return (value && same_name(value, "off")) ||
+                   vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "-cpu: '%s' is not available: %s; leave it out", key, refused[i].why);
+        }
+    }
+    if (same_name(key, "tsc-frequency")) {
+        return parse_tsc_frequency(value, error);
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(no_effect); i++) {
         bool ignored;
 

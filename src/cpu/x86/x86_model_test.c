@@ -118,6 +118,9 @@ static void test_refused(void)
     refused("max,vendor=short", VIREO_ERROR_INVALID, "vendor");
     refused("max,family=0x6", VIREO_ERROR_INVALID, "family");
     refused("max,aes=maybe", VIREO_ERROR_INVALID, "aes");
+    refused("max,hv_relaxed", VIREO_ERROR_UNSUPPORTED, "Hyper-V");
+    refused("max,level=13", VIREO_ERROR_UNSUPPORTED, "follow from the features");
+    refused("max,tsc-frequency=1234567", VIREO_ERROR_UNSUPPORTED, "the host's");
     refused("max,pmu=on", VIREO_ERROR_UNSUPPORTED, "PMU");
 }
 

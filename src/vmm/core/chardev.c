@@ -356,9 +356,15 @@ bool chardev_frontend_open(const struct chardev *c)
 
 /* ---- opening and closing ---- */
 
+static const struct chardev_backend *const backends[] = { &chardev_null, &chardev_stdio, &chardev_file, &chardev_socket, &chardev_pty };
+
+const char *chardev_backend_at(unsigned i)
+{
+    return i < G_N_ELEMENTS(backends) ? backends[i]->name : NULL;
+}
+
 struct chardev *chardev_open_opts(const char *backend, const char *id, GHashTable *opts, GError **error)
 {
-    static const struct chardev_backend *const backends[] = { &chardev_null, &chardev_stdio, &chardev_file, &chardev_socket, &chardev_pty };
     const struct chardev_backend *b = NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(backends); i++) {
         if (!strcmp(backends[i]->name, backend))
@@ -391,7 +397,6 @@ struct chardev *chardev_open_opts(const char *backend, const char *id, GHashTabl
 
 char *chardev_help(void)
 {
-    static const struct chardev_backend *const backends[] = { &chardev_null, &chardev_stdio, &chardev_file, &chardev_socket, &chardev_pty };
     GString *s = g_string_new("Available chardev backend types:\n");
     for (size_t i = 0; i < G_N_ELEMENTS(backends); i++)
         g_string_append_printf(s, "  %-8s %s\n", backends[i]->name, backends[i]->help);

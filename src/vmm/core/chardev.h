@@ -21,6 +21,9 @@ struct chardev_handlers {
     void (*event)(void *opaque, enum chardev_event ev); /* may be NULL */
 };
 
+/* Name of the i-th back end that -chardev takes; NULL beyond the last. */
+const char *chardev_backend_at(unsigned i);
+
 /* Parses the syntax of -serial/-chardev's short form: "stdio", "mon:stdio", "null", "none" gives NULL without error, "file:PATH",
  * "unix:PATH[,server=on|off][,wait=on|off]", "pty". Opens it. */
 struct machine;

@@ -115,16 +115,21 @@ static struct json_object *get_interval(struct device *d, GError **error)
     return json_object_new_uint64(((struct virtio_balloon *)d)->interval);
 }
 
+static void start_polling(struct virtio_balloon *s, uint64_t seconds)
+{
+    if (s->timer)
+        g_source_remove(s->timer);
+    s->interval = seconds;
+    s->timer = seconds ? g_timeout_add_seconds((guint)seconds, stats_ask, s) : 0;
+}
+
 static bool set_interval(struct device *d, struct json_object *value, GError **error)
 {
     struct virtio_balloon *s = (struct virtio_balloon *)d;
     int64_t seconds = json_object_get_int64(value);
     if (!json_object_is_type(value, json_type_int) || seconds < 0 || seconds > UINT32_MAX)
         return vireo_fail(error, VIREO_ERROR_INVALID, "guest-stats-polling-interval takes seconds from 0 to %u", UINT32_MAX);
-    if (s->timer)
-        g_source_remove(s->timer);
-    s->interval = (uint64_t)seconds;
-    s->timer = seconds ? g_timeout_add_seconds((guint)seconds, stats_ask, s) : 0;
+    start_polling(s, (uint64_t)seconds);
     if (seconds)
         stats_ask(s);
     return true;
@@ -236,6 +241,17 @@ static void stop(struct virtio_device *v)
     stats_clear(s);
 }
 
+static bool other_balloon(const struct virtio_balloon *s)
+{
+    const GPtrArray *devices = s->v.dev.machine->devices;
+    for (guint i = 0; i < devices->len; i++) {
+        const struct device *d = devices->pdata[i];
+        if (d != &s->v.dev && (d->class == &virtio_balloon_pci_class || d->class == &virtio_balloon_mmio_class))
+            return true;
+    }
+    return false;
+}
+
 static bool realize(struct device *d, GError **error)
 {
     static const uint16_t sizes[NQUEUES_REPORTING] = { QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE };
@@ -243,8 +259,13 @@ static bool realize(struct device *d, GError **error)
     if (s->free_page_hint)
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "device %s: free-page-hint=on is not available: hints are for migration, which is not there yet",
                           d->class->name);
+    if (other_balloon(s)) /* `balloon` and `query-balloon` name none */
+        return vireo_fail(error, VIREO_ERROR_INVALID, "Only one balloon device is supported");
     stats_clear(s);
-    return virtio_realize(&s->v, s->free_page_reporting ? NQUEUES_REPORTING : NQUEUES, sizes, error);
+    if (!virtio_realize(&s->v, s->free_page_reporting ? NQUEUES_REPORTING : NQUEUES, sizes, error))
+        return false;
+    start_polling(s, s->interval);
+    return true;
 }
 
 static void unrealize(struct device *d)
@@ -260,6 +281,7 @@ static void unrealize(struct device *d)
     { "deflate-on-oom", PROP_BOOL, offsetof(T, deflate_on_oom), .def = "off", .help = "the guest may take pages when it runs out" },       \
     { "free-page-reporting", PROP_BOOL, offsetof(T, free_page_reporting), .def = "off", .help = "free pages of the guest go back to the host" }, \
     { "page-poison", PROP_BOOL, offsetof(T, page_poison), .def = "on", .help = "the guest may say what it fills free pages with" },        \
+    { "guest-stats-polling-interval", PROP_UINT, offsetof(T, interval), .max = UINT32_MAX, .def = "0", .help = "seconds between questions for statistics; 0: none" }, \
     { "free-page-hint", PROP_BOOL, offsetof(T, free_page_hint), .def = "off", .help = "only off: hints are for migration" }
 static const struct device_prop pci_props[] = { BALLOON_PROPS, VIRTIO_PCI_PROPS(T, "3"), { NULL } };
 static const struct device_prop mmio_props[] = { BALLOON_PROPS, VIRTIO_COMMON_PROPS(T), { NULL } };

@@ -108,7 +108,7 @@ bool net_close(struct machine *m, const char *id, GError **error)
 {
     struct net_backend *b = g_hash_table_lookup(m->netdevs, id);
     if (!b)
-        return vireo_fail(error, VIREO_ERROR_FAILED, "Device '%s' not found", id);
+        return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "Device '%s' not found", id);
     if (b->frontend)
         return vireo_fail(error, VIREO_ERROR_BUSY, "netdev '%s' is used by a device; remove that first", id);
     g_hash_table_steal(m->netdevs, id);

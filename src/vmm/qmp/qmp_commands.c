@@ -105,6 +105,45 @@ static struct json_object *cmd_empty_list(struct machine *m, struct json_object 
     return json_object_new_array();
 }
 
+static struct json_object *cmd_query_replay(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_make("mode", json_object_new_string("none"), "icount", json_object_new_int(0), NULL);
+}
+
+/* Windows of the host, of which there are none; VNC is not one of them in QEMU either. */
+static struct json_object *cmd_query_display_options(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_make("type", json_object_new_string("none"), NULL);
+}
+
+static struct json_object *cmd_query_chardev_backends(struct machine *m, struct json_object *args, GError **error)
+{
+    struct json_object *list = json_object_new_array();
+    const char *name;
+    for (unsigned i = 0; (name = chardev_backend_at(i)); i++)
+        json_object_array_add(list, json_make("name", json_object_new_string(name), NULL));
+    return list;
+}
+
+static struct json_object *cmd_query_vm_generation_id(struct machine *m, struct json_object *args, GError **error)
+{
+    vireo_fail(error, VIREO_ERROR_INVALID, "VM Generation ID device not found");
+    return NULL;
+}
+
+/* Guests whose memory the host cannot read: none is. */
+static struct json_object *cmd_query_sev(struct machine *m, struct json_object *args, GError **error)
+{
+    return json_make("enabled", json_object_new_boolean(false), "api-major", json_object_new_int(0), "api-minor", json_object_new_int(0), "build-id",
+                     json_object_new_int(0), "policy", json_object_new_int(0), "state", json_object_new_string("uninit"), "handle", json_object_new_int(0), NULL);
+}
+
+static struct json_object *cmd_query_sgx(struct machine *m, struct json_object *args, GError **error)
+{
+    vireo_fail(error, VIREO_ERROR_INVALID, "No EPC regions defined, SGX not available");
+    return NULL;
+}
+
 static struct json_object *cmd_nothing(struct machine *m, struct json_object *args, GError **error)
 {
     return NULL;
@@ -214,6 +253,15 @@ const struct qmp_command qmp_commands[] = {
     { "query-migrate-capabilities", cmd_empty_list },
     { "query-tpm-models", cmd_empty_list },
     { "query-tpm-types", cmd_empty_list },
+    { "query-tpm", cmd_empty_list },
+    { "query-pr-managers", cmd_empty_list },
+    { "query-vcpu-dirty-limit", cmd_empty_list },
+    { "query-replay", cmd_query_replay },
+    { "query-display-options", cmd_query_display_options },
+    { "query-chardev-backends", cmd_query_chardev_backends },
+    { "query-vm-generation-id", cmd_query_vm_generation_id },
+    { "query-sev", cmd_query_sev },
+    { "query-sgx", cmd_query_sgx },
     { "rtc-reset-reinjection", cmd_nothing },
     { "query-status", cmd_query_status },
     { "stop", cmd_stop },
@@ -323,7 +371,7 @@ const struct qmp_command qmp_commands[] = {
     { "qom-list-properties", qmp_qom_list_properties, qmp_device_list_properties_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "qom-list-types", qmp_qom_list_types, qmp_qom_list_types_args },
     { "netdev_add", qmp_netdev_add, qmp_netdev_add_args, .open = true },
-    { "netdev_del", qmp_netdev_del, qmp_netdev_del_args },
+    { "netdev_del", qmp_netdev_del, qmp_netdev_del_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "set_link", qmp_set_link, qmp_set_link_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "query-rx-filter", qmp_query_rx_filter, qmp_query_rx_filter_args },
     { "announce-self", qmp_announce_self, qmp_announce_self_args },

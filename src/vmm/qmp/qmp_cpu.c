@@ -7,6 +7,7 @@
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
 #include "vmm/core/numa.h"
+#include "vmm/core/plug_slots.h"
 #include "vmm/dev/cpu_hotplug.h"
 #include "vmm/qmp/qmp.h"
 
@@ -59,20 +60,28 @@ struct json_object *qmp_query_hotpluggable_cpus(struct machine *m, struct json_o
     return list;
 }
 
+static struct json_object *ost_row(const struct device *d, unsigned i, const char *type, uint32_t event, uint32_t status)
+{
+    g_autofree char *slot = g_strdup_printf("%u", i);
+    struct json_object *row = json_make("slot", json_object_new_string(slot), "slot-type", json_object_new_string(type), "source",
+                                        json_object_new_int64(event), "status", json_object_new_int64(status), NULL);
+    if (d && d->id)
+        json_object_object_add(row, "device", json_object_new_string(d->id));
+    return row;
+}
+
 struct json_object *qmp_query_acpi_ospm_status(struct machine *m, struct json_object *args, GError **error)
 {
     struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; m->mem_slots && i < m->mem_slots->n; i++) { /* as QEMU: memory slots from the start, those of vCPUs once the guest spoke of them */
+        uint32_t event, status;
+        (void)plug_slot_ost(m->mem_slots, i, &event, &status);
+        json_object_array_add(list, ost_row(m->mem_slots->slots[i].dev, i, "DIMM", event, status));
+    }
     for (unsigned i = 0; i < m->max_vcpus; i++) {
         uint32_t event, status;
-        const struct device *d = cpu_hotplug_device(m, i);
-        g_autofree char *slot = g_strdup_printf("%u", i);
-        if (!cpu_hotplug_ost(m, i, &event, &status))
-            continue;
-        struct json_object *row = json_make("slot", json_object_new_string(slot), "slot-type", json_object_new_string("CPU"), "source",
-                                            json_object_new_int64(event), "status", json_object_new_int64(status), NULL);
-        if (d && d->id)
-            json_object_object_add(row, "device", json_object_new_string(d->id));
-        json_object_array_add(list, row);
+        if (cpu_hotplug_ost(m, i, &event, &status))
+            json_object_array_add(list, ost_row(cpu_hotplug_device(m, i), i, "CPU", event, status));
     }
     return list;
 }

@@ -17,6 +17,7 @@
 #include "vmm/core/dirty_log.h"
 #include "vmm/core/machine.h"
 #include "vmm/core/memory_device.h"
+#include "vmm/core/plug_slots.h"
 #include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/virtio_devices.h"
 #include "vmm/options.h"
@@ -146,6 +147,8 @@ bool cpu_hotplug_ost(const struct machine *m, unsigned index, uint32_t *event, u
 }
 struct cpu_place cpu_place_of(const struct machine *m, unsigned index) { return (struct cpu_place){ 0, index, 0 }; }
 char *cpu_type_name(const struct machine *m) { return g_strdup("max-x86_64-cpu"); }
+bool plug_slot_ost(struct plug_slots *p, unsigned index, uint32_t *ret_event, uint32_t *ret_status) { return false; }
+const char *chardev_backend_at(unsigned i) { return i ? NULL : "null"; }
 
 /* Exits: two reasons; the machine's sum includes a vCPU that is gone. */
 static const struct accel_exit_reason reasons[] = { { "port-read", "IN" }, { "halt", "HLT" } };
