@@ -611,6 +611,11 @@ def test_metadata(vireod, xml):
     vireod.virsh("metadata", "a", "http://one.example/", "--remove")
     assert "not present" in vireod.virsh("metadata", "a", "http://one.example/", status=1)
     assert "text</two:z>" in vireod.virsh("dumpxml", "a")
+    vireod.virsh("metadata", "a", "http://one.example/", "--key", "one", "--set", "<x xmlns:one='http://one.example/'><y one:a='1'><w/></y></x>")
+    alone = vireod.virsh("metadata", "a", "http://one.example/").replace('"', "'").split()
+    assert alone == "<x xmlns:one='http://one.example/'> <y one:a='1'> <w/> </y> </x>".split(), alone
+    assert "prefix" in vireod.virsh("metadata", "a", "http://one.example/", "--key", "one", "--set", "<x xmlns:one='http://other.example/'/>", status=1)
+    assert vireod.virsh("metadata", "a", "http://one.example/").replace('"', "'").split() == alone
 
 
 # ---- events ----

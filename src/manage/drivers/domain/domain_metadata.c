@@ -49,25 +49,48 @@ static void set_namespace(xmlNodePtr n, xmlNsPtr ns)
     }
 }
 
-/* Elements of the namespace lose it. */
+static bool has_attribute_of(const xmlNode *n, const xmlNs *ns)
+{
+    for (const xmlAttr *a = n->properties; a; a = a->next) {
+        if (a->ns == ns)
+            return true;
+    }
+    for (const xmlNode *child = n->children; child; child = child->next) {
+        if (child->type == XML_ELEMENT_NODE && has_attribute_of(child, ns))
+            return true;
+    }
+    return false;
+}
+
+/* Elements of the namespace lose it, those inside first, for they point to the definitions of those around them; a definition that attributes
+ * need stays. */
 static void strip_namespace(xmlNodePtr n, const char *uri)
 {
     for (; n; n = n->next) {
         if (n->type != XML_ELEMENT_NODE)
             continue;
+        strip_namespace(n->children, uri);
         if (n->ns && !strcmp((const char *)n->ns->href, uri))
             xmlSetNs(n, NULL);
         for (xmlNsPtr *at = &n->nsDef; *at;) {
             xmlNsPtr def = *at;
-            if (strcmp((const char *)def->href, uri)) {
+            if (strcmp((const char *)def->href, uri) || has_attribute_of(n, def)) {
                 at = &def->next;
                 continue;
             }
             *at = def->next;
             xmlFreeNs(def);
         }
-        strip_namespace(n->children, uri);
     }
+}
+
+/* The namespace with this prefix and URI, defined at the element if it is not; NULL: the element uses the prefix for another. */
+static xmlNsPtr namespace_of(xmlNodePtr n, const struct change *c)
+{
+    xmlNsPtr ns = xmlSearchNs(n->doc, n, BAD_CAST c->key);
+    if (!ns)
+        return xmlNewNs(n, BAD_CAST c->uri, BAD_CAST c->key);
+    return strcmp((const char *)ns->href, c->uri) ? NULL : ns;
 }
 
 /* The children of <metadata> without `uri`'s, then the new one. */
@@ -86,7 +109,7 @@ static char *replaced(const char *raw, const struct change *c)
     xmlDocPtr new = c->text ? xmlReadMemory(c->text, (int)strlen(c->text), NULL, NULL, PARSE) : NULL;
     if (new) {
         xmlNodePtr n = xmlDocGetRootElement(new);
-        set_namespace(n, xmlNewNs(n, BAD_CAST c->uri, BAD_CAST c->key));
+        set_namespace(n, namespace_of(n, c));
         g_autofree char *text = dump(n);
         g_string_append_printf(s, "%s\n", text);
         xmlFreeDoc(new);
@@ -131,9 +154,12 @@ static bool check(const struct change *c, GError **error)
     if (!c->key || !*c->key || xmlValidateNCName(BAD_CAST c->key, 0))
         return manage_fail(error, VIR_ERR_INVALID_ARG, "an element of metadata needs a key: the prefix of its namespace");
     xmlDocPtr doc = xmlReadMemory(c->text, (int)strlen(c->text), NULL, NULL, PARSE);
-    bool ok = doc && xmlDocGetRootElement(doc);
+    xmlNodePtr n = doc ? xmlDocGetRootElement(doc) : NULL;
+    bool free_prefix = n && namespace_of(n, c);
     xmlFreeDoc(doc);
-    return ok || manage_fail(error, VIR_ERR_XML_ERROR, "(metadata_xml): the element is not well-formed XML");
+    if (!n)
+        return manage_fail(error, VIR_ERR_XML_ERROR, "(metadata_xml): the element is not well-formed XML");
+    return free_prefix || manage_fail(error, VIR_ERR_INVALID_ARG, "the element uses the prefix '%s' for another namespace: choose another key", c->key);
 }
 
 static GVariant *set_metadata(struct manage_call *call, GError **error)
