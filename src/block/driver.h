@@ -129,6 +129,7 @@ struct block_node {
     GRWLock rmw;                 /* node_io.c: writer: read, modify, write of a part of an aligned unit; reader: other writes */
     uint64_t write_highest;      /* end of the last byte ever written: QMP wr_highest_offset; atomic */
     uint64_t write_threshold;    /* atomic; 0: none */
+    struct block_fence *fence;   /* of a backup's target that stands on its source; changes while quiet; NULL: none */
 };
 
 /* Somebody who holds a node and follows block_replace_node. */

@@ -2,10 +2,12 @@
 /*
  * Backup: the target gets what the source held when the job began. What is about to be overwritten is copied before, in the thread
  * that writes; the rest in the background. When that copying fails, the backup is worthless and the job fails: the guest goes on.
+ * A target that stands on the source (a client reads from it what the disk held) has a fence meanwhile: see fence.h.
  */
 #include <errno.h>
 
 #include "block/bitmap.h"
+#include "block/fence.h"
 #include "block/job_private.h"
 
 struct backup {
@@ -31,6 +33,10 @@ static int before(struct block_watch *w, uint64_t offset, uint64_t bytes)
         return 0;
     block_ranges_take(&b->copy.ranges, &range);
     int err = block_copy_now(&b->copy, range.start, range.end - range.start, &read);
+    if (err && b->target->fence)
+        block_fence_break(b->target->fence);
+    if (b->target->fence)
+        block_fence_wait(b->target->fence, range.start, range.end - range.start);
     block_ranges_release(&b->copy.ranges, &range);
     if (err && g_atomic_int_compare_and_exchange(&b->broken, 0, err))
         block_job_kick(&b->job);
@@ -87,9 +93,17 @@ static bool prepare(struct block_job *j, GError **error)
     return !broken(b, error);
 }
 
+/* One that is broken stays: what the image shows is no moment's content. */
+static void remove_fence(struct block_node *target)
+{
+    if (target->fence && !block_fence_broken(target->fence))
+        g_clear_pointer(&target->fence, block_fence_free);
+}
+
 static void end_watch(struct backup *b, bool success)
 {
     block_quiesce(b->source->graph);
+    remove_fence(b->target);
     if (b->watching)
         block_watch_remove(b->source, &b->watch);
     b->watching = false;
@@ -126,6 +140,14 @@ static void free_backup(struct block_job *j)
 
 static const struct block_job_type backup_type = { .name = "backup", .block = true, .size = sizeof(struct backup), .run = run, .prepare = prepare, .clean = clean,
                                                    .free = free_backup };
+
+static bool stands_on(struct block_node *n, struct block_node *below)
+{
+    below = block_skip_filters(below);
+    while (n && (n = block_skip_filters(block_backing(block_skip_filters(n)))) && n != below)
+        ;
+    return n != NULL;
+}
 
 static bool check(const struct block_backup *w, GError **error)
 {
@@ -178,6 +200,8 @@ struct block_job *block_job_backup(struct block_jobs *js, const struct block_job
             block_bitmap_set_all(b->copy.todo);
     }
     if (ok) {
+        if (!w->target->fence && stands_on(w->target, w->source))
+            w->target->fence = block_fence_new();
         block_watch_add(w->source, &b->watch);
         b->watching = true;
     }

@@ -2,11 +2,14 @@
 /* Jobs beside a disk that is being written to: several writers all the while, a model of what the disk holds, and the data after. */
 #include "block/job.h"
 
+#include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "block/bitmap.h"
+#include "block/driver.h"
+#include "block/fence.h"
 
 enum { SIZE = 8 << 20, WRITERS = 3, REGION = SIZE / 4 }; /* the last quarter is written by nobody */
 
@@ -283,6 +286,78 @@ static void test_incremental(struct fixture *f, gconstpointer data)
     g_assert_false(block_bitmap_busy(bitmap));
 }
 
+/* A target that stands on the disk shows what that held when the job began, while it is being written to. */
+static void test_old_content(struct fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    block_node_auto *to = image(f, "to", top);
+    const struct block_backup b = { .source = top, .target = to, .sync = BLOCK_SYNC_NONE };
+    g_autofree uint8_t *got = g_malloc(SIZE);
+    f->start = g_memdup2(f->model, SIZE);
+    struct block_job *j = block_job_backup(f->jobs, &job, &b, &error);
+    g_assert_no_error(error);
+    write_on(f);
+    for (unsigned i = 0; i < 3000; i++) {
+        uint64_t offset = (uint64_t)g_random_int_range(0, SIZE - 65536);
+        struct block_status s;
+        block_enter(f->g);
+        g_assert_cmpint(block_pread(to, offset, 65536, got), ==, 0);
+        g_assert_cmpint(block_status_chain(to, NULL, offset, 65536, &s), ==, 0);
+        block_leave(f->g);
+        g_assert_cmpint(memcmp(got, f->start + offset, 65536), ==, 0);
+        for (uint64_t k = 0; s.flags & BLOCK_STATUS_ZERO && k < s.bytes; k++)
+            g_assert_cmpint(f->start[offset + k], ==, 0);
+    }
+    write_off(f);
+    same(to, f->start);
+    same(top, f->model);
+    g_assert_true(block_job_cancel(j, true, &error));
+    wait_gone(f, "j");
+    g_assert_true(sound(to) && sound(top));
+}
+
+static void *write_nines(void *opaque)
+{
+    struct fixture *f = opaque;
+    g_autofree uint8_t *nines = g_malloc(65536);
+    memset(nines, 9, 65536);
+    block_enter(f->g);
+    g_assert_cmpint(block_pwrite(top, 0, 65536, nines, 0), ==, 0);
+    block_leave(f->g);
+    return NULL;
+}
+
+/* Whoever has looked into the target and not yet at the disk is waited for. */
+static void test_write_waits_for_a_reader(struct fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    block_node_auto *to = image(f, "to", top);
+    const struct block_backup b = { .source = top, .target = to, .sync = BLOCK_SYNC_NONE };
+    struct block_fence_reader r;
+    struct block_status s = { 0 };
+    uint8_t byte;
+    struct block_job *j = block_job_backup(f->jobs, &job, &b, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(block_fence_enter(to->fence, &r, 0, 65536), ==, 0);
+    GThread *writer = g_thread_new("writer", write_nines, f);
+    while (!(s.flags & BLOCK_STATUS_ALLOCATED))
+        g_assert_cmpint(block_status(to, 0, 65536, &s), ==, 0);
+    for (unsigned i = 0; i < 50; i++, g_usleep(1000)) {
+        g_assert_cmpint(block_pread(top, 0, 1, &byte), ==, 0);
+        g_assert_cmpint(byte, ==, 1);
+    }
+    block_fence_leave(to->fence, &r);
+    g_thread_join(writer);
+    g_assert_cmpint(block_pread(top, 0, 1, &byte), ==, 0);
+    g_assert_cmpint(byte, ==, 9);
+    g_assert_cmpint(block_pread(to, 0, 1, &byte), ==, 0);
+    g_assert_cmpint(byte, ==, 1);
+    block_fence_break(to->fence);
+    g_assert_cmpint(block_pread(to, 0, 1, &byte), ==, EIO);
+    g_assert_true(block_job_cancel(j, true, &error));
+    wait_gone(f, "j");
+}
+
 static void test_stream(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
@@ -347,6 +422,8 @@ int main(int argc, char **argv)
     ADD("mirror-write-blocking", WRITE_BLOCKING, test_mirror);
     ADD("mirror-cancel", CANCEL, test_mirror);
     ADD("backup", 0, test_backup);
+    ADD("old-content", 0, test_old_content);
+    ADD("write-waits-for-a-reader", 0, test_write_waits_for_a_reader);
     ADD("incremental", 0, test_incremental);
     ADD("stream", 0, test_stream);
     ADD("stream-base", 1, test_stream);

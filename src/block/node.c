@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "block/bitmap_mark.h"
 #include "block/block_private.h"
+#include "block/fence.h"
 
 #define CHAIN_MAX 1000 /* backing images below one another */
 
@@ -199,6 +200,7 @@ static void node_free(struct block_node *n)
         n->driver->close(n);
     if (n->bitmaps)
         block_bitmaps_end(n);
+    block_fence_free(n->fence);
     for (int i = 0; i < BLOCK_NROLES; i++)
         block_node_unref(g_steal_pointer(&n->child[i]));
     g_free(n->state);

@@ -9,6 +9,7 @@
 
 #include "block/bitmap_mark.h"
 #include "block/block_private.h"
+#include "block/fence.h"
 
 #define ZERO_CHUNK (1u << 20)
 
@@ -58,12 +59,8 @@ static int read_around(struct block_node *n, uint64_t offset, uint64_t bytes, vo
     return err;
 }
 
-int block_preadv(struct block_node *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov)
+static int read_data(struct block_node *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov)
 {
-    if (!in_bounds(n, offset, bytes))
-        return EINVAL;
-    if (!bytes)
-        return 0;
     if (aligned(n, offset, bytes))
         return driver_read(n, offset, bytes, iov, niov);
     void *buffer;
@@ -75,6 +72,22 @@ int block_preadv(struct block_node *n, uint64_t offset, uint64_t bytes, const st
     iov_cursor_write(&c, (char *)buffer + (offset - start), bytes);
     free(buffer);
     return 0;
+}
+
+int block_preadv(struct block_node *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, int niov)
+{
+    struct block_fence_reader r;
+    if (!in_bounds(n, offset, bytes))
+        return EINVAL;
+    if (!bytes)
+        return 0;
+    int err = n->fence ? block_fence_enter(n->fence, &r, offset, bytes) : 0;
+    if (err)
+        return err;
+    err = read_data(n, offset, bytes, iov, niov);
+    if (n->fence)
+        block_fence_leave(n->fence, &r);
+    return err;
 }
 
 int block_pread(struct block_node *n, uint64_t offset, uint64_t bytes, void *buffer)
@@ -406,7 +419,7 @@ int block_status(struct block_node *n, uint64_t offset, uint64_t bytes, struct b
     return 0;
 }
 
-int block_status_chain(struct block_node *n, struct block_node *base, uint64_t offset, uint64_t bytes, struct block_status *ret)
+static int status_chain(struct block_node *n, struct block_node *base, uint64_t offset, uint64_t bytes, struct block_status *ret)
 {
     unsigned depth = 0;
     uint64_t top = block_node_size(n), want = MIN(bytes, top - MIN(offset, top));
@@ -432,6 +445,19 @@ int block_status_chain(struct block_node *n, struct block_node *base, uint64_t o
     if (offset + ret->bytes == top)
         ret->flags |= BLOCK_STATUS_EOF;
     return 0;
+}
+
+int block_status_chain(struct block_node *n, struct block_node *base, uint64_t offset, uint64_t bytes, struct block_status *ret)
+{
+    struct block_fence *f = block_skip_filters(n)->fence;
+    struct block_fence_reader r;
+    int err = f ? block_fence_enter(f, &r, offset, bytes) : 0;
+    if (err)
+        return err;
+    err = status_chain(n, base, offset, bytes, ret);
+    if (f)
+        block_fence_leave(f, &r);
+    return err;
 }
 
 /* ---- what the driver does, or cannot ---- */

@@ -106,9 +106,6 @@ def test_checkpoint_that_cannot_be(machine, words, answer):
 
 
 def test_what_is_refused(machine):
-    xml = machine.path / "pull.xml"
-    xml.write_text("<domainbackup mode='pull'><server name='localhost' port='10809'/></domainbackup>", encoding="utf-8")
-    assert "pull mode" in machine.virsh("backup-begin", "vm", xml, status=1)
     assert "no job is active" in machine.virsh("domjobabort", "vm", status=1)
     machine.virsh("checkpoint-create-as", "vm", "c1", *NOT_VDB)
     machine.virsh("destroy", "vm")

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Backups in push mode: all disks at one moment by one transaction, full, or what was written since a checkpoint (from its bitmaps, merged into one for the job).
- * The machine writes them into images that the daemon has made. Pull mode, where a client reads them from the machine, is refused.
+ * Backups begin: all disks at one moment by one transaction, full, or what was written since a checkpoint (from its bitmaps, merged into one for the job). In push mode
+ * the machine writes them into images that the daemon has made. In pull mode a client reads them from the machine (domain_backup_pull.c): an image that stands on the
+ * disk, the scratch image, gets what the guest is about to overwrite, and shows with the disk below it what there was.
+ *
+ * What is being begun is noted in the status file before each step, so that a daemon that comes after one that was killed takes it back (domain_backup_end.c).
  */
 #include "manage/drivers/domain/domain_backup.h"
 
@@ -18,28 +21,55 @@ void domain_backup_free(struct domain_backup *b)
     if (!b)
         return;
     doc_free(b->doc);
+    g_free(b->checkpoint);
+    g_free(b->making);
     g_free(b);
 }
 
 /* ---- in the status file ---- */
 
-void domain_backup_format_locked(struct domain *d, GString *to)
+static void attribute(GString *to, const char *name, const char *value)
 {
-    if (!d->backup || !d->backup->active)
-        return;
-    g_autofree char *xml = doc_format(d->backup->doc), *escaped = g_markup_escape_text(xml, -1);
-    g_string_append_printf(to, "<backup started='%" G_GINT64_FORMAT "' xml='%s'/>\n", d->backup->started, escaped);
+    g_autofree char *escaped = value ? g_markup_escape_text(value, -1) : NULL;
+    if (escaped)
+        g_string_append_printf(to, " %s='%s'", name, escaped);
 }
 
-struct domain_backup *domain_backup_parse(const char *xml, gint64 started)
+void domain_backup_format_locked(struct domain *d, GString *to)
 {
-    struct doc *doc = doc_parse(&schema_backup, xml, -1, NULL);
+    const struct domain_backup *b = d->backup;
+    if (!b || !b->active)
+        return;
+    g_autofree char *xml = doc_format(b->doc);
+    g_string_append_printf(to, "<backup started='%" G_GINT64_FORMAT "' begun='%d'", b->started, b->begun);
+    attribute(to, "checkpoint", b->checkpoint);
+    attribute(to, "making", b->making);
+    attribute(to, "xml", xml);
+    g_string_append(to, "/>\n");
+}
+
+static const char *value_of(const char *name, const char **names, const char **values)
+{
+    for (unsigned i = 0; names[i]; i++)
+        if (g_str_equal(names[i], name))
+            return values[i];
+    return NULL;
+}
+
+struct domain_backup *domain_backup_parse(const char **names, const char **values)
+{
+    const char *xml = value_of("xml", names, values), *started = value_of("started", names, values), *begun = value_of("begun", names, values);
+    struct doc *doc = xml ? doc_parse(&schema_backup, xml, -1, NULL) : NULL;
     if (!doc)
         return NULL;
     struct domain_backup *b = g_new0(struct domain_backup, 1);
     b->doc = doc;
     b->active = true;
-    b->started = started;
+    b->pull = el_is(doc_root(doc), "@mode", "pull");
+    b->begun = g_strcmp0(begun, "0") != 0; /* an older daemon does not say */
+    b->started = started ? g_ascii_strtoll(started, NULL, 10) : 0;
+    b->checkpoint = g_strdup(value_of("checkpoint", names, values));
+    b->making = g_strdup(value_of("making", names, values));
     return b;
 }
 
@@ -49,12 +79,30 @@ struct backup {
     struct domain *d;
     struct doc *doc, *live, *checkpoint;
     struct domain_build build;
-    bool built;
+    bool built, pull;
+    bool late;            /* it began and is being ended: whoever asked waits for that */
     uint32_t flags;
     struct json_object *actions, *nodes;
     GPtrArray *jobs;      /* names */
     GPtrArray *made;      /* paths */
 };
+
+struct el *domain_backup_spec(const struct domain_backup *b, const char *target)
+{
+    el_each(e, el_find(doc_root(b->doc), "disks"), "disk")
+        if (el_is(e, "@name", target))
+            return e;
+    return NULL;
+}
+
+const char *domain_backup_path(const struct el *spec)
+{
+    static const char *const where[] = { "target/@file", "target/@dev", "scratch/@file", "scratch/@dev" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(where); i++)
+        if (el_get(spec, where[i]))
+            return el_get(spec, where[i]);
+    return NULL;
+}
 
 static struct el *spec_of(struct el *disks, const char *target)
 {
@@ -64,10 +112,34 @@ static struct el *spec_of(struct el *disks, const char *target)
     return NULL;
 }
 
-static const char *path_of(const struct el *spec)
+/* What the element says that goes with the other mode alone. */
+static bool check_spec(const struct backup *w, const struct el *spec, GError **error)
 {
-    const char *file = el_get(spec, "target/@file");
-    return file ? file : el_get(spec, "target/@dev");
+    static const char *const pull_only[] = { "scratch", "@exportname", "@exportbitmap" };
+    const char *name = el_get(spec, "@name");
+    bool increment = el_is(spec, "@backupmode", "incremental");
+    for (unsigned i = 0; !w->pull && i < G_N_ELEMENTS(pull_only); i++)
+        if (*pull_only[i] == '@' ? el_get(spec, pull_only[i]) != NULL : el_find(spec, pull_only[i]) != NULL)
+            return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: '%s' of disk '%s' is for backups in pull mode", pull_only[i] + (*pull_only[i] == '@'), name);
+    if (!w->pull)
+        return true;
+    if (el_find(spec, "target"))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: <target> of disk '%s' is for backups in push mode: in pull mode there is <scratch>", name);
+    if (!el_is(spec, "driver/@type", "qcow2"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the scratch image of disk '%s' must be qcow2, not %s", name, el_get(spec, "driver/@type"));
+    return increment || !el_get(spec, "@exportbitmap") ||
+           manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the full backup of disk '%s' has no bitmap to be exported: that has one since a checkpoint", name);
+}
+
+/* Each export has a name of its own. */
+static bool name_export(struct el *disks, struct el *spec, GError **error)
+{
+    if (!el_get(spec, "@exportname"))
+        el_set(spec, "@exportname", el_get(spec, "@name"));
+    el_each(e, disks, "disk")
+        if (e != spec && !g_strcmp0(el_get(e, "@exportname"), el_get(spec, "@exportname")))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: the disks '%s' and '%s' have the same exportname '%s'", el_get(e, "@name"), el_get(spec, "@name"), el_get(e, "@exportname"));
+    return true;
 }
 
 /* Says of every disk of the domain what becomes of it. */
@@ -76,6 +148,7 @@ static bool align(struct backup *w, GError **error)
     struct el *root = doc_root(w->doc), *old = el_find(root, "disks"), *devices = el_find(doc_root(w->live), "devices");
     const char *incremental = el_get(root, "incremental");
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
+    g_autofree char *suffix = w->checkpoint ? g_strdup(el_get(doc_root(w->checkpoint), "name")) : g_strdup_printf("%" G_GINT64_FORMAT, now);
     bool any = false;
     el_each(spec, old, "disk")
         if (!domain_need_disk(w->live, el_get_or(spec, "@name", ""), VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: no disk named '%s'", error))
@@ -97,14 +170,16 @@ static bool align(struct backup *w, GError **error)
             el_set(spec, "@type", "file");
         if (!el_get(spec, "driver/@type"))
             el_set(spec, "driver/@type", "qcow2");
-        if (!path_of(spec) && !image)
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the backup of disk '%s' needs a target with a name", target);
-        if (!path_of(spec))
-            el_setf(spec, "target/@file", "%s.%" G_GINT64_FORMAT, image, now);
+        if (!domain_backup_path(spec) && !image)
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the backup of disk '%s' needs a %s with a name", target, w->pull ? "scratch file" : "target");
+        if (!domain_backup_path(spec))
+            el_setf(spec, w->pull ? "scratch/@file" : "target/@file", "%s.%s", image, suffix);
         if (!el_get(spec, "@backupmode"))
             el_set(spec, "@backupmode", incremental || el_get(spec, "@incremental") ? "incremental" : "full");
         if (el_is(spec, "@backupmode", "incremental") && !el_get(spec, "@incremental") && incremental)
             el_set(spec, "@incremental", incremental);
+        if (!check_spec(w, spec, error) || (w->pull && !name_export(disks, spec, error)))
+            return false;
     }
     if (old)
         el_remove(old);
@@ -112,7 +187,7 @@ static bool align(struct backup *w, GError **error)
 }
 
 /* A bitmap of the job's own with all that was written since the checkpoint. */
-static bool add_bitmap(struct backup *w, const struct el *spec, const struct el *disk, const char *node, char **ret, GError **error)
+static bool add_bitmap(struct backup *w, const struct el *spec, const struct el *disk, const char *node, const char *name, char **ret, GError **error)
 {
     const char *since = el_get(spec, "@incremental");
     *ret = NULL;
@@ -130,7 +205,7 @@ static bool add_bitmap(struct backup *w, const struct el *spec, const struct el 
         json_object_put(add);
         return false;
     }
-    *ret = g_strdup_printf("backup-%s", target);
+    *ret = name ? g_strdup(name) : g_strdup_printf("backup-%s", target);
     js_set(add, "node", node);
     js_set(add, "name", *ret);
     js_bool(add, "persistent", false);
@@ -144,10 +219,27 @@ static bool add_bitmap(struct backup *w, const struct el *spec, const struct el 
     return true;
 }
 
-/* The target's image and its node. */
-static bool add_target(struct backup *w, struct el *spec, struct el *disk, const char *node, unsigned *ret_index, GError **error)
+/* A file that is about to be made; it belongs to the job as soon as that is noted. */
+static bool note_making(struct backup *w, const char *path, GError **error)
 {
-    const char *path = path_of(spec), *format = el_get(spec, "driver/@type"), *target = el_get(spec, "@name");
+    g_mutex_lock(&w->d->lock);
+    g_free(w->d->backup->making);
+    w->d->backup->making = g_strdup(path);
+    g_mutex_unlock(&w->d->lock);
+    return domain_write_status(w->d, error);
+}
+
+/* The plan's last node reads from the disk what it does not have itself. */
+static void stand_on(struct domain_build *b, const char *node)
+{
+    struct plan_item *top = b->plan->items->pdata[b->plan->items->len - 1];
+    js_set(top->json, "backing", node);
+}
+
+/* The target's image and its node. */
+static bool add_target(struct backup *w, struct el *spec, struct el *disk, const char *node, unsigned *ret_index, bool *ret_made, GError **error)
+{
+    const char *path = domain_backup_path(spec), *format = el_get(spec, "driver/@type"), *target = el_get(spec, "@name");
     struct stat st;
     bool made = false, there = stat(path, &st) == 0, reuse = w->flags & VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL;
     uint64_t size;
@@ -158,8 +250,11 @@ static bool add_target(struct backup *w, struct el *spec, struct el *disk, const
         return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: store '%s' for backup of '%s' exists", path, target);
     if (el_is(spec, "@backupmode", "incremental") && g_str_equal(format, "raw"))
         return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: an incremental backup of disk '%s' needs a format that says what it holds: not raw", target);
+    if (!reuse && !there && !note_making(w, path, error))
+        return false;
     if (!reuse && (!domain_node_size(w->d, node, &size, error) || !domain_image_make(path, format, size, NULL, NULL, target, &made, error)))
         return false;
+    *ret_made = made;
     if (made)
         g_ptr_array_add(w->made, g_strdup(path));
     struct el *m = el_find(disk, "mirror") ? NULL : el_add(disk, "mirror");
@@ -171,8 +266,23 @@ static bool add_target(struct backup *w, struct el *spec, struct el *disk, const
     el_set(m, block ? "source/@dev" : "source/@file", path);
     domain_chain_set_below(m, NULL);
     bool ok = domain_chain_complete_image(&w->build, m, true, false, target, error) && domain_plan_image(&w->build, disk, m, true, error);
+    if (ok && w->pull)
+        stand_on(&w->build, node);
     *ret_index = domain_chain_index(m);
     return ok;
+}
+
+static struct json_object *job_action(const struct backup *w, const struct domain_blockjob *j, const char *node, const char *to, const char *bitmap)
+{
+    struct json_object *o = json_object_new_object();
+    js_set(o, "job-id", j->name);
+    js_set(o, "device", node);
+    js_set(o, "target", to);
+    js_set(o, "sync", w->pull ? "none" : bitmap ? "incremental" : "full");
+    js_set(o, "bitmap", w->pull ? NULL : bitmap);
+    js_bool(o, "auto-finalize", true);
+    js_bool(o, "auto-dismiss", false);
+    return o;
 }
 
 static bool add_disk(struct backup *w, struct el *spec, struct el *disk, GError **error)
@@ -180,7 +290,12 @@ static bool add_disk(struct backup *w, struct el *spec, struct el *disk, GError 
     g_autofree char *node = domain_chain_node(disk), *bitmap = NULL, *to = NULL;
     const char *target = el_get(spec, "@name");
     unsigned index = 0;
-    if (!domain_blockjob_none(w->d, target, error) || !add_target(w, spec, disk, node, &index, error) || !add_bitmap(w, spec, disk, node, &bitmap, error))
+    bool made = false;
+    if (!domain_blockjob_none(w->d, target, error) || !add_target(w, spec, disk, node, &index, &made, error))
+        return false;
+    to = g_strdup_printf("libvirt-%u-format", index);
+    el_setf(spec, "@index", "%u", index);
+    if (!add_bitmap(w, spec, disk, w->pull ? to : node, el_get(spec, "@exportbitmap"), &bitmap, error)) /* in pull mode it goes with the scratch image's node */
         return false;
     struct domain_blockjob *j = g_new0(struct domain_blockjob, 1);
     j->name = g_strdup_printf("backup-%s-%s", target, node);
@@ -188,17 +303,12 @@ static bool add_disk(struct backup *w, struct el *spec, struct el *disk, GError 
     j->type = VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP;
     j->top = domain_chain_index(disk);
     j->base = index;
-    to = g_strdup_printf("libvirt-%u-format", index);
-    struct json_object *o = json_object_new_object();
-    js_set(o, "job-id", j->name);
-    js_set(o, "device", node);
-    js_set(o, "target", to);
-    js_set(o, "sync", bitmap ? "incremental" : "full");
-    js_set(o, "bitmap", bitmap);
-    js_bool(o, "auto-finalize", true);
-    js_bool(o, "auto-dismiss", false);
-    domain_action(w->actions, "blockdev-backup", o);
+    j->remove = made;
+    domain_action(w->actions, "blockdev-backup", job_action(w, j, node, to, bitmap));
     g_ptr_array_add(w->jobs, g_strdup(j->name));
+    g_mutex_lock(&w->d->lock);
+    g_clear_pointer(&w->d->backup->making, g_free);
+    g_mutex_unlock(&w->d->lock);
     return domain_blockjob_note(w->d, j, error);
 }
 
@@ -215,33 +325,42 @@ static bool add_disks(struct backup *w, GError **error)
 
 static bool check(struct backup *w, GError **error)
 {
-    if (el_is(doc_root(w->doc), "@mode", "pull") || el_find(doc_root(w->doc), "server"))
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: backups in pull mode are not there yet: push mode is");
+    struct el *root = doc_root(w->doc);
+    w->pull = el_is(root, "@mode", "pull");
+    if (!w->pull && el_find(root, "server"))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: <server> is for backups in pull mode: say <domainbackup mode='pull'>");
+    if (w->pull && !domain_backup_check_server(root, error))
+        return false;
     g_mutex_lock(&w->d->lock);
     bool busy = w->d->backup && w->d->backup->active;
     g_mutex_unlock(&w->d->lock);
     return !busy || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: another backup of the domain is running");
 }
 
-static void note(struct backup *w)
+static bool note(struct backup *w, const char *checkpoint, GError **error)
 {
     struct domain_backup *b = g_new0(struct domain_backup, 1);
+    el_set(doc_root(w->doc), "@mode", w->pull ? "pull" : "push");
     b->doc = doc_copy(w->doc);
-    el_set(doc_root(b->doc), "@mode", "push");
     b->active = true;
+    b->pull = w->pull;
     b->started = g_get_real_time();
+    b->checkpoint = g_strdup(checkpoint);
     g_mutex_lock(&w->d->lock);
     domain_backup_free(w->d->backup);
     w->d->backup = b;
     g_mutex_unlock(&w->d->lock);
+    return domain_write_status(w->d, error);
 }
 
+/* The machine has nothing to do yet. */
 static void take_back(struct backup *w, const char *checkpoint)
 {
+    if (w->pull)
+        domain_backup_close(w->d);
     for (unsigned i = 0; i < w->jobs->len; i++)
         domain_blockjob_drop(w->d, w->jobs->pdata[i]);
-    if (w->built)
-        domain_plan_undo(w->build.plan, w->d);
+    domain_plan_undo(w->build.plan, w->d);
     for (unsigned i = 0; i < w->made->len; i++)
         unlink(w->made->pdata[i]);
     if (checkpoint)
@@ -252,24 +371,57 @@ static void take_back(struct backup *w, const char *checkpoint)
     (void)!domain_write_status(w->d, NULL);
 }
 
+static bool export_disks(struct backup *w, GError **error)
+{
+    bool ok = true;
+    el_each(spec, el_find(doc_root(w->doc), "disks"), "disk")
+        if (ok && el_is(spec, "@backup", "yes"))
+            ok = domain_backup_export(w->d, spec, error);
+    return ok;
+}
+
+static void begun(struct backup *w)
+{
+    g_autoptr(GError) why = NULL;
+    g_mutex_lock(&w->d->lock);
+    struct domain_backup *b = w->d->backup;
+    doc_free(b->doc);
+    b->doc = doc_copy(w->doc); /* by now with the nodes' numbers */
+    b->begun = true;
+    g_clear_pointer(&b->checkpoint, g_free);
+    g_mutex_unlock(&w->d->lock);
+    if (!domain_write_status(w->d, &why))
+        g_warning("domain '%s': the backup has begun, and the status file does not say so: %s", w->d->name, why->message);
+}
+
+/* All of it up to the one moment. The server comes first: it is what fails most. */
+static bool send(struct backup *w, GError **error)
+{
+    return add_disks(w, error) && (!w->pull || domain_backup_serve(w->d, doc_root(w->doc), error)) && domain_plan_send(w->build.plan, w->d, error) &&
+           domain_transaction(w->d, g_steal_pointer(&w->actions), error);
+}
+
 /* The checkpoint's bitmaps come in the same moment as the backup. */
 static bool begin(struct backup *w, const char *checkpoint, GError **error)
 {
     w->live = domain_live(w->d, error);
     w->nodes = w->live ? domain_bitmap_nodes(w->d, error) : NULL;
-    if (!w->nodes || !check(w, error) || !align(w, error))
+    if (!w->nodes || !check(w, error) || (checkpoint && !(w->checkpoint = domain_checkpoint_plan(w->d, checkpoint, w->actions, error))) || !align(w, error))
         return false;
-    if (checkpoint && !(w->checkpoint = domain_checkpoint_plan(w->d, checkpoint, w->actions, error)))
-        return false;
+    const char *name = w->checkpoint ? el_get(doc_root(w->checkpoint), "name") : NULL;
     domain_build_init(&w->build, w->d, w->d->driver, w->live);
     w->built = true;
-    note(w);
-    const char *name = w->checkpoint ? el_get(doc_root(w->checkpoint), "name") : NULL;
-    bool kept = name && domain_moment_put(w->d, MOMENT_CHECKPOINT, doc_copy(w->checkpoint), true, error);
-    bool ok = (!name || kept) && add_disks(w, error) && domain_plan_send(w->build.plan, w->d, error) && domain_transaction(w->d, g_steal_pointer(&w->actions), error);
-    if (!ok)
+    bool noted = note(w, name, error), kept = noted && name && domain_moment_put(w->d, MOMENT_CHECKPOINT, doc_copy(w->checkpoint), true, error);
+    if (!noted || (name && !kept) || !send(w, error)) {
         take_back(w, kept ? name : NULL);
-    return ok;
+        return false;
+    }
+    w->late = w->pull && !export_disks(w, error);
+    if (w->late)
+        domain_backup_take_back(w->d);
+    else
+        begun(w);
+    return !w->late;
 }
 
 static GVariant *backup_begin(struct manage_call *c, GError **error)
@@ -298,112 +450,9 @@ static GVariant *backup_begin(struct manage_call *c, GError **error)
     doc_free(w.live);
     doc_free(w.checkpoint);
     domain_end(d);
+    if (w.late)
+        domain_backup_wait(d);
     return ok ? manage_void() : NULL;
-}
-
-/* ---- its end ---- */
-
-static void params(GVariantBuilder *b, const struct domain_backup *k, gint64 elapsed, uint64_t done, uint64_t total, bool over)
-{
-    manage_param_i32(b, VIR_DOMAIN_JOB_OPERATION, VIR_DOMAIN_JOB_OPERATION_BACKUP);
-    manage_param_u64(b, VIR_DOMAIN_JOB_TIME_ELAPSED, (uint64_t)elapsed / 1000);
-    if (over)
-        manage_param_bool(b, VIR_DOMAIN_JOB_SUCCESS, !k->failed && !k->canceled);
-    manage_param_u64(b, VIR_DOMAIN_JOB_DISK_TOTAL, total);
-    manage_param_u64(b, VIR_DOMAIN_JOB_DISK_PROCESSED, done);
-    manage_param_u64(b, VIR_DOMAIN_JOB_DISK_REMAINING, total - MIN(done, total));
-}
-
-static void cancel_others(struct domain *d)
-{
-    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    g_mutex_lock(&d->lock);
-    for (unsigned i = 0; d->jobs && i < d->jobs->len; i++) {
-        struct domain_blockjob *j = d->jobs->pdata[i];
-        if (j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP || j->aborting)
-            continue;
-        j->aborting = true;
-        g_ptr_array_add(names, g_strdup(j->name));
-    }
-    g_mutex_unlock(&d->lock);
-    (void)!domain_write_status(d, NULL);
-    for (unsigned i = 0; i < names->len; i++) {
-        struct json_object *args = json_object_new_object();
-        js_set(args, "device", names->pdata[i]);
-        js_bool(args, "force", true);
-        json_object_put(monitor_command(d, "block-job-cancel", args, NULL));
-    }
-}
-
-static void remove_bitmap(struct domain *d, const char *disk)
-{
-    doc_auto *live = domain_live(d, NULL);
-    const struct el *e = live ? domain_find_disk(live, disk) : NULL;
-    g_autofree char *node = e ? domain_chain_node(e) : NULL, *bitmap = g_strdup_printf("backup-%s", disk);
-    struct json_object *args = json_object_new_object();
-    js_set(args, "node", node ? node : "");
-    js_set(args, "name", bitmap);
-    json_object_put(monitor_command(d, "block-dirty-bitmap-remove", args, NULL));
-}
-
-/* Anything but a success leaves no half image. */
-static void settle_disk(struct domain *d, const char *disk, int status)
-{
-    g_autofree char *path = NULL;
-    bool incremental = false;
-    g_mutex_lock(&d->lock);
-    struct el *spec = d->backup ? spec_of(el_find(doc_root(d->backup->doc), "disks"), disk) : NULL;
-    if (spec) {
-        path = el_is(spec, "@type", "file") ? g_strdup(path_of(spec)) : NULL;
-        incremental = el_is(spec, "@backupmode", "incremental");
-        d->backup->failed |= status == VIR_DOMAIN_BLOCK_JOB_FAILED;
-        d->backup->canceled |= status == VIR_DOMAIN_BLOCK_JOB_CANCELED;
-    }
-    g_mutex_unlock(&d->lock);
-    if (incremental)
-        remove_bitmap(d, disk);
-    if (path && status != VIR_DOMAIN_BLOCK_JOB_COMPLETED)
-        unlink(path);
-}
-
-void domain_backup_count(struct domain *d, const char *job)
-{
-    struct json_object *list = monitor_command(d, "query-jobs", NULL, NULL);
-    for (size_t i = 0; list && json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
-        struct json_object *o = json_object_array_get_idx(list, i), *id;
-        if (!json_object_object_get_ex(o, "id", &id) || strcmp(json_object_get_string(id), job))
-            continue;
-        g_mutex_lock(&d->lock);
-        if (d->backup) {
-            d->backup->done += (uint64_t)js_number(o, "current-progress");
-            d->backup->total += (uint64_t)js_number(o, "total-progress");
-        }
-        g_mutex_unlock(&d->lock);
-    }
-    json_object_put(list);
-}
-
-void domain_backup_disk_ended(struct domain *d, const char *disk, int status)
-{
-    GVariantBuilder b;
-    settle_disk(d, disk, status);
-    if (status != VIR_DOMAIN_BLOCK_JOB_COMPLETED)
-        cancel_others(d);
-    g_mutex_lock(&d->lock);
-    bool over = d->backup && d->backup->active;
-    for (unsigned i = 0; d->jobs && i < d->jobs->len; i++)
-        over &= ((struct domain_blockjob *)d->jobs->pdata[i])->type != VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP;
-    if (over) {
-        d->backup->active = false;
-        d->backup->elapsed = g_get_real_time() - d->backup->started;
-        g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
-        params(&b, d->backup, d->backup->elapsed, d->backup->done, d->backup->total, true);
-    }
-    g_mutex_unlock(&d->lock);
-    if (!over)
-        return;
-    (void)!domain_write_status(d, NULL);
-    manage_event(d->driver->state, MANAGE_DOMAIN, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, d->uuid, sizeof(d->uuid), g_variant_new("(@(sayi)a(sv))", domain_variant(d), &b));
 }
 
 /* ---- looking at it, and ending it ---- */
@@ -489,7 +538,7 @@ static GVariant *get_job_stats(struct manage_call *c, GError **error)
     look(d, completed, flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, &n);
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
     if (n.type != VIR_DOMAIN_JOB_NONE)
-        params(&b, &n.b, n.elapsed, n.done, n.total, completed);
+        domain_backup_params(&b, &n.b, n.elapsed, n.done, n.total, completed);
     return g_variant_new("(ia(sv))", n.type, &b);
 }
 
@@ -502,7 +551,7 @@ static GVariant *abort_job(struct manage_call *c, GError **error)
     bool active = d->backup && d->backup->active;
     g_mutex_unlock(&d->lock);
     if (active)
-        cancel_others(d);
+        domain_backup_cancel(d);
     domain_end(d);
     return active ? manage_void() : manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: no job is active on the domain");
 }

@@ -317,6 +317,7 @@ void domain_blockjob_ended(struct domain *d, const char *name, const char *why)
         domain_disk_follow(d, disk, e.old, e.chain);
     if (type == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
         domain_backup_count(d, name);
+    bool remove = j->remove;
     domain_blockjob_drop(d, name);
     struct json_object *args = json_object_new_object();
     js_set(args, "id", name);
@@ -325,7 +326,7 @@ void domain_blockjob_ended(struct domain *d, const char *name, const char *why)
     if (e.success)
         remove_files(d, e.files);
     if (type == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP)
-        domain_backup_disk_ended(d, disk, status);
+        domain_backup_disk_ended(d, disk, status, remove);
     tell(d, disk, type, status);
     g_array_unref(e.nodes);
     g_ptr_array_unref(e.files);

@@ -305,6 +305,8 @@ static bool delete_one(struct domain *d, const char *name, bool metadata, GError
     return (metadata || remove_bitmaps(d, name, error)) && domain_moment_remove(d, MOMENT_CHECKPOINT, name, error);
 }
 
+bool domain_checkpoint_delete(struct domain *d, const char *name, GError **error) { return delete_one(d, name, false, error); }
+
 static GVariant *delete(struct manage_call *c, GError **error)
 {
     const char *name;

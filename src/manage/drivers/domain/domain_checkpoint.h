@@ -20,5 +20,7 @@ struct json_object *domain_bitmap_chain(struct json_object *nodes, const struct 
 bool domain_transaction(struct domain *d, struct json_object *actions, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* actions are taken over */
 /* Inside a job: the document of a new checkpoint, and the actions that make its bitmaps. */
 struct doc *domain_checkpoint_plan(struct domain *d, const char *xml, struct json_object *actions, GError **error);
+/* Inside a job of a running domain: it goes with its bitmaps. */
+bool domain_checkpoint_delete(struct domain *d, const char *name, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The bitmap of a disk in a checkpoint; NULL: it has none. */
 char *domain_checkpoint_bitmap(struct domain *d, const char *checkpoint, const char *disk);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_status.h"
 #include "manage/drivers/domain/domain_tune.h"
@@ -52,10 +53,12 @@ static void attach(struct domain *d, void *opaque)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_DESTROYED); /* its client has gone with the daemon */
     } else {
         (void)domain_snapshot_settle(d, true);
-        if (domain_read_state(d, &error))
-            domain_blockjob_refresh(d); /* after query-status: one that has shut down has been ended */
-        else
+        if (domain_read_state(d, &error)) { /* one that has shut down has been ended */
+            domain_backup_refresh(d);
+            domain_blockjob_refresh(d);
+        } else {
             g_warning("domain '%s': %s", d->name, error->message);
+        }
     }
     domain_end(d);
 }

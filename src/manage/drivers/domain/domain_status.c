@@ -113,8 +113,8 @@ static void start_element(GMarkupParseContext *context, const char *element, con
         return;
     }
     if (!strcmp(element, "backup")) {
-        if (!st->backup && names[0] && names[1])
-            st->backup = domain_backup_parse(values[1], g_ascii_strtoll(values[0], NULL, 10));
+        if (!st->backup)
+            st->backup = domain_backup_parse(names, values);
         return;
     }
     if (!strcmp(element, "snapshot")) {

@@ -167,7 +167,6 @@ static void detach_locked(struct domain *d, struct leftovers *old, int reason)
     d->reason = reason;
     d->nodes = 0;
     g_clear_pointer(&d->jobs, g_ptr_array_unref);
-    g_clear_pointer(&d->backup, domain_backup_free);
     g_clear_pointer(&d->record, domain_snapshot_record_free);
     g_clear_pointer(&d->stats, g_hash_table_unref);
 }
@@ -225,6 +224,7 @@ void domain_stop(struct domain *d, int reason)
         g_warning("domain '%s': process %d does not end", d->name, (int)d->pid);
     domain_log(d, "shutting down");
     domain_consoles_close(d);
+    domain_backup_gone(d);
     (void)domain_snapshot_settle(d, false); /* before the status file goes: its record does not stand elsewhere */
     domain_erase_status(d, d->name);
     g_mutex_lock(&d->lock);
