@@ -88,7 +88,7 @@ PROGRAMS = {"block": "disk images and NBD", "guest": "whole guests", "manage": "
 # These take longest, in this order: they go first, so that the end is not spent waiting for one of them.
 LONG = ("guest/test_memtest.py", "guest/test_network_host.py", "guest/test_systemd.py", "guest/test_cards.py", "guest/test_pci_hotplug.py", "guest/test_memory.py",
         "block/test_qcow2_crash.py", "guest/test_kernels.py", "manage/test_cloud.py", "manage/test_storage_kernel.py", "guest/test_disk.py", "guest/test_flat.py", "block/test_img.py", "block/test_nbd.py",
-        "block/test_qcow2.py", "guest/test_hostile.py", "guest/test_cpu.py", "manage/test_network_guests.py", "manage/test_cli.py", "guest/test_usb.py")
+        "block/test_qcow2.py", "guest/test_hostile.py", "guest/test_cpu.py", "manage/test_interfaces_kernel.py", "manage/test_network_guests.py", "manage/test_cli.py", "guest/test_usb.py")
 
 
 def programs(total, build, directories):

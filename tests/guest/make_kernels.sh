@@ -8,7 +8,7 @@ set -eu
 out=$1
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-[ -f "$out/complete-9" ] && exit 0
+[ -f "$out/complete-10" ] && exit 0
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
@@ -65,6 +65,8 @@ unpack_kernel() {
         './lib/modules/*/kernel/fs/nfs' './lib/modules/*/kernel/fs/nfsd' './lib/modules/*/kernel/fs/nfs_common' './lib/modules/*/kernel/fs/lockd' \
         './lib/modules/*/kernel/fs/fscache' './lib/modules/*/kernel/fs/netfs' './lib/modules/*/kernel/net/sunrpc' './lib/modules/*/kernel/net/dns_resolver' \
         './lib/modules/*/kernel/fs/xfs' './lib/modules/*/kernel/lib/libcrc32c.ko' './lib/modules/*/kernel/drivers/scsi/*iscsi*.ko' './lib/modules/*/kernel/drivers/dax' \
+        './lib/modules/*/kernel/drivers/net/macv*.ko' './lib/modules/*/kernel/drivers/net/veth.ko' './lib/modules/*/kernel/net/bridge/bridge.ko' \
+        './lib/modules/*/kernel/net/sched/sch_htb.ko' './lib/modules/*/kernel/net/sched/sch_ingress.ko' './lib/modules/*/kernel/net/sched/cls_u32.ko' './lib/modules/*/kernel/net/sched/act_police.ko' \
         2> "$work/tar.log" || grep -v 'Not found in archive\|previous errors' "$work/tar.log" >&2 || true
     cp "$work/tree/$1"/boot/vmlinuz* "$work/new/$1/vmlinuz"
     cp "$work/tree/$1"/lib/modules/*/modules.builtin "$work/new/$1/"
@@ -82,4 +84,4 @@ dpkg-deb --fsys-tarfile memtest86+_*.deb | tar -x -C "$work/tree" ./boot
 cp "$work"/tree/boot/memtest86+x64.bin "$work/new/memtest.bin"
 rm -rf "$out/generic" "$out/cloud" "$out/686-pae"
 mv "$work"/new/* "$out/"
-: > "$out/complete-9"
+: > "$out/complete-10"

@@ -59,12 +59,12 @@ def archive(path, files):
 
 
 class StorageGuest:
-    def __init__(self, work, disks, files):
+    def __init__(self, work, disks, files, modules=MODULES):
         """disks: sizes in MiB of empty virtio disks, vdc and on."""
         where = make_material()
         archive(f"{work}/files.tar", {"start": START.encode(), "srv/vireod": f"{vmm.BUILD}/vireod", "usr/bin/vireo-vmm": f"{vmm.BUILD}/vireo-vmm", **files})
         with open(f"{work}/initrd", "wb") as f:
-            f.write(initramfs.build(where, "generic", MODULES, HAND_OVER, compress=False))
+            f.write(initramfs.build(where, "generic", modules, HAND_OVER, compress=False))
         drives = ["-drive", f"file={where}/storage.img,format=raw,if=virtio,snapshot=on", "-drive", f"file={work}/files.tar,format=raw,if=virtio,readonly=on"]
         for n, size in enumerate(disks):
             with open(f"{work}/disk{n}", "wb") as f:

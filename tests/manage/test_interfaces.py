@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Interfaces of domains on the host: rates (<bandwidth>), as virsh sets them and as the kernel has them. vireod runs in a network namespace of its own; what is said of
 definitions is compared with the real libvirtd."""
+import json
 import os
 import re
 
@@ -154,6 +155,58 @@ def test_rates_in_definitions_are_libvirtds(lab, domain, judge, tmp_path):  # no
         theirs = judge("define", str(path))
         ours = lab.virsh("define", path, status=None)
         assert ("error" in ours) == (theirs.returncode != 0), f"{wrong}: {ours}: {theirs.stderr}"
+
+
+# ---- frames in sockets ----
+
+SOCKETS = {"mcast": "<source address='230.0.0.1' port='5558'/>", "server": "<source address='127.0.0.1' port='5701'/>", "client": "<source address='127.0.0.1' port='5701'/>",
+           "udp": "<source address='127.0.0.1' port='5702'><local address='127.0.0.1' port='5703'/></source>"}
+
+
+def netdevs(name):
+    """The -netdev arguments of the process of this machine."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8") as f:
+                words = f.read().split("\0")
+        except OSError:
+            continue
+        if any(word == name or word.startswith(f"guest={name}") for word in words):
+            return [json.loads(words[i + 1]) for i, word in enumerate(words) if word == "-netdev"]
+    return None
+
+
+@needs_root
+def test_command_line_of_sockets_is_libvirts(lab, domain, judge, tmp_path):  # noqa: F811
+    nics = "".join(interface(kind, source, mac=f"52:54:00:00:4d:1{n}") for n, (kind, source) in enumerate(SOCKETS.items()) if kind != "mcast")
+    domain(nics, "sock-ours")
+    path = tmp_path / "judge.xml"
+    path.write_text(re.sub("<kernel>.*</kernel>", "", (tmp_path / "sock-ours.xml").read_text()).replace("sock-ours", "sock-theirs"))
+    theirs = judge("create", str(path), "--paused")
+    assert theirs.returncode == 0, theirs.stderr
+    try:
+        assert netdevs("sock-ours") == netdevs("sock-theirs") != []
+    finally:
+        judge("destroy", "sock-theirs")
+
+
+@needs_root
+def test_sockets_between_machines(lab, domain, judge, tmp_path):  # noqa: F811
+    lab.run("ip", "route", "add", "224.0.0.0/4", "dev", "lo", status=None)
+    domain(interface("server", SOCKETS["server"]))
+    listening = lab.run("ss", "-ltn")
+    assert "127.0.0.1:5701" in listening, listening
+    domain("".join(interface(k, SOCKETS[k], mac=f"52:54:00:00:4d:1{n}") for n, k in enumerate(("client", "udp", "mcast"))), "u")
+    assert "127.0.0.1:5701" in lab.run("ss", "-tn"), "the client is not connected to the server"
+    assert {"127.0.0.1:5703", "230.0.0.1:5558"} <= set(lab.run("ss", "-lun", "-a").split()) | set(lab.run("ss", "-un", "-a").split())
+    rows = [line.split() for line in lab.virsh("domiflist", "u").splitlines()[2:] if line.strip()]
+    assert [row[:3] for row in rows] == [["-", "client", "-"], ["-", "udp", "-"], ["-", "mcast", "-"]]
+    for kind in SOCKETS:
+        path = tmp_path / "bad.xml"
+        path.write_text(f"<domain type='qemu'><name>bad</name><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='q35'>hvm</type></os><devices>"
+                        f"{interface(kind, '''<source port='5'/>''')}</devices></domain>")
+        ours, theirs = lab.virsh("define", path, status=None), judge("define", str(path))
+        assert ("error" in ours) == (theirs.returncode != 0), f"{kind}: {ours}: {theirs.stderr}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 
 /* Where a network puts an interface: one of the three. */
 struct manage_network_place {
+    const char *type;           /* what it is in the live document: "network", "bridge", "direct"; a constant */
     char *bridge;               /* a tap in this bridge */
     char *device, *mode;        /* a macvtap on this device of the host, in this mode */
     bool user;                  /* served in user mode (no privileges) */

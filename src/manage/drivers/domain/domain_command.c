@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* From a document to a command line: the machine (domain_command_machine.c), then its devices in the order of the table in domain_command_device.c. */
 #include "manage/drivers/domain/domain_command.h"
+#include "manage/drivers/domain/domain_macvtap.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -29,6 +30,8 @@ void domain_build_finish(struct domain_build *b)
 {
     if (b->plan && b->d)
         detach_networks(b->dr, b->plan->networks, b->d->name);
+    for (unsigned i = 0; b->plan && b->d && i < b->plan->macvtaps->len; i++)
+        domain_macvtap_remove(b->dir, b->plan->macvtaps->pdata[i]);
     g_clear_pointer(&b->plan, domain_plan_free);
     domain_machine_finish(&b->m);
 }
@@ -89,6 +92,7 @@ struct domain_command *domain_command_new(struct domain *d, struct doc *live, GE
         c->taps = g_ptr_array_new_with_free_func(g_free);
         c->networks = g_steal_pointer(&b.plan->networks);
         b.plan->networks = g_ptr_array_new_with_free_func(g_free);
+        g_ptr_array_set_size(b.plan->macvtaps, 0); /* domain_stop() finds them in the machine's directory */
         c->after = g_steal_pointer(&b.plan->after);
         b.plan->after = g_ptr_array_new();
         g_ptr_array_add(c->argv, g_strdup(b.m.emulator));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Network cards: taps in bridges, the user-mode network with its forwards, and the cards themselves. */
+/* Network cards: taps in bridges, macvtaps, the user-mode network with its forwards, sockets, and the cards themselves. */
 #include "manage/drivers/domain/domain_bandwidth.h"
+#include "manage/drivers/domain/domain_macvtap.h"
 #include "manage/drivers/domain/domain_plan.h"
 
 #include <fcntl.h>
@@ -51,6 +52,23 @@ static unsigned queues_of(const struct el *nic)
     return is_virtio(nic) ? CLAMP(n, 1, 16) : 1;
 }
 
+static bool needs_root(struct domain_build *b, const struct el *nic, const char *what, GError **error)
+{
+    return b->dr->state->privileged || manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "%s: %s needs a privileged daemon; <interface type='user'> works without",
+                                                   el_get_or(nic, "alias/@name", "interface"), what);
+}
+
+/* The name that is asked for; NULL: any. */
+static char *asked_name(const struct el *nic)
+{
+    static const char *const ours[] = { "vnet", "macvtap", "macvlan" };
+    const char *asked = el_get(nic, "target/@dev");
+    for (unsigned i = 0; asked && i < G_N_ELEMENTS(ours); i++)
+        if (g_str_has_prefix(asked, ours[i]))
+            return NULL;
+    return g_strdup(asked);
+}
+
 static bool tap(struct domain_build *b, struct el *nic, const char *bridge, GError **error)
 {
     unsigned queues = queues_of(nic);
@@ -59,12 +77,9 @@ static bool tap(struct domain_build *b, struct el *nic, const char *bridge, GErr
         js_set(item->json, "fd", "-1");
         return true;
     }
-    if (!b->dr->state->privileged)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "%s: a network card in the bridge '%s' needs a privileged daemon; <interface type='user'> works without",
-                           el_get_or(nic, "alias/@name", "interface"), bridge ? bridge : "(none)");
-    const char *asked = el_get(nic, "target/@dev");
-    bool ours = !asked || g_str_has_prefix(asked, "vnet");
-    g_autofree char *name = ours ? NULL : g_strdup(asked);
+    g_autofree char *name = asked_name(nic);
+    if (!needs_root(b, nic, "a network card in a bridge", error))
+        return false;
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     if (domain_tap_new(bridge, el_get(nic, "mac/@address"), domain_number(nic, "mtu/@size", 0), queues, &name, fds, error) < 0)
         return false;
@@ -73,6 +88,47 @@ static bool tap(struct domain_build *b, struct el *nic, const char *bridge, GErr
     el_set(nic, "target/@dev", name);
     add_vhost(b, nic, item, queues);
     return !el_find(nic, "bandwidth") || domain_bandwidth_apply(b->d->id, nic, error);
+}
+
+static bool direct(struct domain_build *b, struct el *nic, GError **error)
+{
+    struct domain_macvtap m = { .dir = b->dir, .lower = el_get_or(nic, "source/@dev", ""), .mode = el_get_or(nic, "source/@mode", "vepa"), .mac = el_get_or(nic, "mac/@address", ""),
+                                .queues = queues_of(nic) };
+    struct plan_item *item = add_netdev(b, nic, "tap");
+    if (el_find(nic, "mtu"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "setting MTU on interface type direct is not supported yet%s: it has that of '%s'", domain_line(nic), m.lower);
+    if (!b->d) {
+        js_set(item->json, "fd", "-1");
+        return true;
+    }
+    g_autofree char *name = asked_name(nic);
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    if (!needs_root(b, nic, "an interface of type 'direct'", error) || !domain_macvtap_new(&m, &name, fds, error))
+        return false;
+    g_ptr_array_add(b->plan->macvtaps, g_strdup(name));
+    for (unsigned i = 0; i < fds->len; i++)
+        domain_plan_fd(item, g_array_index(fds, int, i));
+    el_set(nic, "target/@dev", name);
+    add_vhost(b, nic, item, m.queues);
+    return !el_find(nic, "bandwidth") || domain_bandwidth_apply(b->d->id, nic, error);
+}
+
+/* Frames in packets of UDP or in a stream of TCP, between machines. */
+static bool sockets(struct domain_build *b, const struct el *nic, const char *type)
+{
+    static const struct { const char *type, *key; } rows[] = { { "mcast", "mcast" }, { "server", "listen" }, { "client", "connect" }, { "udp", "udp" } };
+    struct plan_item *item = add_netdev(b, nic, "socket");
+    g_autofree char *where = g_strdup_printf("%s:%s", el_get_or(nic, "source/@address", ""), el_get_or(nic, "source/@port", "0"));
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+        if (g_str_equal(rows[i].type, type))
+            js_set(item->json, rows[i].key, where);
+    if (g_str_equal(type, "udp")) {
+        g_autofree char *local = g_strdup_printf("%s:%s", el_get_or(nic, "source/local/@address", ""), el_get_or(nic, "source/local/@port", "0"));
+        js_set(item->json, "localaddr", local);
+    }
+    if (el_find(nic, "bandwidth"))
+        domain_plan_note(b, "the <bandwidth> of interface %s has no effect: it has no device on the host", el_get(nic, "mac/@address"));
+    return true;
 }
 
 /* <portForward proto= address=><range start= end= to=/></portForward> as hostfwd. */
@@ -137,20 +193,22 @@ static void inherit_bandwidth(struct el *nic, const struct manage_network_place 
 
 static bool in_place(struct domain_build *b, struct el *nic, const char *name, const struct manage_network_place *place, GError **error)
 {
-    if (place->user || !place->bridge) {
+    if (place->user) {
         domain_plan_note(b, "the network '%s' is served in user mode", name);
         return user(b, nic, error);
     }
     inherit_bandwidth(nic, place);
-    el_set(nic, "source/@bridge", place->bridge);
-    return tap(b, nic, place->bridge, error);
+    domain_interface_place(nic, place->type, place->bridge, place->device, place->mode);
+    return place->device ? direct(b, nic, error) : tap(b, nic, place->bridge, error);
 }
 
 static bool network(struct domain_build *b, struct el *nic, GError **error)
 {
-    const char *name = el_get_or(nic, "source/@network", ""), *mac = el_get_or(nic, "mac/@address", "");
+    g_autofree char *name = g_strdup(el_get_or(nic, "source/@network", ""));
+    const char *mac = el_get_or(nic, "mac/@address", "");
     struct manage_state *s = b->dr->state;
     struct manage_network_place place;
+    domain_interface_place(nic, NULL, NULL, NULL, NULL); /* where it was when this document was a running machine's does not count */
     if (!b->d)
         return tap(b, nic, "virbr0", error);
     if (!s->services->network_attach)
@@ -237,7 +295,7 @@ bool domain_plan_interface(struct domain_build *b, struct el *nic, GError **erro
     if (!refuse_unsupported(nic, error) || (b->d && !domain_image_conflicts(b->dr, b->d, nic, error)))
         return false;
     bool good;
-    if (g_str_equal(type, "network"))
+    if (el_get(nic, "source/@network"))
         good = network(b, nic, error);
     else if (g_str_equal(type, "bridge"))
         good = tap(b, nic, el_get(nic, "source/@bridge"), error);
@@ -245,8 +303,12 @@ bool domain_plan_interface(struct domain_build *b, struct el *nic, GError **erro
         good = tap(b, nic, NULL, error);
     else if (g_str_equal(type, "user"))
         good = user(b, nic, error);
+    else if (g_str_equal(type, "direct"))
+        good = direct(b, nic, error);
+    else if (g_str_equal(type, "mcast") || g_str_equal(type, "udp") || g_str_equal(type, "server") || g_str_equal(type, "client"))
+        good = sockets(b, nic, type);
     else
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: type '%s' is not there: network, bridge, ethernet and user are", el_get(nic, "mac/@address"),
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: type '%s' is not there: network, bridge, direct, ethernet, user, mcast, udp, server and client are", el_get(nic, "mac/@address"),
                            domain_line(nic), type);
     if (!good || !add_card(b, nic, error))
         return false;

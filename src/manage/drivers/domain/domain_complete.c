@@ -100,10 +100,9 @@ void domain_forget_live(struct el *e)
         domain_chain_forget(e);
         drop_element(e, "mirror");
     } else if (g_str_equal(name, "interface")) {
-        if (dev && g_str_has_prefix(dev, "vnet"))
+        if (dev && (g_str_has_prefix(dev, "vnet") || g_str_has_prefix(dev, "macvtap") || g_str_has_prefix(dev, "macvlan")))
             drop_element(e, "target");
-        if (el_is(e, "@type", "network"))
-            drop(e, "source/@bridge");
+        domain_interface_place(e, NULL, NULL, NULL, NULL);
     } else if (g_str_equal(name, "graphics")) {
         if (el_is(e, "@autoport", "yes") && el_get(e, "@port"))
             el_set(e, "@port", el_is(e, "@type", "spice") ? NULL : "-1");

@@ -45,6 +45,9 @@ int domain_disk_index(const char *target);
 /* Next free index of controllers of a type. */
 struct el *domain_controller(struct el *devices, const char *type, unsigned index);
 struct el *domain_add_controller(struct el *devices, const char *type, unsigned index, const char *model);
+/* What became of an interface of a network, in the live document: its type there, and the bridge or the device with its mode. type NULL: none of it, as in the
+ * definition. Interfaces that name no network stay as they are. */
+void domain_interface_place(struct el *nic, const char *type, const char *bridge, const char *device, const char *mode);
 /* Takes out of a device what only a running machine's document has: alias, index, names of taps and ptys. */
 void domain_forget_live(struct el *e);
 /* "Disk 'vda'", "Interface 52:54:...": how messages name a device. Free it. */

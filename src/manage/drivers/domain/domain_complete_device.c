@@ -95,6 +95,30 @@ bool domain_complete_disks(struct domain_complete *c, GError **error)
 
 /* ---- interfaces ---- */
 
+/* Attributes of <source> are those of the type: it is made anew. */
+void domain_interface_place(struct el *nic, const char *type, const char *bridge, const char *device, const char *mode)
+{
+    static const char *const kept[] = { "source/@network", "source/@portgroup", "source/@portid" };
+    char *values[G_N_ELEMENTS(kept)];
+    if (!el_get(nic, "source/@network"))
+        return;
+    for (unsigned i = 0; i < G_N_ELEMENTS(kept); i++)
+        values[i] = g_strdup(el_get(nic, kept[i]));
+    el_remove(el_find(nic, "source"));
+    el_set(nic, "@type", type ? type : "network");
+    for (unsigned i = 0; i < G_N_ELEMENTS(kept); i++) {
+        if (values[i])
+            el_set(nic, kept[i], values[i]);
+        g_free(values[i]);
+    }
+    if (bridge)
+        el_set(nic, "source/@bridge", bridge);
+    if (device)
+        el_set(nic, "source/@dev", device);
+    if (mode)
+        el_set(nic, "source/@mode", mode);
+}
+
 static bool complete_interface(G_GNUC_UNUSED struct domain_complete *c, struct el *nic, GError **error)
 {
     const char *type = el_get(nic, "@type");
@@ -103,6 +127,10 @@ static bool complete_interface(G_GNUC_UNUSED struct domain_complete *c, struct e
         if (type && g_str_equal(type, needs[i].type) && !el_get(nic, needs[i].path))
             return manage_fail(error, VIR_ERR_XML_ERROR, "an <interface type='%s'>%s needs <%s>", type, domain_line(nic),
                                i == 0 ? "source network=" : i == 1 ? "source bridge=" : "source dev=");
+    static const char *const sockets[] = { "mcast", "client", "server", "udp" }; /* a server may listen everywhere */
+    for (unsigned i = 0; type && i < G_N_ELEMENTS(sockets); i++)
+        if (g_str_equal(type, sockets[i]) && ((i != 2 && !el_get(nic, "source/@address")) || (i == 3 && !el_find(nic, "source/local"))))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "an <interface type='%s'>%s needs <%s>", type, domain_line(nic), el_get(nic, "source/@address") ? "local address= port=" : "source address= port=");
     if (!el_get(nic, "mac/@address")) {
         uint32_t r = g_random_int();
         el_setf(nic, "mac/@address", "52:54:00:%02x:%02x:%02x", r & 255, r >> 8 & 255, r >> 16 & 255);

@@ -6,6 +6,7 @@
 #include "manage/drivers/domain/domain_bandwidth.h"
 #include "manage/drivers/domain/domain_blockjob.h"
 #include "manage/drivers/domain/domain_device.h"
+#include "manage/drivers/domain/domain_macvtap.h"
 
 #include <libvirt/libvirt.h>
 #include <string.h>
@@ -231,6 +232,7 @@ static void after_attach(struct domain *d, const struct el *e, struct domain_pla
 {
     static const char *const character[] = { "serial", "console", "channel" };
     keep_networks(d, plan->networks);
+    g_ptr_array_set_size(plan->macvtaps, 0);
     for (unsigned i = 0; i < plan->notes->len; i++)
         domain_log(d, plan->notes->pdata[i]);
     for (unsigned i = 0; i < G_N_ELEMENTS(character); i++)
@@ -425,7 +427,7 @@ static void leave_network(struct domain *d, const struct el *e)
 {
     const char *network = el_get(e, "source/@network"), *mac = el_get(e, "mac/@address");
     bool found = false;
-    if (!g_str_equal(el_name(e), "interface") || !el_is(e, "@type", "network") || !network || !mac)
+    if (!g_str_equal(el_name(e), "interface") || !network || !mac)
         return;
     g_mutex_lock(&d->lock);
     GPtrArray *n = d->run ? d->run->networks : NULL;
@@ -449,6 +451,8 @@ bool domain_device_deleted(struct domain *d, const char *alias)
     leave_network(d, e);
     if (g_str_equal(el_name(e), "interface"))
         domain_bandwidth_gone(d->id, e);
+    if (g_str_equal(el_name(e), "interface") && el_is(e, "@type", "direct"))
+        domain_macvtap_remove(d->dir, el_get_or(e, "target/@dev", ""));
     g_mutex_lock(&d->lock);
     struct el *there = d->live ? domain_device_find(d->live, NULL, alias, NULL) : NULL;
     if (there) {

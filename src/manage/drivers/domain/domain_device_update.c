@@ -114,7 +114,7 @@ static bool change_link(struct domain *d, const struct el *e, const struct el *o
 {
     static const char *const fixed[] = { "@type", "model/@type", "source/@network", "source/@bridge", "source/@dev" };
     for (unsigned i = 0; i < G_N_ELEMENTS(fixed); i++)
-        if (el_get(e, fixed[i]) && !el_is(old, fixed[i], el_get(e, fixed[i])) && !(i == 3 && el_is(e, "@type", "network")))
+        if (el_get(e, fixed[i]) && !el_is(old, fixed[i], el_get(e, fixed[i])) && !(el_is(e, "@type", "network") && el_get(old, "source/@network") && (i == 0 || i > 2)))
             return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the interface '%s': %s cannot change while the machine runs; the state of the link can", el_get(old, "mac/@address"),
                                fixed[i] + (fixed[i][0] == '@'));
     bool up = !el_is(e, "link/@state", "down");
@@ -185,6 +185,8 @@ static bool change(struct domain *d, struct doc *live, struct el *e, struct el *
     if (g_str_equal(name, "interface")) {
         if (el_get(old, "target/@dev"))
             el_set(e, "target/@dev", el_get(old, "target/@dev"));
+        if (el_is(e, "@type", "network"))
+            domain_interface_place(e, el_get(old, "@type"), el_get(old, "source/@bridge"), el_get(old, "source/@dev"), el_get(old, "source/@mode"));
         return change_link(d, e, old, error);
     }
     if (g_str_equal(name, "graphics") && el_get(e, "@passwd"))

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain_backup.h"
+#include "manage/drivers/domain/domain_macvtap.h"
 #include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_status.h"
 #include "manage/drivers/domain/domain_tune.h"
@@ -164,8 +165,10 @@ static void clear_directories(struct domain_driver *dr)
         g_autofree char *path = g_build_filename(dr->state_dir, name, NULL);
         if (name[0] == '.' && strstr(name, ".xml.")) /* half written */
             unlink(path);
-        else if (g_str_has_prefix(name, "domain-") && g_file_test(path, G_FILE_TEST_IS_DIR) && !g_hash_table_contains(used, name))
+        else if (g_str_has_prefix(name, "domain-") && g_file_test(path, G_FILE_TEST_IS_DIR) && !g_hash_table_contains(used, name)) {
+            domain_macvtap_remove_all(path);
             domain_remove_tree(path);
+        }
     }
 }
 

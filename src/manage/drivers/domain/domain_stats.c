@@ -283,14 +283,16 @@ static uint64_t net_number(const char *tap, const char *what)
     return manage_read_small(path, text, sizeof(text)) > 0 ? g_ascii_strtoull(text, NULL, 10) : 0;
 }
 
-bool domain_net_stats(const char *tap, uint64_t ret[8])
+bool domain_net_stats(const struct el *nic, uint64_t ret[8])
 {
+    const char *tap = el_get(nic, "target/@dev");
+    unsigned swap = el_is(nic, "@type", "direct") ? 4 : 0;
     static const char *const names[] = { "tx_bytes", "tx_packets", "tx_errors", "tx_dropped", "rx_bytes", "rx_packets", "rx_errors", "rx_dropped" };
     g_autofree char *dir = g_strdup_printf("/sys/class/net/%s", tap ? tap : "");
     if (!tap || strchr(tap, '/') || access(dir, F_OK) < 0)
         return false;
-    for (unsigned i = 0; i < 8; i++) /* what the host's end sends is what the guest receives */
-        ret[i] = net_number(tap, names[i]);
+    for (unsigned i = 0; i < 8; i++) /* what a tap sends is what the guest receives; a macvtap is the guest's own card */
+        ret[i] = net_number(tap, names[i ^ swap]);
     return true;
 }
 
@@ -306,7 +308,7 @@ static GVariant *interface_stats(struct manage_call *c, GError **error)
     struct el *nic = domain_find_interface(doc, name);
     if (!nic)
         return manage_null(error, VIR_ERR_INVALID_ARG, "invalid path, '%s' is not a known interface", name);
-    if (!domain_net_stats(el_get(nic, "target/@dev"), v))
+    if (!domain_net_stats(nic, v))
         return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "interface '%s' has no device on the host whose numbers could be read (%s network)", name,
                            el_get_or(nic, "@type", "user"));
     return g_variant_new("(xxxxxxxx)", (int64_t)v[0], (int64_t)v[1], (int64_t)v[2], (int64_t)v[3], (int64_t)v[4], (int64_t)v[5], (int64_t)v[6], (int64_t)v[7]);

@@ -19,7 +19,7 @@ struct disk_sizes {
 bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_object *nodes, struct disk_sizes *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_image_sizes(const char *path, bool raw, struct disk_sizes *ret); /* from the file; false: errno */
 /* rx bytes, packets, errors, dropped, tx the same, as the guest sees them. */
-bool domain_net_stats(const char *tap, uint64_t ret[8]);
+bool domain_net_stats(const struct el *nic, uint64_t ret[8]);
 /* Nanoseconds of a thread's CPU time, and how long it has waited for a CPU; 0 where it cannot be read. */
 void domain_thread_time(pid_t pid, int tid, uint64_t *ret_run, uint64_t *ret_wait);
 /* Nanoseconds that a thread has slept for I/O or waited otherwise (proc's "sched", where the kernel keeps it); 0: not known. */

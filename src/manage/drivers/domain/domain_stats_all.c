@@ -216,7 +216,7 @@ static void group_interface(struct gather *g)
         uint64_t v[8];
         if (tap)
             put_text(g, tap, "net.%u.name", n);
-        if (domain_net_stats(tap, v))
+        if (domain_net_stats(nic, v))
             for (unsigned i = 0; i < 8; i++)
                 put_u64(g, v[i], "net.%u.%s", n, names[i]);
         n++;

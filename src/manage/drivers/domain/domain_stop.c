@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain_bandwidth.h"
+#include "manage/drivers/domain/domain_macvtap.h"
 #include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
@@ -186,6 +187,7 @@ static void release(struct domain *d, struct leftovers *old)
     domain_run_free(old->run);
     domain_bandwidth_gone_all(old->id, old->live);
     doc_free(old->live);
+    domain_macvtap_remove_all(old->dir);
     domain_remove_tree(old->dir);
     g_free(old->dir);
 }

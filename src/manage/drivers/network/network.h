@@ -11,12 +11,14 @@
 #pragma once
 
 #include "manage/core/manage.h"
+#include "manage/core/manage_netlink.h"
 #include "manage/core/manage_run.h"
 #include "manage/core/manage_services.h"
 #include "manage/model/doc.h"
 
 struct network_port {
     char *domain, *mac;
+    char *device;         /* of a pool: the one that it got; NULL */
     uint8_t uuid[16];
 };
 
@@ -75,6 +77,9 @@ struct doc *network_live(struct network *n);
 struct doc *network_definition(struct network *n);
 void network_set_docs(struct network *n, struct doc *live, bool set_live, struct doc *defined, bool set_defined); /* takes over */
 
+void network_port_free(gpointer port);
+unsigned network_connections_locked(const struct network *n, const char *device); /* interfaces on a device of a pool; n->lock is held (network_driver.c) */
+
 /* Files. */
 char *network_file(const char *dir, const char *name, const char *suffix);
 bool network_save(struct network *n, const struct doc *defined, GError **error) G_GNUC_WARN_UNUSED_RESULT;
@@ -131,13 +136,9 @@ struct net_route {
     bool autoconf;        /* made by a router advertisement */
 };
 bool net_bridge_create(const char *name, const char *mac, bool stp, unsigned delay_s, unsigned mtu, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-bool net_link_delete(const char *name, GError **error);
-bool net_link_up(const char *name, bool up, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool net_addr_add(const char *name, const struct net_addr *a, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool net_route_add(const struct net_addr *to, const struct net_addr *via, unsigned metric, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 GArray *net_routes(GError **error); /* of struct net_route, main table */
-bool net_link_exists(const char *name);
-char *net_link_mac(const char *name); /* NULL: no such link */
 bool net_sysctl(const char *value, GError **error, const char *path_format, ...) G_GNUC_PRINTF(3, 4);
 
 /* ---- dnsmasq (network_dns.c, network_leases.c) ---- */

@@ -113,6 +113,16 @@ static GVariant *bridge_name(struct manage_call *c, GError **error)
     return name ? g_variant_new("(s)", name) : manage_null(error, VIR_ERR_INTERNAL_ERROR, "network '%s' does not have a bridge name.", n->name);
 }
 
+static void show_connections_locked(const struct network *n, struct doc *d)
+{
+    el_setf(doc_root(d), "@connections", "%u", n->ports->len);
+    el_each (interface, el_find(doc_root(d), "forward"), "interface") {
+        unsigned count = network_connections_locked(n, el_get_or(interface, "@dev", ""));
+        if (count)
+            el_setf(interface, "@connections", "%u", count);
+    }
+}
+
 static GVariant *get_xml_desc(struct manage_call *c, GError **error)
 {
     uint32_t flags = uint_arg(c, 1);
@@ -127,7 +137,7 @@ static GVariant *get_xml_desc(struct manage_call *c, GError **error)
     struct doc *d = n->live && (!inactive || !n->defined) ? n->live : n->defined;
     doc_auto *copy = d && ports ? doc_copy(d) : NULL;
     if (copy)
-        el_setf(doc_root(copy), "@connections", "%u", ports);
+        show_connections_locked(n, copy);
     g_autofree char *text = d ? doc_format(copy ? copy : d) : NULL;
     g_mutex_unlock(&n->lock);
     return text ? g_variant_new("(s)", text) : manage_null(error, VIR_ERR_NO_NETWORK, "Network not found: '%s' has just been removed", n->name);

@@ -266,7 +266,7 @@ static struct network *bridge_user(struct network_driver *dr, const char *bridge
 static bool bridge_free(struct network_driver *dr, const char *bridge)
 {
     network_auto *user = bridge_user(dr, bridge, NULL);
-    return !user && !net_link_exists(bridge);
+    return !user && !manage_link_exists(bridge);
 }
 
 static bool complete_bridge(struct network_driver *dr, struct el *root, GError **error)

@@ -55,12 +55,38 @@ static void make_searchable(const char *path)
 static bool may_attach(struct network *n, const struct doc *d, GError **error)
 {
     const char *bridge = el_get(doc_root(d), "bridge/@name");
-    if (network_mode(d) == NETWORK_POOL || !bridge)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "network '%s' has forward mode='%s': interfaces on a pool of host devices are not done here yet", n->name,
-                           el_get_or(doc_root(d), "forward/@mode", ""));
-    if (!n->user && !net_link_exists(bridge))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "network '%s': the bridge '%s' does not exist on the host: make it, or %s", n->name, bridge,
+    if (network_mode(d) == NETWORK_POOL)
+        return el_find(doc_root(d), "forward/interface") || manage_fail(error, VIR_ERR_INTERNAL_ERROR, "network '%s' uses a direct mode, but has no forward dev and no interface pool", n->name);
+    if (!n->user && (!bridge || !manage_link_exists(bridge)))
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "network '%s': the bridge '%s' does not exist on the host: make it, or %s", n->name, bridge ? bridge : "",
                            network_is_virtual(network_mode(d)) ? "net-destroy and net-start the network" : "name another one in the network");
+    return true;
+}
+
+unsigned network_connections_locked(const struct network *n, const char *device)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < n->ports->len; i++)
+        count += !g_strcmp0(((const struct network_port *)n->ports->pdata[i])->device, device);
+    return count;
+}
+
+/* Of a pool: the device that fewest interfaces have; one alone where the mode has no room for a second. n->lock is held. */
+static bool choose_device_locked(const struct network *n, const struct doc *d, char **ret, GError **error)
+{
+    const char *best = NULL;
+    unsigned least = 0;
+    el_each (interface, el_find(doc_root(d), "forward"), "interface") {
+        const char *device = el_get_or(interface, "@dev", "");
+        unsigned count = network_connections_locked(n, device);
+        if (!best || count < least) {
+            best = device;
+            least = count;
+        }
+    }
+    if (!best || (least && el_is(doc_root(d), "forward/@mode", "passthrough")))
+        return manage_fail(error, VIR_ERR_INTERNAL_ERROR, "network '%s' requires exclusive access to interfaces, but none are available", n->name);
+    *ret = g_strdup(best);
     return true;
 }
 
@@ -73,10 +99,17 @@ static const struct el *portgroup_of(const struct doc *d, const char *name)
     return NULL;
 }
 
-static void place(const struct doc *d, const char *portgroup, bool user, struct manage_network_place *ret)
+static void place(const struct doc *d, const char *portgroup, bool user, const char *device, struct manage_network_place *ret)
 {
     const struct el *group = portgroup_of(d, portgroup);
-    *ret = (struct manage_network_place){ .user = user, .bridge = user ? NULL : g_strdup(el_get(doc_root(d), "bridge/@name")) };
+    enum network_mode mode = network_mode(d);
+    *ret = (struct manage_network_place){ .user = user, .type = mode == NETWORK_POOL ? "direct" : mode == NETWORK_BRIDGE ? "bridge" : "network" };
+    if (mode == NETWORK_POOL) {
+        ret->device = g_strdup(device);
+        ret->mode = g_strdup(el_get(doc_root(d), "forward/@mode"));
+    } else if (!user) {
+        ret->bridge = g_strdup(el_get(doc_root(d), "bridge/@name"));
+    }
     if (!group)
         return;
     ret->in = manage_rate_of(el_find(group, "bandwidth/inbound"));
@@ -99,12 +132,17 @@ static bool attach(struct manage_state *s, const char *name, const char *portgro
     p->mac = g_strdup(mac ? mac : "");
     manage_uuid_random(p->uuid);
     g_mutex_lock(&n->lock);
-    g_ptr_array_add(n->ports, p);
-    bool user = n->user;
+    bool user = n->user, good = network_mode(d) != NETWORK_POOL || choose_device_locked(n, d, &p->device, error);
+    if (good) {
+        place(d, portgroup, user, p->device, ret);
+        g_ptr_array_add(n->ports, p);
+    } else {
+        network_port_free(p);
+    }
     g_mutex_unlock(&n->lock);
-    network_save_ports(n);
-    place(d, portgroup, user, ret);
-    return true;
+    if (good)
+        network_save_ports(n);
+    return good;
 }
 
 static void detach(struct manage_state *s, const char *name, const char *domain, const char *mac)

@@ -4,7 +4,7 @@
  *   CONFIG/qemu/networks/NAME.xml        the definition; autostart/NAME.xml is a link to it
  *   STATE/network/NAME.xml               the active network's document
  *   STATE/network/NAME.half              the document of one that is being made or taken away: what is found at start is swept
- *   STATE/network/NAME.ports             a line "UUID MAC DOMAIN" per attached interface
+ *   STATE/network/NAME.ports             a line "UUID MAC[@DEVICE] DOMAIN" per attached interface; the device is that of a pool
  *   STATE/network/NAME.pid               dnsmasq
  *   LIB/dnsmasq/NAME.{conf,leases}
  */
@@ -25,11 +25,12 @@ static guint uuid_hash(gconstpointer key)
 
 static gboolean uuid_equal(gconstpointer a, gconstpointer b) { return !memcmp(a, b, 16); }
 
-static void port_free(gpointer opaque)
+void network_port_free(gpointer opaque)
 {
     struct network_port *p = opaque;
     g_free(p->domain);
     g_free(p->mac);
+    g_free(p->device);
     g_free(p);
 }
 
@@ -41,7 +42,7 @@ struct network *network_new(struct network_driver *dr, const char *name, const u
     n->name = g_strdup(name);
     memcpy(n->uuid, uuid, 16);
     g_mutex_init(&n->lock);
-    n->ports = g_ptr_array_new_with_free_func(port_free);
+    n->ports = g_ptr_array_new_with_free_func(network_port_free);
     return n;
 }
 
@@ -221,7 +222,7 @@ void network_save_ports(struct network *n)
         const struct network_port *p = n->ports->pdata[i];
         char uuid[37];
         manage_uuid_format(p->uuid, uuid);
-        g_string_append_printf(text, "%s %s %s\n", uuid, p->mac, p->domain);
+        g_string_append_printf(text, "%s %s%s%s %s\n", uuid, p->mac, p->device ? "@" : "", p->device ? p->device : "", p->domain);
     }
     g_mutex_unlock(&n->lock);
     if (!(text->len ? manage_write_file(path, text->str, -1, 0600, &error) : manage_remove_file(path, &error)))
@@ -239,7 +240,9 @@ static void load_ports(struct network *n)
         struct network_port p = { 0 };
         if (g_strv_length(word) != 3 || !manage_uuid_parse(word[0], p.uuid))
             continue;
-        p.mac = g_strdup(word[1]);
+        g_auto(GStrv) mac = g_strsplit(word[1], "@", 2);
+        p.mac = g_strdup(mac[0] ? mac[0] : "");
+        p.device = mac[0] ? g_strdup(mac[1]) : NULL;
         p.domain = g_strdup(word[2]);
         g_ptr_array_add(n->ports, g_memdup2(&p, sizeof p));
     }

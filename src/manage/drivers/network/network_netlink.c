@@ -13,108 +13,29 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "manage/core/manage_netlink.h"
 #include "manage/drivers/network/network.h"
-
-struct request {
-    struct nlmsghdr h;
-    char data[1024];
-};
-
-static void *payload(struct request *r, unsigned size)
-{
-    void *at = (char *)&r->h + NLMSG_ALIGN(r->h.nlmsg_len);
-    r->h.nlmsg_len = NLMSG_ALIGN(r->h.nlmsg_len) + size;
-    g_assert(r->h.nlmsg_len <= sizeof *r);
-    return at;
-}
-
-static struct rtattr *attr(struct request *r, unsigned short type, const void *data, unsigned size)
-{
-    struct rtattr *a = payload(r, RTA_LENGTH(size));
-    a->rta_type = type;
-    a->rta_len = (unsigned short)RTA_LENGTH(size);
-    if (size)
-        memcpy(RTA_DATA(a), data, size);
-    return a;
-}
-
-static void attr_u32(struct request *r, unsigned short type, uint32_t v) { attr(r, type, &v, sizeof v); }
-
-static struct rtattr *nest(struct request *r, unsigned short type) { return attr(r, type, NULL, 0); }
-
-static void nest_end(struct request *r, struct rtattr *a) { a->rta_len = (unsigned short)((char *)&r->h + r->h.nlmsg_len - (char *)a); }
-
-static void begin(struct request *r, unsigned short type, unsigned short flags)
-{
-    memset(r, 0, sizeof *r);
-    r->h.nlmsg_len = NLMSG_HDRLEN;
-    r->h.nlmsg_type = type;
-    r->h.nlmsg_flags = (unsigned short)(NLM_F_REQUEST | flags);
-    r->h.nlmsg_seq = 1;
-}
-
-static int open_socket(void)
-{
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    struct timeval wait = { 10, 0 };
-    if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-    return fd;
-}
-
-/* Sends and waits for the acknowledgement: 0 or an errno value. */
-static int transact(struct request *r)
-{
-    union { struct nlmsghdr h; char data[8192]; } reply;
-    int fd = open_socket();
-    if (fd < 0)
-        return errno;
-    r->h.nlmsg_flags |= NLM_F_ACK;
-    int err = send(fd, r, r->h.nlmsg_len, 0) < 0 ? errno : 0;
-    while (!err) {
-        ssize_t n = recv(fd, &reply, sizeof reply, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < (ssize_t)NLMSG_LENGTH(sizeof(struct nlmsgerr))) {
-            err = n < 0 ? errno : EPROTO;
-            break;
-        }
-        if (reply.h.nlmsg_type == NLMSG_ERROR) {
-            err = -((struct nlmsgerr *)NLMSG_DATA(&reply.h))->error;
-            break;
-        }
-    }
-    close(fd);
-    return err;
-}
-
-bool net_link_exists(const char *name) { return if_nametoindex(name) != 0; }
-
-static bool read_mac(const char *text, uint8_t mac[6])
-{
-    return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5) == 6;
-}
 
 bool net_bridge_create(const char *name, const char *mac, bool stp, unsigned delay_s, unsigned mtu, GError **error)
 {
-    struct request r;
+    struct netlink_request r;
     uint8_t bytes[6];
-    begin(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-    struct ifinfomsg *info = payload(&r, sizeof *info);
+    netlink_begin(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+    struct ifinfomsg *info = netlink_payload(&r, sizeof *info);
     info->ifi_family = AF_UNSPEC;
-    attr(&r, IFLA_IFNAME, name, (unsigned)strlen(name) + 1);
-    if (mac && read_mac(mac, bytes))
-        attr(&r, IFLA_ADDRESS, bytes, 6);
+    netlink_attr(&r, IFLA_IFNAME, name, (unsigned)strlen(name) + 1);
+    if (mac && manage_mac_parse(mac, bytes))
+        netlink_attr(&r, IFLA_ADDRESS, bytes, 6);
     if (mtu)
-        attr_u32(&r, IFLA_MTU, mtu);
-    struct rtattr *link = nest(&r, IFLA_LINKINFO);
-    attr(&r, IFLA_INFO_KIND, "bridge", 6);
-    struct rtattr *data = nest(&r, IFLA_INFO_DATA);
-    attr_u32(&r, IFLA_BR_FORWARD_DELAY, delay_s * 100); /* USER_HZ; the kernel raises it where the protocol needs more */
-    attr_u32(&r, IFLA_BR_STP_STATE, stp);
-    nest_end(&r, data);
-    nest_end(&r, link);
-    int err = transact(&r);
+        netlink_attr_u32(&r, IFLA_MTU, mtu);
+    struct rtattr *link = netlink_nest(&r, IFLA_LINKINFO);
+    netlink_attr(&r, IFLA_INFO_KIND, "bridge", 6);
+    struct rtattr *data = netlink_nest(&r, IFLA_INFO_DATA);
+    netlink_attr_u32(&r, IFLA_BR_FORWARD_DELAY, delay_s * 100); /* USER_HZ; the kernel raises it where the protocol needs more */
+    netlink_attr_u32(&r, IFLA_BR_STP_STATE, stp);
+    netlink_nest_end(&r, data);
+    netlink_nest_end(&r, link);
+    int err = netlink_transact(&r);
     if (err == EEXIST)
         return manage_fail(error, VIR_ERR_OPERATION_FAILED,
                            "there is a device '%s' already that does not belong to this network: remove it, or name another <bridge name=> in the network", name);
@@ -125,65 +46,42 @@ bool net_bridge_create(const char *name, const char *mac, bool stp, unsigned del
     return !err || manage_fail_errno(error, err, "cannot make the bridge '%s'", name);
 }
 
-bool net_link_delete(const char *name, GError **error)
-{
-    struct request r;
-    begin(&r, RTM_DELLINK, 0);
-    struct ifinfomsg *info = payload(&r, sizeof *info);
-    if (!(info->ifi_index = (int)if_nametoindex(name)))
-        return true;
-    int err = transact(&r);
-    return !err || err == ENODEV || manage_fail_errno(error, err, "cannot remove the device '%s'", name);
-}
-
-bool net_link_up(const char *name, bool up, GError **error)
-{
-    struct request r;
-    begin(&r, RTM_NEWLINK, 0);
-    struct ifinfomsg *info = payload(&r, sizeof *info);
-    info->ifi_index = (int)if_nametoindex(name);
-    info->ifi_flags = up ? IFF_UP : 0;
-    info->ifi_change = IFF_UP;
-    int err = info->ifi_index ? transact(&r) : ENODEV;
-    return !err || manage_fail_errno(error, err, "cannot bring the device '%s' %s", name, up ? "up" : "down");
-}
-
 bool net_addr_add(const char *name, const struct net_addr *a, GError **error)
 {
-    struct request r;
+    struct netlink_request r;
     unsigned size = net_addr_bits(a) / 8;
-    begin(&r, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
-    struct ifaddrmsg *m = payload(&r, sizeof *m);
+    netlink_begin(&r, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
+    struct ifaddrmsg *m = netlink_payload(&r, sizeof *m);
     m->ifa_family = (uint8_t)a->family;
     m->ifa_prefixlen = (uint8_t)a->prefix;
     m->ifa_index = if_nametoindex(name);
     if (a->family == AF_INET6)
         m->ifa_flags = IFA_F_NODAD; /* a bridge without ports has no carrier: detection would never end, dnsmasq could not bind */
-    attr(&r, IFA_LOCAL, a->bytes, size);
-    attr(&r, IFA_ADDRESS, a->bytes, size);
+    netlink_attr(&r, IFA_LOCAL, a->bytes, size);
+    netlink_attr(&r, IFA_ADDRESS, a->bytes, size);
     if (a->family == AF_INET && a->prefix < 31) {
         uint8_t broadcast[4];
         for (unsigned i = 0; i < 32; i += 8)
             broadcast[i / 8] = (uint8_t)(a->bytes[i / 8] | (a->prefix <= i ? 0xff : a->prefix >= i + 8 ? 0 : 0xff >> (a->prefix - i)));
-        attr(&r, IFA_BROADCAST, broadcast, 4);
+        netlink_attr(&r, IFA_BROADCAST, broadcast, 4);
     }
-    int err = transact(&r);
+    int err = netlink_transact(&r);
     g_autofree char *text = net_addr_format(a);
     return !err || manage_fail_errno(error, err, "cannot give the address %s/%u to '%s'", text, a->prefix, name);
 }
 
 bool net_route_add(const struct net_addr *to, const struct net_addr *via, unsigned metric, GError **error)
 {
-    struct request r;
-    begin(&r, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
-    struct rtmsg *m = payload(&r, sizeof *m);
+    struct netlink_request r;
+    netlink_begin(&r, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+    struct rtmsg *m = netlink_payload(&r, sizeof *m);
     *m = (struct rtmsg){ .rtm_family = (uint8_t)to->family, .rtm_dst_len = (uint8_t)to->prefix, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC,
                          .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST };
-    attr(&r, RTA_DST, to->bytes, net_addr_bits(to) / 8);
-    attr(&r, RTA_GATEWAY, via->bytes, net_addr_bits(via) / 8);
+    netlink_attr(&r, RTA_DST, to->bytes, net_addr_bits(to) / 8);
+    netlink_attr(&r, RTA_GATEWAY, via->bytes, net_addr_bits(via) / 8);
     if (metric)
-        attr_u32(&r, RTA_PRIORITY, metric);
-    int err = transact(&r);
+        netlink_attr_u32(&r, RTA_PRIORITY, metric);
+    int err = netlink_transact(&r);
     g_autofree char *text = net_addr_format_net(to), *gateway = net_addr_format(via);
     return !err || manage_fail_errno(error, err, "cannot add the route to %s via %s", text, gateway);
 }
@@ -211,11 +109,11 @@ static void add_route(GArray *list, const struct nlmsghdr *h)
 
 GArray *net_routes(GError **error)
 {
-    struct request r;
-    begin(&r, RTM_GETROUTE, NLM_F_DUMP);
-    struct rtmsg *m = payload(&r, sizeof *m);
+    struct netlink_request r;
+    netlink_begin(&r, RTM_GETROUTE, NLM_F_DUMP);
+    struct rtmsg *m = netlink_payload(&r, sizeof *m);
     m->rtm_family = AF_UNSPEC;
-    int fd = open_socket();
+    int fd = netlink_socket();
     GArray *list = g_array_new(FALSE, FALSE, sizeof(struct net_route));
     g_autofree char *buffer = g_malloc(65536);
     bool done = false;
@@ -244,31 +142,6 @@ GArray *net_routes(GError **error)
 }
 
 /* ---- /sys and /proc ---- */
-
-char *net_link_mac(const char *name)
-{
-    char *text = NULL;
-    struct request r;
-    /* Not by /sys: what is mounted there may belong to another network namespace. */
-    begin(&r, RTM_GETLINK, 0);
-    struct ifinfomsg *info = payload(&r, sizeof *info);
-    if (!(info->ifi_index = (int)if_nametoindex(name)))
-        return NULL;
-    int fd = open_socket();
-    union { struct nlmsghdr h; char data[16384]; } reply;
-    ssize_t n = fd >= 0 && send(fd, &r, r.h.nlmsg_len, 0) >= 0 ? recv(fd, &reply, sizeof reply, 0) : -1;
-    if (fd >= 0)
-        close(fd);
-    if (n < (ssize_t)NLMSG_LENGTH(sizeof *info) || reply.h.nlmsg_type != RTM_NEWLINK)
-        return NULL;
-    int left = (int)((unsigned)n - NLMSG_LENGTH(sizeof *info));
-    for (struct rtattr *a = IFLA_RTA(NLMSG_DATA(&reply.h)); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
-        const uint8_t *b = RTA_DATA(a);
-        if (a->rta_type == IFLA_ADDRESS && RTA_PAYLOAD(a) == 6)
-            text = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
-    }
-    return text;
-}
 
 bool net_sysctl(const char *value, GError **error, const char *format, ...)
 {

@@ -134,7 +134,7 @@ GVariant *network_call_list_all_ports(struct manage_call *c, GError **error)
     return g_variant_new("(a((say)ay)u)", &b, count);
 }
 
-/* A copy of a port; port_done(). */
+/* A copy of a port; network_port_free(). */
 static struct network_port *port_of(struct network *n, const uint8_t *uuid, GError **error)
 {
     struct network_port *found = NULL;
@@ -146,18 +146,12 @@ static struct network_port *port_of(struct network *n, const uint8_t *uuid, GErr
             found = g_memdup2(p, sizeof *p);
             found->domain = g_strdup(p->domain);
             found->mac = g_strdup(p->mac);
+            found->device = g_strdup(p->device);
         }
     }
     g_mutex_unlock(&n->lock);
     manage_uuid_format(uuid, text);
     return found ? found : manage_null(error, VIR_ERR_NO_NETWORK_PORT, "network port not found: network '%s' has no port with matching uuid '%s'", n->name, text);
-}
-
-static void port_done(struct network_port *p)
-{
-    g_free(p->domain);
-    g_free(p->mac);
-    g_free(p);
 }
 
 GVariant *network_call_port_lookup(struct manage_call *c, GError **error)
@@ -170,7 +164,7 @@ GVariant *network_call_port_lookup(struct manage_call *c, GError **error)
     if (!p)
         return NULL;
     GVariant *reply = g_variant_new("(@((say)ay))", port_variant(n, p));
-    port_done(p);
+    network_port_free(p);
     return reply;
 }
 
@@ -191,11 +185,15 @@ GVariant *network_call_port_xml(struct manage_call *c, GError **error)
     el_set(doc_root(d), "uuid", uuid);
     el_set(doc_root(d), "owner/name", p->domain);
     el_set(doc_root(d), "mac/@address", p->mac);
-    if (live && el_get(doc_root(live), "bridge/@name")) {
+    if (live && p->device) {
+        el_set(doc_root(d), "plug/@type", "direct");
+        el_set(doc_root(d), "plug/@dev", p->device);
+        el_set(doc_root(d), "plug/@mode", el_get(doc_root(live), "forward/@mode"));
+    } else if (live && el_get(doc_root(live), "bridge/@name")) {
         el_set(doc_root(d), "plug/@type", network_is_virtual(network_mode(live)) ? "network" : "bridge");
         el_set(doc_root(d), "plug/@bridge", el_get(doc_root(live), "bridge/@name"));
     }
-    port_done(p);
+    network_port_free(p);
     g_autofree char *text = doc_format(d);
     return g_variant_new("(s)", text);
 }

@@ -17,10 +17,9 @@ static bool check_can(const struct network *n, const struct doc *d, GError **err
 {
     const struct el *root = doc_root(d);
     enum network_mode mode = network_mode(d);
-    if (mode == NETWORK_POOL)
+    if (mode == NETWORK_POOL && (el_is(root, "forward/@mode", "hostdev") || el_find(root, "forward/pf") || el_find(root, "forward/address")))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                           "network '%s': forward mode='%s' over a pool of host devices is not done here yet: use nat, route, open, isolated, or bridge with <bridge name=>",
-                           n->name, el_get_or(root, "forward/@mode", "bridge"));
+                           "network '%s': virtual functions (forward mode='hostdev', <pf>, <address>) are not there: name the devices with <forward mode='passthrough'><interface dev=>", n->name);
     static const struct { const char *path, *value, *what; } missing[] = {
         { "bridge/@zone", NULL, "the firewalld zone of <bridge zone=>" },
         { "bridge/@macTableManager", "libvirt", "<bridge macTableManager='libvirt'>" },
@@ -174,7 +173,7 @@ static bool make_bridge(const struct network *n, const struct doc *d, GError **e
     el_get_u64(root, "bridge/@delay", &delay);
     el_get_u64(root, "mtu/@size", &mtu);
     return net_bridge_create(bridge, el_get(root, "mac/@address"), el_is(root, "bridge/@stp", "on"), (unsigned)MIN(delay, 1000), (unsigned)mtu, error) &&
-           set_ipv6(d, bridge, error) && add_addresses(n, d, bridge, error) && net_link_up(bridge, true, error) && shape(n, d, bridge, error) && add_routes(n, d, error) &&
+           set_ipv6(d, bridge, error) && add_addresses(n, d, bridge, error) && manage_link_up(bridge, true, error) && shape(n, d, bridge, error) && add_routes(n, d, error) &&
            set_forwarding(n, d, error);
 }
 
@@ -196,7 +195,7 @@ static bool start_virtual(struct network *n, const struct doc *d, GError **error
     const char *bridge = el_get(doc_root(d), "bridge/@name");
     if (!check_routes(n, d, error))
         return false;
-    if (net_link_exists(bridge))
+    if (manage_link_exists(bridge))
         return manage_fail(error, VIR_ERR_OPERATION_FAILED,
                            "network '%s': there is a device '%s' already that does not belong to it: remove that device, or name another <bridge name=> (net-edit %s)",
                            n->name, bridge, n->name);
@@ -253,8 +252,8 @@ void network_sweep(struct network_driver *dr, const char *name, const struct doc
     network_dns_remove_files(dr, name, false);
     network_firewall_remove(bridge);
     /* Not one that somebody else made in the meantime: ours has our MAC address. */
-    g_autofree char *now = net_link_mac(bridge);
-    if (now && mac && !g_ascii_strcasecmp(now, mac) && !net_link_delete(bridge, &error))
+    g_autofree char *now = manage_link_mac(bridge);
+    if (now && mac && !g_ascii_strcasecmp(now, mac) && !manage_link_delete(bridge, &error))
         g_warning("network '%s': %s", name, error->message);
 }
 
@@ -297,7 +296,7 @@ bool network_find_again(struct network *n)
     }
     const char *bridge = el_get(doc_root(d), "bridge/@name");
     g_autoptr(GError) error = NULL;
-    if (!bridge || !net_link_exists(bridge)) {
+    if (!bridge || !manage_link_exists(bridge)) {
         g_message("network '%s' is no longer active: its bridge '%s' is gone", n->name, bridge ? bridge : "");
         network_stop(n);
         return false;

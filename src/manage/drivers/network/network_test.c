@@ -127,7 +127,7 @@ static void down(struct fixture *f, gconstpointer unused)
 
 static bool has_link(const char *name)
 {
-    return net_link_exists(name);
+    return manage_link_exists(name);
 }
 
 /* `default` is there from the first start, and comes back only where nobody removed it. */
@@ -326,7 +326,7 @@ int main(int argc, char **argv)
         g_printerr("1..0 # SKIP no network namespace for the test's bridges\n");
         return 77;
     }
-    if (geteuid() == 0 && !net_link_up("lo", true, NULL))
+    if (geteuid() == 0 && !manage_link_up("lo", true, NULL))
         return 1;
     static const struct { const char *name; void (*fn)(struct fixture *f, gconstpointer unused); } tests[] = {
         { "/network/default", test_default }, { "/network/define", test_define }, { "/network/life", test_life },
