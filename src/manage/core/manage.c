@@ -214,6 +214,17 @@ GVariant *manage_reply_encoded(struct manage_call *c, GByteArray *m)
     return manage_void();
 }
 
+GVariant *manage_reply_i32(struct manage_call *c, unsigned n, ...)
+{
+    GByteArray *m = rpc_message_blank();
+    va_list numbers;
+    va_start(numbers, n);
+    while (n-- > 0)
+        rpc_put_u32(m, (uint32_t)va_arg(numbers, int));
+    va_end(numbers);
+    return manage_reply_encoded(c, m);
+}
+
 GVariant *manage_dispatch(struct manage_call *c, GError **error)
 {
     const struct rpc_proc *p = c->proc;

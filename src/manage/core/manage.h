@@ -40,6 +40,8 @@ typedef GVariant *(*manage_handler)(struct manage_call *c, GError **error);
 
 /* A long reply: rpc_message_blank() and behind it what rpc_put_...() made of proc->ret, without a GVariant for each number. Takes m; the handler returns what this returns. */
 GVariant *manage_reply_encoded(struct manage_call *c, GByteArray *m);
+/* The same for n numbers of 32 bits, which the most frequent calls answer. */
+GVariant *manage_reply_i32(struct manage_call *c, unsigned n, ...);
 
 static inline GVariant *manage_void(void) { return g_variant_new_tuple(NULL, 0); }
 

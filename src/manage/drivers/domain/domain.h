@@ -69,6 +69,7 @@ struct domain {
     GHashTable *consoles;      /* of domain_console.c: device alias -> who uses it */
 
     bool busy;                 /* domain_begin() */
+    unsigned waiting;          /* threads in domain_wait_locked() */
     const char *job;           /* what: "start", "attach" */
     gint64 job_started;
     GPtrArray *jobs;           /* of domain_blockjob.c: struct domain_blockjob *; NULL: none */
@@ -118,6 +119,8 @@ struct domain *domain_of_call(struct manage_call *c, unsigned i, GError **error)
 GVariant *domain_variant(struct domain *d);
 /* The same as a piece of a message (rpc_xdr.h). */
 bool domain_put(GByteArray *to, struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* And as the whole reply. */
+GVariant *domain_reply(struct manage_call *c, struct domain *d, GError **error);
 
 /* A new domain in the list, hidden, or the one that is there with this name and UUID; VIR_ERR_OPERATION_FAILED where another has one of them. */
 struct domain *domain_claim(struct domain_driver *dr, const uint8_t uuid[16], const char *name, GError **error);
@@ -179,6 +182,8 @@ uint64_t domain_process_kib(pid_t pid);
  * VIR_ERR_OPERATION_INVALID "domain is not running" when it does not. On success domain_end() must follow. */
 bool domain_begin(struct domain *d, const char *job, bool running, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void domain_end(struct domain *d);
+/* Waits for the end of a job, whichever; until: monotonic time, G_MAXINT64: for ever. False: the time is over. d->lock is held. */
+bool domain_wait_locked(struct domain *d, gint64 until);
 
 /* The same without a limit of time, for what must happen; no check. */
 void domain_begin_wait(struct domain *d, const char *job);

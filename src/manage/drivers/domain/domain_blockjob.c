@@ -338,7 +338,7 @@ static void wait_for_end(struct domain *d, const char *name)
 {
     gint64 until = g_get_monotonic_time() + END_WAIT_SECONDS * G_TIME_SPAN_SECOND;
     g_mutex_lock(&d->lock);
-    while (domain_blockjob_named_locked(d, name) && g_cond_wait_until(&d->job_done, &d->lock, until))
+    while (domain_blockjob_named_locked(d, name) && domain_wait_locked(d, until))
         ;
     g_mutex_unlock(&d->lock);
 }
@@ -406,7 +406,7 @@ bool domain_blockjob_wait(struct domain *d, const char *name)
         ready = j && !j->pivoting && ready_locked(d, j);
         if (!j || ready)
             break;
-        g_cond_wait(&d->job_done, &d->lock);
+        (void)domain_wait_locked(d, G_MAXINT64);
     }
     g_mutex_unlock(&d->lock);
     return ready;

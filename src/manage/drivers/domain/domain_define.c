@@ -65,8 +65,6 @@ static struct domain *begin_claimed(struct domain_driver *dr, const struct doc *
     return manage_null(error, VIR_ERR_OPERATION_TIMEOUT, "the domain is defined and removed by others all the time");
 }
 
-static GVariant *record(struct domain *d) { return g_variant_new("(@(sayi))", domain_variant(d)); }
-
 /* ---- define ---- */
 
 static GVariant *define(struct manage_call *c, const char *xml, uint32_t flags, GError **error)
@@ -93,7 +91,7 @@ static GVariant *define(struct manage_call *c, const char *xml, uint32_t flags, 
     if (!ok)
         return NULL;
     domain_event(d, VIR_DOMAIN_EVENT_DEFINED, was_persistent ? VIR_DOMAIN_EVENT_DEFINED_UPDATED : VIR_DOMAIN_EVENT_DEFINED_ADDED);
-    return record(d);
+    return domain_reply(c, d, error);
 }
 
 static GVariant *define_xml(struct manage_call *c, GError **error)
@@ -218,7 +216,7 @@ static GVariant *create_with_flags(struct manage_call *c, GError **error)
     uint32_t flags;
     g_variant_get_child(c->args, 1, "u", &flags);
     domain_auto *d = domain_of_call(c, 0, error);
-    return d && start(c, d, flags, error) ? record(d) : NULL;
+    return d && start(c, d, flags, error) ? domain_reply(c, d, error) : NULL;
 }
 
 static bool create_inside(struct manage_call *c, struct domain *d, struct doc *doc, uint32_t flags, GError **error)
@@ -251,7 +249,7 @@ static GVariant *create_document(struct manage_call *c, const char *xml, uint32_
     }
     bool ok = create_inside(c, d, doc, flags, error);
     domain_end(d);
-    return ok ? record(d) : NULL;
+    return ok ? domain_reply(c, d, error) : NULL;
 }
 
 static GVariant *create_xml(struct manage_call *c, GError **error)

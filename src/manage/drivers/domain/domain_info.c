@@ -21,9 +21,9 @@ static GVariant *get_state(struct manage_call *c, GError **error)
     if (!d)
         return NULL;
     g_mutex_lock(&d->lock);
-    GVariant *v = g_variant_new("(ii)", d->state, d->reason);
+    int state = d->state, reason = d->reason;
     g_mutex_unlock(&d->lock);
-    return v;
+    return manage_reply_i32(c, 2, state, reason);
 }
 
 bool domain_process_time(pid_t pid, uint64_t *ret_user, uint64_t *ret_system)
@@ -113,7 +113,7 @@ static GVariant *is(struct manage_call *c, enum what what, GError **error)
     g_mutex_lock(&d->lock);
     int yes = what == ACTIVE ? d->id >= 0 : what == PERSISTENT ? d->persistent : d->updated;
     g_mutex_unlock(&d->lock);
-    return g_variant_new("(i)", yes);
+    return manage_reply_i32(c, 1, yes);
 }
 
 static GVariant *is_active(struct manage_call *c, GError **error) { return is(c, ACTIVE, error); }

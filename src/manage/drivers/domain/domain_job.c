@@ -4,6 +4,18 @@
 
 enum { JOB_WAIT_SECONDS = 30 };
 
+bool domain_wait_locked(struct domain *d, gint64 until)
+{
+    bool in_time = true;
+    d->waiting++;
+    if (until == G_MAXINT64)
+        g_cond_wait(&d->job_done, &d->lock);
+    else
+        in_time = g_cond_wait_until(&d->job_done, &d->lock, until);
+    d->waiting--;
+    return in_time;
+}
+
 static void begin_locked(struct domain *d, const char *job)
 {
     d->busy = true;
@@ -16,7 +28,7 @@ bool domain_begin(struct domain *d, const char *job, bool running, GError **erro
     gint64 until = g_get_monotonic_time() + JOB_WAIT_SECONDS * G_TIME_SPAN_SECOND;
     bool ok = false;
     g_mutex_lock(&d->lock);
-    while (d->busy && g_cond_wait_until(&d->job_done, &d->lock, until))
+    while (d->busy && domain_wait_locked(d, until))
         ;
     if (d->busy)
         manage_fail(error, VIR_ERR_OPERATION_TIMEOUT, "domain '%s' is busy with '%s' for %d s; try again later", d->name, d->job,
@@ -37,7 +49,7 @@ void domain_begin_wait(struct domain *d, const char *job)
 {
     g_mutex_lock(&d->lock);
     while (d->busy)
-        g_cond_wait(&d->job_done, &d->lock);
+        (void)domain_wait_locked(d, G_MAXINT64);
     begin_locked(d, job);
     g_mutex_unlock(&d->lock);
 }
@@ -47,7 +59,8 @@ void domain_end(struct domain *d)
     g_mutex_lock(&d->lock);
     d->busy = false;
     d->job = NULL;
-    g_cond_broadcast(&d->job_done);
+    if (d->waiting) /* else a system call for nobody */
+        g_cond_broadcast(&d->job_done);
     g_mutex_unlock(&d->lock);
 }
 

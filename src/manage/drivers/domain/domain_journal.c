@@ -287,11 +287,26 @@ static bool write_record_locked(struct journal *j, const char *file, const char 
     return true;
 }
 
+/* A file that is not there yet needs no other name first: what a killed daemon leaves of it is put right from the journal. */
+static bool make_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    size_t size = strlen(text);
+    bool ok = fd >= 0 && write(fd, text, size) == (ssize_t)size;
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 && !ok)
+        unlink(path);
+    return ok;
+}
+
 static bool change(const char *path, const char *text, bool sync, GError **error)
 {
     if (!text)
         return sync ? manage_remove_file(path, error) : unlink(path) == 0 || errno == ENOENT || manage_fail_errno(error, errno, "cannot remove '%s'", path);
-    return sync ? manage_write_file(path, text, -1, 0600, error) : manage_put_file(path, text, -1, 0600, error);
+    if (sync)
+        return manage_write_file(path, text, -1, 0600, error);
+    return make_file(path, text) || manage_put_file(path, text, -1, 0600, error);
 }
 
 bool journal_put(struct journal *j, const char *file, const char *text, bool wait, GError **error)

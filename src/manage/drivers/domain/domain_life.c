@@ -214,7 +214,7 @@ static GVariant *no_dump(struct manage_call *c, GError **error)
     return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine cannot write its memory to a file yet");
 }
 
-static GVariant *no_managed_save(struct manage_call *c, GError **error) { return g_variant_new("(i)", 0); }
+static GVariant *no_managed_save(struct manage_call *c, GError **error) { return manage_reply_i32(c, 1, 0); }
 static GVariant *remove_managed_save(struct manage_call *c, GError **error)
 {
     domain_auto *d = domain_of_call(c, 0, error);

@@ -246,9 +246,13 @@ static struct domain_driver *driver_of(struct manage_call *c) { return manage_da
 struct domain *domain_of_call(struct manage_call *c, unsigned i, GError **error)
 {
     g_autoptr(GVariant) record = g_variant_get_child_value(c->args, i);
+    struct domain_driver *dr = driver_of(c);
+    struct domain *d = find(dr, dr->list->by_uuid, manage_variant_uuid(record));
     const char *name;
+    if (d)
+        return d;
     g_variant_get_child(record, 0, "&s", &name);
-    return domain_by_uuid(driver_of(c), manage_variant_uuid(record), name, error);
+    return domain_by_uuid(dr, manage_variant_uuid(record), name, error);
 }
 
 GVariant *domain_variant(struct domain *d)
@@ -271,27 +275,30 @@ bool domain_put(GByteArray *to, struct domain *d, GError **error)
 
 /* ---- calls ---- */
 
-static GVariant *reply(struct domain *d)
+GVariant *domain_reply(struct manage_call *c, struct domain *d, GError **error)
 {
-    if (!d)
-        return NULL;
-    GVariant *v = g_variant_new("(@(sayi))", domain_variant(d));
-    domain_unref(d);
-    return v;
+    g_autoptr(GByteArray) m = rpc_message_blank();
+    return domain_put(m, d, error) ? manage_reply_encoded(c, g_steal_pointer(&m)) : NULL;
+}
+
+static GVariant *reply(struct manage_call *c, struct domain *found, GError **error)
+{
+    domain_auto *d = found;
+    return d ? domain_reply(c, d, error) : NULL;
 }
 
 static GVariant *lookup_by_id(struct manage_call *c, GError **error)
 {
     int id;
     g_variant_get(c->args, "(i)", &id);
-    return reply(domain_by_id(driver_of(c), id, error));
+    return reply(c, domain_by_id(driver_of(c), id, error), error);
 }
 
 static GVariant *lookup_by_name(struct manage_call *c, GError **error)
 {
     const char *name;
     g_variant_get(c->args, "(&s)", &name);
-    return reply(domain_by_name(driver_of(c), name, error));
+    return reply(c, domain_by_name(driver_of(c), name, error), error);
 }
 
 static GVariant *lookup_by_uuid(struct manage_call *c, GError **error)
@@ -299,7 +306,7 @@ static GVariant *lookup_by_uuid(struct manage_call *c, GError **error)
     g_autoptr(GVariant) uuid = g_variant_get_child_value(c->args, 0);
     if (g_variant_get_size(uuid) != 16)
         return manage_null(error, VIR_ERR_INVALID_ARG, "a UUID has 16 bytes");
-    return reply(domain_by_uuid(driver_of(c), g_variant_get_data(uuid), NULL, error));
+    return reply(c, domain_by_uuid(driver_of(c), g_variant_get_data(uuid), NULL, error), error);
 }
 
 /* Of a group of flags: none named, or one named that holds. */
@@ -357,7 +364,7 @@ static GVariant *count(struct manage_call *c, uint32_t flags)
     int n = 0;
     for (unsigned i = 0; i < all->len; i++)
         n += listed(all->pdata[i], flags);
-    return g_variant_new("(i)", n);
+    return manage_reply_i32(c, 1, n);
 }
 
 static GVariant *num_of_domains(struct manage_call *c, GError **error) { return count(c, LIST(ACTIVE)); }

@@ -32,7 +32,7 @@ void domain_remove_tree(const char *path)
         g_autofree char *file = g_build_filename(path, name, NULL);
         unlink(file);
     }
-    if (path)
+    if (dir)
         rmdir(path);
 }
 
