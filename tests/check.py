@@ -22,6 +22,7 @@ class Sum:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
         self.reasons = []
+        self.daemon = None  # a vireod with sanitizers, once it is built
 
     def skip(self, name, reason):
         self.skipped += 1
@@ -91,14 +92,21 @@ LONG = ("guest/test_memtest.py", "guest/test_network_host.py", "guest/test_syste
         "block/test_qcow2.py", "guest/test_hostile.py", "guest/test_cpu.py", "manage/test_interfaces_kernel.py", "manage/test_network_guests.py", "manage/test_cli.py", "guest/test_usb.py")
 
 
+# These run against a vireod with sanitizers, when `make check` has built one.
+SANITIZED = {f"manage/test_{name}.py" for name in ("backup", "block", "devices", "display", "documents", "domain", "jobs", "nodedev", "secret", "snapshots", "storage")}
+SANITIZERS = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1"}
+
+
 def programs(total, build, directories):
     """Files of tests of whole programs, two at a time; of all directories in one queue, so that neither CPU waits at the end of each."""
     files = [f"{directory}/{name}" for directory in directories for name in os.listdir(os.path.join(ROOT, "tests", directory))
              if name.startswith("test_") and name.endswith(".py")]
     files.sort(key=lambda name: (LONG.index(name) if name in LONG else len(LONG), -os.path.getsize(os.path.join(ROOT, "tests", name))))
     env = {"VIREO_SLOW": "2"}  # two share the host
+    sanitized = dict(env, VIREO_DAEMON=total.daemon, **SANITIZERS) if total.daemon else env
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        runs = [(name, pool.submit(pytest, build, [os.path.join(ROOT, "tests", name)], name.replace("/test_", "-").removesuffix(".py"), env)) for name in files]
+        runs = [(name, pool.submit(pytest, build, [os.path.join(ROOT, "tests", name)], name.replace("/test_", "-").removesuffix(".py"),
+                                   sanitized if name in SANITIZED else env)) for name in files]
         for name, run in runs:
             count(total, f"tests/{name}", *run.result())
 
@@ -124,20 +132,21 @@ def nested(total, build):
 
 
 def sanitizers(total, build):
-    """Unit and differential suites with AddressSanitizer and UndefinedBehaviorSanitizer."""
+    """Unit and differential suites with AddressSanitizer and UndefinedBehaviorSanitizer; a vireod with them for later tests."""
     asan = build.rstrip("/") + "-asan"
     try:
         if not os.path.exists(os.path.join(asan, "build.ninja")):
             # -O1 and line numbers: what the sanitizers see is the same or more, and the compiler needs half the time
             subprocess.run(["meson", "setup", asan, ROOT, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1", "-Dc_args=-g1"], check=True,
                            stdout=subprocess.DEVNULL)
-        subprocess.run(["ninja", "-C", asan, "--quiet", "meson-test-prereq"], check=True)
+        subprocess.run(["ninja", "-C", asan, "--quiet", "meson-test-prereq", "vireod"], check=True)
+        total.daemon = os.path.join(os.path.abspath(build), "vireod-sanitized")  # beside the vireo-vmm that it starts
+        shutil.copy(os.path.join(asan, "vireod"), total.daemon)
     except subprocess.CalledProcessError as e:
         total.broken(f"the build with sanitizers: {e}")
         return
-    env = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1"}
     for suite in ("unit", "diff"):
-        meson_suite(total, asan, suite, env)
+        meson_suite(total, asan, suite, SANITIZERS)
 
 
 FUZZERS = ("virtio", "nic", "nvme", "usb", "hda", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document", "xdr", "rpc")

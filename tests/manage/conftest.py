@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests of the management layer: vireod on a temporary root, with Debian's clients as judges. VIREO_BUILD names the build directory."""
+"""Tests of the management layer: vireod on a temporary root, with Debian's clients as judges. VIREO_BUILD names the build directory, VIREO_DAEMON
+another vireod that lies in it (one built with sanitizers)."""
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("VIREO_BUILD", os.path.join(os.path.dirname(os.path.dirname(HERE)), "build"))
+DAEMON = os.environ.get("VIREO_DAEMON", os.path.join(BUILD, "vireod"))
 os.environ["PATH"] += ":/usr/sbin:/sbin"  # where an ordinary user's shell does not look
 PLAIN = dict(os.environ, LANG="C", LC_ALL="C", LIBVIRT_AUTOSTART="0")
 PLAIN.pop("LIBVIRT_DEFAULT_URI", None)
@@ -32,7 +34,7 @@ class Vireod:
 
     def start(self, wait=True):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([*self.prefix, os.path.join(BUILD, "vireod"), "--root", self.root, *self.options], stdout=log, stderr=log,
+            self.process = subprocess.Popen([*self.prefix, DAEMON, "--root", self.root, *self.options], stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL, env=self.env, start_new_session=True)
         until = time.monotonic() + 20
         while wait and not self.answers():
