@@ -210,7 +210,7 @@ static const struct model_row *find_model(const char *name, GError **error)
 {
     const struct model_row *row = model_row(name);
     const char *best = NULL;
-    unsigned best_distance = 4;
+    unsigned best_distance = MIN(4, 1 + (unsigned)strlen(name) / 2);
 
     for (unsigned i = 0; !row && i < G_N_ELEMENTS(models); i++) {
         unsigned d = distance(name, models[i].name);
@@ -221,7 +221,7 @@ static const struct model_row *find_model(const char *name, GError **error)
         }
     }
     if (!row) {
-        vireo_fail(error, VIREO_ERROR_INVALID, "unknown CPU model '%s'%s%s%s; '-cpu help' lists all", name, best ? "; did you mean '" : "",
+        vireo_fail(error, VIREO_ERROR_INVALID, "unknown CPU model '%s'%s%s%s '-cpu help' lists all", name, best ? "; did you mean '" : ";",
                    best ? best : "", best ? "'?" : "");
     }
     return row;

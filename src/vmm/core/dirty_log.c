@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/page_sample.h"
 
 #define PAGE_SIZE 4096ull
 #define PIECE (64ull << 20) /* read at once: 2 KiB of bitmap */
@@ -37,6 +38,8 @@ void dirty_log_finish(struct machine *m)
 {
     if (m->dirty_rate && m->dirty_rate->measuring)
         g_source_remove(m->dirty_rate->measuring);
+    if (m->dirty_rate)
+        page_sample_free(m->dirty_rate->sample);
     g_clear_pointer(&m->dirty_rate, g_free);
     dirty_log_stop(m);
 }

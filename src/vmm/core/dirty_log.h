@@ -14,6 +14,8 @@ struct dirty_run { uint64_t gpa, pages; }; /* pages of 4 KiB, one beside the oth
 struct dirty_rate {
     unsigned measuring;     /* id of the timeout; 0: not now */
     bool done, ring;
+    struct page_sample *sample; /* the mode page-sampling, while it measures */
+    unsigned sample_pages;      /* of that mode; 0: another one */
     int64_t seconds, start; /* asked for; when, seconds since the epoch */
     int64_t began;          /* monotonic microseconds */
     int64_t mib_per_s;

@@ -3,9 +3,11 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/keyval.h"
 #include "cpu/x86/x86_state_text.h"
 #include "vmm/core/dirty_log.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/page_sample.h"
 #include "vmm/qmp/qmp.h"
 
 const struct qmp_arg qmp_accel_switch_args[] = { { "accel", QMP_ARG_STRING }, { NULL } };
@@ -87,7 +89,7 @@ struct json_object *qmp_dirty_log_read(struct machine *m, struct json_object *ar
 
 struct json_object *qmp_dirty_log_stop(struct machine *m, struct json_object *args, GError **error)
 {
-    if (m->dirty_rate && m->dirty_rate->measuring)
+    if (m->dirty_rate && m->dirty_rate->measuring && !m->dirty_rate->sample)
         vireo_fail(error, VIREO_ERROR_BUSY, "calc-dirty-rate is measuring with the log");
     else
         dirty_log_stop(m);
@@ -96,45 +98,66 @@ struct json_object *qmp_dirty_log_stop(struct machine *m, struct json_object *ar
 
 /* ---- calc-dirty-rate ---- */
 
+/* Main thread; the time is over. */
 static gboolean measured(gpointer opaque)
 {
     struct machine *m = opaque;
     struct dirty_rate *d = m->dirty_rate;
-    g_autoptr(GArray) runs = dirty_log_read(m, NULL);
+    g_autoptr(GArray) runs = d->sample ? NULL : dirty_log_read(m, NULL);
     gint64 us = MAX(g_get_monotonic_time() - d->began, 1);
+    uint64_t bytes = d->sample ? page_sample_changed(m, d->sample) : runs ? dirty_log_pages(runs) * 4096 : 0;
     d->measuring = 0;
-    d->done = runs != NULL;
-    if (runs)
-        d->mib_per_s = (int64_t)((dirty_log_pages(runs) * 4096 * G_USEC_PER_SEC / (uint64_t)us + (1 << 20) - 1) >> 20); /* rounded up */
-    dirty_log_stop(m);
+    d->done = runs || d->sample;
+    d->mib_per_s = (int64_t)(((uint64_t)((unsigned __int128)bytes * G_USEC_PER_SEC / (uint64_t)us) + (1 << 20) - 1) >> 20); /* rounded up */
+    if (d->sample)
+        page_sample_free(g_steal_pointer(&d->sample));
+    else
+        dirty_log_stop(m);
     return G_SOURCE_REMOVE;
+}
+
+enum rate_mode { RATE_SAMPLING, RATE_BITMAP, RATE_RING };
+enum { SAMPLES_MIN = 128, SAMPLES_DEFAULT = 512, SAMPLES_MAX = 4096 };
+
+static bool check_rate(const struct machine *m, int64_t seconds, enum rate_mode mode, const int64_t *pages, GError **error)
+{
+    bool ring = m->config->dirty_ring > 0;
+    if (m->dirty_rate && m->dirty_rate->measuring)
+        return vireo_fail(error, VIREO_ERROR_BUSY, "the dirty rate is already being measured");
+    if (seconds < 1 || seconds > 60)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "calc-time is out of range [1, 60]: %" G_GINT64_FORMAT " seconds", seconds);
+    if (mode != RATE_SAMPLING && (mode == RATE_RING) != ring)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "mode %s: this machine logs pages in a %s (-accel kvm,dirty-ring-size=N)",
+                          ring ? "dirty-bitmap" : "dirty-ring", ring ? "ring" : "bitmap");
+    if (pages && mode != RATE_SAMPLING)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "sample-pages is used only in page-sampling mode");
+    if (pages && (*pages < SAMPLES_MIN || *pages > SAMPLES_MAX))
+        return vireo_fail(error, VIREO_ERROR_INVALID, "sample-pages is out of range [%d, %d]: %" G_GINT64_FORMAT, SAMPLES_MIN, SAMPLES_MAX, *pages);
+    return true;
 }
 
 struct json_object *qmp_calc_dirty_rate(struct machine *m, struct json_object *args, GError **error)
 {
-    struct json_object *v, *s;
-    int64_t seconds = json_object_get_int64(json_object_object_get(args, "calc-time"));
-    const char *mode = json_object_object_get_ex(args, "mode", &v) ? json_object_get_string(v) : "page-sampling";
-    bool ring = !strcmp(mode, "dirty-ring");
-    if (m->dirty_rate && m->dirty_rate->measuring)
-        vireo_fail(error, VIREO_ERROR_BUSY, "the last measurement is not finished yet");
-    else if (seconds < 1 || seconds > 60)
-        vireo_fail(error, VIREO_ERROR_INVALID, "calc-time must be between 1 and 60 seconds");
-    else if (!strcmp(mode, "page-sampling"))
-        vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the mode page-sampling is not there: use \"mode\": \"dirty-bitmap\", which counts every page");
-    else if (!ring && strcmp(mode, "dirty-bitmap"))
-        vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'mode' does not accept value '%s'; there are: dirty-bitmap, dirty-ring", mode);
-    else if (ring != (m->config->dirty_ring > 0))
-        vireo_fail(error, VIREO_ERROR_INVALID, "mode %s: this machine logs pages in a %s (-accel kvm,dirty-ring-size=N)", mode, ring ? "bitmap" : "ring");
-    else if (json_object_object_get_ex(args, "sample-pages", &s))
-        vireo_fail(error, VIREO_ERROR_INVALID, "sample-pages belongs to the mode page-sampling");
-    else if (dirty_log_start(m, error)) {
-        if (!m->dirty_rate)
-            m->dirty_rate = g_new0(struct dirty_rate, 1);
-        *m->dirty_rate = (struct dirty_rate){ .seconds = seconds, .start = g_get_real_time() / G_USEC_PER_SEC, .began = g_get_monotonic_time(),
-                                              .ring = ring };
-        m->dirty_rate->measuring = g_timeout_add_seconds((guint)seconds, measured, m);
+    static const char *const modes[] = { "page-sampling", "dirty-bitmap", "dirty-ring", NULL }; /* enum rate_mode */
+    struct json_object *v;
+    int64_t seconds = json_object_get_int64(json_object_object_get(args, "calc-time")), pages = 0;
+    int mode = RATE_SAMPLING;
+    bool given = json_object_object_get_ex(args, "sample-pages", &v);
+    if (given)
+        pages = json_object_get_int64(v);
+    if (json_object_object_get_ex(args, "mode", &v) && !keyval_enum("mode", json_object_get_string(v), modes, &mode, error))
+        return NULL;
+    if (!check_rate(m, seconds, (enum rate_mode)mode, given ? &pages : NULL, error) || (mode != RATE_SAMPLING && !dirty_log_start(m, error)))
+        return NULL;
+    if (!m->dirty_rate)
+        m->dirty_rate = g_new0(struct dirty_rate, 1);
+    *m->dirty_rate = (struct dirty_rate){ .seconds = seconds, .start = g_get_real_time() / G_USEC_PER_SEC, .began = g_get_monotonic_time(),
+                                          .ring = mode == RATE_RING };
+    if (mode == RATE_SAMPLING) {
+        m->dirty_rate->sample_pages = given ? (unsigned)pages : SAMPLES_DEFAULT;
+        m->dirty_rate->sample = page_sample_take(m, m->dirty_rate->sample_pages);
     }
+    m->dirty_rate->measuring = g_timeout_add_seconds((guint)seconds, measured, m);
     return NULL;
 }
 
@@ -143,8 +166,9 @@ struct json_object *qmp_query_dirty_rate(struct machine *m, struct json_object *
     const struct dirty_rate *d = m->dirty_rate;
     const char *status = !d ? "unstarted" : d->measuring ? "measuring" : d->done ? "measured" : "unstarted";
     struct json_object *o = json_make("status", json_object_new_string(status), "start-time", json_object_new_int64(d ? d->start : 0), "calc-time",
-                                      json_object_new_int64(d ? d->seconds : 0), "sample-pages", json_object_new_int64(0), "mode",
-                                      json_object_new_string(d && d->ring ? "dirty-ring" : d ? "dirty-bitmap" : "page-sampling"), NULL);
+                                      json_object_new_int64(d ? d->seconds : 0), "sample-pages",
+                                      json_object_new_int64(d ? d->sample_pages : 0), "mode",
+                                      json_object_new_string(!d || d->sample_pages ? "page-sampling" : d->ring ? "dirty-ring" : "dirty-bitmap"), NULL);
     if (d && d->done)
         json_object_object_add(o, "dirty-rate", json_object_new_int64(d->mib_per_s));
     return o;

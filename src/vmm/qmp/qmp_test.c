@@ -17,6 +17,7 @@
 #include "vmm/core/dirty_log.h"
 #include "vmm/core/machine.h"
 #include "vmm/core/memory_device.h"
+#include "vmm/core/page_sample.h"
 #include "vmm/core/plug_slots.h"
 #include "vmm/dev/cpu_hotplug.h"
 #include "vmm/dev/virtio_devices.h"
@@ -73,6 +74,9 @@ static bool log_is_on;
 bool dirty_log_start(struct machine *m, GError **error) { return log_is_on = true; }
 void dirty_log_stop(struct machine *m) { log_is_on = false; }
 uint64_t dirty_log_pages(const GArray *runs) { return 0; }
+struct page_sample *page_sample_take(struct machine *m, unsigned per_gib) { return NULL; }
+uint64_t page_sample_changed(struct machine *m, const struct page_sample *s) { return 0; }
+void page_sample_free(struct page_sample *s) { }
 GArray *dirty_log_read(struct machine *m, GError **error)
 {
     if (!log_is_on) {

@@ -167,14 +167,18 @@ static GVariant *get_guest_info(struct manage_call *c, GError **error)
 
 /* ---- how fast the guest writes its memory ---- */
 
+enum { MODE_BITMAP = 1 << 0, MODE_RING = 1 << 1 }; /* virDomainDirtyRateCalcFlags; 0: by pages that are looked at */
+
 static GVariant *start_dirty_rate(struct manage_call *c, GError **error)
 {
     int seconds;
     uint32_t flags;
     g_variant_get_child(c->args, 1, "i", &seconds);
     g_variant_get_child(c->args, 2, "u", &flags);
-    if (!manage_check_flags(flags, 0, error)) /* by pages sampled; dirty bitmap and ring are other ways */
+    if (!manage_check_flags(flags, MODE_BITMAP | MODE_RING, error))
         return NULL;
+    if (flags == (MODE_BITMAP | MODE_RING))
+        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: a dirty rate is measured in one mode: page-sampling, dirty-bitmap or dirty-ring");
     if (seconds < 1 || seconds > 60)
         return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: seconds=%d is invalid, please choose value within [1, 60].", seconds);
     domain_auto *d = domain_of_call(c, 0, error);
@@ -182,6 +186,8 @@ static GVariant *start_dirty_rate(struct manage_call *c, GError **error)
         return NULL;
     struct json_object *args = json_object_new_object();
     json_object_object_add(args, "calc-time", json_object_new_int(seconds));
+    if (flags)
+        json_object_object_add(args, "mode", json_object_new_string(flags == MODE_RING ? "dirty-ring" : "dirty-bitmap"));
     struct json_object *o = monitor_command(d, "calc-dirty-rate", args, error);
     domain_end(d);
     json_object_put(o);

@@ -17,7 +17,7 @@ enum { AHEAD = 32 }; /* domains whose machines are asked before their turn: what
 enum { RECORDS_LIMIT = 16384, PARAMS_LIMIT = 262144 }; /* of the procedure */
 
 /* What a machine is asked. */
-enum question { ASK_VCPUS, ASK_BLOCKSTATS, ASK_NODES, ASK_IOTHREADS, ASK_STATS, QUESTIONS };
+enum question { ASK_VCPUS, ASK_BLOCKSTATS, ASK_NODES, ASK_IOTHREADS, ASK_STATS, ASK_DIRTY_RATE, QUESTIONS };
 
 struct gather {
     struct domain *d;       /* a reference */
@@ -66,6 +66,16 @@ static void put_u64(struct gather *g, uint64_t v, const char *format, ...)
     rpc_put_u64(g->to, v);
 }
 
+static void put_i64(struct gather *g, int64_t v, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void put_i64(struct gather *g, int64_t v, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    put_name(g, VIR_TYPED_PARAM_LLONG, format, args);
+    va_end(args);
+    rpc_put_u64(g->to, (guint64)v);
+}
+
 static void put_u32(struct gather *g, uint32_t v, const char *format, ...) G_GNUC_PRINTF(3, 4);
 static void put_u32(struct gather *g, uint32_t v, const char *format, ...)
 {
@@ -112,7 +122,8 @@ static struct json_object *question_args(enum question q)
 /* Not asked: what the document says is not there. */
 static bool must_ask(const struct gather *g, enum question q)
 {
-    static const uint32_t groups[QUESTIONS] = { VIR_DOMAIN_STATS_VCPU, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_IOTHREAD, STATS_VM };
+    static const uint32_t groups[QUESTIONS] = { VIR_DOMAIN_STATS_VCPU, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_IOTHREAD, STATS_VM,
+                                                VIR_DOMAIN_STATS_DIRTYRATE };
     const struct el *root = g->doc ? doc_root(g->doc) : NULL;
     if (!(g->stats & groups[q]))
         return false;
@@ -123,7 +134,7 @@ static bool must_ask(const struct gather *g, enum question q)
 
 static void ask_machine(struct gather *g)
 {
-    static const char *const names[QUESTIONS] = { "query-cpus-fast", "query-blockstats", "query-named-block-nodes", "query-iothreads", "query-stats" };
+    static const char *const names[QUESTIONS] = { "query-cpus-fast", "query-blockstats", "query-named-block-nodes", "query-iothreads", "query-stats", "query-dirty-rate" };
     struct monitor_question all[QUESTIONS];
     unsigned n = 0;
     for (enum question q = 0; q < QUESTIONS; q++) {
@@ -134,14 +145,14 @@ static void ask_machine(struct gather *g)
     g->batch = n ? monitor_ask(g->d, all, n, NULL) : NULL;
 }
 
-/* A list; NULL: not asked, or not answered. */
+/* A list, or of the rate an object; NULL: not asked, or not answered. */
 static struct json_object *told(struct gather *g, enum question q)
 {
     g_autoptr(GError) error = NULL;
     struct json_object *o = g->batch && g->asked[q] >= 0 ? monitor_batch_answer(g->batch, (unsigned)g->asked[q], &error) : NULL;
     if (q == ASK_NODES && g_error_matches(error, MANAGE_ERROR, VIR_ERR_OPERATION_FAILED)) /* an old QEMU does not know "flat" */
         o = monitor_command(g->d, "query-named-block-nodes", NULL, NULL);
-    if (o && !json_object_is_type(o, json_type_array))
+    if (o && !json_object_is_type(o, q == ASK_DIRTY_RATE ? json_type_object : json_type_array))
         json_object_put(g_steal_pointer(&o));
     return o;
 }
@@ -363,6 +374,27 @@ static void group_vm(struct gather *g)
     json_object_put(list);
 }
 
+/* What domdirtyrate-calc measured last. */
+static void group_dirty_rate(struct gather *g)
+{
+    static const char *const states[] = { "unstarted", "measuring", "measured", NULL }; /* enum virDomainDirtyRateStatus */
+    struct json_object *o = told(g, ASK_DIRTY_RATE);
+    const char *state = o ? json_object_get_string(json_object_object_get(o, "status")) : NULL;
+    const char *mode = o ? json_object_get_string(json_object_object_get(o, "mode")) : NULL;
+    for (int i = 0; state && states[i]; i++) {
+        if (strcmp(state, states[i]))
+            continue;
+        put_i32(g, i, "dirtyrate.calc_status");
+        put_i64(g, (int64_t)js_number(o, "start-time"), "dirtyrate.calc_start_time");
+        put_i32(g, (int)js_number(o, "calc-time"), "dirtyrate.calc_period");
+        if (mode)
+            put_text(g, mode, "dirtyrate.calc_mode");
+        if (i == VIR_DOMAIN_DIRTYRATE_MEASURED)
+            put_i64(g, (int64_t)js_number(o, "dirty-rate"), "dirtyrate.megabytes_per_second");
+    }
+    json_object_put(o);
+}
+
 static const struct {
     uint32_t bit;
     void (*fn)(struct gather *g);
@@ -375,6 +407,7 @@ static const struct {
     { VIR_DOMAIN_STATS_INTERFACE, group_interface, true },
     { VIR_DOMAIN_STATS_BLOCK, group_block, true },
     { VIR_DOMAIN_STATS_IOTHREAD, group_iothread, true },
+    { VIR_DOMAIN_STATS_DIRTYRATE, group_dirty_rate, false },
     { STATS_VM, group_vm, false },
 };
 
