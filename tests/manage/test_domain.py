@@ -675,7 +675,16 @@ while :; do
     *guest-sync-delimited*) printf '\\377{"return": %s}\\n' $id >&3;;
     *guest-get-host-name*) echo '{"return": {"host-name": "inside"}}' >&3;;
     *'guest-get-time"'*) echo '{"return": 1234567890000000000}' >&3;;
-    *guest-fsfreeze-freeze*) echo '{"return": 2}' >&3;;
+    *test-next-freeze-*) next=${line#*test-next-freeze-}; next=${next%%\\"*}; echo '{"return": {}}' >&3;;
+    *guest-fsfreeze-freeze*)
+        case "$next" in
+        dies) echo '{"return": 2}' >&3; exec 3>&-; sleep 2; exec 3<>/dev/vp;;    # killed when they are frozen
+        deaf) echo '{"return": 2}' >&3; sleep 3;;                                # there, and busy with something else
+        halfway) exec 3>&-; sleep 2; exec 3<>/dev/vp;;                           # killed before it could tell
+        *) echo '{"return": 2}' >&3;;
+        esac
+        next=;;
+    *guest-fsfreeze-thaw*) echo '{"return": 2}' >&3;;
     *guest-get-fsinfo*) echo '{"return": [{"name": "vda1", "mountpoint": "/", "type": "ext4", "disk": [{"dev": "/dev/vda"}]}]}' >&3;;
     *guest-get-osinfo*) echo '{"return": {"id": "debian", "pretty-name": "Debian of the test"}}' >&3;;
     *guest-get-users*) echo '{"return": [{"user": "ann", "login-time": 12.5}]}' >&3;;
@@ -728,6 +737,46 @@ def test_agent(vireod, linux, tmp_path):
     assert '"host-name":"inside"' in vireod.virsh("qemu-agent-command", "a", '{"execute":"guest-get-host-name"}').replace(" ", "")
     vireod.virsh("shutdown", "a", "--mode", "agent")
     wait_for("the end", lambda: vireod.virsh("list", "--all", "--name").split() == [], 10)
+
+
+def test_agent_that_is_killed_over_a_snapshot(vireod, linux, tmp_path):
+    disk, path = tmp_path / "disk.qcow2", tmp_path / "agent.xml"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "8M"], check=True)
+    path.write_text(f"<domain type='qemu'><name>a</name><memory unit='MiB'>256</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type><kernel>{linux[0]}</kernel>"
+                    f"<initrd>{linux[1]}</initrd><cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features><devices><serial type='pty'/><console type='pty'/>"
+                    f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/></disk>"
+                    "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel></devices></domain>", encoding="utf-8")
+
+    def connected():
+        return "state='connected'" in vireod.virsh("dumpxml", "a")
+
+    def snapshot(name, how, answer):
+        wait_for("the agent", lambda: connected() and "inside" in vireod.virsh("domhostname", "a", "--source", "agent", status=None), 30)
+        vireod.virsh("qemu-agent-command", "a", '{"execute":"test-next-freeze-%s"}' % how)
+        out = vireod.virsh("snapshot-create-as", "a", name, "--disk-only", "--quiesce", status=1 if answer else 0)
+        assert answer in out, out
+
+    def images():
+        return re.findall(r"<source file='[^']*/([^/']*)'", vireod.virsh("dumpxml", "a"))
+
+    vireod.virsh("define", path)
+    vireod.virsh("start", "a")
+    assert "less than the minimum '-2'" in vireod.virsh("guest-agent-timeout", "a", "--timeout", "-3", status=1)
+    vireod.virsh("guest-agent-timeout", "a", "--timeout", "1")
+    vireod.stop()
+    vireod.start()
+    snapshot("one", "halfway", "guest agent command timed out")  # nothing was taken
+    assert images() == ["disk.qcow2"] and not vireod.virsh("snapshot-list", "a", "--name").strip() and not (tmp_path / "disk.one").exists()
+    snapshot("two", "dies", "the snapshot 'two' is taken, but the guest's file systems are still frozen")
+    assert images() == ["disk.two", "disk.qcow2"] and vireod.virsh("snapshot-list", "a", "--name").split() == ["two"]
+    assert "disk.two" in vireod.virsh("dumpxml", "a", "--inactive")
+    snapshot("three", "deaf", "did not answer within 1 s")  # as was said before the daemon was started anew
+    wait_for("the agent", lambda: "Thawed 2" in vireod.virsh("domfsthaw", "a", status=None), 20)
+    snapshot("four", "works", "")
+    assert vireod.virsh("snapshot-list", "a", "--name").split() == ["four", "three", "two"] and len(images()) == 4
+    vireod.virsh("guest-agent-timeout", "a", "--timeout", "0")
+    assert "did not answer within 0 s" in vireod.virsh("domfsthaw", "a", status=1)
+    vireod.virsh("destroy", "a")
 
 
 def test_monitor_command(vireod, xml):

@@ -76,6 +76,8 @@ struct domain {
     struct domain_backup *backup; /* of domain_backup.c: the one that runs, or the last; NULL: none */
     struct snapshot_record *record; /* of domain_snapshot_record.c: a live snapshot under way; NULL: none */
     struct moments *moments;   /* of domain_moment.c: snapshots and checkpoints; NULL: none */
+    bool agent_patience;       /* somebody has said how long the guest's agent is waited for: */
+    int agent_timeout;         /* seconds, or virDomainAgentResponseTimeoutValues */
     unsigned nodes;            /* the last index that an image of this machine got (domain_chain.h) */
 };
 
@@ -156,6 +158,8 @@ struct doc *domain_definition_once(struct domain *d, GError **error);
 bool domain_definition_names(struct domain *d, const char *element);
 /* Writes it to disk and makes it the definition; takes new over on success. Not under d->lock. */
 bool domain_set_definition(struct domain *d, struct doc *new, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The same for one that follows what the running machine does by itself (its disks have other images now): it does not count as changed since the start. */
+bool domain_follow_definition(struct domain *d, struct doc *new, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* A copy of the live document; NULL with VIR_ERR_OPERATION_INVALID "domain is not running". */
 struct doc *domain_live(struct domain *d, GError **error);
 /* The live document changed (device attached): replaces it, writes the status file. Takes new over. */

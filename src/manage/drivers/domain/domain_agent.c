@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { SYNC_MS = 5000, ANSWER_LIMIT = 4 << 20, DEPTH = 32, DELIMITER = 0xff };
+enum { SYNC_SECONDS = 5, COMMAND_SECONDS = 60, ANSWER_LIMIT = 4 << 20, DEPTH = 32, DELIMITER = 0xff };
 
 static const char agent_name[] = "org.qemu.guest_agent.0";
 
@@ -108,11 +108,24 @@ static bool send_all(int fd, const char *text, gsize size)
     return true;
 }
 
-static bool sync_with(int fd, GString *text)
+/* How long its presence is waited for, and a command; < 0: as long as it takes. */
+static void patience(struct domain *d, int *ret_sync, int *ret_command)
+{
+    g_mutex_lock(&d->lock);
+    bool said = d->agent_patience;
+    int seconds = said ? d->agent_timeout : COMMAND_SECONDS;
+    g_mutex_unlock(&d->lock);
+    if (said && seconds == VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_DEFAULT)
+        seconds = SYNC_SECONDS;
+    *ret_sync = seconds >= 0 ? MIN(seconds, SYNC_SECONDS) : SYNC_SECONDS;
+    *ret_command = MAX(seconds, -1);
+}
+
+static bool sync_with(int fd, GString *text, int seconds)
 {
     int64_t id = (g_get_monotonic_time() & 0x7fffffff) + 1;
     g_autofree char *hello = g_strdup_printf("%c{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":%lld}}\n", DELIMITER, (long long)id);
-    gint64 until = g_get_monotonic_time() + SYNC_MS * 1000;
+    gint64 until = g_get_monotonic_time() + seconds * G_TIME_SPAN_SECOND;
     if (!send_all(fd, hello, strlen(hello)))
         return false;
     for (unsigned i = 0; i < 100 && read_line(fd, text, until); i++) {
@@ -134,14 +147,16 @@ struct json_object *domain_agent_answer(struct domain *d, const char *command, i
     g_autoptr(GString) text = g_string_new(NULL);
     gint64 until = seconds < 0 ? -1 : g_get_monotonic_time() + seconds * G_TIME_SPAN_SECOND;
     struct json_object *o = NULL;
-    if (!sync_with(fd, text) || !send_all(fd, line, strlen(line)))
-        manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: it did not answer within %d s", SYNC_MS / 1000);
+    int sync, any;
+    patience(d, &sync, &any);
+    if (!sync_with(fd, text, sync) || !send_all(fd, line, strlen(line)))
+        manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: it did not answer within %d s", sync);
     else if (read_line(fd, text, until))
         o = take_line(text);
     else if (may_vanish)
         o = json_object_new_object();
     else
-        manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "guest agent command timed out");
+        manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "guest agent command timed out: there was no answer %s", seconds < 0 ? "before its channel was closed" : "in time");
     if (!o && error && !*error)
         manage_fail(error, VIR_ERR_INTERNAL_ERROR, "what the guest agent answered is not JSON");
     close(fd);
@@ -151,10 +166,12 @@ struct json_object *domain_agent_answer(struct domain *d, const char *command, i
 struct json_object *domain_agent_command(struct domain *d, const char *name, struct json_object *args, bool may_vanish, GError **error)
 {
     struct json_object *o = json_object_new_object();
+    int sync, seconds;
+    patience(d, &sync, &seconds);
     json_object_object_add(o, "execute", json_object_new_string(name));
     if (args)
         json_object_object_add(o, "arguments", args);
-    struct json_object *answer = domain_agent_answer(d, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), may_vanish ? 3 : 60, may_vanish, error);
+    struct json_object *answer = domain_agent_answer(d, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), may_vanish ? 3 : seconds, may_vanish, error);
     json_object_put(o);
     if (!answer)
         return NULL;

@@ -257,8 +257,20 @@ static GVariant *pm_suspend(struct manage_call *c, GError **error)
 
 static GVariant *set_response_timeout(struct manage_call *c, GError **error)
 {
+    int timeout;
+    g_variant_get_child(c->args, 1, "i", &timeout);
+    if (!manage_check_flags(u32_arg(c, 2), 0, error))
+        return NULL;
+    if (timeout < VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
+        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: guest agent timeout '%d' is less than the minimum '%d'", timeout, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK);
     domain_auto *d = domain_of_call(c, 0, error);
-    return d ? manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "how long the guest agent is waited for cannot be changed: it is 5 s for its presence and 60 s for a command") : NULL;
+    if (!d)
+        return NULL;
+    g_mutex_lock(&d->lock); /* not in turn: the next command is to know it, also after one that hangs */
+    d->agent_patience = true;
+    d->agent_timeout = timeout;
+    g_mutex_unlock(&d->lock);
+    return domain_write_status(d, error) ? g_variant_new("(i)", 0) : NULL;
 }
 
 /* ---- raw commands ---- */

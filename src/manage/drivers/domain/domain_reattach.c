@@ -104,6 +104,8 @@ static void take(struct domain *d, struct status *st)
     d->jobs = g_ptr_array_ref(st->jobs);
     d->backup = g_steal_pointer(&st->backup);
     d->record = g_steal_pointer(&st->record);
+    d->agent_patience = st->agent_patience;
+    d->agent_timeout = (int)st->agent_timeout;
     d->nodes = MAX((unsigned)st->nodes, highest_node(d->live));
     domain_summary_locked(d, d->live);
     g_mutex_unlock(&d->lock);

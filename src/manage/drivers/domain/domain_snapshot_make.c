@@ -127,6 +127,14 @@ static bool quiesce(struct snapshot *s, bool freeze, GError **error)
     return ok;
 }
 
+/* The snapshot is there, with all that belongs to it, and whoever asked for it has to look after the guest. One that is to be ended needs nothing. */
+static bool still_frozen(const struct snapshot *s, const char *name, const GError *why, GError **error)
+{
+    return s->flags & VIR_DOMAIN_SNAPSHOT_CREATE_HALT ||
+           manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: the snapshot '%s' is taken, but the guest's file systems are still frozen (domfsthaw thaws them "
+                       "when the agent is there again): %s", name, why->message);
+}
+
 /* The document is on disk before the disks change: one without its snapshot does less harm than the other way round. What is left of a live one that fails is known from its record. */
 static bool take(struct snapshot *s, GError **error)
 {
@@ -140,10 +148,13 @@ static bool take(struct snapshot *s, GError **error)
     bool put = !keep || domain_moment_put(s->d, MOMENT_SNAPSHOT, doc_copy(s->doc), true, error);
     bool frozen = put && quiesce(s, true, error), ok = frozen && domain_snapshot_take(s, error);
     g_autoptr(GError) thaw = NULL;
-    if (frozen && !quiesce(s, false, &thaw))
+    bool thawed = !put || quiesce(s, false, &thaw); /* also where it is not known whether they were frozen */
+    if (frozen && !thawed)
         g_warning("domain '%s': its file systems were frozen for a snapshot and are not thawed: %s", s->d->name, thaw->message);
+    if (s->live && !domain_snapshot_conclude(s->d, ok, error))
+        return false;
     if (s->live)
-        return domain_snapshot_conclude(s->d, ok, error);
+        return !frozen || thawed || still_frozen(s, name, thaw, error);
     if (!ok && put && keep) {
         (void)!domain_moment_remove(s->d, MOMENT_SNAPSHOT, name, NULL);
         (void)!domain_moment_set_current(s->d, MOMENT_SNAPSHOT, before, NULL);

@@ -62,6 +62,8 @@ static char *format_locked(struct domain *d)
     number(s, "rebooting", r && r->fake_reboot);
     number(s, "stopping", r && (r->ending || r->destroying) ? r->stop_reason : 0);
     number(s, "nodes", d->nodes);
+    number(s, "agentpatience", d->agent_patience);
+    number(s, "agenttimeout", d->agent_timeout);
     attribute(s, "dir", d->dir ? d->dir : "");
     g_string_append(s, ">\n");
     for (unsigned i = 0; r && r->networks && i + 1 < r->networks->len; i += 2) {
@@ -103,7 +105,8 @@ static void start_element(GMarkupParseContext *context, const char *element, con
         { "state", offsetof(struct status, state) }, { "reason", offsetof(struct status, reason) }, { "since", offsetof(struct status, since) },
         { "autodestroy", offsetof(struct status, autodestroy) }, { "vireo", offsetof(struct status, vireo) },
         { "rebooting", offsetof(struct status, rebooting) }, { "stopping", offsetof(struct status, stopping) },
-        { "nodes", offsetof(struct status, nodes) },
+        { "nodes", offsetof(struct status, nodes) }, { "agentpatience", offsetof(struct status, agent_patience) },
+        { "agenttimeout", offsetof(struct status, agent_timeout) },
     };
     bool network = !strcmp(element, "network"), tap = !strcmp(element, "tap");
     if (!strcmp(element, "job")) {

@@ -5,7 +5,7 @@
 #include "manage/drivers/domain/domain.h"
 
 struct status {
-    gint64 id, pid, start, state, reason, since, autodestroy, vireo, rebooting, stopping, nodes;
+    gint64 id, pid, start, state, reason, since, autodestroy, vireo, rebooting, stopping, nodes, agent_patience, agent_timeout;
     char *name, *dir;
     GPtrArray *networks, *taps;
     GPtrArray *jobs; /* struct domain_blockjob * */
