@@ -67,15 +67,10 @@ void domain_disk_follow(struct domain *d, const char *target, const char *old, b
     if (!disk || !now || g_strcmp0(path, old))
         return; /* another image is defined by now */
     follow(disk, now, chain);
-    bool updated = d->updated;
-    if (!domain_set_definition(d, defined, &error)) {
+    if (domain_follow_definition(d, defined, &error))
+        defined = NULL;
+    else
         g_warning("domain '%s': the definition still names the image '%s' of disk '%s': %s", d->name, old, target, error->message);
-        return;
-    }
-    defined = NULL;
-    g_mutex_lock(&d->lock);
-    d->updated = updated;
-    g_mutex_unlock(&d->lock);
 }
 
 /* ---- what each kind changes ---- */
@@ -212,19 +207,6 @@ static void note_defined(struct domain *d, struct domain_blockjob *j, char *text
     g_mutex_unlock(&d->lock);
 }
 
-static bool set_definition(struct domain *d, struct doc *defined, GError **error)
-{
-    bool updated = d->updated;
-    if (!domain_set_definition(d, defined, error)) {
-        doc_free(defined);
-        return false;
-    }
-    g_mutex_lock(&d->lock);
-    d->updated = updated;
-    g_mutex_unlock(&d->lock);
-    return true;
-}
-
 /* The definition as it will be; noted first, so that a job that fails after all is known to have changed it. */
 static bool define_ahead(struct domain *d, struct domain_blockjob *j, GError **error)
 {
@@ -244,10 +226,12 @@ static bool define_ahead(struct domain *d, struct domain_blockjob *j, GError **e
         return true; /* another image is defined by now */
     note_defined(d, j, el_format(own, 0));
     follow(own, disk, e.chain);
-    if (domain_write_status(d, error) && set_definition(d, g_steal_pointer(&defined), error))
-        return true;
-    note_defined(d, j, NULL);
-    return false;
+    if (!domain_write_status(d, error) || !domain_follow_definition(d, defined, error)) {
+        note_defined(d, j, NULL);
+        return false;
+    }
+    defined = NULL;
+    return true;
 }
 
 /* The pivot did not come to pass: the definition names what it named, unless it names a third by now. */
@@ -258,7 +242,8 @@ static void define_back(struct domain *d, struct domain_blockjob *j)
     struct el *disk = defined ? domain_find_disk(defined, j->disk) : NULL, *now = live ? domain_find_disk(live, j->disk) : NULL, *mirror = now ? el_find(now, "mirror") : NULL;
     if (disk && mirror && !g_strcmp0(domain_chain_path(disk), domain_chain_path(mirror))) {
         domain_chain_put_back(disk, doc_root(was));
-        (void)set_definition(d, g_steal_pointer(&defined), &error);
+        if (domain_follow_definition(d, defined, &error))
+            defined = NULL;
     }
     if (error)
         g_warning("domain '%s': the definition of disk '%s' names the image of a job that failed: %s", d->name, j->disk, error->message);

@@ -32,7 +32,7 @@ static bool edit_disk(struct el *disk, const struct snapshot_record_disk *k, boo
 /* over: it names the overlays; else what it named before. One write for all disks. */
 static bool define(struct domain *d, const struct snapshot_record *r, bool over, GError **error)
 {
-    bool changed = false, updated = d->updated, any = false;
+    bool changed = false, any = false;
     for (unsigned i = 0; i < r->disks->len; i++)
         any |= ((const struct snapshot_record_disk *)r->disks->pdata[i])->defined != NULL;
     if (!any || !d->persistent)
@@ -43,14 +43,10 @@ static bool define(struct domain *d, const struct snapshot_record *r, bool over,
         struct el *disk = k->defined ? domain_find_disk(defined, record_target(k)) : NULL;
         changed |= disk && edit_disk(disk, k, over);
     }
-    if (!defined || (changed && !domain_set_definition(d, defined, error)))
+    if (!defined || (changed && !domain_follow_definition(d, defined, error)))
         return false;
-    if (!changed)
-        return true;
-    defined = NULL;
-    g_mutex_lock(&d->lock);
-    d->updated = updated;
-    g_mutex_unlock(&d->lock);
+    if (changed)
+        defined = NULL;
     return true;
 }
 

@@ -232,7 +232,7 @@ bool domain_definition_names(struct domain *d, const char *element)
     return !g_file_get_contents(path, &text, NULL, NULL) || strstr(body_of(text), start);
 }
 
-bool domain_set_definition(struct domain *d, struct doc *new, GError **error)
+static bool set_definition(struct domain *d, struct doc *new, bool follows, GError **error)
 {
     g_mutex_lock(&d->lock);
     g_autofree char *name = g_strdup(d->name);
@@ -245,13 +245,16 @@ bool domain_set_definition(struct domain *d, struct doc *new, GError **error)
     d->definitions++;
     g_clear_pointer(&d->disks, g_free);
     d->persistent = true;
-    d->updated = d->id >= 0;
+    d->updated = d->id >= 0 && (d->updated || !follows);
     if (d->id < 0)
         domain_summary_locked(d, new);
     g_mutex_unlock(&d->lock);
     remember(d);
     return true;
 }
+
+bool domain_set_definition(struct domain *d, struct doc *new, GError **error) { return set_definition(d, new, false, error); }
+bool domain_follow_definition(struct domain *d, struct doc *new, GError **error) { return set_definition(d, new, true, error); }
 
 struct doc *domain_live(struct domain *d, GError **error)
 {

@@ -225,25 +225,23 @@ static bool read_sizes(const struct storage_pool *p, uint64_t *ret_size, uint64_
     return true;
 }
 
+static void add_to_scan(gpointer name, gpointer volume, gpointer scan)
+{
+    if (!storage_device_look(volume, NULL))
+        return;
+    count_extents(volume);
+    storage_scan_add(scan, storage_volume_ref(volume));
+}
+
 static bool refresh(struct storage_pool *p, struct storage_scan *ret, GError **error)
 {
     if (!read_sizes(p, &ret->capacity, &ret->available, error))
         return false;
     ret->allocation = ret->capacity - MIN(ret->available, ret->capacity);
     g_autoptr(GHashTable) volumes = list_volumes(p, group_of(p), error);
-    GHashTableIter it;
-    gpointer one;
-    if (!volumes)
-        return false;
-    g_hash_table_iter_init(&it, volumes);
-    while (g_hash_table_iter_next(&it, NULL, &one)) {
-        struct storage_volume *v = one;
-        if (!storage_device_look(v, NULL))
-            continue;
-        count_extents(v);
-        storage_scan_add(ret, storage_volume_ref(v));
-    }
-    return true;
+    if (volumes)
+        g_hash_table_foreach(volumes, add_to_scan, ret);
+    return volumes != NULL;
 }
 
 static struct storage_volume *look_at(struct storage_pool *p, const struct storage_volume *v, GError **error)
@@ -348,21 +346,20 @@ static void follow_sizes(struct storage_pool *p)
     g_mutex_unlock(&p->lock);
 }
 
+static gboolean stands_on(gpointer name, gpointer volume, gpointer below)
+{
+    const struct storage_volume *v = volume, *b = below;
+    return v->backing && !strcmp(v->backing->path, b->target.path);
+}
+
 /* lvremove would take the snapshots of a volume along without a word. */
-static bool has_snapshot(struct storage_pool *p, const struct storage_volume *v, GError **error)
+static bool has_snapshot(struct storage_pool *p, struct storage_volume *v, GError **error)
 {
     g_autoptr(GHashTable) volumes = list_volumes(p, group_of(p), error);
-    GHashTableIter it;
-    gpointer one;
-    if (!volumes)
-        return true;
-    g_hash_table_iter_init(&it, volumes);
-    while (g_hash_table_iter_next(&it, NULL, &one)) {
-        const struct storage_volume *other = one;
-        if (other->backing && !strcmp(other->backing->path, v->target.path))
-            return !manage_fail(error, VIR_ERR_OPERATION_INVALID, "volume '%s' has the snapshot '%s', which would go with it: delete that first", v->name, other->name);
-    }
-    return false;
+    const struct storage_volume *above = volumes ? g_hash_table_find(volumes, stands_on, v) : NULL;
+    if (above)
+        manage_fail(error, VIR_ERR_OPERATION_INVALID, "volume '%s' has the snapshot '%s', which would go with it: delete that first", v->name, above->name);
+    return !volumes || above;
 }
 
 static bool delete_volume(struct storage_pool *p, struct storage_volume *v, unsigned flags, GError **error)
