@@ -79,6 +79,40 @@ def test_limits(vireod, domain):
     assert "iotune" not in vireod.virsh("dumpxml", "vm", "--inactive")
 
 
+def limits(vireod, *where):
+    return {k.strip(): v.strip() for k, v in (line.split(":", 1) for line in vireod.virsh("blkdeviotune", "vm", "vda", *where).splitlines() if ":" in line)}
+
+
+def test_limits_of_one_kind_replace_each_other(vireod, domain):
+    """As with libvirtd: a total in the place of read and write and the other way round; bursts with their length; groups; nothing that the next start would stumble over."""
+    both = ["blkdeviotune", "vm", "vda", "--live", "--config"]
+    vireod.virsh(*both, "--total-bytes-sec", "1M", "--total-bytes-sec-max", "10M", "--total-bytes-sec-max-length", "5")
+    for where in "--live", "--config":
+        now = limits(vireod, where)
+        assert (now["total_bytes_sec"], now["total_bytes_sec_max"], now["total_bytes_sec_max_length"], now["group_name"]) == ("1048576", "10485760", "5", ""), now
+    vireod.virsh(*both, "--read-bytes-sec", "2M", "--group-name", "slow")
+    for where in "--live", "--config":
+        now = limits(vireod, where)
+        assert (now["total_bytes_sec"], now["read_bytes_sec"], now["total_bytes_sec_max"], now["total_bytes_sec_max_length"], now["group_name"]) == ("0", "2097152", "0", "0", "slow"), now
+    for words, say in ((("--total-bytes-sec", "1", "--read-bytes-sec", "5"), "total and read/write of bytes_sec cannot be set at the same time"),
+                       (("--total-iops-sec-max", "5"), "'total_iops_sec_max' cannot be set if 'total_iops_sec' is not set"),
+                       (("--size-iops-sec", "4096"), "size_iops_sec"), (("--read-bytes-sec", "100", "--read-bytes-sec-max", "50"), "cannot be smaller than 'read_bytes_sec'")):
+        for where in (), ("--live",), ("--config",):
+            assert say in vireod.virsh("blkdeviotune", "vm", "vda", *words, *where, status=1), (words, where)
+    assert limits(vireod) == limits(vireod, "--config") == now
+    vireod.virsh("destroy", "vm")
+    vireod.virsh("start", "vm")
+    assert limits(vireod) == now
+    vireod.virsh(*both, "--read-bytes-sec", "0")
+    assert "iotune" not in vireod.virsh("dumpxml", "vm") + vireod.virsh("dumpxml", "vm", "--inactive")
+
+
+def test_definition_with_limits_that_exclude_each_other_is_refused(vireod, domain, tmp_path):
+    text = vireod.virsh("dumpxml", "vm", "--inactive").replace("<target dev='vda'", "<iotune><total_iops_sec>5</total_iops_sec><write_iops_sec>2</write_iops_sec></iotune><target dev='vda'")
+    (tmp_path / "x.xml").write_text(text, encoding="utf-8")
+    assert "total and read/write of iops_sec" in vireod.virsh("define", tmp_path / "x.xml", status=1)
+
+
 def test_command_lines_are_not_read_back(vireod, tmp_path):
     (tmp_path / "args").write_text("qemu-system-x86_64 -m 64\n", encoding="utf-8")
     assert "not supported by the connection driver: virConnectDomainXMLFromNative" in vireod.virsh("domxml-from-native", "qemu-argv", tmp_path / "args", status=1)

@@ -13,7 +13,7 @@ from conftest import PLAIN
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     """A disk with GRUB, Debian's kernel and a RAM disk whose shell answers on the serial console."""
-    return guest_image.make(tmp_path_factory.mktemp("image"), 'dd if=/dev/vda of=/dev/null bs=64k count=16 2>/dev/null; echo "VT up"; sleep 600')
+    return guest_image.make(tmp_path_factory.mktemp("image"), 'dd if=/dev/vda of=/dev/null bs=64k count=16 2>/dev/null; echo "VT up"; sleep 600', modules=("virtio_blk", "virtio_balloon"))
 
 
 def wait_for(what, condition, seconds=90):
@@ -50,7 +50,10 @@ def test_import_runs_and_is_counted(vireod, image, tmp_path):
     assert int(blk["rd_bytes"]) >= 1 << 20 and int(blk["wr_req"]) == 0
     assert f"Capacity:       {os.path.getsize(disk)}" in vireod.virsh("domblkinfo", "vm", "vda")
     assert "invalid path" in vireod.virsh("domblkstat", "vm", "vdz", status=1)
-    assert int(dict(line.split() for line in vireod.virsh("dommemstat", "vm").splitlines() if line)["actual"]) == 512 * 1024
+    memory = dict(line.split() for line in vireod.virsh("dommemstat", "vm").splitlines() if line)
+    assert int(memory["actual"]) == 512 * 1024 and int(memory["last_update"]) == int(values(vireod.virsh("domstats", "vm", "--balloon"))["balloon.last-update"])
+    assert "not in suspended state" in vireod.virsh("dompmwakeup", "vm", status=1)
+    assert vireod.virsh("domstats", "vm", "--enforce", "--memory").strip() == "Domain: 'vm'"
     assert "cpu_time" in vireod.virsh("cpu-stats", "vm", "--total")
     assert "No errors found" in vireod.virsh("domblkerror", "vm")
 

@@ -28,6 +28,12 @@ def test_lease_name_and_records(lab):
     row = re.split("  +", table[2].strip())
     assert row[1:5] == ["52:54:00:bb:00:01", "ipv4", lease["ip"] + "/24", "walker"]
     assert abs(time.mktime(time.strptime(row[0], "%Y-%m-%d %H:%M:%S")) - time.time() - 3600) < 120
+    with open(f"{lab.root}/named.xml", "w", encoding="utf-8") as f:
+        f.write("<domain type='qemu'><name>named</name><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='q35'>hvm</type></os><devices><controller type='usb' model='none'/>"
+                "<interface type='network'><mac address='52:54:00:bb:00:01'/><source network='nat1'/><model type='virtio'/></interface></devices></domain>")
+    lab.virsh("create", f"{lab.root}/named.xml", "--paused")
+    assert lab.virsh("domhostname", "named", "--source", "lease").strip() == "walker"
+    lab.virsh("destroy", "named")
     fixed = lab.guest("vrn1", "52:54:00:aa:00:01")
     assert fixed.dhcp("whatever")["ip"] == "10.61.1.7"
     assert "10.61.1.7/24" in lab.virsh("net-dhcp-leases", "nat1", "52:54:00:AA:00:01")

@@ -263,7 +263,12 @@ static GVariant *embed_call(virConnectPtr conn, const struct rpc_proc *proc, GVa
     struct embed *e = conn->link;
     g_autoptr(GArray) own_fds = ret_fds ? NULL : g_array_new(FALSE, FALSE, sizeof(int));
     struct manage_call c = { .conn = e->conn, .proc = proc, .args = args, .fds = fds, .nfds = nfds, .ret_fds = ret_fds ? ret_fds : own_fds };
-    GVariant *ret = manage_dispatch(&c, error);
+    g_autoptr(GError) own = NULL;
+    GVariant *ret = manage_dispatch(&c, &own);
+    if (own && error) {
+        g_autofree char *text = manage_error_text(own);
+        *error = g_error_new_literal(MANAGE_ERROR, manage_error_code(own), text);
+    }
     for (unsigned i = 0; own_fds && i < own_fds->len; i++)
         close(g_array_index(own_fds, int, i));
     if (ret && c.stream && st) {

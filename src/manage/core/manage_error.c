@@ -53,6 +53,27 @@ int manage_error_code(const GError *error)
     return VIR_ERR_INTERNAL_ERROR;
 }
 
+char *manage_error_text(const GError *error)
+{
+    static const struct { int code; const char *begin; } begins[] = {
+        { VIR_ERR_INTERNAL_ERROR, "internal error: " }, { VIR_ERR_INVALID_ARG, "invalid argument: " }, { VIR_ERR_OPERATION_FAILED, "operation failed: " },
+        { VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: " }, { VIR_ERR_OPERATION_DENIED, "operation forbidden: " },
+        { VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: " }, { VIR_ERR_OPERATION_TIMEOUT, "Timed out during operation: " },
+        { VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: " }, { VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: " },
+        { VIR_ERR_XML_ERROR, "XML error: " }, { VIR_ERR_OVERFLOW, "numerical overflow: " }, { VIR_ERR_RESOURCE_BUSY, "resource busy: " },
+        { VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: " }, { VIR_ERR_AUTH_FAILED, "authentication failed: " },
+        { VIR_ERR_DEVICE_MISSING, "device not found: " }, { VIR_ERR_NO_DOMAIN_METADATA, "metadata not found: " }, { VIR_ERR_NO_MEMORY, "out of memory: " },
+        { VIR_ERR_NO_DOMAIN, "Domain not found: " }, { VIR_ERR_NO_NETWORK, "Network not found: " }, { VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: " },
+        { VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: " }, { VIR_ERR_NO_SECRET, "Secret not found: " }, { VIR_ERR_NO_NODE_DEVICE, "Node device not found: " },
+        { VIR_ERR_NO_DOMAIN_SNAPSHOT, "Domain snapshot not found: " }, { VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found: " },
+    };
+    int code = manage_error_code(error);
+    for (unsigned i = 0; i < G_N_ELEMENTS(begins); i++)
+        if (begins[i].code == code && !g_str_has_prefix(error->message, begins[i].begin))
+            return g_strconcat(begins[i].begin, error->message, NULL);
+    return g_strdup(error->message);
+}
+
 /* Clients look at the domain in few places: 33 with nwfilter codes, 38 for streams, 60 polkit, 7 for "unknown procedure". */
 int manage_error_domain(int code)
 {

@@ -21,5 +21,7 @@ void *manage_null(GError **error, int code, const char *format, ...) G_GNUC_PRIN
 bool manage_fail_errno(GError **error, int err, const char *format, ...) G_GNUC_PRINTF(3, 4);
 /* The virErrorNumber of any error: MANAGE_ERROR's own; the nearest for those of src/base and src/block; else VIR_ERR_INTERNAL_ERROR. */
 int manage_error_code(const GError *error);
+/* The message as clients of libvirt know it: behind the phrase that belongs to its code, unless it begins with that. Free it. */
+char *manage_error_text(const GError *error);
 /* The virErrorDomain that goes with a code (facts: 33 for nwfilter codes, 38 streams, 7 RPC, by object kind else). */
 int manage_error_domain(int code);

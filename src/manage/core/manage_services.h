@@ -32,6 +32,8 @@ struct manage_services {
     void (*network_detach)(struct manage_state *s, const char *network, const char *domain, const char *mac);
     /* Leases of all networks for a MAC address: array of char * "address/prefix"; NULL-terminated, g_strfreev. */
     char **(*network_leases)(struct manage_state *s, const char *network, const char *mac);
+    /* The host name that the network's DHCP server knows for a MAC address; NULL: none. Free it. */
+    char *(*network_lease_name)(struct manage_state *s, const char *network, const char *mac);
     /* storage: the path of <source pool= volume=>; free it. *ret_format: "raw", "qcow2". */
     char *(*volume_path)(struct manage_state *s, const char *pool, const char *volume, char **ret_format, GError **error);
     /* The pool and volume that a path belongs to, for refresh; may be NULL results. */

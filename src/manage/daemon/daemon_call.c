@@ -21,8 +21,9 @@ struct job {
 static void answer_error(struct client *c, const struct rpc_header *h, const GError *error)
 {
     int code = manage_error_code(error);
+    g_autofree char *text = manage_error_text(error);
     GByteArray *m = rpc_message_new(h->program, h->procedure, RPC_REPLY, h->serial, RPC_ERROR);
-    rpc_message_error(m, code, code == VIR_ERR_RPC ? VIR_FROM_RPC : manage_error_domain(code), error->message);
+    rpc_message_error(m, code, code == VIR_ERR_RPC ? VIR_FROM_RPC : manage_error_domain(code), text);
     rpc_message_finish(m);
     client_send(c, m, NULL, NULL);
 }

@@ -118,8 +118,9 @@ static void send_error(struct stream *s, const GError *error)
     if (aborted)
         return; /* the answer to that follows */
     int code = error ? manage_error_code(error) : VIR_ERR_INTERNAL_ERROR;
+    g_autofree char *text = error ? manage_error_text(error) : NULL;
     g_autoptr(GByteArray) payload = g_byte_array_new();
-    rpc_message_error(payload, code, manage_error_domain(code), error ? error->message : "the stream failed");
+    rpc_message_error(payload, code, manage_error_domain(code), text ? text : "internal error: the stream failed");
     send_message(s, RPC_STREAM, RPC_ERROR, payload->data, payload->len, true);
 }
 

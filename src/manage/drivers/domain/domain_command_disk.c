@@ -350,21 +350,8 @@ static void add_geometry(struct json_object *o, const struct el *disk)
 
 static void add_throttle(struct domain_build *b, const struct el *disk)
 {
-    static const struct { const char *path, *key; } limits[] = {
-        { "total_bytes_sec", "bps" }, { "read_bytes_sec", "bps_rd" }, { "write_bytes_sec", "bps_wr" }, { "total_iops_sec", "iops" }, { "read_iops_sec", "iops_rd" },
-        { "write_iops_sec", "iops_wr" }, { "total_bytes_sec_max", "bps_max" }, { "read_bytes_sec_max", "bps_rd_max" }, { "write_bytes_sec_max", "bps_wr_max" },
-        { "total_iops_sec_max", "iops_max" }, { "read_iops_sec_max", "iops_rd_max" }, { "write_iops_sec_max", "iops_wr_max" }, { "size_iops_sec", "iops_size" } };
-    const struct el *tune = el_find(disk, "iotune");
-    if (!tune)
-        return;
-    struct json_object *args = domain_plan_after(b, "block_set_io_throttle");
-    js_set(args, "id", el_get_or(disk, "alias/@name", ""));
-    for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
-        uint64_t v = domain_number(tune, limits[i].path, 0);
-        if (v || i < 6)
-            js_int(args, limits[i].key, (int64_t)v);
-    }
-    js_set(args, "group", el_get(tune, "group_name"));
+    if (el_find(disk, "iotune"))
+        domain_iotune_args(disk, domain_plan_after(b, "block_set_io_throttle"));
 }
 
 static bool refuse_unsupported(struct domain_build *b, const struct el *disk, GError **error)

@@ -64,6 +64,9 @@ bool domain_complete_check(struct domain_complete *c, GError **error) G_GNUC_WAR
 /* One device that is about to be added to `devices` of a complete document: defaults of its own, not its address. */
 bool domain_complete_device(struct domain_complete *c, struct el *device, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* domain_iotune.c: limits of a disk that exclude each other, or have no sense alone; code: of the error. */
+bool domain_iotune_check(const struct el *disk, int code, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* Drive, virtio-serial, USB, CCID and memory slot addresses, with the controllers they need. */
 bool domain_address_small(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* PCI addresses; adds root ports and bridges. grow false: only places that are there (hot-plug). */

@@ -56,7 +56,7 @@ static bool complete_disk(struct domain_complete *c, struct el *disk, GError **e
     }
     if (removable && !el_find(disk, "readonly") && g_str_equal(device, "cdrom"))
         el_add(disk, "readonly");
-    return true;
+    return domain_iotune_check(disk, VIR_ERR_CONFIG_UNSUPPORTED, error);
 }
 
 /* Disks of one bus stand in the order of their names, wherever the document has them; `bus` is what the document says, which may be nothing. */

@@ -9,7 +9,7 @@
 enum { WORKERS = 8 };
 
 static const struct manage_row *const more[] = { domain_rows_display, domain_rows_list, domain_rows_define, domain_rows_life, domain_rows_info, domain_rows_config, domain_rows_metadata, domain_rows_console,
-                                                 domain_rows_agent, domain_rows_guest, domain_rows_device, domain_rows_block, domain_rows_blockjob, domain_rows_checkpoint, domain_rows_backup, domain_rows_blockstart, domain_rows_snapshot, domain_rows_stats, domain_rows_stats_all,
+                                                 domain_rows_agent, domain_rows_guest, domain_rows_device, domain_rows_block, domain_rows_iotune, domain_rows_blockjob, domain_rows_checkpoint, domain_rows_backup, domain_rows_blockstart, domain_rows_snapshot, domain_rows_stats, domain_rows_stats_all,
                                                  domain_rows_pin, domain_rows_sched, domain_rows_limits, domain_rows_blkio, domain_rows_iothread, domain_rows_stats_cpu, domain_rows_perf, domain_rows_threshold, domain_rows_vcpu, domain_rows_guest_vcpus, domain_rows_bandwidth,
                                                  NULL };
 static const struct manage_row rows[] = { { 0, NULL } };

@@ -48,13 +48,32 @@ static GVariant *done(struct json_object *o)
 
 /* ---- name and time ---- */
 
+/* What the DHCP servers of its networks know. */
+static GVariant *leased_hostname(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    doc_auto *doc = d ? domain_live(d, error) : NULL;
+    if (!doc)
+        return NULL;
+    char *(*find)(struct manage_state *, const char *, const char *) = manage_services_of(c->conn->state)->network_lease_name;
+    el_each(nic, el_find(doc_root(doc), "devices"), "interface") {
+        const char *network = el_get(nic, "source/@network"), *mac = el_get(nic, "mac/@address");
+        g_autofree char *name = find && network && mac ? find(c->conn->state, network, mac) : NULL;
+        if (name && *name && g_utf8_validate(name, -1, NULL))
+            return g_variant_new("(s)", name);
+    }
+    return manage_null(error, VIR_ERR_NO_HOSTNAME, "no hostname found for domain %s", d->name);
+}
+
 static GVariant *get_hostname(struct manage_call *c, GError **error)
 {
     uint32_t flags = u32_arg(c, 1);
     if (!manage_check_flags(flags, VIR_DOMAIN_GET_HOSTNAME_LEASE | VIR_DOMAIN_GET_HOSTNAME_AGENT, error))
         return NULL;
+    if (flags == (VIR_DOMAIN_GET_HOSTNAME_LEASE | VIR_DOMAIN_GET_HOSTNAME_AGENT))
+        return manage_null(error, VIR_ERR_INVALID_ARG, "a host name comes from a lease or from the agent, not both");
     if (flags & VIR_DOMAIN_GET_HOSTNAME_LEASE)
-        return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "host names cannot be taken from leases; use --source agent");
+        return leased_hostname(c, error);
     struct json_object *o = ask(c, "guest-get-host-name", NULL, error);
     const char *name = json_object_get_string(json_object_object_get(o, "host-name"));
     GVariant *v = name && g_utf8_validate(name, -1, NULL) ? g_variant_new("(s)", name) : NULL;

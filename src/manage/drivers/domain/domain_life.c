@@ -199,6 +199,11 @@ static GVariant *pm_wakeup(struct manage_call *c, GError **error)
     if (!manage_check_flags(flags_of(c), 0, error))
         return NULL;
     struct domain *d = begin(c, "wake up", error);
+    g_autoptr(GMutexLocker) lock = d ? g_mutex_locker_new(&d->lock) : NULL;
+    bool asleep = d && d->state == VIR_DOMAIN_PMSUSPENDED;
+    g_clear_pointer(&lock, g_mutex_locker_free);
+    if (d && !asleep)
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Unable to wake up: guest is not in suspended state"), end(d, false);
     return d ? end(d, command(d, "system_wakeup", error)) : NULL;
 }
 
@@ -214,6 +219,18 @@ static GVariant *no_dump(struct manage_call *c, GError **error)
     return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine cannot write its memory to a file yet");
 }
 
+/* No guest here has encrypted memory: nothing is told of its launch, as by libvirtd of such a guest. */
+static GVariant *launch_security(struct manage_call *c, GError **error)
+{
+    domain_auto *d = domain_of_call(c, 0, error);
+    return d && manage_check_flags(flags_of(c), VIR_TYPED_PARAM_STRING_OKAY, error) ? g_variant_new("(@a(sv))", g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0)) : NULL;
+}
+
+static GVariant *set_launch_security(struct manage_call *c, GError **error)
+{
+    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "setting a launch secret is only for guests with encrypted memory (SEV), which vireo does not start");
+}
+
 static GVariant *no_managed_save(struct manage_call *c, GError **error) { return manage_reply_i32(c, 1, 0); }
 static GVariant *remove_managed_save(struct manage_call *c, GError **error)
 {
@@ -222,6 +239,8 @@ static GVariant *remove_managed_save(struct manage_call *c, GError **error)
 }
 
 const struct manage_row domain_rows_life[] = {
+    { RPC_DOMAIN_GET_LAUNCH_SECURITY_INFO, launch_security },
+    { RPC_DOMAIN_SET_LAUNCH_SECURITY_STATE, set_launch_security },
     { RPC_DOMAIN_DESTROY, destroy },
     { RPC_DOMAIN_DESTROY_FLAGS, destroy_flags },
     { RPC_DOMAIN_SHUTDOWN, shutdown_plain },

@@ -79,6 +79,7 @@ bool domain_disk_stats(struct json_object *list, const char *alias, struct disk_
     gsize size = strlen(path);
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         struct json_object *o = json_object_array_get_idx(list, i), *s = json_object_object_get(o, "stats");
+        struct json_object *parent = json_object_object_get(o, "parent"), *file = parent ? json_object_object_get(parent, "stats") : NULL; /* below the format */
         const char *qdev = js_string(o, "qdev");
         if (!s || !qdev || !(!strcmp(qdev, alias) || (!strncmp(qdev, path, size) && (!qdev[size] || qdev[size] == '/'))))
             continue;
@@ -86,6 +87,7 @@ bool domain_disk_stats(struct json_object *list, const char *alias, struct disk_
             .rd_reqs = (uint64_t)js_number(s, "rd_operations"), .rd_bytes = (uint64_t)js_number(s, "rd_bytes"), .rd_ns = (uint64_t)js_number(s, "rd_total_time_ns"),
             .wr_reqs = (uint64_t)js_number(s, "wr_operations"), .wr_bytes = (uint64_t)js_number(s, "wr_bytes"), .wr_ns = (uint64_t)js_number(s, "wr_total_time_ns"),
             .fl_reqs = (uint64_t)js_number(s, "flush_operations"), .fl_ns = (uint64_t)js_number(s, "flush_total_time_ns"),
+            .highest = (uint64_t)js_number(file ? file : s, "wr_highest_offset"),
             .errors = (uint64_t)(js_number(s, "failed_rd_operations") + js_number(s, "failed_wr_operations")),
         };
         return true;
@@ -240,6 +242,13 @@ static GVariant *get_block_info(struct manage_call *c, GError **error)
     struct json_object *nodes = el_get(disk, "source/@index") ? ask(d, "query-named-block-nodes", NULL) : NULL;
     bool ok = domain_disk_sizes(d, disk, nodes, &s, error);
     json_object_put(nodes);
+    struct json_object *stats = ok && el_get(disk, "source/@index") && el_get(disk, "alias/@name") ? ask(d, "query-blockstats", NULL) : NULL;
+    struct disk_stats written;
+    if (stats && domain_disk_stats(stats, el_get(disk, "alias/@name"), &written) && written.highest) { /* for those who make thin volumes larger: where the guest has written to */
+        s.physical = s.allocation;
+        s.allocation = written.highest;
+    }
+    json_object_put(stats);
     return ok ? g_variant_new("(ttt)", s.allocation, s.capacity, s.physical) : NULL;
 }
 
@@ -406,31 +415,50 @@ static GVariant *interface_addresses(struct manage_call *c, GError **error)
 
 /* ---- memory, CPU ---- */
 
-/* Rows of tag and KiB (virDomainMemoryStatTags). */
-static void balloon_stats(struct domain *d, GVariantBuilder *b)
+/* What the guest's balloon driver tells, with virDomainMemoryStatTags and libvirt's names in domstats. */
+static const struct { const char *name; int tag; uint64_t unit; const char *field; } balloon_rows[] = {
+        { "stat-swap-in", VIR_DOMAIN_MEMORY_STAT_SWAP_IN, 1024, "swap_in" }, { "stat-swap-out", VIR_DOMAIN_MEMORY_STAT_SWAP_OUT, 1024, "swap_out" },
+        { "stat-major-faults", VIR_DOMAIN_MEMORY_STAT_MAJOR_FAULT, 1, "major_fault" }, { "stat-minor-faults", VIR_DOMAIN_MEMORY_STAT_MINOR_FAULT, 1, "minor_fault" },
+        { "stat-free-memory", VIR_DOMAIN_MEMORY_STAT_UNUSED, 1024, "unused" }, { "stat-total-memory", VIR_DOMAIN_MEMORY_STAT_AVAILABLE, 1024, "available" },
+        { "stat-available-memory", VIR_DOMAIN_MEMORY_STAT_USABLE, 1024, "usable" }, { "stat-disk-caches", VIR_DOMAIN_MEMORY_STAT_DISK_CACHES, 1024, "disk_caches" },
+    { "stat-htlb-pgalloc", VIR_DOMAIN_MEMORY_STAT_HUGETLB_PGALLOC, 1, "hugetlb_pgalloc" },
+    { "stat-htlb-pgfail", VIR_DOMAIN_MEMORY_STAT_HUGETLB_PGFAIL, 1, "hugetlb_pgfail" },
+};
+
+unsigned domain_balloon_stats(struct json_object *o, struct balloon_stat ret[BALLOON_STATS])
 {
-    static const struct { const char *name; int tag; uint64_t unit; } rows[] = {
-        { "stat-swap-in", VIR_DOMAIN_MEMORY_STAT_SWAP_IN, 1024 }, { "stat-swap-out", VIR_DOMAIN_MEMORY_STAT_SWAP_OUT, 1024 },
-        { "stat-major-faults", VIR_DOMAIN_MEMORY_STAT_MAJOR_FAULT, 1 }, { "stat-minor-faults", VIR_DOMAIN_MEMORY_STAT_MINOR_FAULT, 1 },
-        { "stat-free-memory", VIR_DOMAIN_MEMORY_STAT_UNUSED, 1024 }, { "stat-total-memory", VIR_DOMAIN_MEMORY_STAT_AVAILABLE, 1024 },
-        { "stat-available-memory", VIR_DOMAIN_MEMORY_STAT_USABLE, 1024 }, { "stat-disk-caches", VIR_DOMAIN_MEMORY_STAT_DISK_CACHES, 1024 },
-    };
-    doc_auto *doc = domain_live(d, NULL);
+    struct json_object *stats = o ? json_object_object_get(o, "stats") : NULL, *v;
+    unsigned n = 0;
+    G_STATIC_ASSERT(BALLOON_STATS == G_N_ELEMENTS(balloon_rows) + 1);
+    if (!stats)
+        return 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(balloon_rows); i++) /* the guest tells only what it knows: the largest number, and -1 in a QEMU's answer, mean nothing */
+        if (json_object_object_get_ex(stats, balloon_rows[i].name, &v) && json_object_get_int64(v) >= 0 && json_object_get_int64(v) != INT64_MAX)
+            ret[n++] = (struct balloon_stat){ balloon_rows[i].field, balloon_rows[i].tag, (uint64_t)json_object_get_int64(v) / balloon_rows[i].unit };
+    ret[n++] = (struct balloon_stat){ "last-update", VIR_DOMAIN_MEMORY_STAT_LAST_UPDATE, (uint64_t)js_number(o, "last-update") };
+    return n;
+}
+
+struct json_object *domain_balloon_question(const struct doc *doc)
+{
     const char *alias = doc ? el_get(doc_root(doc), "devices/memballoon/alias/@name") : NULL;
-    if (!alias || !el_get(doc_root(doc), "devices/memballoon/stats/@period"))
-        return;
+    if (!alias)
+        return NULL;
     struct json_object *args = json_object_new_object();
     g_autofree char *path = g_strdup_printf("/machine/peripheral/%s", alias);
     json_object_object_add(args, "path", json_object_new_string(path));
     json_object_object_add(args, "property", json_object_new_string("guest-stats"));
-    struct json_object *o = monitor_command(d, "qom-get", args, NULL), *stats = o ? json_object_object_get(o, "stats") : NULL;
-    for (unsigned i = 0; stats && i < G_N_ELEMENTS(rows); i++) {
-        struct json_object *v;
-        if (json_object_object_get_ex(stats, rows[i].name, &v) && json_object_get_int64(v) >= 0)
-            g_variant_builder_add(b, "(it)", rows[i].tag, (uint64_t)json_object_get_int64(v) / rows[i].unit);
-    }
-    if (stats)
-        g_variant_builder_add(b, "(it)", VIR_DOMAIN_MEMORY_STAT_LAST_UPDATE, (uint64_t)js_number(o, "last-update"));
+    return args;
+}
+
+static void balloon_stats(struct domain *d, GVariantBuilder *b)
+{
+    doc_auto *doc = domain_live(d, NULL);
+    struct json_object *args = domain_balloon_question(doc), *o = args ? monitor_command(d, "qom-get", args, NULL) : NULL;
+    struct balloon_stat all[BALLOON_STATS];
+    unsigned n = domain_balloon_stats(o, all);
+    for (unsigned i = 0; i < n; i++)
+        g_variant_builder_add(b, "(it)", all[i].tag, all[i].value);
     json_object_put(o);
 }
 

@@ -7,6 +7,7 @@
 #include "manage/drivers/domain/domain.h"
 
 struct disk_stats {
+    uint64_t highest; /* the end of the last byte written */
     uint64_t rd_reqs, rd_bytes, rd_ns, wr_reqs, wr_bytes, wr_ns, fl_reqs, fl_ns, errors;
 };
 /* Numbers of the disk with this alias out of query-blockstats; false: it is not there. */
@@ -18,6 +19,15 @@ struct disk_sizes {
 };
 bool domain_disk_sizes(struct domain *d, const struct el *disk, struct json_object *nodes, struct disk_sizes *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_image_sizes(const char *path, bool raw, struct disk_sizes *ret); /* from the file; false: errno */
+/* The guest's own numbers out of an answer to qom-get of "guest-stats" (NULL: none); how many there are. domain_balloon_question: the arguments, NULL without a balloon. */
+enum { BALLOON_STATS = 11 };
+struct balloon_stat {
+    const char *field; /* in domstats */
+    int tag;           /* virDomainMemoryStatTags */
+    uint64_t value;
+};
+unsigned domain_balloon_stats(struct json_object *o, struct balloon_stat ret[BALLOON_STATS]);
+struct json_object *domain_balloon_question(const struct doc *doc);
 /* rx bytes, packets, errors, dropped, tx the same, as the guest sees them. */
 bool domain_net_stats(const struct el *nic, uint64_t ret[8]);
 /* Nanoseconds of a thread's CPU time, and how long it has waited for a CPU; 0 where it cannot be read. */

@@ -10,14 +10,15 @@
 #include "manage/rpc/rpc_message.h"
 #include "manage/rpc/rpc_xdr.h"
 
-#define STATS_VM (1u << 10) /* VIR_DOMAIN_STATS_VM, newer than some headers */
+#define STATS_MEMORY (1u << 8) /* newer than some headers: VIR_DOMAIN_STATS_MEMORY, _VM */
+#define STATS_VM (1u << 10)
 
 enum { AHEAD = 32 }; /* domains whose machines are asked before their turn: what they answer is in memory */
 
 enum { RECORDS_LIMIT = 16384, PARAMS_LIMIT = 262144 }; /* of the procedure */
 
 /* What a machine is asked. */
-enum question { ASK_VCPUS, ASK_BLOCKSTATS, ASK_NODES, ASK_IOTHREADS, ASK_STATS, ASK_DIRTY_RATE, QUESTIONS };
+enum question { ASK_VCPUS, ASK_BLOCKSTATS, ASK_NODES, ASK_IOTHREADS, ASK_STATS, ASK_BALLOON, ASK_DIRTY_RATE, QUESTIONS };
 
 struct gather {
     struct domain *d;       /* a reference */
@@ -109,8 +110,10 @@ static void put_text(struct gather *g, const char *v, const char *format, ...)
 
 /* ---- questions ---- */
 
-static struct json_object *question_args(enum question q)
+static struct json_object *question_args(const struct gather *g, enum question q)
 {
+    if (q == ASK_BALLOON)
+        return domain_balloon_question(g->doc);
     struct json_object *args = q == ASK_NODES || q == ASK_STATS ? json_object_new_object() : NULL;
     if (q == ASK_NODES) /* each with its own size: those below it are nodes of the list, too */
         json_object_object_add(args, "flat", json_object_new_boolean(true));
@@ -122,11 +125,12 @@ static struct json_object *question_args(enum question q)
 /* Not asked: what the document says is not there. */
 static bool must_ask(const struct gather *g, enum question q)
 {
-    static const uint32_t groups[QUESTIONS] = { VIR_DOMAIN_STATS_VCPU, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_IOTHREAD, STATS_VM,
-                                                VIR_DOMAIN_STATS_DIRTYRATE };
+    static const uint32_t groups[QUESTIONS] = { VIR_DOMAIN_STATS_VCPU, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_BLOCK, VIR_DOMAIN_STATS_IOTHREAD, STATS_VM, VIR_DOMAIN_STATS_BALLOON, VIR_DOMAIN_STATS_DIRTYRATE };
     const struct el *root = g->doc ? doc_root(g->doc) : NULL;
     if (!(g->stats & groups[q]))
         return false;
+    if (q == ASK_BALLOON)
+        return root && el_find(root, "devices/memballoon/alias");
     if (q == ASK_IOTHREADS)
         return root && (el_find(root, "iothreads") || el_find(root, "iothreadids"));
     return (q != ASK_BLOCKSTATS && q != ASK_NODES) || (root && el_find(root, "devices/disk"));
@@ -134,25 +138,25 @@ static bool must_ask(const struct gather *g, enum question q)
 
 static void ask_machine(struct gather *g)
 {
-    static const char *const names[QUESTIONS] = { "query-cpus-fast", "query-blockstats", "query-named-block-nodes", "query-iothreads", "query-stats", "query-dirty-rate" };
+    static const char *const names[QUESTIONS] = { "query-cpus-fast", "query-blockstats", "query-named-block-nodes", "query-iothreads", "query-stats", "qom-get", "query-dirty-rate" };
     struct monitor_question all[QUESTIONS];
     unsigned n = 0;
     for (enum question q = 0; q < QUESTIONS; q++) {
         g->asked[q] = g->running && !g->busy && must_ask(g, q) ? (int)n : -1;
         if (g->asked[q] >= 0)
-            all[n++] = (struct monitor_question){ names[q], question_args(q) };
+            all[n++] = (struct monitor_question){ names[q], question_args(g, q) };
     }
     g->batch = n ? monitor_ask(g->d, all, n, NULL) : NULL;
 }
 
-/* A list, or of the rate an object; NULL: not asked, or not answered. */
+/* A list (of ASK_BALLOON, ASK_DIRTY_RATE: an object); NULL: not asked, or not answered. */
 static struct json_object *told(struct gather *g, enum question q)
 {
     g_autoptr(GError) error = NULL;
     struct json_object *o = g->batch && g->asked[q] >= 0 ? monitor_batch_answer(g->batch, (unsigned)g->asked[q], &error) : NULL;
     if (q == ASK_NODES && g_error_matches(error, MANAGE_ERROR, VIR_ERR_OPERATION_FAILED)) /* an old QEMU does not know "flat" */
         o = monitor_command(g->d, "query-named-block-nodes", NULL, NULL);
-    if (o && !json_object_is_type(o, q == ASK_DIRTY_RATE ? json_type_object : json_type_array))
+    if (o && !json_object_is_type(o, q == ASK_BALLOON || q == ASK_DIRTY_RATE ? json_type_object : json_type_array))
         json_object_put(g_steal_pointer(&o));
     return o;
 }
@@ -186,6 +190,12 @@ static void group_balloon(struct gather *g)
     if (g->running)
         put_u64(g, now, "balloon.current");
     put_u64(g, max, "balloon.maximum");
+    struct json_object *o = told(g, ASK_BALLOON);
+    struct balloon_stat all[BALLOON_STATS];
+    unsigned n = domain_balloon_stats(o, all);
+    for (unsigned i = 0; i < n; i++)
+        put_u64(g, all[i].value, "balloon.%s", all[i].field);
+    json_object_put(o);
     uint64_t resident = g->running ? domain_process_kib(g->pid) : 0;
     if (resident)
         put_u64(g, resident, "balloon.rss");
@@ -245,14 +255,15 @@ static void one_disk(struct gather *g, const struct el *disk, unsigned n, struct
         put_text(g, path, "block.%u.path", n);
     if (domain_chain_index(disk))
         put_u32(g, domain_chain_index(disk), "block.%u.backingIndex", n);
-    if (stats && alias && domain_disk_stats(stats, alias, &s)) {
+    bool counted = stats && alias && domain_disk_stats(stats, alias, &s);
+    if (counted) {
         const struct { const char *name; uint64_t value; } rows[] = { { "rd.reqs", s.rd_reqs }, { "rd.bytes", s.rd_bytes }, { "rd.times", s.rd_ns }, { "wr.reqs", s.wr_reqs },
                                                                       { "wr.bytes", s.wr_bytes }, { "wr.times", s.wr_ns }, { "fl.reqs", s.fl_reqs }, { "fl.times", s.fl_ns } };
         for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
             put_u64(g, rows[i].value, "block.%u.%s", n, rows[i].name);
     }
     if (path && domain_disk_sizes(g->d, disk, nodes, &size, NULL)) {
-        put_u64(g, size.allocation, "block.%u.allocation", n);
+        put_u64(g, counted ? s.highest : size.allocation, "block.%u.allocation", n); /* where the guest has written to: thin volumes are made larger by that */
         put_u64(g, size.capacity, "block.%u.capacity", n);
         put_u64(g, g->running ? size.allocation : size.physical, "block.%u.physical", n);
     }
@@ -395,6 +406,8 @@ static void group_dirty_rate(struct gather *g)
     json_object_put(o);
 }
 
+static void group_nothing(struct gather *g) { (void)g; } /* monitors of cachetune and memorytune: never there */
+
 static const struct {
     uint32_t bit;
     void (*fn)(struct gather *g);
@@ -407,6 +420,7 @@ static const struct {
     { VIR_DOMAIN_STATS_INTERFACE, group_interface, true },
     { VIR_DOMAIN_STATS_BLOCK, group_block, true },
     { VIR_DOMAIN_STATS_IOTHREAD, group_iothread, true },
+    { STATS_MEMORY, group_nothing, false },
     { VIR_DOMAIN_STATS_DIRTYRATE, group_dirty_rate, false },
     { STATS_VM, group_vm, false },
 };
@@ -449,6 +463,7 @@ static struct gather *gather_new(struct domain *d, uint32_t stats, uint32_t flag
     g_mutex_unlock(&d->lock);
     for (unsigned i = 0; i < G_N_ELEMENTS(groups); i++)
         document |= (stats & groups[i].bit) && groups[i].document;
+    document |= g->running && (stats & VIR_DOMAIN_STATS_BALLOON); /* which device the balloon is */
     g->disks = document && !g->running && !g->backing ? domain_disk_list(d) : NULL;
     g->doc = document && !g->disks ? domain_any_document(d, NULL) : NULL;
     ask_machine(g);

@@ -62,7 +62,7 @@ uint64_t host_read_number(uint64_t otherwise, const char *format, ...) G_GNUC_PR
 /* "0-3,7" -> number of the highest + 1; bits set in map (size bytes) where given. */
 unsigned host_parse_list(const char *text, uint8_t *map, gsize size);
 
-extern const struct manage_row host_rows[], host_node_rows[], host_caps_rows[];
+extern const struct manage_row host_rows[], host_node_rows[], host_tune_rows[], host_sysinfo_rows[], host_caps_rows[];
 GVariant *host_capabilities(struct manage_call *c, GError **error);
 GVariant *host_domain_capabilities(struct manage_call *c, GError **error);
 GVariant *host_compare_cpu(struct manage_call *c, GError **error);

@@ -142,5 +142,5 @@ static void stop(struct manage_state *s, void *data)
     g_free(h);
 }
 
-static const struct manage_row *const more_rows[] = { host_node_rows, NULL };
+static const struct manage_row *const more_rows[] = { host_node_rows, host_tune_rows, host_sysinfo_rows, NULL };
 const struct manage_driver manage_driver_host = { .name = "host", .rows = host_rows, .more_rows = more_rows, .start = start, .stop = stop };

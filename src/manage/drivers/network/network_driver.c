@@ -181,6 +181,19 @@ static char **leases_of(struct manage_state *s, const char *name, const char *ma
     return (char **)g_ptr_array_free(found, FALSE);
 }
 
+static char *lease_name(struct manage_state *s, const char *name, const char *mac)
+{
+    g_autoptr(GPtrArray) all = network_all(manage_data(s, "network"));
+    char *found = NULL;
+    for (unsigned i = 0; i < all->len && !found; i++) {
+        struct network *n = all->pdata[i];
+        g_autoptr(GPtrArray) leases = strcmp(n->name, name) ? NULL : network_leases(n, mac);
+        for (unsigned k = 0; leases && k < leases->len && !found; k++)
+            found = g_strdup(((const struct network_lease *)leases->pdata[k])->hostname);
+    }
+    return found;
+}
+
 /* ---- the driver ---- */
 
 static bool start(struct manage_state *s, void **ret_data, GError **error)
@@ -203,6 +216,7 @@ static bool start(struct manage_state *s, void **ret_data, GError **error)
     services->network_attach = attach;
     services->network_detach = detach;
     services->network_leases = leases_of;
+    services->network_lease_name = lease_name;
     *ret_data = dr;
     return true;
 }
