@@ -149,6 +149,8 @@ GVariant *manage_dispatch(struct manage_call *c, GError **error);
  * `key`: the object's UUID (16 bytes) or, for node devices, its name. Any thread. */
 enum manage_class { MANAGE_DOMAIN, MANAGE_NETWORK, MANAGE_POOL, MANAGE_NODEDEV, MANAGE_SECRET, MANAGE_NCLASSES };
 void manage_event(struct manage_state *s, enum manage_class class, unsigned id, const void *key, gsize key_size, GVariant *body);
+/* Has anybody registered for it, for whichever object? Else its body need not be made. */
+bool manage_event_wanted(struct manage_state *s, enum manage_class class, unsigned id);
 
 /* ---- streams ---- */
 

@@ -114,6 +114,19 @@ static void deliver(const struct delivery *d, enum manage_class class, unsigned 
         g_critical("event %s: %s instead of %s", p->name, g_variant_get_type_string(payload), p->args_type);
 }
 
+bool manage_event_wanted(struct manage_state *s, enum manage_class class, unsigned id)
+{
+    struct manage_events *e = s->events;
+    bool wanted = false;
+    g_mutex_lock(&e->lock);
+    for (unsigned i = 0; i < e->list->len && !wanted; i++) {
+        const struct registration *r = e->list->pdata[i];
+        wanted = r->class == class && r->id == id;
+    }
+    g_mutex_unlock(&e->lock);
+    return wanted;
+}
+
 void manage_event(struct manage_state *s, enum manage_class class, unsigned id, const void *key, gsize key_size, GVariant *floating)
 {
     struct manage_events *e = s->events;

@@ -245,7 +245,7 @@ static struct order_from_client *next_order(struct stream *s)
 
 static bool write_zeroes(struct stream *s, int64_t length, GError **error)
 {
-    static const uint8_t zeroes[65536];
+    static uint8_t zeroes[65536]; /* never written; not const, so that it is no part of the program's file */
     for (; length > 0; length -= (int64_t)sizeof(zeroes))
         if (!s->source->ops->write(s->source->opaque, zeroes, MIN((gsize)length, sizeof(zeroes)), error))
             return false;

@@ -24,8 +24,7 @@ struct el *el_parent(const struct el *e)
     return doc_el(el_doc(e), e->parent);
 }
 
-/* The first of this and those after it that has the name; word 0: any. */
-static struct el *first_named(const struct doc *d, uint32_t at, uint16_t word)
+struct el *doc_first_named(const struct doc *d, uint32_t at, uint16_t word)
 {
     struct el *e = doc_el(d, at);
     while (e && word && el_schema(e)->name != word) {
@@ -37,7 +36,7 @@ static struct el *first_named(const struct doc *d, uint32_t at, uint16_t word)
 static struct el *named(const struct doc *d, uint32_t at, const char *name)
 {
     uint16_t word = name ? schema_word(name, strlen(name)) : 0;
-    return name && !word ? NULL : first_named(d, at, word);
+    return name && !word ? NULL : doc_first_named(d, at, word);
 }
 
 struct el *el_child(const struct el *e, const char *name)
@@ -48,7 +47,7 @@ struct el *el_child(const struct el *e, const char *name)
 struct el *el_next(const struct el *e, const char *name)
 {
     if (e && name && !strcmp(name, el_name(e))) { /* el_each(): the name need not be looked up for each */
-        return first_named(el_doc(e), e->next, el_schema(e)->name);
+        return doc_first_named(el_doc(e), e->next, el_schema(e)->name);
     }
     return e ? named(el_doc(e), e->next, name) : NULL;
 }
@@ -59,7 +58,7 @@ struct el *el_find(const struct el *e, const char *path)
     while (e && *path) {
         size_t length = strcspn(path, "/");
         uint16_t word = schema_word(path, length);
-        e = word ? first_named(d, e->child, word) : NULL;
+        e = word ? doc_first_named(d, e->child, word) : NULL;
         path += length;
         path += *path == '/';
     }

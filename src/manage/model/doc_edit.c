@@ -55,13 +55,20 @@ static const struct schema_link *link_of(const struct el *parent, uint16_t name)
     return name ? schema_link_of(el_schema(parent), name, view, el_view(parent, view), true) : NULL;
 }
 
-struct el *el_add(struct el *parent, const char *name)
+/* name: of `length` bytes, and its word. */
+static struct el *add_word(struct el *parent, uint16_t word, const char *name, size_t length)
 {
-    const struct schema_link *link = link_of(parent, schema_word(name, strlen(name)));
+    const struct schema_link *link = link_of(parent, word);
     if (!link) {
-        g_error("no element '%s' in '%s' in schema '%s'", name, el_name(parent), el_doc(parent)->schema->name);
+        g_error("no element '%.*s' in '%s' in schema '%s'", (int)length, name, el_name(parent), el_doc(parent)->schema->name);
     }
     return el_insert(parent, link);
+}
+
+struct el *el_add(struct el *parent, const char *name)
+{
+    size_t length = strlen(name);
+    return add_word(parent, schema_word(name, length), name, length);
 }
 
 /* An attribute has changed on which the rows of children may depend: finds their rows anew, with all that is in them. */
@@ -139,12 +146,12 @@ void el_set(struct el *e, const char *path, const char *value)
 {
     while (*path && *path != '@') {
         size_t length = strcspn(path, "/");
-        g_autofree char *name = g_strndup(path, length);
-        struct el *child = el_child(e, name);
+        uint16_t word = schema_word(path, length);
+        struct el *child = word ? doc_first_named(el_doc(e), e->child, word) : NULL;
         if (!child && !value) {
             return;
         }
-        e = child ? child : el_add(e, name);
+        e = child ? child : add_word(e, word, path, length);
         path += length;
         path += *path == '/';
     }

@@ -69,6 +69,9 @@ static inline const struct schema_el *el_schema(const struct el *e)
     return &schema_els[e->schema];
 }
 
+/* doc.c: the first of this and those after it that has the name; word 0: any. */
+struct el *doc_first_named(const struct doc *d, uint32_t at, uint16_t word);
+
 /* doc_arena.c. Numbers stay good when a chunk moves, pointers do not: the first chunk moves only while doc_parse works (doc_grow). */
 struct doc *doc_alloc(const struct schema *s, uint32_t size);
 uint32_t doc_take(struct doc *d, size_t size);

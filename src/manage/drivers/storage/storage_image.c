@@ -110,7 +110,7 @@ static bool write_at(int fd, const char *data, size_t size, uint64_t at, const c
 /* Space for bytes [from, to). File systems that cannot reserve it get zeroes written. */
 static bool allocate(const struct storage_job *j, int fd, uint64_t from, uint64_t to, const char *what, GError **error)
 {
-    static const char zeroes[CHUNK];
+    static char zeroes[CHUNK]; /* never written; not const, so that it is no part of the program's file */
     bool reserve = true;
     while (from < to) {
         uint64_t n = MIN(to - from, reserve ? (uint64_t)1 << 30 : CHUNK);
