@@ -36,7 +36,7 @@ struct attempt {
 };
 
 #define BIT(k) (1u << SANDBOX_##k)
-#define NARROW (BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(BLOCK) | BIT(NBD) | BIT(NET))
+#define NARROW (BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(BLOCK) | BIT(NBD) | BIT(NET) | BIT(VNC))
 #define ALL (NARROW | BIT(MAIN))
 static const char path[] = "/tmp/sandbox_test.nothing";
 #define PATH ((long)path)
@@ -84,13 +84,13 @@ static const struct attempt attempts[] = {
     { "an Internet socket", "socket", SYS_socket, { AF_INET, SOCK_STREAM }, ALL, SANDBOX_SOCKETS },
     { "a UNIX socket", "socket", SYS_socket, { AF_UNIX, SOCK_STREAM }, ALL, SANDBOX_SOCKETS },
     { "connect", "connect", SYS_connect, { -1 }, NARROW, SANDBOX_SOCKETS },
-    { "accept", "accept4", SYS_accept4, { -1 }, NARROW & ~BIT(BLOCK) },
-    { "take descriptors", "recvmsg", SYS_recvmsg, { -1 }, BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(BLOCK) | BIT(NBD) },
-    { "disk I/O", "pwritev", SYS_pwritev, { -1 }, BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(NBD) | BIT(NET) },
+    { "accept", "accept4", SYS_accept4, { -1 }, NARROW & ~(BIT(BLOCK) | BIT(VNC)) },
+    { "take descriptors", "recvmsg", SYS_recvmsg, { -1 }, BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(BLOCK) | BIT(NBD) | BIT(VNC) },
+    { "disk I/O", "pwritev", SYS_pwritev, { -1 }, BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(NBD) | BIT(NET) | BIT(VNC) },
     { "another filter", "seccomp", SYS_seccomp, { 1 }, NARROW },
-    { "make a thread", "clone", SYS_clone, { 0x3d0f00 }, BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(NBD) | BIT(NET) },
+    { "make a thread", "clone", SYS_clone, { 0x3d0f00 }, BIT(VCPU_JIT) | BIT(VCPU_KVM) | BIT(CLOCK) | BIT(NBD) | BIT(NET) | BIT(VNC) },
     { "make a virtual machine", "ioctl", SYS_ioctl, { -1, KVM_CREATE_VM } },
-    { "run a vCPU of KVM", "ioctl", SYS_ioctl, { -1, KVM_RUN }, BIT(VCPU_JIT) | BIT(CLOCK) | BIT(BLOCK) | BIT(NBD) | BIT(NET) },
+    { "run a vCPU of KVM", "ioctl", SYS_ioctl, { -1, KVM_RUN }, BIT(VCPU_JIT) | BIT(CLOCK) | BIT(BLOCK) | BIT(NBD) | BIT(NET) | BIT(VNC) },
     { "set up a virtual machine", "ioctl", SYS_ioctl, { -1, KVM_SET_TSS_ADDR } },
     { "the 32-bit pointer calls", "?", 0x40000000 | SYS_getpid },
     { "a call that is not there", "?", 999 },

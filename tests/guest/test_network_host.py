@@ -469,6 +469,27 @@ def netdev(net, text, wrapper=()):
     return refused(net, "-netdev", text, "-device", "virtio-net-pci,netdev=n", wrapper=wrapper)
 
 
+@pytest.mark.parametrize("sysfs", [True, False], ids=["sysfs", "sysfs of another namespace"])
+def test_interfaces_of_others(work, as_nobody, sysfs):
+    """A tap of another user and a bridge, in a namespace whose /dev/net/tun all may open, whatever the host's mode is."""
+    if not as_nobody or os.geteuid():
+        pytest.skip("only root can make interfaces and become another user")
+    script = f"""rm -f {work}/tun && mknod {work}/tun c 10 200 && chmod 666 {work}/tun && mount --bind {work}/tun /dev/net/tun && {"mount -t sysfs sysfs /sys" if sysfs else "true"} &&
+        ip tuntap add owned mode tap user games && ip link add bridge0 type bridge && exec "$@" """
+
+    def said(text, *wrapper):
+        status, _, err = vmm.run(["-machine", "q35", "-accel", "jit", "-nodefaults", "-display", "none", "-kernel", "/nonexistent", "-netdev", text],
+                                 wrapper=["unshare", "-nm", "sh", "-c", script, "sh", *wrapper])
+        assert status == 1, err
+        return err
+    owner = "'games'" if sysfs else "that is another one"
+    assert f"'owned' belongs to user {owner}" in said("tap,id=n,script=no,downscript=no,ifname=owned", *as_nobody)
+    assert "may not make the interface 'fresh'" in said("tap,id=n,script=no,downscript=no,ifname=fresh", *as_nobody)
+    assert "cannot run helper=/nonexistent" in said("bridge,id=n,br=bridge0,helper=/nonexistent")
+    assert "gave no interface on 'bridge0'" in said("bridge,id=n,br=bridge0,helper=/bin/false")
+    assert "there is no bridge 'bridge1'" in said("bridge,id=n,br=bridge1,helper=/bin/false")
+
+
 def test_errors(net, as_nobody):
     run = net.run
     run(net.host, "ip", "tuntap", "add", "owned", "mode", "tap", "user", "games")

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -79,6 +80,12 @@ static bool read_attribute(const char *name, const char *attribute, long *ret)
 
 static bool exists(const char *name)
 {
+    return if_nametoindex(name) != 0;
+}
+
+/* /sys may be that of another network namespace, or not there at all. */
+static bool in_sysfs(const char *name)
+{
     g_autofree char *path = g_strdup_printf("/sys/class/net/%s", name);
     return !access(path, F_OK);
 }
@@ -92,13 +99,13 @@ static char *user_name(long uid)
 static bool cannot_attach(const char *name, int err, bool several, GError **error)
 {
     long flags = 0, owner = -1;
-    bool there = exists(name), tap = there && read_attribute(name, "tun_flags", &flags);
+    bool there = exists(name), seen = there && in_sysfs(name), tap = seen && read_attribute(name, "tun_flags", &flags);
     g_autofree char *me = user_name((long)geteuid());
-    if (there && !tap)
+    if (seen && !tap)
         return vireo_fail(error, VIREO_ERROR_BUSY, "tap: the interface '%s' exists and is not a TAP interface; choose another ifname", name);
     if (err == EPERM && there) {
         read_attribute(name, "owner", &owner);
-        g_autofree char *whose = owner >= 0 ? user_name(owner) : g_strdup("nobody (only root)");
+        g_autofree char *whose = owner >= 0 ? user_name(owner) : g_strdup(seen ? "nobody (only root)" : "that is another one");
         return vireo_fail(error, VIREO_ERROR_PERMISSION, "tap: the interface '%s' belongs to user %s, and this is user %s; run as that user, or "
                           "make it again: ip tuntap del %s mode tap; ip tuntap add %s mode tap user %s", name, whose, me, name, name, me);
     }
