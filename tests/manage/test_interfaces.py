@@ -209,5 +209,53 @@ def test_sockets_between_machines(lab, domain, judge, tmp_path):  # noqa: F811
         assert ("error" in ours) == (theirs.returncode != 0), f"{kind}: {ours}: {theirs.stderr}"
 
 
+# ---- macvtap, where the kernel has none (with one: test_interfaces_kernel.py), and networks over pools ----
+
+@needs_root
+def test_direct_that_cannot_be(lab, domain):  # noqa: F811
+    lab.run("ip", "link", "add", "brt1", "type", "bridge")
+    domain(interface("direct", "<source dev='nowhere0' mode='bridge'/>"), start=False)
+    assert "no network device 'nowhere0'" in lab.virsh("start", "t", status=1)
+    domain(interface("direct", "<source dev='brt1'/>"), "u", start=False)
+    said = lab.virsh("start", "u", status=None)
+    assert "started" in said or "the kernel has no macvtap" in said
+    domain(interface("direct", "<source dev='brt1'/>", "<mtu size='1400'/>", "52:54:00:00:4d:0a"), "v", start=False)
+    assert "setting MTU on interface type direct is not supported yet" in lab.virsh("start", "v", status=1)
+    lab.virsh("destroy", "u", status=None)
+    assert "macvtap" not in lab.run("ip", "-br", "link")
+    lab.run("ip", "link", "del", "brt1")
+
+
+POOLS = ["<forward mode='bridge' dev='eth0'/><bridge name='br0'/>", "<forward mode='vepa' dev='eth0'/><bridge name='br0'/>", "<forward mode='bridge'/>", "<forward mode='passthrough'/>",
+         "<forward mode='private'><interface dev='eth0'/><interface dev='eth0'/></forward>", "<forward mode='private' dev='eth1'><interface dev='eth0'/></forward>",
+         "<forward mode='private' dev='eth1'/><bandwidth><inbound average='5'/></bandwidth>", "<forward mode='bridge'/><bridge name='br0' stp='on'/>",
+         "<forward mode='private' dev='eth0'/><ip address='1.2.3.4' prefix='24'/>", "<forward mode='vepa'><interface dev='eth0'/><interface dev='eth1'/></forward>",
+         "<forward mode='bridge'/><bridge name='br0'/>", "<forward mode='bridge' dev='eth0'/><portgroup name='p' default='yes'><bandwidth><outbound average='9'/></bandwidth></portgroup>"]
+
+
+@needs_root
+def test_networks_over_the_hosts_devices_are_libvirtds(lab, judge, tmp_path):  # noqa: F811
+    path = tmp_path / "net.xml"
+    for text in POOLS:
+        path.write_text(f"<network><name>x</name><uuid>6b1c9f0e-5d4e-4f4a-9d5f-0d7a3c2b1a77</uuid>{text}</network>")
+        theirs, ours = judge("net-define", str(path)), lab.virsh("net-define", path, status=None)
+        assert ours.split("error: ")[-1].strip() == re.sub("^(XML error|unsupported configuration): ", "", (theirs.stdout + theirs.stderr).split("error: ")[-1].strip()), text
+        if theirs.returncode == 0:
+            assert judge("net-start", "x").returncode == 0
+            lab.virsh("net-start", "x")
+            assert lab.virsh("net-dumpxml", "x") == judge("net-dumpxml", "x").stdout
+            for words in ("net-destroy", "x"), ("net-undefine", "x"):
+                judge(*words)
+                lab.virsh(*words)
+
+
+@needs_root
+def test_portgroup_that_asks_for_what_is_not_there(lab, domain):  # noqa: F811
+    lab.define(NAT.replace("</network>", "<portgroup name='tagged'><vlan><tag id='42'/></vlan></portgroup></network>"))
+    domain(interface("network", "<source network='nat1' portgroup='tagged'/>"), start=False)
+    assert "requesting a vlan tag" in lab.virsh("start", "t", status=1)
+    assert "connections" not in lab.virsh("net-dumpxml", "nat1")
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([os.path.abspath(__file__)]))

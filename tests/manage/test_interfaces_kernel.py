@@ -14,6 +14,7 @@ MAC = {n: f"52:54:00:00:4e:0{n}" for n in range(1, 6)}
 RATES = "<bandwidth><inbound average='1000' peak='2000' burst='512'/><outbound average='300' burst='128'/></bandwidth>"
 SETUP = """for n in 0 1; do ip link add eth$n type veth peer name peer$n; ip link set peer$n up; done; ip addr add 10.9.0.1/24 dev peer0
 mkdir -p /root/x; ip -br link > /root/before"""
+PORTS = "<controller type='pci' index='0' model='pcie-root'/>" + "".join(f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in range(1, 7))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def nic(kind, source, more="", mac=MAC[1]):
 
 def define(guest, name, devices, more=""):
     text = (f"<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' "
-            f"machine='q35'>hvm</type></os><devices><emulator>/usr/bin/vireo-vmm</emulator>{devices}</devices>{more}</domain>")
+            f"machine='q35'>hvm</type></os><devices><emulator>/usr/bin/vireo-vmm</emulator>{PORTS}{devices}</devices>{more}</domain>")
     guest.run(f"cat > /root/x/{name}.xml <<'XML'\n{text}\nXML\nvirsh -q define /root/x/{name}.xml")
 
 
@@ -95,6 +96,11 @@ def test_modes_and_names(guest):
     guest.run(f"cat > /root/x/nic.xml <<'XML'\n{nic('direct', '''<source dev='eth0' mode='private'/>''', RATES, MAC[3])}\nXML")
     guest.virsh("attach-device a /root/x/nic.xml --config")
     assert guest.virsh("domiflist a").count("direct") == 2
+    guest.virsh("attach-device a /root/x/nic.xml --live")
+    assert guest.virsh("domiflist a").count("direct") == 3 and f"link/ether {MAC[3]}" in link(guest, "macvtap1") and "rate 8Mbit" in guest.run("tc filter show dev macvtap1 ingress")
+    guest.run(f"sed -e 's/eth0/eth9/; s/{MAC[3]}/{MAC[4]}/' /root/x/nic.xml > /root/x/no.xml")
+    assert "eth9" in guest.virsh("attach-device a /root/x/no.xml --live", status=1)
+    assert "macvtap2" not in guest.run("ip -br link") and MAC[4] not in guest.virsh("dumpxml a")
     guest.virsh("destroy a")
     guest.run("ip link show mine0", 1)
 
@@ -173,6 +179,8 @@ def test_pool_shares_its_devices(guest):
     assert "<source network='pool'/>" in guest.virsh("dumpxml b --inactive") and "<interface type='network'>" in guest.virsh("dumpxml b --inactive")
     guest.virsh("destroy a")
     assert connections(guest, "pool")[1] == [("eth0", "1"), ("eth1", "1")]
+    guest.run("echo \"<interface dev='eth1'/>\" > /root/x/if.xml")
+    assert "is being used by 1 domains" in guest.virsh("net-update pool delete forward-interface /root/x/if.xml --live", status=1)
     restart(guest)
     assert connections(guest, "pool")[1] == [("eth0", "1"), ("eth1", "1")]
     guest.virsh("destroy b", "destroy c")

@@ -34,6 +34,9 @@ def test_a_defined_network_is_printed_as_libvirt_prints_it(lab):
     for path in sorted(glob.glob(f"{GOLDEN}/network/*.xml")):
         with open(path, encoding="utf-8") as f:
             xml = f.read()
+        if path.endswith("/pf2.xml"):
+            assert "Unsupported network-wide <bandwidth>" in lab.refuse("net-define", xml), "libvirtd refuses it too: its test driver has printed it"
+            continue
         name = lab.define(xml, start=False)
         assert lab.virsh("net-dumpxml", name) == xml + "\n", path
         with open(f"{lab.root}/etc/vireo/qemu/networks/{name}.xml", encoding="utf-8") as f:

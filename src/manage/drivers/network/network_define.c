@@ -171,6 +171,31 @@ static bool check_bandwidth(const struct el *parent, const char *name, GError **
     return true;
 }
 
+/* Networks over what the host has: a bridge, or a pool of devices. */
+static bool check_devices_of_host(const struct el *root, enum network_mode mode, const char *name, GError **error)
+{
+    const char *text = el_get_or(root, "forward/@mode", "nat");
+    const struct el *forward = el_child(root, "forward"), *bridge = el_child(root, "bridge");
+    bool either = g_str_equal(text, "bridge");
+    if (network_is_virtual(mode))
+        return true;
+    if (bridge && el_get(bridge, "@name") && (!either || el_child(forward, "interface")))
+        return either ? manage_fail(error, VIR_ERR_XML_ERROR, "A network with forward mode='bridge' can specify a bridge name or a forward dev, but not both (network '%s')", name)
+                      : manage_fail(error, VIR_ERR_XML_ERROR, "bridge name not allowed in %s mode (network '%s')", text, name);
+    if (bridge && (el_get(bridge, "@stp") || el_get(bridge, "@delay") || el_get(bridge, "@zone")))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "bridge delay/stp/zone options only allowed in route, nat, and isolated mode, not in %s (network '%s')", text, name);
+    if (mode == NETWORK_POOL && el_child(root, "bandwidth"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "Unsupported network-wide <bandwidth> element in network %s with forward mode='%s'", name, text);
+    el_each (group, root, "portgroup")
+        if (mode == NETWORK_POOL && el_child(group, "bandwidth"))
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "Unsupported <bandwidth> element in network '%s' in portgroup '%s' with forward mode='%s'", name, el_get(group, "@name"), text);
+    el_each (interface, forward, "interface")
+        for (const struct el *other = el_next(interface, "interface"); other; other = el_next(other, "interface"))
+            if (el_is(other, "@dev", el_get_or(interface, "@dev", "")))
+                return manage_fail(error, VIR_ERR_XML_ERROR, "interface '%s' can only be listed once in network %s", el_get(other, "@dev"), name);
+    return true;
+}
+
 static bool check_mode(const struct doc *d, const char *name, GError **error)
 {
     const struct el *root = doc_root(d);
@@ -188,7 +213,7 @@ static bool check_mode(const struct doc *d, const char *name, GError **error)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "forward dev or <interface> not allowed in network '%s' with forward mode='open'", name);
     if (mode != NETWORK_NAT && el_find(root, "forward/nat"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<nat> is not allowed in network '%s' with forward mode='%s'", name, text);
-    return true;
+    return check_devices_of_host(root, mode, name, error);
 }
 
 bool network_check(const struct doc *d, GError **error)
@@ -306,6 +331,9 @@ bool network_complete(struct network_driver *dr, struct doc *d, GError **error)
     struct el *root = doc_root(d);
     uint8_t uuid[16];
     char text[37];
+    const char *dev = el_get(root, "forward/@dev"), *first = el_get(root, "forward/interface/@dev");
+    if (dev && first && strcmp(dev, first))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<forward dev='%s'> must match first <interface dev='%s'/> in network %s", dev, first, el_get_or(root, "name", ""));
     drop_empty(root);
     complete_forward(root);
     const char *given = el_get(root, "uuid");

@@ -116,6 +116,16 @@ static void place(const struct doc *d, const char *portgroup, bool user, const c
     ret->out = manage_rate_of(el_find(group, "bandwidth/outbound"));
 }
 
+/* Nothing here tags frames: a guest that was to be in a VLAN would be in none. */
+static bool check_group(const struct network *n, const struct doc *d, const char *portgroup, GError **error)
+{
+    const struct el *group = portgroup_of(d, portgroup);
+    if (el_find(group, "vlan"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "an interface connecting to network '%s' is requesting a vlan tag, but that is not supported for this type of network", n->name);
+    return !el_find(group, "virtualport") ||
+           manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the portgroup '%s' of network '%s' has a <virtualport>: that is not there", el_get_or(group, "@name", ""), n->name);
+}
+
 static bool attach(struct manage_state *s, const char *name, const char *portgroup, const char *domain, const char *mac, struct manage_network_place *ret, GError **error)
 {
     struct network_driver *dr = manage_data(s, "network");
@@ -125,7 +135,7 @@ static bool attach(struct manage_state *s, const char *name, const char *portgro
     doc_auto *d = network_live(n);
     if (!d)
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "network '%s' is not active: start it with net-start %s", name, name);
-    if (!may_attach(n, d, error))
+    if (!may_attach(n, d, error) || !check_group(n, d, portgroup, error))
         return false;
     struct network_port *p = g_new0(struct network_port, 1);
     p->domain = g_strdup(domain);

@@ -46,6 +46,28 @@ static bool follow(struct network *n, struct doc *new, unsigned section, GError 
     return ok && network_save_status(n, new, error);
 }
 
+/* A device of a pool that interfaces are on stays. */
+static bool check_unused(struct network *n, const struct doc *new, GError **error)
+{
+    char *used = NULL;
+    unsigned count = 0;
+    g_mutex_lock(&n->lock);
+    for (unsigned i = 0; i < n->ports->len && !used; i++) {
+        const char *device = ((const struct network_port *)n->ports->pdata[i])->device;
+        bool there = !device;
+        el_each (interface, el_find(doc_root(new), "forward"), "interface")
+            there |= device && el_is(interface, "@dev", device);
+        if (!there) {
+            used = g_strdup(device);
+            count = network_connections_locked(n, device);
+        }
+    }
+    g_mutex_unlock(&n->lock);
+    bool ok = !used || manage_fail(error, VIR_ERR_OPERATION_INVALID, "unable to delete interface '%s' in network '%s': it is being used by %u domains", used, n->name, count);
+    g_free(used);
+    return ok;
+}
+
 static bool update_both(struct network *n, bool live, bool config, struct manage_call *c, GError **error)
 {
     unsigned command = uint_arg(c, 1), section = uint_arg(c, 2);
@@ -55,6 +77,8 @@ static bool update_both(struct network *n, bool live, bool config, struct manage
     doc_auto *new_live = live ? network_live(n) : NULL;
     if ((new_config && !network_update_doc(new_config, command, section, parent, xml, error)) ||
         (new_live && !network_update_doc(new_live, command, section, parent, xml, error)))
+        return false;
+    if (new_live && !check_unused(n, new_live, error))
         return false;
     if ((new_config && !network_save(n, new_config, error)) || (new_live && !follow(n, new_live, section, error)))
         return false;
