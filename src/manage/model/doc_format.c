@@ -4,16 +4,28 @@
 
 #include <string.h>
 
+/* g_string_append_len() without the call where there is room, which is nearly always: a document is hundreds of small pieces. */
+static inline void append(GString *out, const char *text, size_t size)
+{
+    if (out->len + size < out->allocated_len) {
+        memcpy(out->str + out->len, text, size);
+        out->len += size;
+        out->str[out->len] = 0;
+    } else {
+        g_string_append_len(out, text, size);
+    }
+}
+
 /* Line ends and tabs are written as numbers where a reader would make blanks of them. */
 void doc_escape(GString *out, const char *text, bool attribute)
 {
+    static const bool special[256] = { [0] = true, ['&'] = true, ['<'] = true, ['>'] = true, ['\''] = true, ['"'] = true, ['\r'] = true, ['\n'] = true, ['\t'] = true };
     const char *plain = text; /* from here on nothing has been written */
     for (const char *p = text;; p++) {
-        bool special = *p == '&' || *p == '<' || *p == '>' || *p == '\'' || *p == '"' || *p == '\r' || (attribute && (*p == '\n' || *p == '\t'));
-        if (!special && *p) {
+        if (!special[(uint8_t)*p] || (!attribute && (*p == '\n' || *p == '\t'))) {
             continue;
         }
-        g_string_append_len(out, plain, p - plain);
+        append(out, plain, p - plain);
         plain = p + 1;
         switch (*p) {
         case 0: return;
@@ -32,7 +44,7 @@ static void indent(GString *out, unsigned level)
     static const char blanks[] = "                                ";
     for (size_t left = 2 * (size_t)level; left;) {
         size_t n = MIN(left, sizeof blanks - 1);
-        g_string_append_len(out, blanks, n);
+        append(out, blanks, n);
         left -= n;
     }
 }
@@ -40,8 +52,8 @@ static void indent(GString *out, unsigned level)
 static void put_attribute(GString *out, uint16_t name, const char *value)
 {
     g_string_append_c(out, ' ');
-    g_string_append_len(out, schema_words[name], schema_lengths[name]);
-    g_string_append_len(out, "='", 2);
+    append(out, schema_words[name], schema_lengths[name]);
+    append(out, "='", 2);
     doc_escape(out, value, true);
     g_string_append_c(out, '\'');
 }
@@ -81,12 +93,12 @@ static void put_namespaces(GString *out, const struct el *e)
 static void put(GString *out, const struct el *e, unsigned level)
 {
     const struct schema_el *s = el_schema(e);
-    const char *name = el_name(e);
-    const char *text = el_raw(e);
+    const char *name = el_name(e), *text = el_raw(e);
+    size_t length = schema_lengths[s->name];
     bool children = e->child || (s->kind == KIND_RAW && *text);
     indent(out, level);
     g_string_append_c(out, '<');
-    g_string_append(out, name);
+    append(out, name, length);
     bool declares = e->child && s->flags & SCHEMA_PREFIXED;
     if (declares && s->flags & SCHEMA_XMLNS_FIRST) {
         put_namespaces(out, e);
@@ -96,7 +108,7 @@ static void put(GString *out, const struct el *e, unsigned level)
         put_namespaces(out, e);
     }
     if (!children && !*text && !(s->flags & SCHEMA_OPEN)) {
-        g_string_append_len(out, "/>\n", 3);
+        append(out, "/>\n", 3);
         return;
     }
     g_string_append_c(out, '>');
@@ -115,9 +127,9 @@ static void put(GString *out, const struct el *e, unsigned level)
     } else {
         doc_escape(out, text, false);
     }
-    g_string_append_len(out, "</", 2);
-    g_string_append(out, name);
-    g_string_append_len(out, ">\n", 2);
+    append(out, "</", 2);
+    append(out, name, length);
+    append(out, ">\n", 2);
 }
 
 char *el_format(const struct el *e, unsigned level)
