@@ -113,6 +113,14 @@ void domain_backup_remove_socket(struct domain *d)
 
 /* ---- the server ---- */
 
+/* The machine lets go of a socket that it has been given and does not use. */
+static void close_unused(struct domain *d)
+{
+    struct json_object *args = json_object_new_object();
+    js_set(args, "fdname", "backup-server");
+    (void)!domain_command_run(d, "closefd", args, NULL);
+}
+
 static bool start(struct domain *d, int fd, GError **error)
 {
     struct json_object *args = json_object_new_object(), *addr = json_object_new_object(), *data = json_object_new_object();
@@ -128,9 +136,7 @@ static bool start(struct domain *d, int fd, GError **error)
         return true;
     if (!o)
         json_object_put(args);
-    args = json_object_new_object();
-    js_set(args, "fdname", "backup-server");
-    (void)!domain_command_run(d, "closefd", args, NULL);
+    close_unused(d);
     return false;
 }
 
@@ -166,5 +172,6 @@ bool domain_backup_export(struct domain *d, const struct el *spec, GError **erro
 void domain_backup_close(struct domain *d)
 {
     json_object_put(monitor_command(d, "nbd-server-stop", NULL, NULL)); /* one that does not run is no error */
+    close_unused(d); /* of a daemon that was killed in between */
     domain_backup_remove_socket(d);
 }
