@@ -19,6 +19,7 @@ echo 3 > /proc/sys/vm/drop_caches
 ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
 ping -c 2 -W 10 10.0.2.2 > /dev/null && echo "VT ping good"
 [ "$(nc -w 20 10.0.2.2 @PORT@ < /dev/null | sha256sum)" = "@SUM@  -" ] && echo "VT tcp good"
+dmesg | grep kvm-guest | sed 's/^/VT pv /'
 echo "VT irqs $(grep -c . /proc/interrupts)"
 [ $(grep -c '^processor' /proc/cpuinfo) = $(grep 'LOC:' /proc/interrupts | tr -s ' ' '\\n' | grep -c '^[1-9]') ] && echo "VT timers good"
 """
@@ -55,5 +56,8 @@ def test_debian_with_disk_and_network(linux, outer, server, kernel, cpus, irqchi
         m.wait(30, 0, "`poweroff -f` in the guest does not end the program with status 0")
         there = outer.shell(f"dd if={disk} bs=4096 skip=100 count=16 2>/dev/null | head -n 512 | tail -n 1")
         assert there.startswith("block 511 of the disk's test"), f"the guest's data are not in the image: {there!r}"
+        assert "VT clock kvm-clock" in m.text(), "the guest does not find KVM's clock by CPUID"
+        for feature in ("setup pv remote TLB flush", "setup PV IPIs", "setup PV sched yield") if cpus > 1 and irqchip != "off" else ():
+            assert feature in m.text(), f"the guest's kernel does not find by CPUID what it calls '{feature}'"
     finally:
         outer.shell(f"rm -f {disk}")
