@@ -335,3 +335,55 @@ def test_half_begun_is_taken_back(machine, edit):
     until(lambda: len(machine.nodes()) == 8)
     machine.clean()
     assert machine.virsh("checkpoint-list", "vm", "--name").split() == ([] if "checkpoint" in edit else ["c1"])
+
+
+def test_by_python3_libvirt(machine, vireod, loop):  # noqa: F811
+    """The file of a caller who says so is used and stays; a job's numbers; its end."""
+    run("qemu-img", "create", "-q", "-f", "qcow2", machine.path / "own", "16M")
+    connection = libvirt.open(vireod.uri)
+    domain = connection.lookupByName("vm")
+    row = f"<disk name='vda' type='file' backupmode='full'><scratch file='{machine.path}/own'/></disk>"
+    text = machine.xml_of(row).read_text(encoding="utf-8")
+    with pytest.raises(libvirt.libvirtError, match="exists"):
+        domain.backupBegin(text, None, 0)
+    domain.backupBegin(text, None, libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL)
+    assert f"<scratch file='{machine.path}/own'/>" in domain.backupGetXMLDesc() and "<disk name='vdb' backup='no'/>" in domain.backupGetXMLDesc()
+    machine.write(0x41, "3M", "64k")
+    stats = domain.jobStats()
+    assert stats["type"] == libvirt.VIR_DOMAIN_JOB_UNBOUNDED and stats["operation"] == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP and stats["disk_temp_used"] >= 65536, stats
+    assert set(machine.read()[3 * M:4 * M]) == {0}
+    domain.abortJob()
+    machine.over()
+    assert domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)["success"]
+    connection.close()
+    (machine.path / "own").unlink()
+    machine.clean()
+
+
+def test_scratch_image_that_is_full(machine, vireod):
+    """On a device with room for a few clusters: vireo-vmm's guest goes on and the backup fails, with QEMU the guest's write does."""
+    if os.geteuid() != 0:
+        pytest.skip("a loop device needs root")
+    (machine.path / "small").write_bytes(bytes(M // 2))
+    done = subprocess.run(["losetup", "-f", "--show", machine.path / "small"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    device = done.stdout.strip()
+    try:
+        machine.pull(f"<disk name='vda' type='block'><driver type='qcow2'/><scratch dev='{device}'/></disk>")
+        assert f"<scratch dev='{device}'/>" in machine.virsh("backup-dumpxml", "vm")
+        before = machine.read()
+        machine.write(0x42, "2M", "64k")
+        assert machine.read() == before
+        if machine.vireo:
+            machine.write(0x43, "0", "1M")
+            machine.over()
+            assert "Failed" in machine.virsh("domjobinfo", "vm", "--completed")
+        else:
+            machine.virsh("domjobabort", "vm")
+            machine.over()
+    finally:
+        machine.virsh("destroy", "vm")
+        run("losetup", "-d", device)
+        (machine.path / "small").unlink()
+    assert not machine.left()
