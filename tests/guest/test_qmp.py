@@ -94,7 +94,7 @@ def test_empty_machine_answers_what_managers_ask(machine):
 
 
 def test_one_balloon_and_its_polling(machine):
-    m = machine("-S", "-nodefaults", "-display", "none", "-machine", "q35,mem_merge=off,graphics=off", "-m", "128,slots=2,maxmem=1G",
+    m = machine("-S", "-nodefaults", "-display", "none", "-machine", "q35,mem_merge=off,graphics=off", "-m", "128,slots=2,maxmem=1G", "-smp", "1,maxcpus=2",
                 "-device", "virtio-balloon-pci,id=b,guest-stats-polling-interval=7", qmp=True)
     q = m.qmp
     assert q.command("qom-get", path="b", property="guest-stats-polling-interval") == 7
@@ -104,6 +104,10 @@ def test_one_balloon_and_its_polling(machine):
     q.command("object-add", **{"qom-type": "memory-backend-ram", "id": "mem", "size": 128 << 20})
     q.command("device_add", driver="pc-dimm", id="dimm", memdev="mem", slot=1)
     assert [r.get("device") for r in q.command("query-acpi-ospm-status") if r["slot-type"] == "DIMM"] == [None, "dimm"]
+    place = next(c for c in q.command("query-hotpluggable-cpus") if "qom-path" not in c)
+    q.command("device_add", driver=place["type"], id="cpu", **place["props"])
+    assert q.command("qom-get", path="cpu", property="type") == place["type"]
+    assert {"name": "cpu", "type": f"child<{place['type']}>"} in q.command("qom-list", path="/machine/peripheral")
     assert q.execute("netdev_del", id="nobody")["error"]["class"] == "DeviceNotFound"
     second = machine("-nodefaults", "-display", "none", "-S", "-device", "virtio-balloon-pci", "-device", "virtio-balloon-pci")
     second.wait(10, 1)

@@ -12,6 +12,7 @@
 #include "vmm/core/hostmem.h"
 #include "vmm/core/machine.h"
 #include "vmm/core/memory_device.h"
+#include "vmm/dev/cpu_hotplug.h"
 #include "vmm/qmp/qmp.h"
 
 const struct qmp_arg qmp_object_add_args[] = { { "qom-type", QMP_ARG_STRING }, { "id", QMP_ARG_STRING }, { NULL } };
@@ -156,8 +157,17 @@ static struct json_object *no_property(const char *type, const char *name, GErro
     return NULL;
 }
 
+/* The name that it was made by: a vCPU's has its model before it. */
+static const char *type_name(const struct device *d, char **ret_own)
+{
+    if (strcmp(d->class->name, "x86_64-cpu"))
+        return d->class->name;
+    return *ret_own = cpu_type_name(d->machine);
+}
+
 static struct json_object *device_value(struct device *d, const char *name, GError **error)
 {
+    g_autofree char *own = NULL;
     const struct device_attr *a = find_attr(d, name);
     const struct device_prop *p = find_prop(d, name);
     if (a && a->get)
@@ -165,7 +175,7 @@ static struct json_object *device_value(struct device *d, const char *name, GErr
     if (p)
         return prop_value(d, p);
     if (!strcmp(name, "type"))
-        return json_object_new_string(d->class->name);
+        return json_object_new_string(type_name(d, &own));
     if (!strcmp(name, "id"))
         return text_or_empty(d->id);
     if (!strcmp(name, "realized") || !strcmp(name, "hotplugged"))
@@ -290,9 +300,9 @@ static void list_container(const struct machine *m, struct json_object *list, co
     }
     for (guint i = 0; i < m->devices->len; i++) {
         const struct device *d = m->devices->pdata[i];
-        g_autofree char *at = d->class->user_creatable ? device_path(d) : NULL;
+        g_autofree char *at = d->class->user_creatable ? device_path(d) : NULL, *own = NULL;
         if (at && !root && g_str_has_prefix(at, path) && at[n] == '/' && !strchr(at + n + 1, '/'))
-            add_child(list, at + n + 1, d->class->name);
+            add_child(list, at + n + 1, type_name(d, &own));
     }
     for (guint i = 0; !strcmp(path, "/objects") && i < m->objects->len; i++) {
         const struct object *o = m->objects->pdata[i];
