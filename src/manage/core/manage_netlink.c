@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/if_link.h>
 #include <net/if.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -111,27 +112,52 @@ bool manage_link_up(const char *name, bool up, GError **error)
     return !err || manage_fail_errno(error, err, "cannot bring the device '%s' %s", name, up ? "up" : "down");
 }
 
-char *manage_link_mac(const char *name)
+/* Not by /sys: what is mounted there may belong to another network namespace. Attributes from the first on; NULL: no such device. */
+static const struct rtattr *ask(const char *name, char *reply, unsigned size, int *ret_left)
 {
-    char *text = NULL;
     struct netlink_request r;
-    /* Not by /sys: what is mounted there may belong to another network namespace. */
     netlink_begin(&r, RTM_GETLINK, 0);
     struct ifinfomsg *info = netlink_payload(&r, sizeof *info);
     if (!(info->ifi_index = (int)if_nametoindex(name)))
         return NULL;
     int fd = netlink_socket();
-    union { struct nlmsghdr h; char data[16384]; } reply;
-    ssize_t n = fd >= 0 && send(fd, &r, r.h.nlmsg_len, 0) >= 0 ? recv(fd, &reply, sizeof reply, 0) : -1;
+    ssize_t n = fd >= 0 && send(fd, &r, r.h.nlmsg_len, 0) >= 0 ? recv(fd, reply, size, 0) : -1;
     if (fd >= 0)
         close(fd);
-    if (n < (ssize_t)NLMSG_LENGTH(sizeof *info) || reply.h.nlmsg_type != RTM_NEWLINK)
+    const struct nlmsghdr *h = (const struct nlmsghdr *)reply;
+    if (n < (ssize_t)NLMSG_LENGTH(sizeof *info) || h->nlmsg_type != RTM_NEWLINK)
         return NULL;
-    int left = (int)((unsigned)n - NLMSG_LENGTH(sizeof *info));
-    for (struct rtattr *a = IFLA_RTA(NLMSG_DATA(&reply.h)); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+    *ret_left = (int)((unsigned)n - NLMSG_LENGTH(sizeof *info));
+    return IFLA_RTA(NLMSG_DATA(h));
+}
+
+union reply { struct nlmsghdr h; char data[16384]; };
+
+char *manage_link_mac(const char *name)
+{
+    union reply reply;
+    char *text = NULL;
+    int left = 0;
+    for (const struct rtattr *a = ask(name, reply.data, sizeof reply, &left); a && RTA_OK(a, left); a = RTA_NEXT(a, left)) {
         const uint8_t *b = RTA_DATA(a);
-        if (a->rta_type == IFLA_ADDRESS && RTA_PAYLOAD(a) == 6)
+        if (a->rta_type == IFLA_ADDRESS && RTA_PAYLOAD(a) == 6 && !text)
             text = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
     }
     return text;
+}
+
+bool manage_link_stats(const char *name, struct manage_link_stats *ret)
+{
+    union reply reply;
+    int left = 0;
+    for (const struct rtattr *a = ask(name, reply.data, sizeof reply, &left); a && RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+        struct rtnl_link_stats64 s;
+        if (a->rta_type != IFLA_STATS64 || RTA_PAYLOAD(a) < offsetof(struct rtnl_link_stats64, multicast))
+            continue;
+        memset(&s, 0, sizeof s);
+        memcpy(&s, RTA_DATA(a), MIN(RTA_PAYLOAD(a), sizeof s));
+        *ret = (struct manage_link_stats){ { s.rx_bytes, s.rx_packets, s.rx_errors, s.rx_dropped }, { s.tx_bytes, s.tx_packets, s.tx_errors, s.tx_dropped } };
+        return true;
+    }
+    return false;
 }

@@ -28,3 +28,7 @@ bool manage_link_exists(const char *name);
 bool manage_link_delete(const char *name, GError **error); /* one that is not there is fine */
 bool manage_link_up(const char *name, bool up, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 char *manage_link_mac(const char *name); /* NULL: no such link */
+struct manage_link_stats {
+    uint64_t received[4], sent[4]; /* bytes, packets, errors, dropped */
+};
+bool manage_link_stats(const char *name, struct manage_link_stats *ret); /* false: no such link */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/bigendian.h"
+#include "manage/core/manage_netlink.h"
 #include "manage/drivers/domain/domain_agent.h"
 #include "manage/drivers/domain/domain_chain.h"
 
@@ -285,23 +286,15 @@ static GVariant *get_disk_errors(struct manage_call *c, GError **error)
 
 /* ---- interfaces ---- */
 
-static uint64_t net_number(const char *tap, const char *what)
-{
-    g_autofree char *path = g_strdup_printf("/sys/class/net/%s/statistics/%s", tap, what);
-    char text[64];
-    return manage_read_small(path, text, sizeof(text)) > 0 ? g_ascii_strtoull(text, NULL, 10) : 0;
-}
-
 bool domain_net_stats(const struct el *nic, uint64_t ret[8])
 {
     const char *tap = el_get(nic, "target/@dev");
-    unsigned swap = el_is(nic, "@type", "direct") ? 4 : 0;
-    static const char *const names[] = { "tx_bytes", "tx_packets", "tx_errors", "tx_dropped", "rx_bytes", "rx_packets", "rx_errors", "rx_dropped" };
-    g_autofree char *dir = g_strdup_printf("/sys/class/net/%s", tap ? tap : "");
-    if (!tap || strchr(tap, '/') || access(dir, F_OK) < 0)
+    struct manage_link_stats s;
+    if (!tap || !manage_link_stats(tap, &s))
         return false;
-    for (unsigned i = 0; i < 8; i++) /* what a tap sends is what the guest receives; a macvtap is the guest's own card */
-        ret[i] = net_number(tap, names[i ^ swap]);
+    bool own = el_is(nic, "@type", "direct"); /* what a tap sends is what the guest receives; a macvtap is the guest's own card */
+    memcpy(ret, own ? s.received : s.sent, sizeof s.sent);
+    memcpy(ret + 4, own ? s.sent : s.received, sizeof s.sent);
     return true;
 }
 
