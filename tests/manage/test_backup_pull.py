@@ -387,3 +387,13 @@ def test_scratch_image_that_is_full(machine, vireod):
         run("losetup", "-d", device)
         (machine.path / "small").unlink()
     assert not machine.left()
+
+
+def test_what_others_want_of_a_disk_meanwhile(machine):
+    machine.pull()
+    for words in (["snapshot-create-as", "vm", "s", "--disk-only"], ["blockcopy", "vm", "vda", machine.path / "copy", "--transient-job"], ["blockcommit", "vm", "vda", "--active"]):
+        assert "already in active block job" in (out := machine.virsh(*words, status=1)), out
+    assert parts(machine.read(), 0, M) == [1, 2]
+    machine.virsh("blockjob", "vm", "vda", "--abort")
+    machine.over()
+    machine.clean()

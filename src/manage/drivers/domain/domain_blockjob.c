@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which jobs there are on disks: noted, asked for, told to end. */
-#include "manage/drivers/domain/domain_blockjob.h"
+#include "manage/drivers/domain/domain_backup.h"
 
 #include <string.h>
 
@@ -448,6 +448,8 @@ static GVariant *job_abort(struct manage_call *c, GError **error)
     g_autofree char *name = ok ? j.name : NULL;
     if (ok && (j.aborting || j.pivoting))
         ok = manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: block job on disk '%s' is being %s", t.name, j.aborting ? "aborted" : "completed");
+    else if (ok && j.type == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP && !(flags & VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT))
+        domain_backup_cancel(t.d); /* its disks end together, and nobody reads what is no longer held */
     else if (ok)
         ok = flags & VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT ? pivot(&t, &j, error) : cancel(&t, &j, error);
     domain_end(t.d);
