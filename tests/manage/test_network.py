@@ -87,6 +87,7 @@ def test_transient_network(lab):
     assert re.search(r"^ brief +active +no +no$", lab.virsh("net-list"), re.M)
     assert "cannot set autostart for transient network" in lab.virsh("net-autostart", "brief", status=1)
     assert "can't undefine transient network" in lab.virsh("net-undefine", "brief", status=1)
+    assert "network is already active" in lab.virsh("net-start", "brief", status=1)
     lab.virsh("net-destroy", "brief")
     assert "brief" not in lab.virsh("net-list", "--all")
     assert lab.left("brief", "vrn3") == []

@@ -93,6 +93,7 @@ struct call {
     const struct command *command;
     GPtrArray *options;
     GHashTable *values; /* option name -> GPtrArray of strings */
+    struct fields *told; /* what value_line has collected for --output json; run_calls prints it */
 };
 
 /* vireo_parse.c: words to calls. Both print what is wrong and return NULL then. */
@@ -146,6 +147,8 @@ struct fields *fields_new(struct call *c, int width);
 void field(struct fields *f, const char *label, const char *format, ...) G_GNUC_PRINTF(3, 4);
 bool fields_print(struct fields *f);
 bool call_json(struct call *c);
+/* One value of several that a command tells: a line (its whole text), or a member of one JSON object at the end of the command. */
+void value_line(struct call *c, const char *key, const char *value, const char *line);
 
 /* vireo_connect.c */
 bool vireo_connect(struct vireo *v);

@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void param_line(struct call *c, const char *name, const char *value)
+{
+    g_autofree char *line = g_strdup_printf("%-15s: %s", name, value);
+    value_line(c, name, value, line);
+}
+
 static bool cmd_setmem(struct call *c)
 {
     unsigned flags;
@@ -418,7 +424,7 @@ static bool tune(struct call *c, virDomainPtr domain, const struct tuning *how, 
         good = good && (!n || how->get(domain, p.list, &p.n, flags) == 0 || complain(c, "%s", how->no_get));
         for (int i = 0; good && i < p.n; i++) {
             g_autofree char *text = how->text(&p.list[i]);
-            say(c, "%-15s: %s\n", p.list[i].field, text);
+            param_line(c, p.list[i].field, text);
         }
     }
     params_clear(&p);
@@ -515,7 +521,7 @@ static bool cmd_numatune(struct call *c)
         for (int i = 0; good && i < p.n; i++) {
             g_autofree char *text = param_text(&p.list[i]);
             bool is_mode = !strcmp(p.list[i].field, VIR_DOMAIN_NUMA_MODE) && p.list[i].type == VIR_TYPED_PARAM_INT && p.list[i].value.i >= 0 && p.list[i].value.i < 4;
-            say(c, "%-15s: %s\n", p.list[i].field, is_mode ? modes[p.list[i].value.i] : text);
+            param_line(c, p.list[i].field, is_mode ? modes[p.list[i].value.i] : text);
         }
     }
     params_clear(&p);
@@ -560,7 +566,7 @@ static bool cmd_schedinfo(struct call *c)
         say(c, "%-15s: %s\n", "Scheduler", "Unknown");
         return false;
     }
-    say(c, "%-15s: %s\n", "Scheduler", type);
+    param_line(c, "Scheduler", type);
     if (!n)
         return true;
     bool plain = !flags && !opt_bool(c, "current"), good;
@@ -577,7 +583,7 @@ static bool cmd_schedinfo(struct call *c)
     }
     for (int i = 0; good && i < now.n; i++) {
         g_autofree char *text = param_text(&now.list[i]);
-        say(c, "%-15s: %s\n", now.list[i].field, text);
+        param_line(c, now.list[i].field, text);
     }
     params_clear(&now);
     params_clear(&p);
@@ -612,7 +618,7 @@ static bool cmd_blkdeviotune(struct call *c)
         good = good && (!n || virDomainGetBlockIoTune(domain, disk, p.list, &p.n, flags) == 0 || complain(c, "Unable to get block I/O throttle parameters"));
         for (int i = 0; good && i < p.n; i++) {
             g_autofree char *text = param_text(&p.list[i]);
-            say(c, "%-15s: %s\n", p.list[i].field, text);
+            param_line(c, p.list[i].field, text);
         }
     }
     params_clear(&p);
@@ -662,7 +668,7 @@ static bool cmd_domiftune(struct call *c)
         good = good && (!n || virDomainGetInterfaceParameters(domain, device, p.list, &p.n, flags) == 0 || complain(c, "Unable to get interface parameters"));
         for (int i = 0; good && i < p.n; i++) {
             g_autofree char *text = param_text(&p.list[i]);
-            say(c, "%-15s: %s\n", p.list[i].field, text);
+            param_line(c, p.list[i].field, text);
         }
     }
     params_clear(&p);
@@ -692,7 +698,7 @@ static bool cmd_perf(struct call *c)
     else if (good)
         good = virDomainGetPerfEvents(domain, &p.list, &p.n, flags) == 0 || complain(c, "Unable to get perf events");
     for (int i = 0; good && i < p.n; i++)
-        say(c, "%-15s: %s\n", p.list[i].field, p.list[i].value.b ? "enabled" : "disabled");
+        param_line(c, p.list[i].field, p.list[i].value.b ? "enabled" : "disabled");
     params_clear(&p);
     return good;
 }
@@ -731,7 +737,7 @@ static bool cmd_guestvcpus(struct call *c)
     p.n = n;
     for (int i = 0; i < p.n; i++) {
         g_autofree char *text = param_text(&p.list[i]);
-        say(c, "%-15s: %s\n", p.list[i].field, text);
+        param_line(c, p.list[i].field, text);
     }
     params_clear(&p);
     return true;
@@ -804,15 +810,15 @@ const struct command domain_tune_commands[] = {
         "write-iops-sec-max# size-iops-sec# group-name= total-bytes-sec-max-length# read-bytes-sec-max-length# "
         "write-bytes-sec-max-length# total-iops-sec-max-length# read-iops-sec-max-length# write-iops-sec-max-length# config live "
         "current",
-        cmd_blkdeviotune, 0, "Show or set the rate limits of a disk"},
+        cmd_blkdeviotune, COMMAND_LIST, "Show or set the rate limits of a disk"},
     {"blkiotune", "domain",
         "domain! weight# device-weights= device-read-iops-sec= device-write-iops-sec= device-read-bytes-sec= "
         "device-write-bytes-sec= config live current",
-        cmd_blkiotune, 0, "Show or set how disk time is shared among domains"},
+        cmd_blkiotune, COMMAND_LIST, "Show or set how disk time is shared among domains"},
     {"cpu-stats", "domain", "domain! total start# count#", cmd_cpu_stats, 0, "Print the processor time a domain has used"},
     {"domiftune", "domain",
         "domain! interface! inbound= outbound= config live current",
-        cmd_domiftune, 0, "Show or set the rate limits of an interface"},
+        cmd_domiftune, COMMAND_LIST, "Show or set the rate limits of an interface"},
     {"emulatorpin", "domain", "domain! cpulist= config live current", cmd_emulatorpin, 0, "Show or set which processors the emulator may run on"},
     {"guestvcpus", "domain", "domain! cpulist= enable disable", cmd_guestvcpus, 0, "Show or switch processors inside the guest"},
     {"iothreadadd", "domain", "domain! id#! config live current", cmd_iothreadadd, 0, "Add an I/O thread"},
@@ -824,12 +830,12 @@ const struct command domain_tune_commands[] = {
         cmd_iothreadset, 0, "Set how an I/O thread polls"},
     {"memtune", "domain",
         "domain! hard-limit# soft-limit# swap-hard-limit# min-guarantee# config live current",
-        cmd_memtune, 0, "Show or set memory limits"},
-    {"numatune", "domain", "domain! mode= nodeset= config live current", cmd_numatune, 0, "Show or set which NUMA nodes memory comes from"},
-    {"perf", "domain", "domain! enable= disable= config live current", cmd_perf, 0, "Show or switch performance counters"},
+        cmd_memtune, COMMAND_LIST, "Show or set memory limits"},
+    {"numatune", "domain", "domain! mode= nodeset= config live current", cmd_numatune, COMMAND_LIST, "Show or set which NUMA nodes memory comes from"},
+    {"perf", "domain", "domain! enable= disable= config live current", cmd_perf, COMMAND_LIST, "Show or switch performance counters"},
     {"schedinfo", "domain",
         "domain! weight#@ cap#@ current config live set...",
-        cmd_schedinfo, 0, "Show or set how processor time is shared among domains"},
+        cmd_schedinfo, COMMAND_LIST, "Show or set how processor time is shared among domains"},
     {"setmaxmem", "domain", "domain! size#! config live current kilobytes>size", cmd_setmaxmem, 0, "Set the most memory a domain can have"},
     {"setmem", "domain", "domain! size#! config live current kilobytes>size", cmd_setmem, 0, "Set how much memory a domain has"},
     {"setvcpu", "domain", "domain! vcpulist! enable disable config live current", cmd_setvcpu, 0, "Plug single virtual processors in or out"},

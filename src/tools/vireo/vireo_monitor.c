@@ -151,10 +151,9 @@ static const struct {
 
 static void block_stat_line(struct call *c, const char *device, unsigned i, long long value)
 {
-    if (opt_bool(c, "human"))
-        say(c, " %-31s %lld\n", block_stats[i].human, value);
-    else
-        say(c, "%s %s %lld\n", device, block_stats[i].name, value);
+    g_autofree char *number = g_strdup_printf("%lld", value);
+    g_autofree char *line = opt_bool(c, "human") ? g_strdup_printf(" %-31s %lld", block_stats[i].human, value) : g_strdup_printf("%s %s %lld", device, block_stats[i].name, value);
+    value_line(c, block_stats[i].name, number, line);
 }
 
 /* For hypervisors that know only the five old numbers. */
@@ -187,7 +186,7 @@ static bool cmd_domblkstat(struct call *c)
         params_clear(&p);
         return complain(c, "Failed to get block stats for domain '%s' device '%s'", virDomainGetName(domain), device);
     }
-    if (opt_bool(c, "human"))
+    if (opt_bool(c, "human") && !call_json(c))
         say(c, "Device: %s\n", device);
     for (unsigned i = 0; i < G_N_ELEMENTS(block_stats); i++) {
         long long value;
@@ -199,8 +198,9 @@ static bool cmd_domblkstat(struct call *c)
         for (unsigned i = 0; i < G_N_ELEMENTS(block_stats); i++)
             known |= !strcmp(block_stats[i].field, p.list[k].field);
         g_autofree char *text = param_text(&p.list[k]);
+        g_autofree char *line = g_strdup_printf("%s %s %s", device, p.list[k].field, text);
         if (!known)
-            say(c, "%s %s %s\n", device, p.list[k].field, text);
+            value_line(c, p.list[k].field, text, line);
     }
     params_clear(&p);
     return true;
@@ -220,9 +220,11 @@ static bool cmd_domifstat(struct call *c)
         long long value;
     } rows[] = {{"rx_bytes", s.rx_bytes}, {"rx_packets", s.rx_packets}, {"rx_errs", s.rx_errs}, {"rx_drop", s.rx_drop},
         {"tx_bytes", s.tx_bytes}, {"tx_packets", s.tx_packets}, {"tx_errs", s.tx_errs}, {"tx_drop", s.tx_drop}};
-    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *number = g_strdup_printf("%lld", rows[i].value), *line = g_strdup_printf("%s %s %s", device, rows[i].name, number);
         if (rows[i].value >= 0)
-            say(c, "%s %s %lld\n", device, rows[i].name, rows[i].value);
+            value_line(c, rows[i].name, number, line);
+    }
     return true;
 }
 
@@ -254,8 +256,10 @@ static bool cmd_dommemstat(struct call *c)
         return complain(c, "Failed to get memory statistics for domain %s", virDomainGetName(domain));
     for (int i = 0; i < n; i++)
         for (unsigned k = 0; k < G_N_ELEMENTS(names); k++)
-            if (stats[i].tag == names[k].tag)
-                say(c, "%s %llu\n", names[k].name, stats[i].val);
+            if (stats[i].tag == names[k].tag) {
+                g_autofree char *number = g_strdup_printf("%llu", stats[i].val), *line = g_strdup_printf("%s %s", names[k].name, number);
+                value_line(c, names[k].name, number, line);
+            }
     return true;
 }
 
@@ -440,14 +444,14 @@ const struct command monitor_commands[] = {
     {"domblkerror", "monitor", "domain!", cmd_domblkerror, 0, "Show the disks that have failed"},
     {"domblkinfo", "monitor", "domain! device= human all", cmd_domblkinfo, COMMAND_LIST, "Print the sizes of a disk"},
     {"domblklist", "monitor", "domain! inactive details", cmd_domblklist, COMMAND_LIST, "List the disks of a domain"},
-    {"domblkstat", "monitor", "domain! device= human", cmd_domblkstat, 0, "Print how much a disk has been used"},
+    {"domblkstat", "monitor", "domain! device= human", cmd_domblkstat, COMMAND_LIST, "Print how much a disk has been used"},
     {"domif-getlink", "monitor", "domain! interface! config", cmd_getlink, 0, "Tell whether the cable of an interface is in"},
     {"domifaddr", "monitor", "domain! interface= full source=", cmd_domifaddr, COMMAND_LIST, "Print the addresses of a running guest"},
     {"domiflist", "monitor", "domain! inactive", cmd_domiflist, COMMAND_LIST, "List the interfaces of a domain"},
-    {"domifstat", "monitor", "domain! interface!", cmd_domifstat, 0, "Print how much an interface has been used"},
+    {"domifstat", "monitor", "domain! interface!", cmd_domifstat, COMMAND_LIST, "Print how much an interface has been used"},
     {"dommemstat", "monitor",
         "domain! period#@ config live current",
-        cmd_dommemstat, 0, "Print how memory is used, or how often the guest reports it"},
+        cmd_dommemstat, COMMAND_LIST, "Print how memory is used, or how often the guest reports it"},
     {"domstats", "monitor",
         "state cpu-total balloon vcpu interface block perf iothread memory dirtyrate vm list-active list-inactive "
         "list-persistent list-transient list-running list-paused list-shutoff list-other raw enforce backing nowait domain...",

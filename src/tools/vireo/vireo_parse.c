@@ -265,7 +265,10 @@ static bool run_one(struct call *c)
         return complain(c, "command '%s' is not available in this version of vireo", c->command->name);
     if (!(c->command->flags & COMMAND_LOCAL) && !vireo_connect(v))
         return false;
-    return c->command->run(c);
+    bool good = c->command->run(c);
+    if (c->told)
+        fields_print(g_steal_pointer(&c->told));
+    return good;
 }
 
 bool run_calls(struct vireo *v, GPtrArray *calls)

@@ -208,3 +208,14 @@ bool fields_print(struct fields *f)
     g_free(f);
     return true;
 }
+
+void value_line(struct call *c, const char *key, const char *value, const char *line)
+{
+    if (!call_json(c)) {
+        say(c, "%s\n", line);
+        return;
+    }
+    if (!c->told)
+        c->told = fields_new(c, 0);
+    field(c->told, key, "%s", value);
+}

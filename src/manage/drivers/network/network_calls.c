@@ -230,8 +230,9 @@ static GVariant *create(struct manage_call *c, GError **error)
         return NULL;
     g_mutex_lock(&dr->change);
     doc_auto *d = network_definition(n);
-    bool ok = d ? !network_is_active(n) || manage_fail(error, VIR_ERR_OPERATION_INVALID, "network is already active: '%s'", n->name)
-                : manage_fail(error, VIR_ERR_NO_NETWORK, "Network not found: '%s' has no definition", n->name);
+    bool ok = network_is_active(n) ? manage_fail(error, VIR_ERR_OPERATION_INVALID, "network is already active: '%s'", n->name)
+              : d                  ? true
+                                   : manage_fail(error, VIR_ERR_NO_NETWORK, "Network not found: '%s' has no definition", n->name);
     ok = ok && network_start(n, d, error);
     g_mutex_unlock(&dr->change);
     if (!ok)
