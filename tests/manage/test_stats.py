@@ -86,16 +86,21 @@ def test_machine_that_ends_while_it_is_asked(vireod, many):
     assert [n for n in stats if "vcpu.0.time" not in stats[n]] == [many[7]]
 
 
-def test_dirty_rate_in_each_mode(vireod):
+@pytest.fixture
+def writer(vireod):
     vireod.virsh("define", define(vireod, "writer"))
     vireod.virsh("start", "writer")
+    yield vireod.virsh
+    vireod.virsh("destroy", "writer")
+
+
+def test_dirty_rate_in_each_mode(writer):
     for mode, number in ((None, "page-sampling"), ("page-sampling", "page-sampling"), ("dirty-bitmap", "dirty-bitmap")):
-        vireod.virsh("domdirtyrate-calc", "writer", "--seconds", "1", *(["--mode", mode] if mode else []))
+        writer("domdirtyrate-calc", "writer", "--seconds", "1", *(["--mode", mode] if mode else []))
         until = time.monotonic() + 30
-        while (seen := records(vireod.virsh("domstats", "--dirtyrate", "writer"))["writer"])["dirtyrate.calc_status"] != "2":
+        while (seen := records(writer("domstats", "--dirtyrate", "writer"))["writer"])["dirtyrate.calc_status"] != "2":
             assert time.monotonic() < until, f"the measurement does not end: {seen}"
             time.sleep(0.1)
         assert (seen["dirtyrate.calc_mode"], seen["dirtyrate.calc_period"]) == (number, "1")
         assert int(seen["dirtyrate.megabytes_per_second"]) >= 0
-    assert "bitmap" in vireod.virsh("domdirtyrate-calc", "writer", "--mode", "dirty-ring", status=1)
-    vireod.virsh("destroy", "writer")
+    assert "bitmap" in writer("domdirtyrate-calc", "writer", "--mode", "dirty-ring", status=1)
