@@ -75,7 +75,7 @@ struct server {
     struct watched wake;
     int wake_fd;
     GThread *thread;
-    struct pool *workers;
+    GThreadPool *workers;
     GPtrArray *listeners; /* struct listener */
     /* The socket thread's own: */
     GHashTable *clients;
@@ -109,15 +109,6 @@ void server_resume(struct server *s, struct client *c);
 GPtrArray *daemon_listen(const struct manage_dirs *dirs, const struct daemon_options *options, const struct daemon_config *config, bool privileged, GError **error);
 int daemon_inherited(void); /* how many sockets systemd handed over; once, before there are threads */
 void listener_free(gpointer listener);
-
-/* ---- workers (daemon_pool.c) ---- */
-
-struct pool;
-/* Up to max threads that make work(job, opaque); one from the start. */
-struct pool *pool_new(void (*work)(gpointer job, gpointer opaque), gpointer opaque, unsigned max, GError **error);
-void pool_push(struct pool *p, gpointer job); /* any thread; jobs begin in order */
-void pool_set_max(struct pool *p, unsigned max);
-void pool_free(struct pool *p); /* when all jobs are done; NULL is fine */
 
 /* ---- clients ---- */
 

@@ -158,14 +158,14 @@ static void push(struct client *c, const struct rpc_header *h, const struct rpc_
     g_mutex_lock(&c->lock);
     c->calls++;
     g_mutex_unlock(&c->lock);
-    pool_push(c->server->workers, j);
+    g_thread_pool_push(c->server->workers, j, NULL);
 }
 
 void call_conn_closed(struct client *c)
 {
     struct job *j = g_new0(struct job, 1);
     j->client = client_ref(c);
-    pool_push(c->server->workers, j);
+    g_thread_pool_push(c->server->workers, j, NULL);
 }
 
 /* ---- calls ---- */

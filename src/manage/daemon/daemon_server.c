@@ -209,7 +209,7 @@ bool server_start(struct server *s, GError **error)
         if (epoll_ctl(s->epoll, EPOLL_CTL_ADD, l->fd, &e) < 0)
             return manage_fail_errno(error, errno, "cannot wait for clients");
     }
-    s->workers = pool_new(call_worker, s, (unsigned)s->config.max_workers, error);
+    s->workers = g_thread_pool_new(call_worker, s, s->config.max_workers, FALSE, error);
     s->thread = s->workers ? g_thread_try_new("sockets", server_thread, s, error) : NULL;
     return s->thread != NULL;
 }
@@ -233,7 +233,7 @@ void server_reload(struct server *s, struct daemon_config *config)
     c->keepalive_interval = config->keepalive_interval;
     c->keepalive_count = config->keepalive_count;
     g_mutex_unlock(&s->lock);
-    pool_set_max(s->workers, (unsigned)config->max_workers);
+    g_thread_pool_set_max_threads(s->workers, config->max_workers, NULL);
 }
 
 void server_free(struct server *s)
@@ -247,7 +247,8 @@ void server_free(struct server *s)
     (void)!write(s->wake_fd, &one, sizeof(one));
     if (s->thread)
         g_thread_join(s->thread);
-    pool_free(s->workers);
+    if (s->workers)
+        g_thread_pool_free(s->workers, FALSE, TRUE);
     for (int i = 0; i < 500 && g_atomic_int_get(&s->streams) > 0; i++) /* cancelled; their threads are about to end */
         g_usleep(10000);
     for (guint i = 0; i < s->resume->len; i++)
