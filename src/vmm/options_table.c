@@ -170,7 +170,7 @@ const struct option_row option_rows[] = {
     HEADING("Devices and back ends"),
     { "device", "NAME[,PROPERTY=VALUE]... or JSON", "adds a device; 'help' lists them, 'NAME,help' its properties", opt_device },
     { "chardev", "BACKEND,id=ID[,KEY=VALUE]...", "a character back end: null, stdio, file, socket, pty", opt_chardev },
-    { "serial", "stdio|mon:stdio|null|none|pty|file:FILE|unix:PATH[,server=on][,wait=off]|chardev:ID", "the next serial port (COM1 to COM4)",
+    { "serial", "stdio|mon:stdio|null|none|pty|file:FILE|unix:PATH[,server=on][,wait=off]|tcp:HOST:PORT[,...]|telnet:HOST:PORT[,...]|chardev:ID", "the next serial port (COM1 to COM4)",
       opt_serial },
     { "netdev", "user|tap|bridge|socket|stream|dgram,id=ID[,KEY=VALUE]...", "a network back end", opt_netdev },
     { "nic", "TYPE[,model=virtio-net-pci or e1000e, e1000, rtl8139][,mac=ADDRESS][,KEY=VALUE]... or none", "a network card with its back end; none: no default card", opt_nic },

@@ -97,7 +97,7 @@ def test_bad_definition_is_refused(what, machine, devices, words, tmp_path):
 
 MISSING = [
     ("usb", "<disk device='cdrom'><source file='/a'/><target dev='sda' bus='usb'/></disk>"), ("sound", "<sound model='ac97'/>"), ("graphics", "<graphics type='spice'/>"), ("video", "<video><model type='qxl'/></video>"), ("hub", "<hub type='usb'/>"),
-    ("input", "<controller type='usb' model='ich9-ehci1'/><input type='tablet' bus='usb'/>"), ("video", "<video><model type='virtio' heads='2'/></video>"),
+    ("input", "<controller type='usb' model='none'/><input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"), ("video", "<video><model type='virtio' heads='2'/></video>"),
     ("audio", "<audio id='1' type='alsa'/>"), ("graphics", "<graphics type='vnc' websocket='5999'/>"),
     ("watchdog", "<watchdog model='i6300esb'/>"), ("tpm", "<tpm model='tpm-crb'><backend type='emulator'/></tpm>"),
     ("hostdev", "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='1' slot='0' function='0'/></source></hostdev>"),
@@ -112,6 +112,27 @@ def test_missing_device_is_kept_and_refused_at_the_start(name, xml, tmp_path):
     assert golden("complete", str(tmp_path / "d.xml")).returncode == 0
     p = golden("argv", str(tmp_path / "d.xml"))
     assert p.returncode == 1 and (f"<{name}>" in p.stderr or name == "usb") and "line 6" in p.stderr, p.stderr
+
+
+def test_old_usb_controllers_become_an_xhci(tmp_path):
+    """The group that virt-install gives to a system of which it knows nothing."""
+    group = "<controller type='usb' model='ich9-ehci1'/>" + "".join(f"<controller type='usb' model='ich9-uhci{n + 1}'><master startport='{2 * n}'/></controller>" for n in range(3))
+    plugs = "".join("<input type='tablet' bus='usb'/>" for _ in range(6))
+    for name, devices in ("used", group + plugs), ("free", group):
+        (tmp_path / name).write_text(HEAD.format(machine="q35") + devices + "\n</devices>\n</domain>\n")
+    used, free = (golden("argv", str(tmp_path / name)) for name in ("used", "free"))
+    assert used.returncode == free.returncode == 0, used.stderr + free.stderr
+    assert '"driver":"qemu-xhci"' in used.stdout and '"p2":6' in used.stdout and '"addr":"0x1d"' in used.stdout and used.stdout.count('"bus":"usb.0"') == 6
+    words = [line for line in (used.stdout + free.stdout).splitlines() if not line.startswith("#")]
+    assert not any("uhci" in line or "ehci" in line for line in words) and sum("xhci" in line for line in words) == 1
+
+
+def test_smm_is_kept_and_refused_at_the_start(tmp_path):
+    text = HEAD.format(machine="q35") + "</devices>\n</domain>\n"
+    for state, status in ("on", 1), ("off", 0):
+        (tmp_path / "d.xml").write_text(text.replace("<devices>", f"<features><smm state='{state}'/></features><devices>"))
+        p = golden("argv", str(tmp_path / "d.xml"))
+        assert p.returncode == status and ("<smm>" in p.stderr) == (state == "on"), p.stderr
 
 
 def test_i440fx_is_kept_and_refused_at_the_start(tmp_path):

@@ -119,23 +119,45 @@ static gboolean out_ready(gint fd, GIOCondition condition, gpointer opaque)
     return again ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 
-size_t chardev_write(struct chardev *c, const void *data, size_t n)
+/* How many bytes were taken. */
+static size_t write_locked(struct chardev *c, const uint8_t *data, size_t n)
 {
-    size_t done;
-    g_mutex_lock(&c->lock);
-    if (!c->connected || c->fd_out < 0) {
-        g_mutex_unlock(&c->lock);
-        return n;
-    }
-    done = c->out->len ? 0 : push_locked(c, data, n);
+    size_t done = c->out->len ? 0 : push_locked(c, data, n);
     if (done < n) {
         size_t keep = MIN(n - done, CHARDEV_OUT_MAX - MIN(c->out->len, CHARDEV_OUT_MAX));
-        g_byte_array_append(c->out, (const guint8 *)data + done, (guint)keep);
+        g_byte_array_append(c->out, data + done, (guint)keep);
         done += keep;
         c->busy_told = c->busy_told || done < n;
         if (!c->out_source)
             source_start(&c->out_source, g_unix_fd_source_new(c->fd_out, G_IO_OUT | G_IO_ERR | G_IO_HUP), G_SOURCE_FUNC(out_ready), c);
     }
+    return done;
+}
+
+/* An IAC goes as two, or not at all. */
+static size_t write_telnet_locked(struct chardev *c, const uint8_t *data, size_t n)
+{
+    static const uint8_t twice[2] = { TELNET_IAC, TELNET_IAC };
+    size_t done = 0;
+    while (done < n) {
+        size_t plain = telnet_plain(data + done, n - done), taken = plain ? write_locked(c, data + done, plain) : 0;
+        done += taken;
+        if (taken < plain || done == n)
+            break;
+        if (c->out->len + sizeof(twice) > CHARDEV_OUT_MAX) {
+            c->busy_told = true;
+            break;
+        }
+        write_locked(c, twice, sizeof(twice));
+        done++;
+    }
+    return done;
+}
+
+size_t chardev_write(struct chardev *c, const void *data, size_t n)
+{
+    g_mutex_lock(&c->lock);
+    size_t done = !c->connected || c->fd_out < 0 ? n : c->telnet ? write_telnet_locked(c, data, n) : write_locked(c, data, n);
     g_mutex_unlock(&c->lock);
     return done;
 }
@@ -222,6 +244,22 @@ static ssize_t read_input(struct chardev *c, void *buf, size_t n)
     return got;
 }
 
+/* How many bytes are the guest's. */
+static size_t take_telnet(struct chardev *c, uint8_t *data, size_t n)
+{
+    uint8_t reply[4096];
+    size_t nreply;
+    bool broken;
+    n = telnet_input(c->telnet, data, n, &broken, reply, &nreply);
+    g_mutex_lock(&c->lock);
+    if (nreply && c->connected)
+        write_locked(c, reply, nreply);
+    g_mutex_unlock(&c->lock);
+    if (broken)
+        tell(c, CHARDEV_BREAK);
+    return n;
+}
+
 static gboolean in_ready(gint fd, GIOCondition condition, gpointer opaque)
 {
     struct chardev *c = opaque;
@@ -241,6 +279,10 @@ static gboolean in_ready(gint fd, GIOCondition condition, gpointer opaque)
             c->backend->hangup(c);
         return G_SOURCE_REMOVE;
     }
+    if (c->telnet)
+        n = (ssize_t)take_telnet(c, buf, (size_t)n);
+    if (!n)
+        return G_SOURCE_CONTINUE;
     if (c->mux)
         chardev_mux_input(c->mux, buf, (size_t)n);
     else
@@ -434,9 +476,9 @@ void chardev_close(struct chardev *c)
 }
 
 /* The short forms and the long ones they stand for; the text behind the colon becomes `key`. */
-static const struct { const char *prefix, *backend, *key; } short_forms[] = {
+static const struct { const char *prefix, *backend, *key, *on; } short_forms[] = {
     { "null", "null", NULL }, { "stdio", "stdio", NULL }, { "pty", "pty", NULL },
-    { "file:", "file", "path" }, { "unix:", "socket", "path" }, { "tcp:", "socket", "addr" },
+    { "file:", "file", "path" }, { "unix:", "socket", "path" }, { "tcp:", "socket", "addr" }, { "telnet:", "socket", "addr", "telnet" },
 };
 
 static struct chardev *open_short(const char *id, const char *spec, bool mux, GError **error)
@@ -451,11 +493,13 @@ static struct chardev *open_short(const char *id, const char *spec, bool mux, GE
             return NULL;
         if (mux)
             keyval_add(kv, "mux", "on");
+        if (short_forms[i].on)
+            keyval_add(kv, short_forms[i].on, "on");
         g_autoptr(GHashTable) opts = keyval_to_hash(kv);
         return chardev_open_opts(short_forms[i].backend, id, opts, error);
     }
     vireo_fail(error, VIREO_ERROR_INVALID, "'%s' is not a valid char driver; there are: none, null, stdio, mon:stdio, pty, file:PATH, "
-               "unix:PATH[,server=on][,wait=off], tcp:HOST:PORT[,server=on][,wait=off], chardev:ID", spec);
+               "unix:PATH[,server=on][,wait=off], tcp:HOST:PORT[,server=on][,wait=off], telnet:HOST:PORT[,server=on][,wait=off], chardev:ID", spec);
     return NULL;
 }
 

@@ -25,7 +25,7 @@ struct chardev_handlers {
 const char *chardev_backend_at(unsigned i);
 
 /* Parses the syntax of -serial/-chardev's short form: "stdio", "mon:stdio", "null", "none" gives NULL without error, "file:PATH",
- * "unix:PATH[,server=on|off][,wait=on|off]", "pty". Opens it. */
+ * "unix:PATH[,server=on|off][,wait=on|off]", "tcp:HOST:PORT[,...]", "telnet:HOST:PORT[,...]", "pty". Opens it. */
 struct machine;
 struct chardev *chardev_open(const char *id, const char *spec, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The long form: -chardev BACKEND,id=ID,key=value...; keys in a GHashTable of strings. */

@@ -8,6 +8,7 @@
 
 #include "base/keyval.h"
 #include "vmm/core/chardev.h"
+#include "vmm/core/chardev_telnet.h"
 
 #define CHARDEV_OUT_MAX (64 * 1024) /* bytes kept for a host that does not take them */
 #define CHARDEV_FRONTENDS_MAX 4
@@ -37,6 +38,7 @@ struct chardev {
     GSource *in_source;
     int fd_in, passed_fd;
     bool accept_fds;
+    struct chardev_telnet *telnet; /* NULL: bytes are what they are; set before a peer is there */
     bool in_ended;
     struct { const struct chardev_handlers *h; void *opaque; } frontends[CHARDEV_FRONTENDS_MAX];
     unsigned nfrontends, focus;

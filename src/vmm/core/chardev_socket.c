@@ -23,7 +23,7 @@
 #include "base/sandbox.h"
 #include "vmm/core/chardev_backend.h"
 
-struct socket_opts { char *path, *addr, *host, *port, *fd; bool server; int wait; uint64_t reconnect; };
+struct socket_opts { char *path, *addr, *host, *port, *fd; bool server, telnet; int wait; uint64_t reconnect; };
 
 static const char *const off_on[] = { "default", "off", "on", NULL };
 enum { WAIT_DEFAULT, WAIT_OFF, WAIT_ON };
@@ -38,7 +38,7 @@ static const struct keyval_key socket_keys[] = {
     { "wait", KV_ENUM, offsetof(struct socket_opts, wait), "server: the machine starts when somebody has connected (default on)", off_on },
     { "reconnect", KV_UINT, offsetof(struct socket_opts, reconnect), "client: seconds after which to connect again", NULL, 0, 3600 },
     { "nodelay", KV_IGNORED }, { "delay", KV_IGNORED },
-    { "telnet", KV_ONLY, 0, "connect with a raw client such as socat or nc", only_off },
+    { "telnet", KV_BOOL, offsetof(struct socket_opts, telnet), "speak telnet, so that a telnet client sends each key at once and as it is" },
     { "abstract", KV_ONLY, 0, "give the socket a path", only_off },
     { NULL }
 };
@@ -50,6 +50,7 @@ struct socket_state {
     char *name;          /* "unix:PATH,server=on" */
     struct leftover *made; /* the socket file */
     struct addrinfo *addresses; /* TCP */
+    struct chardev_telnet telnet;
 };
 
 static const struct chardev_out_mode mode_send = { .send = true };
@@ -57,13 +58,18 @@ static const struct chardev_out_mode mode_send = { .send = true };
 static void listen_again(struct chardev *c);
 static bool connect_peer(struct chardev *c, GError **error);
 
-/* seccomp(main): setsockopt */
+/* seccomp(main): setsockopt sendto */
 static void got_peer(struct chardev *c, int fd)
 {
     struct socket_state *s = c->state;
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* fails on UNIX sockets, harmlessly */
     chardev_set_filename(c, g_strdup(s->name));
+    if (c->telnet) {
+        uint8_t greeting[TELNET_GREETING];
+        telnet_start(c->telnet, greeting);
+        (void)send(fd, greeting, sizeof(greeting), MSG_NOSIGNAL | MSG_DONTWAIT); /* a new connection has room for it */
+    }
     /* sockets need no O_NONBLOCK: output is sent with MSG_DONTWAIT, input is read when it is there */
     chardev_connected(c, fd, fd, mode_send);
 }
@@ -292,6 +298,7 @@ static void socket_close(struct chardev *c)
     if (s->addresses)
         freeaddrinfo(s->addresses);
     g_free(s->name);
+    c->telnet = NULL;
     g_free(s);
 }
 
@@ -309,9 +316,10 @@ static bool socket_open(struct chardev *c, const void *opts, GError **error)
     struct socket_state *s = g_new0(struct socket_state, 1);
     s->listener = -1;
     g_autofree char *where = o->path ? g_strdup_printf("unix:%s", o->path) : o->fd ? g_strdup_printf("fd:%s", o->fd)
-                                                                                 : g_strdup_printf("tcp:%s:%s", o->host ? o->host : "", o->port);
+                                                                                 : g_strdup_printf("%s:%s:%s", o->telnet ? "telnet" : "tcp", o->host ? o->host : "", o->port);
     s->name = g_strdup_printf("%s%s", where, o->server ? ",server=on" : "");
     c->state = s;
+    c->telnet = o->telnet ? &s->telnet : NULL;
     chardev_set_filename(c, g_strdup_printf("disconnected:%s", s->name));
     if (o->reconnect)
         sandbox_need(SANDBOX_SOCKETS);
@@ -330,6 +338,6 @@ static bool socket_open(struct chardev *c, const void *opts, GError **error)
 }
 
 const struct chardev_backend chardev_socket = {
-    "socket", "path=PATH | host=HOST,port=PORT | fd=N [,server=on[,wait=off]]", socket_keys, sizeof(struct socket_opts), socket_open, socket_close,
+    "socket", "path=PATH | host=HOST,port=PORT | fd=N [,server=on[,wait=off]][,telnet=on]", socket_keys, sizeof(struct socket_opts), socket_open, socket_close,
     socket_hangup
 };

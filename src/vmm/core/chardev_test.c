@@ -115,6 +115,44 @@ static void test_socket(void)
     g_string_free(f.got, TRUE);
 }
 
+static void expect(int fd, const char *data, size_t n)
+{
+    char buf[64];
+    settle();
+    g_assert_cmpmem(buf, recv(fd, buf, sizeof(buf), MSG_DONTWAIT), data, n);
+}
+#define EXPECT(fd, text) expect(fd, text, sizeof(text) - 1)
+
+/* RFC 854: offers, refusals, doubled IACs, BREAK, ends of lines; commands that come in pieces. */
+static void test_telnet(void)
+{
+    g_autofree char *path = temp_path("s");
+    struct chardev *c = open_at("unix:%s,server=on,wait=off,telnet=on", path);
+    struct front f = { g_string_new(NULL), 100 };
+    g_assert_true(chardev_attach(c, &handlers, &f, NULL));
+    for (int round = 1; round <= 2; round++) {
+        static const char sent[] = "a\xff\xfd\x01\xff\xfd\x03\xff\xfb\x18" "b\r\0c\r\nd\xff\xfa\x18x\xff\xffy\xff\xf0" "e\xff\xff\xff\xf3\xff\xfb\0\r\0\xff\xfd\x22g";
+        int fd = dial(path);
+        EXPECT(fd, "\xff\xfb\x01\xff\xfb\x03\xff\xfb\0\xff\xfd\0");
+        for (size_t i = 0; i < sizeof(sent) - 1; i += (size_t)round) {
+            g_assert_cmpint(write(fd, sent + i, MIN((size_t)round, sizeof(sent) - 1 - i)), >, 0);
+            settle();
+        }
+        g_assert_cmpmem(f.got->str, f.got->len, "ab\rc\r\nde\xff\r\0g", 12);
+        g_assert_cmpuint(f.breaks, ==, round);
+        EXPECT(fd, "\xff\xfe\x18\xff\xfc\x22");
+        g_assert_cmpuint(chardev_write(c, "x\xffy\xff", 4), ==, 4);
+        EXPECT(fd, "x\xff\xffy\xff\xff");
+        close(fd);
+        settle();
+        g_string_truncate(f.got, 0);
+        f.room = 100;
+    }
+    chardev_close(c);
+    remove_temp(path);
+    g_string_free(f.got, TRUE);
+}
+
 static void test_busy(void)
 {
     g_autofree char *path = temp_path("s");
@@ -210,6 +248,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/chardev/socket", test_socket);
+    g_test_add_func("/chardev/telnet", test_telnet);
     g_test_add_func("/chardev/busy", test_busy);
     g_test_add_func("/chardev/mux", test_mux);
     g_test_add_func("/chardev/errors", test_errors);

@@ -125,7 +125,7 @@ static bool on_usb(const struct el *e)
     return false;
 }
 
-static unsigned usb_ports(const struct el *controller)
+unsigned domain_usb_ports(const struct el *controller)
 {
     static const struct { const char *model; uint8_t ports; } rows[] = { { "qemu-xhci", 4 }, { "nec-xhci", 4 }, { "ich9-ehci1", 6 }, { "ehci", 6 }, { "piix3-uhci", 2 },
                                                                          { "piix4-uhci", 2 }, { "vt82c686b-uhci", 2 }, { "pci-ohci", 3 } };
@@ -149,7 +149,7 @@ static bool usb_address(struct domain_complete *c, struct el *e, GError **error)
 {
     for (unsigned bus = 0; bus < 32; bus++) {
         struct el *at = domain_controller(c->devices, "usb", bus);
-        unsigned ports = at ? usb_ports(at) : 0;
+        unsigned ports = at ? domain_usb_ports(at) : 0;
         for (unsigned port = 1; port <= ports; port++)
             if (!usb_used(c->devices, bus, port)) {
                 el_set(e, "address/@type", "usb");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Devices: one row an element, in the order of the command line; and what vireo-vmm does not have. */
 #include "manage/drivers/domain/domain_command.h"
+#include "manage/drivers/domain/domain_complete.h"
 
 #include <string.h>
 
@@ -14,9 +15,6 @@ static const struct {
     enum lack lack;
     const char *what;
 } lacks[] = {
-    { "controller", "@model", "qemu-xhci", PART_OF_BOARD, NULL },
-    { "controller", "@model", "nec-xhci", PART_OF_BOARD, NULL },
-    { "controller", "@type", "usb", LEAVE_OUT, "of USB controllers, 'qemu-xhci' and 'nec-xhci' are there" },
     { "controller", "@type", "ide", REFUSE, "IDE; use bus='sata'" },
     { "controller", "@type", "fdc", REFUSE, "a floppy controller" },
     { "controller", "@type", "ccid", REFUSE, "a smart card reader" },
@@ -112,6 +110,36 @@ static bool pci_controller(struct domain_build *b, struct el *e, GError **error)
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<controller type='pci' model='%s'>%s is not there", model, domain_line(e));
 }
 
+static bool usb_in_use(const struct domain_build *b, unsigned bus)
+{
+    el_each(e, b->devices, NULL)
+        if (el_is(e, "address/@type", "usb") && domain_number(e, "address/@bus", 0) == bus)
+            return true;
+    return false;
+}
+
+/* vireo-vmm's USB controllers are xHCI. Documents for systems of unknown age (virt-install's, where it was not told which) have an ICH9 EHCI with three companions: what is
+ * plugged in there finds the same ports at an xHCI, at function 0 of the group's place, which is where a guest looks first. One without devices, and companions, are left out. */
+static bool usb_stand_in(struct domain_build *b, struct el *e)
+{
+    const char *model = el_get_or(e, "@model", "");
+    if (el_find(e, "master") || !usb_in_use(b, domain_number(e, "@index", 0))) {
+        domain_plan_note(b, "<controller type='usb' model='%s'>%s is left out: of USB controllers 'qemu-xhci' and 'nec-xhci' are there", model, domain_line(e));
+        return true;
+    }
+    domain_plan_note(b, "<controller type='usb' model='%s'>%s: a 'qemu-xhci' takes its place", model, domain_line(e));
+    struct json_object *o = domain_plan_device(b, "qemu-xhci", e);
+    unsigned ports = domain_usb_ports(e);
+    js_int(o, "p2", ports);
+    js_int(o, "p3", ports);
+    if (el_is(e, "address/@type", "pci") && domain_number(e, "address/@function", 0)) {
+        g_autofree char *slot = g_strdup_printf("0x%x", (unsigned)domain_number(e, "address/@slot", 0));
+        json_object_object_del(o, "addr");
+        js_set(o, "addr", slot);
+    }
+    return true;
+}
+
 static bool usb_controller(struct domain_build *b, struct el *e, GError **error)
 {
     static const struct { const char *model, *driver; } drivers[] = { { "qemu-xhci", "qemu-xhci" }, { "nec-xhci", "nec-usb-xhci" }, { "piix3-uhci", "piix3-usb-uhci" },
@@ -120,6 +148,8 @@ static bool usb_controller(struct domain_build *b, struct el *e, GError **error)
     const char *model = el_get_or(e, "@model", "");
     if (g_str_equal(model, "none"))
         return true;
+    if (b->m.is_vireo && !g_str_has_suffix(model, "-xhci"))
+        return usb_stand_in(b, e);
     for (unsigned i = 0; i < G_N_ELEMENTS(drivers); i++) {
         if (!g_str_equal(drivers[i].model, model))
             continue;

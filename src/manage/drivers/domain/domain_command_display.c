@@ -13,9 +13,9 @@ bool domain_plan_usb(struct domain_build *b, struct json_object *o, const struct
 {
     unsigned bus = domain_number(e, "address/@bus", 0);
     const struct el *at = domain_controller(b->devices, "usb", bus);
-    if (b->m.is_vireo && (!at || (!el_is(at, "@model", "qemu-xhci") && !el_is(at, "@model", "nec-xhci"))))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<%s>%s: its USB controller %u is a '%s', and vireo-vmm has 'qemu-xhci' and 'nec-xhci'; change its model", el_name(e),
-                           domain_line(e), bus, at ? el_get_or(at, "@model", "") : "none");
+    if (b->m.is_vireo && (!at || el_is(at, "@model", "none")))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<%s>%s: there is no USB controller %u; add <controller type='usb' index='%u' model='qemu-xhci'/>", el_name(e), domain_line(e),
+                           bus, bus);
     g_autofree char *name = bus ? g_strdup_printf("%s.0", el_get_or(at, "alias/@name", "usb")) : g_strdup("usb.0");
     js_set(o, "bus", name);
     js_set(o, "port", el_get(e, "address/@port"));

@@ -39,6 +39,8 @@ static bool add_machine(struct domain_build *b, GError **error)
     if (b->m.is_vireo && b->m.i440fx)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "vireo-vmm has no machine '%s'%s: change it to 'q35' (and disks on 'ide' to 'sata')", b->m.name,
                            domain_line(el_find(b->root, "os/type")));
+    if (b->m.is_vireo && el_is(b->root, "features/smm/@state", "on"))
+        return lacking(b, el_find(b->root, "features/smm"), "system management mode", error);
     g_autoptr(GString) s = g_string_new(b->m.name);
     if (b->m.has_pci)
         g_string_append(s, ",usb=off");
