@@ -663,6 +663,26 @@ def test_events(vireod, xml):
     assert ("a", "Reboot") in seen
 
 
+def test_monitor_events(vireod, xml):
+    """What the emulator tells, by virsh qemu-monitor-event: all of it, one name, an expression, one domain."""
+    for n, name in enumerate("ab", 1):
+        vireod.virsh("define", xml(name, n))
+        vireod.virsh("start", name)
+    wanted = {"all": (), "one": ("--event", "RESUME"), "some": ("--event", "^(st|xy)o", "--regex", "--no-case"), "of b": ("--domain", "b"), "none": ("--event", "stop")}
+    listeners = {what: subprocess.Popen(["virsh", "-q", "-c", vireod.uri, "qemu-monitor-event", "--loop", "--timeout", "3", *words], stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True, env=PLAIN) for what, words in wanted.items()}
+    while any(p.poll() is None for p in listeners.values()):
+        vireod.virsh("suspend", "a")
+        vireod.virsh("resume", "a")
+        vireod.virsh("reset", "b")
+    heard = {what: {(m[1], m[2], m[3]) for m in re.finditer(r"event (\w+) at \d+\.\d{6} for domain '(\w)': (.*)", p.stdout.read())} for what, p in listeners.items()}
+    reset = ("RESET", "b", '{"guest":false,"reason":"host-qmp-system-reset"}')
+    stop, resume = ("STOP", "a", "<null>"), ("RESUME", "a", "<null>")
+    assert heard == {"all": {stop, resume, reset}, "one": {resume}, "some": {stop}, "of b": {reset}, "none": set()}, heard
+    assert "regular expression" in vireod.virsh("qemu-monitor-event", "--event", "(", "--regex", status=1)
+    assert "read" in vireod.virsh("qemu-monitor-event", "--timeout", "1", readonly=True, status=1)
+
+
 # ---- the guest's agent ----
 
 AGENT = """

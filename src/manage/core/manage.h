@@ -147,7 +147,7 @@ GVariant *manage_dispatch(struct manage_call *c, GError **error);
 /* Something happened to an object: delivered to every connection that registered for event `id` of this class, for all objects or
  * for this one. body: floating tuple of the event procedure's args without the callbackID (domain events: the domain first).
  * `key`: the object's UUID (16 bytes) or, for node devices, its name. Any thread. */
-enum manage_class { MANAGE_DOMAIN, MANAGE_NETWORK, MANAGE_POOL, MANAGE_NODEDEV, MANAGE_SECRET, MANAGE_NCLASSES };
+enum manage_class { MANAGE_DOMAIN, MANAGE_NETWORK, MANAGE_POOL, MANAGE_NODEDEV, MANAGE_SECRET, MANAGE_MONITOR /* what the emulator told; id 0, body: domain, name, ... */, MANAGE_NCLASSES };
 void manage_event(struct manage_state *s, enum manage_class class, unsigned id, const void *key, gsize key_size, GVariant *body);
 /* Has anybody registered for it, for whichever object? Else its body need not be made. */
 bool manage_event_wanted(struct manage_state *s, enum manage_class class, unsigned id);

@@ -11,6 +11,7 @@ struct registration {
     int callback;
     bool legacy; /* registered without a callback id (feature 14 is off): gets the old messages */
     GBytes *key; /* NULL: all objects */
+    GRegex *name; /* MANAGE_MONITOR: of the event; NULL: any */
 };
 
 struct manage_events {
@@ -24,10 +25,10 @@ static unsigned event_proc(enum manage_class class, unsigned id)
 {
     static const uint16_t domain[] = { 318, 319, 320, 321, 322, 323, 324, 325, 326, 327, 328, 329, 330, 331, 332, 333, 339, 346, 348, 354, 359, 363, 367, 379,
                                        385, 423, 438, 453 };
-    static const uint16_t network[] = { 315, 446 }, pool[] = { 370, 373 }, nodedev[] = { 376, 377 }, secret[] = { 382, 383 };
+    static const uint16_t network[] = { 315, 446 }, pool[] = { 370, 373 }, nodedev[] = { 376, 377 }, secret[] = { 382, 383 }, monitor[] = { RPC_QEMU_DOMAIN_MONITOR_EVENT };
     static const struct { const uint16_t *proc; unsigned n; } all[MANAGE_NCLASSES] = {
         [MANAGE_DOMAIN] = { domain, G_N_ELEMENTS(domain) }, [MANAGE_NETWORK] = { network, 2 }, [MANAGE_POOL] = { pool, 2 }, [MANAGE_NODEDEV] = { nodedev, 2 },
-        [MANAGE_SECRET] = { secret, 2 },
+        [MANAGE_SECRET] = { secret, 2 }, [MANAGE_MONITOR] = { monitor, 1 },
     };
     return id < all[class].n ? all[class].proc[id] : 0;
 }
@@ -45,6 +46,8 @@ static void registration_free(gpointer opaque)
     manage_conn_unref(r->conn);
     if (r->key)
         g_bytes_unref(r->key);
+    if (r->name)
+        g_regex_unref(r->name);
     g_free(r);
 }
 
@@ -127,6 +130,12 @@ bool manage_event_wanted(struct manage_state *s, enum manage_class class, unsign
     return wanted;
 }
 
+static bool wants(const struct registration *r, enum manage_class class, unsigned id, const void *key, gsize key_size, const char *name)
+{
+    return r->class == class && r->id == id && (!r->key || (g_bytes_get_size(r->key) == key_size && !memcmp(g_bytes_get_data(r->key, NULL), key, key_size))) &&
+           (!r->name || g_regex_match(r->name, name, 0, NULL));
+}
+
 void manage_event(struct manage_state *s, enum manage_class class, unsigned id, const void *key, gsize key_size, GVariant *floating)
 {
     struct manage_events *e = s->events;
@@ -134,10 +143,13 @@ void manage_event(struct manage_state *s, enum manage_class class, unsigned id, 
     bool swapped = class == MANAGE_DOMAIN && (id == 11 || id == 12 || id == 14);
     g_autoptr(GVariant) body = swapped ? g_variant_ref_sink(reason_first(given)) : g_variant_ref(given);
     g_autoptr(GArray) to = g_array_new(FALSE, FALSE, sizeof(struct delivery));
+    const char *name = "";
+    if (class == MANAGE_MONITOR)
+        g_variant_get_child(body, 1, "&s", &name);
     g_mutex_lock(&e->lock);
     for (unsigned i = 0; i < e->list->len; i++) {
         const struct registration *r = e->list->pdata[i];
-        if (r->class != class || r->id != id || (r->key && (g_bytes_get_size(r->key) != key_size || memcmp(g_bytes_get_data(r->key, NULL), key, key_size))))
+        if (!wants(r, class, id, key, key_size, name))
             continue;
         struct delivery d = { manage_conn_ref(r->conn), r->callback, r->legacy };
         g_array_append_val(to, d);
@@ -151,11 +163,12 @@ void manage_event(struct manage_state *s, enum manage_class class, unsigned id, 
 
 /* ---- procedures ---- */
 
-static int add(struct manage_call *c, enum manage_class class, unsigned id, GBytes *key, bool legacy)
+/* Takes over key and name. */
+static int add(struct manage_call *c, enum manage_class class, unsigned id, GBytes *key, GRegex *name, bool legacy)
 {
     struct manage_events *e = c->conn->state->events;
     struct registration *r = g_new0(struct registration, 1);
-    *r = (struct registration){ manage_conn_ref(c->conn), class, id, 0, legacy, key };
+    *r = (struct registration){ manage_conn_ref(c->conn), class, id, 0, legacy, key, name };
     g_mutex_lock(&e->lock);
     r->callback = ++e->next;
     g_ptr_array_add(e->list, r);
@@ -185,7 +198,7 @@ static GVariant *register_any(struct manage_call *c, enum manage_class class, GE
     if (id < 0 || !event_proc(class, (unsigned)id))
         return manage_null(error, VIR_ERR_INVALID_ARG, "unsupported event ID %d", id);
     g_autoptr(GVariant) object = g_variant_get_child_value(c->args, 1);
-    return g_variant_new("(i)", add(c, class, (unsigned)id, key_of(object, class), false));
+    return g_variant_new("(i)", add(c, class, (unsigned)id, key_of(object, class), NULL, false));
 }
 
 static GVariant *deregister(struct manage_call *c, enum manage_class class, GError **error)
@@ -203,6 +216,31 @@ static GVariant *deregister(struct manage_call *c, enum manage_class class, GErr
     g_mutex_unlock(&e->lock);
     return found ? manage_void() : manage_null(error, VIR_ERR_INVALID_ARG, "no event callback %d is registered", callback);
 }
+
+/* Flags of the qemu program's registration: the name is a regular expression, upper and lower case are one. */
+enum { NAME_IS_REGEX = 1, NAME_IN_ANY_CASE = 2 };
+
+static GVariant *monitor_register(struct manage_call *c, GError **error)
+{
+    g_autoptr(GVariant) object = g_variant_get_child_value(c->args, 0);
+    const char *name;
+    uint32_t flags;
+    GRegex *regex = NULL;
+    g_variant_get_child(c->args, 1, "m&s", &name);
+    g_variant_get_child(c->args, 2, "u", &flags);
+    if (!manage_check_flags(flags, NAME_IS_REGEX | NAME_IN_ANY_CASE, error))
+        return NULL;
+    if (name) {
+        g_autoptr(GError) why = NULL;
+        g_autofree char *escaped = g_regex_escape_string(name, -1), *whole = g_strdup_printf("^%s$", escaped);
+        regex = g_regex_new(flags & NAME_IS_REGEX ? name : whole, flags & NAME_IN_ANY_CASE ? G_REGEX_CASELESS : 0, 0, &why);
+        if (!regex)
+            return manage_null(error, VIR_ERR_INVALID_ARG, "'%s' is no regular expression: %s", name, why->message);
+    }
+    return g_variant_new("(i)", add(c, MANAGE_MONITOR, 0, key_of(object, MANAGE_MONITOR), regex, false));
+}
+
+static GVariant *monitor_deregister(struct manage_call *c, GError **error) { return deregister(c, MANAGE_MONITOR, error); }
 
 #define EVENTS(name, CLASS) \
     static GVariant *name##_register(struct manage_call *c, GError **error) { return register_any(c, CLASS, error); } \
@@ -231,7 +269,7 @@ static GVariant *legacy_any(struct manage_call *c, bool on, int id, GError **err
     if (found == on)
         return manage_null(error, VIR_ERR_INVALID_ARG, on ? "domain event %d already registered" : "domain event %d not registered", id);
     if (on)
-        add(c, MANAGE_DOMAIN, (unsigned)id, NULL, true);
+        add(c, MANAGE_DOMAIN, (unsigned)id, NULL, NULL, true);
     return manage_void();
 }
 
@@ -269,5 +307,7 @@ const struct manage_row manage_event_rows[] = {
     { RPC_CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY, nodedev_deregister },
     { RPC_CONNECT_SECRET_EVENT_REGISTER_ANY, secret_register },
     { RPC_CONNECT_SECRET_EVENT_DEREGISTER_ANY, secret_deregister },
+    { RPC_QEMU_CONNECT_DOMAIN_MONITOR_EVENT_REGISTER, monitor_register },
+    { RPC_QEMU_CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER, monitor_deregister },
     { 0, NULL },
 };

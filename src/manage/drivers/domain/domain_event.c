@@ -370,9 +370,20 @@ struct told {
     gint64 us;
 };
 
+/* For clients of the qemu program, as it was said. */
+static void pass_on(struct domain *d, const struct told *t)
+{
+    if (!manage_event_wanted(d->driver->state, MANAGE_MONITOR, 0))
+        return;
+    const char *data = t->data ? json_object_to_json_string_ext(t->data, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE) : NULL;
+    manage_event(d->driver->state, MANAGE_MONITOR, 0, d->uuid, sizeof(d->uuid),
+                 g_variant_new("(@(sayi)sxums)", domain_variant(d), t->name, (gint64)(t->us / G_USEC_PER_SEC), (guint32)(t->us % G_USEC_PER_SEC), data));
+}
+
 static void work(struct domain *d, void *opaque)
 {
     struct told *t = opaque;
+    pass_on(d, t);
     g_mutex_lock(&d->lock);
     bool current = d->run == t->run;
     g_mutex_unlock(&d->lock);
