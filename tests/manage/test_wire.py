@@ -281,6 +281,21 @@ def test_reload(tmp_path):
         daemon.stop()
 
 
+def test_signals_from_the_first_moment(tmp_path):
+    """Whoever finds the socket may send signals: the daemon is held up just behind its first listen()."""
+    daemon = Vireod(tmp_path, prefix=("strace", "-f", "-o", "/dev/null", "-e", "trace=listen", "-e", "inject=listen:delay_exit=500000"))
+    with open(tmp_path / "run/vireo/vireod.pid", encoding="utf-8") as f:
+        pid = int(f.read())
+    os.kill(pid, signal.SIGHUP)
+    try:
+        with Wire(daemon.socket) as one:
+            assert one.call(GET_TYPE).text() == "QEMU"
+    finally:
+        if daemon.process.poll() is None:
+            os.kill(pid, signal.SIGTERM)
+        assert daemon.process.wait(20) == 0, daemon.messages()
+
+
 def test_two_daemons_on_one_root(vireod):
     again = subprocess.run([os.path.join(BUILD, "vireod"), "--root", vireod.root], capture_output=True, text=True, timeout=20, check=False)
     assert again.returncode == 1 and "another vireod runs already" in again.stderr

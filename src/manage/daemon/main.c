@@ -222,6 +222,10 @@ static bool start(struct daemon *d, GError **error)
         return false;
     start_loop(d);
     d->main_loop = g_main_loop_new(NULL, FALSE);
+    /* Before anybody can know of this process: they are answered when the loop runs. */
+    g_unix_signal_add(SIGTERM, on_end, d);
+    g_unix_signal_add(SIGINT, on_end, d);
+    g_unix_signal_add(SIGHUP, on_reload, d);
     d->state = manage_state_new(&manage_table_host, d->options.root, d->context, error);
     if (!d->state)
         return false;
@@ -235,9 +239,6 @@ static bool start(struct daemon *d, GError **error)
 
 static void run(struct daemon *d)
 {
-    g_unix_signal_add(SIGTERM, on_end, d);
-    g_unix_signal_add(SIGINT, on_end, d);
-    g_unix_signal_add(SIGHUP, on_reload, d);
     detach(d);
     tell_systemd("READY=1");
     g_main_loop_run(d->main_loop);
