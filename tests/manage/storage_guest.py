@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A Debian guest under vireo-vmm with vireod and virsh inside, and in its kernel what the host's may lack: device mapper, NFS, iSCSI. A root shell on the
 serial console takes commands. Of the root file system (make_storage.sh) nothing is set up: the script below starts what the pools talk to."""
+import contextlib
 import io
 import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.path.join(os.path.dirname(HERE), "guest")
@@ -96,3 +98,14 @@ class StorageGuest:
 
     def end(self):
         self.machine.kill()
+
+
+@contextlib.contextmanager
+def storage_guest(*args):
+    """A StorageGuest with a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="vireo-storage-", ignore_cleanup_errors=True) as work:
+        machine = StorageGuest(work, *args)
+        try:
+            yield machine
+        finally:
+            machine.end()

@@ -2,12 +2,10 @@
 """Interfaces that need what the host's kernel may lack: macvtap, and tc's police. vireod, virsh and machines in a Debian guest, whose network cards eth0 and eth1 are
 ends of virtual cables; the other ends are peer0 and peer1. One boot for all tests. The judges are ip and tc."""
 import re
-import shutil
-import tempfile
 
 import pytest
 
-from storage_guest import StorageGuest
+from storage_guest import storage_guest
 
 MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "veth", "bridge", "macvtap", "tun", "sch_htb", "sch_ingress", "cls_u32", "act_police")
 MAC = {n: f"52:54:00:00:4e:0{n}" for n in range(1, 6)}
@@ -19,16 +17,9 @@ PORTS = "<controller type='pci' index='0' model='pcie-root'/>" + "".join(f"<cont
 
 @pytest.fixture(scope="module")
 def whole_guest():
-    work = tempfile.mkdtemp(prefix="vireo-nic-")
-    machine = None
-    try:
-        machine = StorageGuest(work, (), {}, MODULES)
+    with storage_guest((), {}, MODULES) as machine:
         machine.run(SETUP)
         yield machine
-    finally:
-        if machine:
-            machine.end()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 @pytest.fixture

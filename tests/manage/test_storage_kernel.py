@@ -2,12 +2,10 @@
 """Storage pools on what the kernel has to bring: vireod and virsh in a Debian guest with LVM, partitions, file systems, NFS and iSCSI. One boot for all tests;
 each leaves its disks as it found them, empty or not. The judges are the guest's own programs: lvs, parted, mount, iscsiadm."""
 import re
-import shutil
-import tempfile
 
 import pytest
 
-from storage_guest import StorageGuest
+from storage_guest import storage_guest
 
 LVM, DISK, FS, XFS = "/dev/vdc", "/dev/vdd", "/dev/vde", "/dev/vdf"
 SIZES = (256, 256, 64, 320)
@@ -16,15 +14,8 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def guest():
-    work = tempfile.mkdtemp(prefix="vireo-storage-")
-    machine = None
-    try:
-        machine = StorageGuest(work, SIZES, {})
+    with storage_guest(SIZES, {}) as machine:
         yield machine
-    finally:
-        if machine:
-            machine.end()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 @pytest.fixture
