@@ -13,7 +13,6 @@
 
 enum { END_WAIT_SECONDS = 30 };
 
-
 void domain_backup_params(GVariantBuilder *b, const struct domain_backup *k, gint64 elapsed, uint64_t done, uint64_t total, bool over)
 {
     manage_param_i32(b, VIR_DOMAIN_JOB_OPERATION, VIR_DOMAIN_JOB_OPERATION_BACKUP);
