@@ -121,7 +121,7 @@ class Outer:
     `cpu`: the host's CPU for all threads of the emulation. QEMU 7.2's VMRUN and #VMEXIT change the word of pending interrupts by plain
     read-modify-write instructions, outside of the lock under which other threads set bits in it. On two CPUs an interrupt is lost that way
     now and then, or one that was taken back comes again: the outer guest stands still, or its kernel or the guest inside ends for no reason
-    (seen: 4 of 38 boots of two vCPUs). On one CPU such an instruction is whole: 60 boots of 60. No real CPU has that fault."""
+    (seen: 4 of 26 boots of two vCPUs). On one CPU such an instruction is whole: 60 boots of 60. No real CPU has that fault."""
 
     def __init__(self, initramfs, kernels, work, programs, files=None, memory="2G", deadline=120, cpu=None):
         agent = os.path.join(work, "agent")
