@@ -247,7 +247,7 @@ static ssize_t read_input(struct chardev *c, void *buf, size_t n)
 /* How many bytes are the guest's. */
 static size_t take_telnet(struct chardev *c, uint8_t *data, size_t n)
 {
-    uint8_t reply[4096];
+    uint8_t reply[CHARDEV_IN_MAX + TELNET_REPLY];
     size_t nreply;
     bool broken;
     n = telnet_input(c->telnet, data, n, &broken, reply, &nreply);
@@ -263,7 +263,7 @@ static size_t take_telnet(struct chardev *c, uint8_t *data, size_t n)
 static gboolean in_ready(gint fd, GIOCondition condition, gpointer opaque)
 {
     struct chardev *c = opaque;
-    uint8_t buf[4096];
+    uint8_t buf[CHARDEV_IN_MAX];
     size_t room = MIN(frontend_room(c), sizeof(buf));
     if (!room) {
         source_drop(&c->in_source);

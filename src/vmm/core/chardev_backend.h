@@ -11,6 +11,7 @@
 #include "vmm/core/chardev_telnet.h"
 
 #define CHARDEV_OUT_MAX (64 * 1024) /* bytes kept for a host that does not take them */
+#define CHARDEV_IN_MAX 4096 /* bytes read at once */
 #define CHARDEV_FRONTENDS_MAX 4
 
 struct chardev_mux;

@@ -19,8 +19,8 @@ struct chardev_telnet {
 
 /* For a new client: what to send first. */
 void telnet_start(struct chardev_telnet *t, uint8_t ret_greeting[TELNET_GREETING]);
-/* Takes the commands out of n bytes, in place: how many are left. ret_break: BREAK was among them. ret_reply: room for n bytes, what to send; *ret_nreply
- * of them. */
+/* Takes the commands out of n bytes, in place: how many are left. ret_break: BREAK was among them. ret_reply: room for n + TELNET_REPLY bytes (the first
+ * byte may be the end of a command that began before), what to send; *ret_nreply of them. */
 size_t telnet_input(struct chardev_telnet *t, uint8_t *data, size_t n, bool *ret_break, uint8_t *ret_reply, size_t *ret_nreply);
 /* How many bytes from the start can be sent as they are; the next one is an IAC. */
 size_t telnet_plain(const uint8_t *data, size_t n);

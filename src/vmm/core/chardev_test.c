@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "vmm/core/chardev.h"
+#include "vmm/core/chardev_telnet.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -153,6 +154,25 @@ static void test_telnet(void)
     g_string_free(f.got, TRUE);
 }
 
+/* A client that asks for nothing but options, with one that has begun before. */
+static void test_telnet_replies(void)
+{
+    enum { N = 3 * 100 + 1 };
+    struct chardev_telnet t;
+    g_autofree uint8_t *data = g_malloc(N), *reply = g_malloc(N + TELNET_REPLY);
+    uint8_t greeting[TELNET_GREETING], begun[] = { 0xff, 0xfd };
+    bool broken;
+    size_t n;
+    telnet_start(&t, greeting);
+    g_assert_cmpuint(telnet_input(&t, begun, sizeof(begun), &broken, reply, &n), ==, 0);
+    data[0] = 0x22;
+    for (unsigned i = 1; i < N; i += 3)
+        memcpy(data + i, "\xff\xfd\x22", 3);
+    g_assert_cmpuint(telnet_input(&t, data, N, &broken, reply, &n), ==, 0);
+    g_assert_cmpuint(n, ==, 3 * 101);
+    g_assert_cmpuint(n, <=, N + TELNET_REPLY);
+}
+
 static void test_busy(void)
 {
     g_autofree char *path = temp_path("s");
@@ -249,6 +269,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/chardev/socket", test_socket);
     g_test_add_func("/chardev/telnet", test_telnet);
+    g_test_add_func("/chardev/telnet-replies", test_telnet_replies);
     g_test_add_func("/chardev/busy", test_busy);
     g_test_add_func("/chardev/mux", test_mux);
     g_test_add_func("/chardev/errors", test_errors);

@@ -136,11 +136,11 @@ unsigned domain_usb_ports(const struct el *controller)
     return ports;
 }
 
-static bool usb_used(struct el *devices, unsigned bus, unsigned port)
+bool domain_usb_used(struct el *devices, unsigned bus, unsigned port)
 {
     g_autofree char *text = g_strdup_printf("%u", port);
     el_each(e, devices, NULL)
-        if (el_is(e, "address/@type", "usb") && domain_number(e, "address/@bus", 0) == bus && el_is(e, "address/@port", text))
+        if (el_is(e, "address/@type", "usb") && domain_number(e, "address/@bus", 0) == bus && (!port || el_is(e, "address/@port", text)))
             return true;
     return false;
 }
@@ -151,7 +151,7 @@ static bool usb_address(struct domain_complete *c, struct el *e, GError **error)
         struct el *at = domain_controller(c->devices, "usb", bus);
         unsigned ports = at ? domain_usb_ports(at) : 0;
         for (unsigned port = 1; port <= ports; port++)
-            if (!usb_used(c->devices, bus, port)) {
+            if (!domain_usb_used(c->devices, bus, port)) {
                 el_set(e, "address/@type", "usb");
                 el_setf(e, "address/@bus", "%u", bus);
                 el_setf(e, "address/@port", "%u", port);

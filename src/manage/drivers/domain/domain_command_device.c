@@ -110,20 +110,12 @@ static bool pci_controller(struct domain_build *b, struct el *e, GError **error)
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<controller type='pci' model='%s'>%s is not there", model, domain_line(e));
 }
 
-static bool usb_in_use(const struct domain_build *b, unsigned bus)
-{
-    el_each(e, b->devices, NULL)
-        if (el_is(e, "address/@type", "usb") && domain_number(e, "address/@bus", 0) == bus)
-            return true;
-    return false;
-}
-
 /* vireo-vmm's USB controllers are xHCI. Documents for systems of unknown age (virt-install's, where it was not told which) have an ICH9 EHCI with three companions: what is
  * plugged in there finds the same ports at an xHCI, at function 0 of the group's place, which is where a guest looks first. One without devices, and companions, are left out. */
 static bool usb_stand_in(struct domain_build *b, struct el *e)
 {
     const char *model = el_get_or(e, "@model", "");
-    if (el_find(e, "master") || !usb_in_use(b, domain_number(e, "@index", 0))) {
+    if (el_find(e, "master") || !domain_usb_used(b->devices, domain_number(e, "@index", 0), 0)) {
         domain_plan_note(b, "<controller type='usb' model='%s'>%s is left out: of USB controllers 'qemu-xhci' and 'nec-xhci' are there", model, domain_line(e));
         return true;
     }

@@ -69,6 +69,7 @@ bool domain_iotune_check(const struct el *disk, int code, GError **error) G_GNUC
 
 /* Drive, virtio-serial, USB, CCID and memory slot addresses, with the controllers they need. */
 bool domain_address_small(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_usb_used(struct el *devices, unsigned bus, unsigned port); /* is a device there; port 0: any */
 unsigned domain_usb_ports(const struct el *controller); /* how many devices a USB controller takes */
 /* PCI addresses; adds root ports and bridges. grow false: only places that are there (hot-plug). */
 bool domain_address_pci(struct domain_complete *c, bool grow, GError **error) G_GNUC_WARN_UNUSED_RESULT;
