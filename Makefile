@@ -41,6 +41,7 @@ bench:
 	@/usr/bin/python3 tests/bench/idle.py $(BUILD)
 	@/usr/bin/python3 -B tests/bench/manage.py $(BUILD)
 	@/usr/bin/python3 tests/bench/network.py $(BUILD)
+	@/usr/bin/python3 -B tests/bench/migrate.py $(BUILD)
 	@/usr/bin/python3 tests/bench/exits.py $(BUILD)
 	@/usr/bin/python3 tests/bench/disks.py $(BUILD)
 	@/usr/bin/python3 tests/bench/guest_disk.py $(BUILD)

@@ -87,9 +87,12 @@ def count(total, what, status, junit):
 
 PROGRAMS = {"block": "disk images and NBD", "guest": "whole guests", "manage": "the management layer"}
 # These take longest, in this order: they go first, so that the end is not spent waiting for one of them.
-LONG = ("guest/test_memtest.py", "guest/test_network_host.py", "guest/test_systemd.py", "guest/test_cards.py", "guest/test_pci_hotplug.py", "guest/test_memory.py",
-        "block/test_qcow2_crash.py", "guest/test_kernels.py", "manage/test_cloud.py", "manage/test_storage_kernel.py", "guest/test_disk.py", "guest/test_flat.py", "block/test_img.py", "block/test_nbd.py",
-        "block/test_qcow2.py", "guest/test_hostile.py", "guest/test_cpu.py", "manage/test_interfaces_kernel.py", "manage/test_network_guests.py", "manage/test_cli.py", "guest/test_usb.py")
+LONG = ("guest/test_memtest.py", "guest/test_migrate_devices.py", "manage/test_migrate.py", "guest/test_migrate.py", "guest/test_network_host.py",
+        "guest/test_systemd.py", "guest/test_cards.py", "guest/test_pci_hotplug.py", "guest/test_memory.py", "block/test_qcow2_crash.py",
+        "guest/test_kernels.py", "manage/test_cloud.py", "manage/test_storage_kernel.py", "guest/test_disk.py", "guest/test_flat.py",
+        "block/test_img.py", "block/test_nbd.py", "block/test_qcow2.py", "guest/test_hostile.py", "guest/test_cpu.py", "manage/test_save.py",
+        "manage/test_snapshot_memory.py", "manage/test_schemas.py", "manage/test_interfaces_kernel.py", "manage/test_network_guests.py",
+        "manage/test_cli.py", "guest/test_usb.py")
 
 
 # These run against a vireod with sanitizers, when `make check` has built one.
@@ -111,7 +114,7 @@ def programs(total, build, directories):
             count(total, f"tests/{name}", *run.result())
 
 
-NESTED_LONG = ("boot", "state", "dirty", "hostile_rings", "vhost", "cpu", "hotplug", "flat", "errors")
+NESTED_LONG = ("state", "boot", "dirty", "hostile_rings", "cpu", "vhost", "hotplug", "flat", "errors")
 
 
 def nested(total, build):
@@ -149,7 +152,7 @@ def sanitizers(total, build):
         meson_suite(total, asan, suite, SANITIZERS)
 
 
-FUZZERS = ("virtio", "nic", "nvme", "usb", "hda", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document", "xdr", "rpc")
+FUZZERS = ("virtio", "nic", "nvme", "usb", "hda", "qmp", "options", "qcow2", "image", "nbd_server", "nbd_client", "document", "stream", "xdr", "rpc")
 FUZZ_SECONDS = 10  # each, two at a time
 
 
@@ -161,8 +164,8 @@ def fuzz(total, build, seconds=None):
     tree = build.rstrip("/") + "-fuzz"
     try:
         if not os.path.exists(os.path.join(tree, "build.ninja")):
-            subprocess.run(["meson", "setup", tree, ROOT, "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false",
-                            "-Dc_args=-fsanitize=fuzzer-no-link"], check=True, stdout=subprocess.DEVNULL, env=dict(os.environ, CC="clang"))
+            subprocess.run(["meson", "setup", tree, ROOT, "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1",
+                            "-Dc_args=-g1 -fsanitize=fuzzer-no-link"], check=True, stdout=subprocess.DEVNULL, env=dict(os.environ, CC="clang"))
         subprocess.run(["ninja", "-C", tree, "--quiet", "fuzzers"], check=True)
     except subprocess.CalledProcessError as e:
         total.broken(f"the build of the fuzzers: {e}")

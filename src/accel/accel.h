@@ -142,6 +142,9 @@ struct accel_ops {
     int (*stats_fd)(struct accel *, struct accel_vcpu *);
     /* The machine is about to run, or has just stopped (all vCPUs outside): clocks of the accelerator stand still meanwhile. */
     void (*run_state)(struct accel *, bool running);
+    /* The clock that a guest reads by the accelerator's own means (kvmclock), nanoseconds, of a machine that stands still; where it goes on from. */
+    uint64_t (*clock_get)(struct accel *);
+    void (*clock_set)(struct accel *, uint64_t ns);
     bool (*vcpu_debug)(struct accel_vcpu *, const struct accel_debug *debug, GError **error);
 
     /* Interrupt controllers inside. */

@@ -33,7 +33,8 @@
     X(BLOCK, "block", "disk worker") \
     X(NBD, "nbd", "NBD connections") \
     X(NET, "net", "network I/O") \
-    X(VNC, "vnc", "VNC server")
+    X(VNC, "vnc", "VNC server") \
+    X(MIGRATE, "migrate", "stream of a saved machine")
 
 enum sandbox_kind {
 #define X(id, name, what) SANDBOX_##id,

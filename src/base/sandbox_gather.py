@@ -16,7 +16,7 @@ THREAD_FLAGS = "CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD
 ALWAYS = {"mmap": (2, "PROT_EXEC", "0"), "mprotect": (2, "PROT_EXEC", "0"), "tgkill": (0, "0xffffffff", "SELF"),
           "clone": (0, "0xffffffffffffffff", THREAD_FLAGS)}
 FAMILIES = {"KVM_*": ("0xff00", "KVMIO << 8"), "VHOST_*": ("0xff00", "VHOST_VIRTIO << 8")}
-KINDS = ["main", "vcpu-jit", "vcpu-kvm", "clock", "block", "nbd", "net", "vnc"]
+KINDS = ["main", "vcpu-jit", "vcpu-kvm", "clock", "block", "nbd", "net", "vnc", "migrate"]
 GROUPS = {"vcpu": ["vcpu-jit", "vcpu-kvm"], "device": KINDS, "any": KINDS}
 FEATURES = {"sockets": "SANDBOX_SOCKETS", "unlink": "SANDBOX_UNLINK", "files": "SANDBOX_FILES"}
 

@@ -395,7 +395,13 @@ static void file_close(struct block_node *n)
 static bool file_reopen(struct block_node *n, unsigned flags, GError **error)
 {
     struct file *f = n->state;
-    if ((flags ^ n->flags) & (BLOCK_RDWR | BLOCK_INACTIVE)) {
+    if ((flags ^ n->flags) & BLOCK_INACTIVE && !((flags ^ n->flags) & BLOCK_RDWR)) {
+        /* The same descriptor: names may not be reached any more, or lead elsewhere. */
+        if (flags & BLOCK_INACTIVE)
+            image_unlock(f->fd);
+        else if ((f->locking != 2 && !(flags & BLOCK_FORCE_SHARE) && !image_lock(f->fd, f->path, flags & BLOCK_RDWR, error)) || !find_size(n, error))
+            return false;
+    } else if ((flags ^ n->flags) & (BLOCK_RDWR | BLOCK_INACTIVE)) {
         int old = f->fd;
         image_unlock(old); /* our own lock is no reason to refuse */
         int fd = open_locked(n, &flags, error);

@@ -734,13 +734,14 @@ static void call_free(struct block_job *j)
 struct block_job *block_job_call(struct block_jobs *js, const struct block_job_options *o, const char *type, bool (*fn)(void *opaque, GError **error),
                                  void *opaque, void (*free_opaque)(void *opaque), bool main, GError **error)
 {
-    static const struct block_job_type types[2][2] = {
-        { { .name = "create", .size = sizeof(struct call), .run = call_run, .free = call_free },
-          { .name = "create", .size = sizeof(struct call), .run = call_run, .free = call_free, .on_main = true } },
-        { { .name = "amend", .size = sizeof(struct call), .run = call_run, .free = call_free },
-          { .name = "amend", .size = sizeof(struct call), .run = call_run, .free = call_free, .on_main = true } },
-    };
-    struct block_job *j = block_job_new(js, &types[!strcmp(type, "amend")][main], o, error);
+#define CALL(text) { { .name = text, .size = sizeof(struct call), .run = call_run, .free = call_free },                       \
+                     { .name = text, .size = sizeof(struct call), .run = call_run, .free = call_free, .on_main = true } }
+    static const struct block_job_type types[][2] = { CALL("create"), CALL("amend"), CALL("snapshot-save"), CALL("snapshot-load"), CALL("snapshot-delete") };
+#undef CALL
+    unsigned i = 0;
+    while (i + 1 < G_N_ELEMENTS(types) && strcmp(types[i][0].name, type))
+        i++;
+    struct block_job *j = block_job_new(js, &types[i][main], o, error);
     if (!j) {
         if (free_opaque)
             free_opaque(opaque);

@@ -99,6 +99,6 @@ struct block_backup {
 };
 struct block_job *block_job_backup(struct block_jobs *js, const struct block_job_options *o, const struct block_backup *b, GError **error);
 
-/* QMP blockdev-create: fn runs on the job's thread or, when `main` says so, on the main thread, where files may be opened. */
+/* QMP blockdev-create, snapshot-save and others, by their type: fn runs on the job's thread or, when `main` says so, on the main thread, where files may be opened. */
 struct block_job *block_job_call(struct block_jobs *js, const struct block_job_options *o, const char *type, bool (*fn)(void *opaque, GError **error),
                                  void *opaque, void (*free_opaque)(void *opaque), bool main, GError **error);

@@ -218,6 +218,17 @@ bool block_make_empty(struct block_node *n, GError **error) G_GNUC_WARN_UNUSED_R
 /* Options as of create. progress(0..1) may be NULL. */
 bool block_amend(struct block_node *n, struct keyval *options, bool force, void (*progress)(void *opaque, double part), void *opaque, GError **error);
 
+/* ---- images that another process has in hand: migration ---- */
+
+/* Whether all images can change hands so; an error names one that cannot. */
+bool block_may_change_hands(struct block_graph *g, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Everything is on stable storage, locks are given up, and nothing writes any more: every node has BLOCK_INACTIVE. On failure all is as it was. */
+bool block_inactivate_all(struct block_graph *g, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The other way: locks are taken, and what images say of themselves is read anew. On failure all is as it was; another process may have them. */
+bool block_activate_all(struct block_graph *g, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* A node and all below it. Needs a quiet graph. */
+bool block_activate(struct block_node *n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* ---- changes of the graph: between block_quiesce and block_resume ---- */
 
 /* Puts child in the role, references it, and releases what was there; NULL leaves the role empty. A loop is an error. */

@@ -34,6 +34,12 @@ static bool raw_open(struct block_node *n, unsigned flags, GError **error)
     return true;
 }
 
+/* Another process may have made the file larger. */
+static bool raw_reopen(struct block_node *n, unsigned flags, GError **error)
+{
+    return !(n->flags & BLOCK_INACTIVE) || flags & BLOCK_INACTIVE || raw_open(n, flags, error);
+}
+
 static struct block_node *file(struct block_node *n)
 {
     return n->child[BLOCK_ROLE_FILE];
@@ -103,7 +109,7 @@ static bool raw_measure(struct block_create *c, uint64_t data, uint64_t *ret_req
 }
 
 const struct block_driver block_raw = {
-    .name = "raw", .help = "bytes as they are", .kind = BLOCK_FORMAT, .state_size = sizeof(struct raw), .keys = raw_keys, .open = raw_open, .preadv = raw_preadv,
+    .name = "raw", .help = "bytes as they are", .kind = BLOCK_FORMAT, .state_size = sizeof(struct raw), .keys = raw_keys, .open = raw_open, .reopen = raw_reopen, .preadv = raw_preadv,
     .pwritev = raw_pwritev, .write_zeroes = raw_write_zeroes, .discard = raw_discard, .supports_fua = true, .status = raw_status, .map_now = raw_map_now,
     .truncate = raw_truncate, .create = raw_create, .measure = raw_measure,
 };

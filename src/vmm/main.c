@@ -8,6 +8,8 @@
 #include "vmm/board/board.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
+#include "vmm/migrate/migrate.h"
+#include "vmm/migrate/migrate_snapshot.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/setup.h"
 
@@ -43,6 +45,34 @@ static bool finish_board(struct vm *vm, GError **error)
     return vm->board->finish(vm->machine, error);
 }
 
+static bool setup_migration(struct vm *vm, GError **error)
+{
+    vm->machine->announce = qmp_announce_all;
+    if (vm->options.only_migratable && !migrate_possible(vm->machine, error)) {
+        g_prefix_error(error, "-only-migratable: ");
+        return false;
+    }
+    if (migrate_setup(vm->machine, vm->options.incoming, error))
+        return true;
+    g_prefix_error(error, "-incoming %s: ", vm->options.incoming);
+    return false;
+}
+
+/* -loadvm. Where it fails nothing runs. */
+static bool load_snapshot(struct vm *vm, GError **error)
+{
+    const struct migrate_snapshot s = { .tag = vm->options.loadvm };
+    bool touched;
+    if (!s.tag)
+        return true;
+    if (vm->options.incoming)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "-loadvm and -incoming do not go together: a machine comes from one of them");
+    if (migrate_snapshot_load(vm->machine, &s, &touched, error))
+        return true;
+    g_prefix_error(error, "-loadvm %s: ", s.tag);
+    return false;
+}
+
 static bool (*const steps[])(struct vm *vm, GError **error) = {
     setup_log,
     process_find_user,
@@ -65,9 +95,11 @@ static bool (*const steps[])(struct vm *vm, GError **error) = {
     setup_lock_memory,
     setup_display,
     setup_qmp,
+    setup_migration,
     process_write_pidfile,
     process_confine,
     process_close_sandbox,
+    load_snapshot,
     process_detach,
 };
 
@@ -84,6 +116,8 @@ static void tear_down(struct vm *vm)
 {
     for (guint i = 0; vm->qmps && i < vm->qmps->len; i++)
         qmp_destroy(vm->qmps->pdata[i]);
+    if (vm->machine)
+        migrate_finish(vm->machine);
     blockdev_stop(vm->blockdev);
     machine_destroy(vm->machine);
     setup_tear_down_backends(vm);

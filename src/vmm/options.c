@@ -171,6 +171,8 @@ void options_clear(struct options *o)
         g_clear_pointer(&lists[i], g_ptr_array_unref);
     config_free(o->config);
     g_free(o->pidfile);
+    g_free(o->incoming);
+    g_free(o->loadvm);
     g_free(o->vga);
     g_free(o->vnc);
     g_free(o->log_file);

@@ -40,6 +40,9 @@ struct options {
     bool sandbox;
     int sandbox_files;          /* -sandbox files=: enum option_files */
     bool snapshot;              /* -snapshot */
+    char *incoming;             /* where a saved machine comes from; NULL: nowhere */
+    bool only_migratable;       /* a device that cannot be saved is an error at start */
+    char *loadvm;               /* the snapshot in the disks' images that it goes on from; NULL: none */
     bool accel_given, machine_accel_given;
 };
 
@@ -95,6 +98,7 @@ bool opt_action(struct options *, const struct option_row *, const char *, GErro
 /* options_process.c */
 bool opt_sandbox(struct options *, const struct option_row *, const char *, GError **);
 bool opt_run_with(struct options *, const struct option_row *, const char *, GError **);
+bool opt_incoming(struct options *, const struct option_row *, const char *, GError **);
 bool opt_add_fd(struct options *, const struct option_row *, const char *, GError **);
 bool opt_overcommit(struct options *, const struct option_row *, const char *, GError **);
 bool opt_numa(struct options *, const struct option_row *, const char *, GError **);

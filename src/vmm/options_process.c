@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Options about the process: what it may do, who it is, what it was given. */
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/fdset.h"
 #include "base/sandbox.h"
+#include "vmm/core/machine.h"
 #include "vmm/options.h"
 
 /* ---- -sandbox ---- */
@@ -71,6 +74,24 @@ static bool add_fd(const struct add_fd_opts *v, GError **error)
     if (v->fd <= 2)
         return vireo_fail(error, VIREO_ERROR_INVALID, "fd=%d is one of the standard streams; pass another number, at least 3", (int)v->fd);
     return fdset_add((int64_t)v->set, (int)v->fd, v->opaque, error) >= 0;
+}
+
+/* What the address means is found out when it is opened. */
+bool opt_incoming(struct options *o, const struct option_row *row, const char *arg, GError **error)
+{
+    static const char *const forms[] = { "fd:", "unix:", "tcp:", "exec:" };
+    bool known = !strcmp(arg, "defer");
+    for (size_t i = 0; i < G_N_ELEMENTS(forms); i++)
+        known |= g_str_has_prefix(arg, forms[i]) && arg[strlen(forms[i])];
+    if (!known)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "unknown migration protocol: '%s'", arg);
+    /* Now, while nothing of this process's own has that number. */
+    if (g_str_has_prefix(arg, "fd:") && g_ascii_isdigit(arg[3]) && fcntl(atoi(arg + 3), F_GETFD) < 0)
+        return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "descriptor %s is not open; who starts this program must leave it open", arg + 3);
+    g_free(o->incoming);
+    o->incoming = g_strdup(arg);
+    o->config->incoming = true;
+    return true;
 }
 
 bool opt_add_fd(struct options *o, const struct option_row *row, const char *arg, GError **error)

@@ -148,6 +148,8 @@ bool setup_drives(struct vm *vm, GError **error)
 {
     const struct options *o = &vm->options;
     vm->blockdev = blockdev_create(vm->machine);
+    if (vm->machine->config->incoming)
+        blockdev_begin_inactive(vm->blockdev);
     block_graph_set_secrets(blockdev_graph(vm->blockdev), secrets_find, vm->machine->secrets);
     block_graph_set_throttle(blockdev_graph(vm->blockdev), vm->machine->throttle);
     if (!add_nodes(vm, error))

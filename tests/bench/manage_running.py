@@ -122,7 +122,8 @@ def hundred(bench, d):
         with open(f"{folder}/{name}.xml", "w", encoding="utf-8") as f:
             f.write(document(name, flat(d.work), d.side == "libvirtd"))
     d.virsh(script="".join(f"define {folder}/{n}.xml\n" for n in names))
-    bench.call(f"start {count} domains, {AT_ONCE} virsh at once", d.side, d.clients(["".join(f"start {n}\n" for n in names[i::AT_ONCE]) for i in range(AT_ONCE)]))
+    bench.call(f"start {count} domains, {AT_ONCE} virsh at once", d.side, d.clients(["".join(f"start {n}\n" for n in names[i::AT_ONCE]) for i in range(AT_ONCE)]),
+               beside=min(AT_ONCE, os.cpu_count()))
     try:
         out = d.virsh(["list", "--name"]).out
         check(sorted(out.split()) == names, f"lists {len(out.split())} of {count} running domains")
@@ -138,7 +139,8 @@ def hundred(bench, d):
         bench.note(f"start with {count} running of {total} domains, to the first answer", d.side, took, "s", d.cpu())
         check(sorted(d.virsh(["list", "--name"]).out.split()) == names, "a new daemon does not find the machines again")
     finally:
-        bench.call(f"destroy {count} domains, {AT_ONCE} virsh at once", d.side, d.clients(["".join(f"destroy {n}\n" for n in names[i::AT_ONCE]) for i in range(AT_ONCE)]))
+        bench.call(f"destroy {count} domains, {AT_ONCE} virsh at once", d.side, d.clients(["".join(f"destroy {n}\n" for n in names[i::AT_ONCE]) for i in range(AT_ONCE)]),
+               beside=min(AT_ONCE, os.cpu_count()))
 
 
 def run(bench, d):

@@ -17,6 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(ROOT, "tests", "guest"))
 import initramfs  # noqa: E402
+import page  # noqa: E402
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 SPACE = f"vireo-bench-{os.getpid()}"
@@ -76,16 +77,6 @@ def table(best):
     return "\n".join(lines)
 
 
-def write(text):
-    path = os.path.join(ROOT, "docs", "benchmarks.md")
-    with open(path, encoding="utf-8") as f:
-        before, rest = f.read().split("<!-- network -->\n")
-    after = rest.split("<!-- end of network -->")[1]
-    with open(path + ".new", "w", encoding="utf-8") as f:
-        f.write(f"{before}<!-- network -->\n{text}\n<!-- end of network -->{after}")
-    os.replace(path + ".new", path)
-
-
 def main():
     p = argparse.ArgumentParser(description="virtio-net over TAP beside QEMU's translator")
     p.add_argument("build")
@@ -115,7 +106,7 @@ def main():
         network.remove()
     print(table(best))
     if args.write:
-        write(table(best))
+        page.put("network", table(best))
     sys.exit(0 if all(best["vireo"][row] >= best["qemu"][row] for row, _ in ROWS) else 1)
 
 

@@ -18,6 +18,7 @@ static const struct {
     { "device", &schema_nodedev }, { "domainsnapshot", &schema_snapshot }, { "domaincheckpoint", &schema_checkpoint }, { "interface", &schema_interface },
     { "filter", &schema_nwfilter }, { "capabilities", &schema_capabilities }, { "domainCapabilities", &schema_domaincaps }, { "cpu", &schema_cpu },
     { "domainbackup", &schema_backup }, { "storagepoolCapabilities", &schema_poolcaps }, { "networkport", &schema_networkport },
+    { "filterbinding", &schema_nwfilterbinding },
 };
 
 static const struct schema *schema_of(const char *text, size_t size)

@@ -2,6 +2,8 @@
 """Small guests on this host's own /dev/kvm, whatever its CPU says. (Kernels of distributions on KVM: tests/kvm; the CPU's modes: the
 unit test kvm.)"""
 import os
+import socket
+import time
 
 import pytest
 
@@ -66,3 +68,41 @@ def test_to_the_translator_and_back(machine, flat):
         assert m.qmp.command("query-status")["status"] == "running"
     m.qmp.command("quit")
     m.wait(10, 0)
+
+
+
+# What the translator and the plainest KVM both have.
+COMMON = "vireo64,kvm=off,-vme," + ",".join("-" + f for f in ("popcnt btc-no sse4.2 sse3 srso-no auto-ibrs ssse3 rdtscp sse4.1 amd-no-ssb null-sel-clr-base ibpb").split())
+
+
+@pytest.mark.parametrize("chips", CHIPS)
+def test_saved_on_one_accelerator_and_loaded_on_the_other(machine, flat, work, chips):
+    """Here a guest of few instructions; one that checks itself: tests/kvm/test_state.py."""
+    path = os.path.join(work, "saved")
+
+    def pass_file(m, mode):
+        with open(path, mode) as f:
+            socket.send_fds(m.qmp.sock, [b'{"execute": "getfd", "arguments": {"fdname": "f"}}\n'], [f.fileno()])
+        m.qmp.reply()
+
+    for n, accel in enumerate(("jit", f"kvm,kernel-irqchip={chips}", "jit", f"kvm,kernel-irqchip={chips}")):
+        m = machine("-accel", accel, "-cpu", COMMON, "-smp", "2", "-m", "64", "-nodefaults", "-display", "none", "-serial", "stdio", "-kernel", flat("spin"),
+                    *(("-incoming", "defer") if n else ()), qmp=True)
+        if n:
+            pass_file(m, "rb")
+            m.qmp.command("migrate-incoming", uri="fd:f")
+            m.qmp.wait_event("RESUME")
+        else:
+            m.wait_text("ing\n", 60)
+        assert m.qmp.command("query-status")["status"] == "running", m.tail()
+        pass_file(m, "wb")
+        m.qmp.command("migrate", uri="fd:f")
+        m.qmp.wait_event("STOP")
+        while m.qmp.command("query-migrate")["status"] not in ("completed", "failed"):
+            time.sleep(0.02)
+        assert m.qmp.command("query-migrate")["status"] == "completed", m.qmp.command("query-migrate")
+        for cpu in m.qmp.command("x-vcpu-state-check"):
+            assert not cpu["differences"], cpu
+    m.qmp.command("cont")
+    m.qmp.command("system_reset")
+    m.wait_text("ing\n", 60)

@@ -2,6 +2,7 @@
 """All CPU state in one form: read, written back and compared; and a guest that is stopped on one accelerator and continued on the
 other, and notices nothing."""
 import re
+import time
 
 import pytest
 
@@ -11,6 +12,8 @@ import vmm
 SWITCHABLE = () if vmm.IS_QEMU else ("-sandbox", "off")
 # What both accelerators have: no paravirtual leaves, no more than the translator's instructions.
 COMMON = "vireo64,kvm=off,-vme"
+# What the translator says of itself, and this KVM cannot: a machine that moves between processes must have what both have.
+BOTH = COMMON + "".join(",-" + f for f in "ibpb btc-no lfence-always-serializing null-sel-clr-base auto-ibrs srso-no tsa-sq-no tsa-l1-no".split())
 ROUND = re.compile(r"round ([0-9A-F]{8}) (good|BAD) (TSC )?([0-9A-F]{8}) ([0-9A-F]{8})\n")
 
 
@@ -60,6 +63,58 @@ def test_from_kvm_to_the_translator_and_back(bare, irqchip):
         rounds(m, 6, f"after the switch to {accel}")
     m.qmp.command("quit")
     m.wait(20, 0)
+
+
+@pytest.mark.parametrize("irqchip", ["on", "split", "off"])
+def test_saved_on_one_accelerator_and_loaded_on_the_other(bare, irqchip):
+    last = 0
+    for n, accel in enumerate(("kvm", "jit", "kvm")):
+        board = "q35" if accel == "jit" else f"q35,kernel-irqchip={irqchip}"
+        m = bare("rounds", "-machine", board, *SWITCHABLE, *(("-incoming", f"exec:cat /tmp/saved-{irqchip}") if n else ()), accel=accel, cpu=BOTH,
+                 defines=("STEPS=500000",), qmp=True)
+        rounds(m, 4, f"on {accel}, process {n}")
+        m.qmp.command("migrate", uri=f"exec:cat > /tmp/saved-{irqchip}")
+        m.qmp.wait_event("STOP", 60)
+        while m.qmp.command("query-migrate")["status"] not in ("completed", "failed"):
+            time.sleep(0.05)
+        assert m.qmp.command("query-migrate")["status"] == "completed", m.qmp.command("query-migrate")
+        numbers = [int(r[0], 16) for r in ROUND.findall(m.text())]
+        assert numbers[0] >= last, f"on {accel} the guest has gone back from round {last} to {numbers[0]}"
+        last = numbers[-1]
+        m.qmp.command("quit")
+        m.wait(20, 0)
+
+
+CLOCK = """
+i=0
+while [ ! -f /tmp/end ]; do echo "VT at $(cut -d ' ' -f 1 /proc/uptime) $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"; sleep 0.2; done &
+read line; touch /tmp/end; wait
+dmesg | grep -E 'BUG:|Oops' | grep -v lockup | sed 's/^/VT trouble /'
+"""
+
+
+def test_debian_is_saved_with_its_clock(linux):
+    """kvmclock goes on from where it stood, in another process."""
+    m = linux(*SWITCHABLE, script=CLOCK, cpu="host", qmp=True)
+    m.wait_text("VT at", 150)
+    m.wait_text("VT at", 30)
+    m.qmp.command("migrate", uri="exec:cat > /tmp/saved-clock")
+    m.qmp.wait_event("STOP", 120)
+    while m.qmp.command("query-migrate")["status"] not in ("completed", "failed"):
+        time.sleep(0.1)
+    assert m.qmp.command("query-migrate")["status"] == "completed", m.qmp.command("query-migrate")
+    before = re.findall(r"VT at ([\d.]+) (\S+)", m.text())
+    m.qmp.command("quit")
+    m.wait(30, 0)
+    n = linux(*SWITCHABLE, "-incoming", "exec:cat /tmp/saved-clock", script=CLOCK, cpu="host", qmp=True)
+    for _ in range(4):
+        n.wait_text("VT at", 60, "the guest does not go on")
+    after = re.findall(r"VT at ([\d.]+) (\S+)", n.text())
+    assert before[-1][1] == "kvm-clock", before
+    assert 0 <= float(after[0][0]) - float(before[-1][0]) < 20, f"the guest's time jumps from {before[-1]} to {after[0]}"
+    n.send("\n")
+    assert "VT trouble" not in n.wait_text("VT done", 60)
+    n.wait(30, 0)
 
 
 SUMS = """

@@ -235,7 +235,7 @@ def test_direct_that_cannot_be(lab, domain):  # noqa: F811
 SCRIPT = """ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up
 for i in 1 2 3 4 5 6 7 8 9; do ping -c 1 -W 1 10.9.0.1 && echo "VT reached" && break; done
 ip link show eth0 | grep -o "link/ether [0-9a-f:]*"
-echo "VT asked"; nc -l -p 7 > /tmp/in; echo "VT got $(wc -c < /tmp/in)"
+echo "VT asked"; nc -l -p 7 > /tmp/in; echo "VT got $(wc -c < /tmp/in)"; sleep 600
 """
 
 
@@ -262,7 +262,8 @@ def test_frames_of_a_real_guest_go_by_macvtap(lab, tmp_path):  # noqa: F811
     try:
         wait_for("the guest reaches the other end", lambda: "VT asked" in out.read_text(errors="replace"), 90)
         assert "VT reached" in out.read_text(errors="replace") and f"link/ether {MAC}" in out.read_text(errors="replace")
-        other.run("sh", "-c", "head -c 3000000 /dev/zero | busybox nc -w 20 10.9.0.2 7", timeout=60)
+        # "asked" comes before the guest listens
+        other.run("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do head -c 3000000 /dev/zero | busybox nc -w 20 10.9.0.2 7 && exit; sleep 1; done; exit 1", timeout=90)
         wait_for("the guest has all of it", lambda: "VT got 3000000" in out.read_text(errors="replace"), 30)
         counts = dict(re.findall(r"(\wx_bytes) (\d+)", lab.virsh("domifstat", "g", "macvtap0")))
         assert int(counts["rx_bytes"]) > 3000000 > int(counts["tx_bytes"]) > 0, "received is what the guest received"

@@ -64,7 +64,7 @@ def test_named_and_reused_files(running):
 
 
 @pytest.mark.parametrize("words, answer", [
-    ([], "cannot be saved yet"), (["--memspec", "file=/tmp/x"], "cannot be saved yet"), (["--disk-only", "--diskspec", "vda,snapshot=internal"], "require external disk snapshots"),
+    ([], "internal snapshot for disk vdb unsupported for storage type raw"), (["--memspec", "file=/tmp/x,snapshot=internal"], "requires external snapshot"), (["--disk-only", "--diskspec", "vda,snapshot=internal"], "require external disk snapshots"),
     (["--disk-only", "--diskspec", "vdz"], "no disk named 'vdz'"), (["--disk-only", "--diskspec", "vda,snapshot=no", "--diskspec", "vdb,snapshot=no"], "nothing selected"),
     (["--disk-only", "--diskspec", "vda,driver=raw"], "format for disk vda is unsupported: raw"), (["--disk-only", "--quiesce"], "agent is not configured"),
     (["--disk-only", "--diskspec", "vda,file=rel.qcow2"], "rel.qcow2"), (["--disk-only", "--diskspec", "sda,snapshot=external,file=/tmp/x"], "no medium"),

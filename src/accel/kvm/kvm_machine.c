@@ -286,6 +286,17 @@ static void kvm_run_state(struct accel *a, bool running)
     }
 }
 
+static uint64_t kvm_clock_get(struct accel *a)
+{
+    return kvm_machine_of(a)->clock;
+}
+
+/* The kernel is told when the machine runs. */
+static void kvm_clock_set(struct accel *a, uint64_t ns)
+{
+    kvm_machine_of(a)->clock = ns;
+}
+
 /* seccomp(main): ioctl(KVM_GET_STATS_FD) */
 static int kvm_stats_fd(struct accel *a, struct accel_vcpu *v)
 {
@@ -345,7 +356,7 @@ const struct accel_ops accel_kvm = {
     .nexit_reasons = KVM_NROWS,
     .vcpu_exits = kvm_vcpu_exits,
     .stats_fd = kvm_stats_fd,
-    .run_state = kvm_run_state,
+    .run_state = kvm_run_state, .clock_get = kvm_clock_get, .clock_set = kvm_clock_set,
     .vcpu_debug = kvm_vcpu_debug,
     .irqchip = kvm_irqchip_of,
     .gsi_set = kvm_gsi_set,

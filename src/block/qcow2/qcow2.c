@@ -410,13 +410,13 @@ static bool qcow2_reopen(struct block_node *n, unsigned flags, GError **error)
         if (err)
             return vireo_fail_errno(error, err, "cannot finish writing '%s'", n->filename);
         q->read_only = true;
-    } else if (!read_only && q->read_only) {
+    } else if (q->read_only && (!read_only || (n->flags & BLOCK_INACTIVE && !(flags & BLOCK_INACTIVE)))) {
         /* What was written by somebody else, or not needed for reading, comes from the disk again. */
         unsigned old = n->flags;
-        q->read_only = false;
+        q->read_only = read_only;
         n->flags = flags;
         qcow2_bitmaps_free(q);
-        if (!qcow2_reload(q, error) || !begin_writing(q, flags, error) || (!(flags & BLOCK_CHECK) && !qcow2_bitmaps_open(q, error))) {
+        if (!qcow2_reload(q, error) || (!read_only && !begin_writing(q, flags, error)) || (!(flags & BLOCK_CHECK) && !qcow2_bitmaps_open(q, error))) {
             q->read_only = true;
             n->flags = old;
             return false;

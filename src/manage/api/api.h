@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "manage/core/manage.h"
+#include "manage/rpc/rpc_uri.h"
 
 /* ---- handles ---- */
 
@@ -152,6 +153,7 @@ void api_fail(virConnectPtr conn, int code, const char *format, ...) G_GNUC_PRIN
 /* Sets the last error from one of a driver, a daemon or the transport; takes it over. domain 0: by the error's number. */
 void api_fail_error(virConnectPtr conn, GError *error, int domain);
 void api_error_free_conn(virConnectPtr conn);
+void api_error_restore(virErrorPtr e); /* is the thread's last error again; of virSaveLastError(), taken over */
 #define API_NULL_ARG(name) (api_fail(NULL, VIR_ERR_INVALID_ARG, "%s in %s must not be NULL", (name), __func__))
 /* Fails by name: the public function is not served by any procedure. */
 #define NO_SUPPORT(object, result) (BEGIN(object) ? (api_fail((object)->o.conn, VIR_ERR_NO_SUPPORT, "%s", __func__), (result)) : (result))
@@ -223,23 +225,10 @@ void api_stream_changed(virStreamPtr st);
 
 /* ---- opening (api_uri.c, api_remote.c, api_embed.c) ---- */
 
-struct api_uri {
-    char *text;      /* as given, after aliases */
-    char *driver;    /* "vireo", "qemu", "test" */
-    char *transport; /* "unix", "tcp", "ssh", "ext", "tls"; NULL: none named */
-    char *user, *host, *path;
-    int port;        /* 0: none */
-    GHashTable *query; /* name -> value */
-    char *remote;    /* what the daemon is asked for: without transport and the library's own parameters */
-};
-/* Errors: VIR_ERR_INVALID_ARG that names what is wrong. */
-struct api_uri *api_uri_parse(const char *text, GError **error);
-void api_uri_free(struct api_uri *u);
-const char *api_uri_query(const struct api_uri *u, const char *name); /* NULL: not there */
 /* The URI that an open without one means, NULL: probe; and what an alias stands for. Free it. */
 char *api_uri_default(GError **error);
 char *api_uri_alias(const char *name, GError **error); /* NULL without error: no such alias */
 
 /* Each sets conn->backend and conn->link and opens; false: error is set. */
-bool api_remote_open(virConnectPtr conn, const struct api_uri *uri, virConnectAuthPtr auth, unsigned flags, GError **error);
-bool api_embed_open(virConnectPtr conn, const struct api_uri *uri, unsigned flags, GError **error);
+bool api_remote_open(virConnectPtr conn, const struct rpc_uri *uri, virConnectAuthPtr auth, unsigned flags, GError **error);
+bool api_embed_open(virConnectPtr conn, const struct rpc_uri *uri, unsigned flags, GError **error);

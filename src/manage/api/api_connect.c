@@ -36,12 +36,12 @@ virConnectAuthPtr virConnectAuthPtrDefault = &default_auth;
 /* ---- opening ---- */
 
 /* The drivers in this process: vireo:///embed, test:///... without a transport. */
-static bool embedded(const struct api_uri *u)
+static bool embedded(const struct rpc_uri *u)
 {
     return !u->transport && !u->host && ((!strcmp(u->driver, "vireo") && g_str_has_prefix(u->path, "/embed")) || !strcmp(u->driver, "test"));
 }
 
-static struct api_uri *find_uri(const char *name, unsigned flags, GError **error)
+static struct rpc_uri *find_uri(const char *name, unsigned flags, GError **error)
 {
     GError *inner = NULL;
     g_autofree char *text = name && *name ? g_strdup(name) : api_uri_default(&inner);
@@ -62,7 +62,7 @@ static struct api_uri *find_uri(const char *name, unsigned flags, GError **error
             text = stands_for;
         }
     }
-    return api_uri_parse(text, error);
+    return rpc_uri_parse(text, error);
 }
 
 static virConnectPtr open_uri(const char *func, const char *name, virConnectAuthPtr auth, unsigned flags)
@@ -73,7 +73,7 @@ static virConnectPtr open_uri(const char *func, const char *name, virConnectAuth
         api_fail(NULL, VIR_ERR_INVALID_ARG, "unsupported flags (0x%x) in function %s", flags, func);
         return NULL;
     }
-    struct api_uri *uri = find_uri(name, flags, &error);
+    struct rpc_uri *uri = find_uri(name, flags, &error);
     if (!uri) {
         api_fail_error(NULL, error, VIR_FROM_URI);
         return NULL;
@@ -82,7 +82,7 @@ static virConnectPtr open_uri(const char *func, const char *name, virConnectAuth
     g_mutex_init(&conn->lock);
     conn->readonly = flags & VIR_CONNECT_RO;
     bool good = embedded(uri) ? api_embed_open(conn, uri, flags, &error) : api_remote_open(conn, uri, auth, flags, &error);
-    api_uri_free(uri);
+    rpc_uri_free(uri);
     if (good)
         return conn;
     conn->closed = true;

@@ -324,10 +324,10 @@ static const struct api_backend backend = { .call = embed_call, .close = embed_c
                                             .send = stream_send, .send_hole = stream_send_hole, .recv = stream_recv, .finish = stream_finish,
                                             .ready = stream_ready, .forget = stream_forget };
 
-bool api_embed_open(virConnectPtr conn, const struct api_uri *uri, unsigned flags, GError **error)
+bool api_embed_open(virConnectPtr conn, const struct rpc_uri *uri, unsigned flags, GError **error)
 {
     bool test = !strcmp(uri->driver, "test");
-    const char *root = test ? NULL : api_uri_query(uri, "root");
+    const char *root = test ? NULL : rpc_uri_query(uri, "root");
     if (test && strcmp(uri->path, "/default"))
         return manage_fail(error, VIR_ERR_INVALID_ARG, "the test driver has one set of objects, test:///default, and reads no file '%s'", uri->path);
     if (!test && (!root || *root != '/'))

@@ -209,6 +209,14 @@ virErrorPtr virSaveLastError(void)
     return copy;
 }
 
+void api_error_restore(virErrorPtr e)
+{
+    virErrorPtr own = of_thread();
+    error_clear(own);
+    error_copy(e, own);
+    virFreeError(e);
+}
+
 int virCopyLastError(virErrorPtr to)
 {
     if (!to)

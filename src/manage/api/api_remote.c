@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A daemon behind a socket: vireod or libvirtd, here or on another host. Which socket: api_transport.c. */
+/* A daemon behind a socket: vireod or libvirtd, here or on another host. Which socket: rpc/rpc_transport.c. */
 #include <string.h>
 
 #include "manage/api/api_transport.h"
@@ -122,7 +122,7 @@ static bool authenticate(virConnectPtr conn, GError **error)
                        "vireo+ssh://HOST/system");
 }
 
-static bool open_sequence(virConnectPtr conn, const struct api_uri *uri, unsigned flags, GError **error)
+static bool open_sequence(virConnectPtr conn, const struct rpc_uri *uri, unsigned flags, GError **error)
 {
     if (!authenticate(conn, error))
         return false;
@@ -136,11 +136,11 @@ static bool open_sequence(virConnectPtr conn, const struct api_uri *uri, unsigne
     return true;
 }
 
-bool api_remote_open(virConnectPtr conn, const struct api_uri *uri, virConnectAuthPtr auth, unsigned flags, GError **error)
+bool api_remote_open(virConnectPtr conn, const struct rpc_uri *uri, virConnectAuthPtr auth, unsigned flags, GError **error)
 {
     static const struct rpc_client_callbacks callbacks = { on_event, on_closed };
     bool local = false, encrypted = false;
-    struct rpc_client *client = api_transport_connect(uri, flags & VIR_CONNECT_RO, &local, &encrypted, error);
+    struct rpc_client *client = rpc_transport_connect(uri, flags & VIR_CONNECT_RO, api_session_start, &local, &encrypted, error);
     if (!client)
         return false;
     conn->link = client;

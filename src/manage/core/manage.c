@@ -107,6 +107,7 @@ void manage_state_free(struct manage_state *s)
     manage_dirs_clear(&s->dirs);
     g_free(s->uri);
     g_free(s->vmm);
+    g_free(s->host_uuid);
     g_main_context_unref(s->context);
     g_free(s->p->data);
     g_free(s->p->services);

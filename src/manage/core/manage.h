@@ -99,6 +99,7 @@ struct manage_state {
     bool embedded;       /* inside a client's process */
     char *uri;           /* what CONNECT_GET_URI answers, "vireo:///system" */
     char *vmm;           /* path of vireo-vmm */
+    char *host_uuid;     /* what the configuration says of this host's UUID; NULL: it is found. Set before there are clients */
     GMainContext *context; /* the main loop that runs as long as the state lives; sources for timers, monitors, child watches */
     struct manage_events *events;
     const struct manage_services *services; /* what drivers ask of each other (core/manage_services.h); filled by start() */

@@ -34,7 +34,7 @@ struct daemon_config {
     int libvirt_names;
     char *unix_sock_group, *unix_sock_rw_perms, *unix_sock_ro_perms;
     int listen_tcp;
-    char *listen_addr, *tcp_port, *auth_tcp;
+    char *listen_addr, *tcp_port, *auth_tcp, *host_uuid;
     int max_clients, max_anonymous_clients, max_user_clients, max_workers, max_client_requests;
     int keepalive_interval, keepalive_count;
 };

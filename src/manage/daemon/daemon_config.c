@@ -30,6 +30,7 @@ static const struct key keys[] = {
     TEXT(listen_addr, "127.0.0.1", "Address to listen on. Every user who reaches it has full access: keep it on the loopback, or behind ssh."),
     TEXT(tcp_port, "16509", "TCP port or service name."),
     TEXT(auth_tcp, "", "Must be \"none\" for TCP to be served: an acknowledgement that nobody is asked who he is."),
+    TEXT(host_uuid, "", "UUID of this host, by which a migration knows that source and destination are two; empty: the firmware's, else one that is made once and kept."),
     NUMBER(max_clients, 1, 100000, "5000", "Connections at one time."),
     NUMBER(max_anonymous_clients, 1, 100000, "20", "Connections of one ordinary user that have not been opened yet."),
     NUMBER(max_user_clients, 1, 100000, "500", "Connections of one ordinary user."),

@@ -210,6 +210,19 @@ static void on_idle(void *opaque)
 
 /* ---- start and end ---- */
 
+static bool set_host_uuid(struct daemon *d, GError **error)
+{
+    uint8_t uuid[16];
+    char text[37];
+    if (!*d->config.host_uuid)
+        return true;
+    if (!manage_uuid_parse(d->config.host_uuid, uuid))
+        return manage_fail(error, VIR_ERR_CONF_SYNTAX, "%s: host_uuid '%s' is no UUID", d->config_path, d->config.host_uuid);
+    manage_uuid_format(uuid, text);
+    d->state->host_uuid = g_strdup(text);
+    return true;
+}
+
 static bool start(struct daemon *d, GError **error)
 {
     bool privileged = geteuid() == 0;
@@ -227,7 +240,7 @@ static bool start(struct daemon *d, GError **error)
     g_unix_signal_add(SIGINT, on_end, d);
     g_unix_signal_add(SIGHUP, on_reload, d);
     d->state = manage_state_new(&manage_table_host, d->options.root, d->context, error);
-    if (!d->state)
+    if (!d->state || !set_host_uuid(d, error))
         return false;
     GPtrArray *listeners = daemon_listen(&d->state->dirs, &d->options, &d->config, privileged, error);
     if (!listeners)

@@ -16,7 +16,7 @@ struct doc;
 struct el;
 
 extern const struct schema schema_domain, schema_network, schema_pool, schema_volume, schema_secret, schema_nodedev, schema_snapshot, schema_checkpoint,
-    schema_interface, schema_nwfilter, schema_capabilities, schema_domaincaps, schema_cpu, schema_backup, schema_poolcaps, schema_networkport;
+    schema_interface, schema_nwfilter, schema_capabilities, schema_domaincaps, schema_cpu, schema_backup, schema_poolcaps, schema_networkport, schema_nwfilterbinding;
 
 /* Parses and checks. Errors (VIR_ERR_XML_ERROR, VIR_ERR_XML_DETAIL) name line, element and what was expected. size < 0: a string. Document type
  * declarations are refused; depth, number of nodes and size are bounded. Values come out canonical: sizes in the schema's unit, UUIDs and MAC

@@ -3,7 +3,7 @@
 #include "manage/model/doc_private.h"
 
 static const char *const kind_names[] = {
-    [KIND_NONE] = "", [KIND_UINT] = "number", [KIND_INT] = "number, also negative", [KIND_HEX] = "hexadecimal number", [KIND_HEXU] = "hexadecimal number",
+    [KIND_NONE] = "", [KIND_UINT] = "number", [KIND_INT] = "number, also negative", [KIND_HEX] = "hexadecimal number", [KIND_HEXU] = "hexadecimal number", [KIND_HEXA] = "hexadecimal number",
     [KIND_OCT] = "octal number", [KIND_BOOL] = "yes or no", [KIND_ONOFF] = "on or off", [KIND_UUID] = "UUID", [KIND_NAME] = "name", [KIND_PATH] = "path",
     [KIND_ABSPATH] = "path from the root", [KIND_MAC] = "MAC address", [KIND_IP] = "IP address", [KIND_SCALED] = "size", [KIND_CPUSET] = "list of processors",
     [KIND_TEXT] = "text", [KIND_ANY] = "text, may be empty", [KIND_WORDS] = "", [KIND_RAW] = "XML of any kind", [KIND_NUMBER] = "number with a fraction",

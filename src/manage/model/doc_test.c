@@ -18,7 +18,7 @@
 
 static const struct schema *const all[] = { &schema_domain, &schema_network, &schema_pool, &schema_volume, &schema_secret, &schema_nodedev, &schema_snapshot,
     &schema_checkpoint, &schema_interface, &schema_nwfilter, &schema_capabilities, &schema_domaincaps, &schema_cpu, &schema_backup, &schema_poolcaps,
-    &schema_networkport };
+    &schema_networkport, &schema_nwfilterbinding };
 
 static const struct schema *schema_named(const char *name)
 {

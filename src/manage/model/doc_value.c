@@ -81,7 +81,7 @@ static const char *check_signed(const struct value_type *t, const char *text, GS
 static bool is_plain(const struct value_type *t, const char *text)
 {
     const struct schema_range *r = &schema_ranges[t->range];
-    bool hex = t->kind == KIND_HEX;
+    bool hex = t->kind == KIND_HEX || t->kind == KIND_HEXA;
     const char *digits = text + (hex ? 2 : 0), *p = digits;
     if ((!hex && t->kind != KIND_UINT && t->kind != KIND_SCALED) || (hex && (text[0] != '0' || text[1] != 'x'))) {
         return false;
@@ -104,22 +104,25 @@ static const char *check_unsigned(const struct value_type *t, const char *text, 
     }
     bool hex = t->kind == KIND_HEX || t->kind == KIND_HEXU || t->width == 16;
     bool good = value_number(text, &v) && (hex || strspn(text, "0123456789") == strlen(text));
-    if (t->kind == KIND_OCT) {
+    if (t->kind == KIND_OCT || t->kind == KIND_HEXA) {
+        bool octal = t->kind == KIND_OCT;
         char *end;
-        v = strtoull(text, &end, 8);
-        good = g_ascii_isdigit(*text) && !*end;
-        high = t->range ? high : 07777;
+        errno = 0;
+        v = strtoull(text, &end, octal ? 8 : 16);
+        good = (octal ? g_ascii_isdigit(*text) : g_ascii_isxdigit(*text)) && !*end && !errno;
+        high = t->range || !octal ? high : 07777;
     }
     if (!good || v < low || v > high) {
-        const char *what = t->kind == KIND_OCT ? "an octal number" : t->kind == KIND_HEX || t->kind == KIND_HEXU ? "a number, decimal or with 0x" : "a whole number";
+        const char *what = t->kind == KIND_OCT ? "an octal number" : t->kind == KIND_HEXA ? "a hexadecimal number" :
+                           t->kind == KIND_HEX || t->kind == KIND_HEXU ? "a number, decimal or with 0x" : "a whole number";
         return fail(ret_expected, t->range ? g_strdup_printf("%s from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, what, low, high) : g_strdup(what));
     }
-    if (t->kind == KIND_HEX) {
+    if (t->kind == KIND_HEX || t->kind == KIND_HEXA) {
         g_string_printf(buffer, "0x%0*" G_GINT64_MODIFIER "x", MAX(t->width, 1), v);
     } else if (t->kind == KIND_HEXU) {
         g_string_printf(buffer, "0x%0*" G_GINT64_MODIFIER "X", MAX(t->width, 1), v);
     } else if (t->kind == KIND_OCT) {
-        g_string_printf(buffer, "0%" G_GINT64_MODIFIER "o", v);
+        g_string_printf(buffer, t->width ? "%0*" G_GINT64_MODIFIER "o" : "0%.*" G_GINT64_MODIFIER "o", MAX(t->width, 1), v);
     } else {
         g_string_printf(buffer, "%" G_GUINT64_FORMAT, v);
     }
@@ -287,7 +290,7 @@ static const char *check_time(const char *text, char **ret_expected)
 static const char *check_kind(const struct value_type *t, const char *text, GString *buffer, char **ret_expected)
 {
     switch (t->kind) {
-    case KIND_UINT: case KIND_HEX: case KIND_HEXU: case KIND_OCT: case KIND_SCALED: return check_unsigned(t, text, buffer, ret_expected);
+    case KIND_UINT: case KIND_HEX: case KIND_HEXU: case KIND_HEXA: case KIND_OCT: case KIND_SCALED: return check_unsigned(t, text, buffer, ret_expected);
     case KIND_INT: return check_signed(t, text, buffer, ret_expected);
     case KIND_NUMBER: return check_decimal(text, ret_expected);
     case KIND_BOOL: return !strcmp(text, "yes") || !strcmp(text, "no") ? text : fail(ret_expected, g_strdup("yes or no"));

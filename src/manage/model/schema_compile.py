@@ -4,7 +4,7 @@ import os
 import re
 import sys
 
-KINDS = {'uint': 'UINT', 'int': 'INT', 'hex': 'HEX', 'hexu': 'HEXU', 'oct': 'OCT', 'bool': 'BOOL', 'onoff': 'ONOFF', 'uuid': 'UUID', 'name': 'NAME', 'path': 'PATH',
+KINDS = {'uint': 'UINT', 'int': 'INT', 'hex': 'HEX', 'hexu': 'HEXU', 'hexa': 'HEXA', 'oct': 'OCT', 'bool': 'BOOL', 'onoff': 'ONOFF', 'uuid': 'UUID', 'name': 'NAME', 'path': 'PATH',
          'abspath': 'ABSPATH', 'mac': 'MAC', 'ip': 'IP', 'scaled': 'SCALED', 'cpuset': 'CPUSET', 'text': 'TEXT', 'any': 'ANY', 'raw': 'RAW',
          'number': 'NUMBER', 'unit': 'UNIT', 'wwn': 'WWN', 'diskdev': 'DISKDEV', 'usbport': 'USBPORT', 'time': 'TIME'}
 RANGES = {'u8': (0, 255), 'u16': (0, 65535), 'u32': (0, 0xffffffff), 'u64': (0, (1 << 64) - 1)}

@@ -93,7 +93,8 @@ struct call {
     const struct command *command;
     GPtrArray *options;
     GHashTable *values; /* option name -> GPtrArray of strings */
-    struct fields *told; /* what value_line has collected for --output json; run_calls prints it */
+    struct fields *told; /* what json_member has collected; run_calls prints it */
+    bool printed;        /* JSON has been printed */
 };
 
 /* vireo_parse.c: words to calls. Both print what is wrong and return NULL then. */
@@ -120,7 +121,7 @@ bool opt_affect(struct call *c, unsigned *ret_flags);
 char *opt_file(struct call *c, const char *name);
 bool parse_size(const char *text, unsigned long long *ret_bytes, unsigned long long scale);
 
-/* vireo_print.c: say prints always, note unless --quiet; complain prints "error: ..." and returns false. */
+/* vireo_print.c: say prints results, note what --quiet leaves out, both nothing where the result is JSON; complain prints "error: ..." and returns false. */
 void say(struct call *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
 void note(struct call *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
 bool complain(struct call *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -147,8 +148,17 @@ struct fields *fields_new(struct call *c, int width);
 void field(struct fields *f, const char *label, const char *format, ...) G_GNUC_PRINTF(3, 4);
 bool fields_print(struct fields *f);
 bool call_json(struct call *c);
-/* One value of several that a command tells: a line (its whole text), or a member of one JSON object at the end of the command. */
-void value_line(struct call *c, const char *key, const char *value, const char *line);
+/* For texts that have a shape of their own, beside say: these do nothing unless the result is JSON. A NULL table is none. */
+#define json_table(c, ...) (call_json(c) ? table_new(c, __VA_ARGS__, NULL) : NULL)
+/* A member of the one object that is printed at the end of the command; a number where `format` is one. */
+void json_member(struct call *c, const char *key, const char *format, ...) G_GNUC_PRINTF(3, 4);
+struct json_object;
+/* Prints any value. */
+void json_print(struct call *c, struct json_object *value);
+/* One value of several that a command tells: a line as `format` says, or a member (a number if it looks like one). */
+void value_line(struct call *c, const char *key, const char *value, const char *format, ...) G_GNUC_PRINTF(4, 5);
+/* The only thing that a command tells: a line, or an object with one member. Returns true. */
+bool say_value(struct call *c, const char *key, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /* vireo_connect.c */
 bool vireo_connect(struct vireo *v);

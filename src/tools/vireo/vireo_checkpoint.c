@@ -225,6 +225,7 @@ static bool cmd_parent(struct call *c)
         forget_library_error(c->v);
         return complain(c, "checkpoint '%s' has no parent", opt_str(c, "checkpointname"));
     }
+    json_member(c, "parent", "%s", virDomainCheckpointGetName(parent));
     say(c, "%s", virDomainCheckpointGetName(parent));
     return true;
 }
@@ -243,6 +244,6 @@ const struct command checkpoint_commands[] = {
     {"checkpoint-list", "checkpoint",
         "domain! parent roots leaves no-leaves tree from= descendants name topological",
         cmd_list, COMMAND_LIST, "List the checkpoints of a domain"},
-    {"checkpoint-parent", "checkpoint", "domain! checkpointname=", cmd_parent, 0, "Print the checkpoint that another follows"},
+    {"checkpoint-parent", "checkpoint", "domain! checkpointname=", cmd_parent, COMMAND_LIST, "Print the checkpoint that another follows"},
     {},
 };

@@ -278,19 +278,13 @@ static bool cmd_domid(struct call *c)
     if (!domain)
         return false;
     unsigned id = virDomainGetID(domain);
-    if (id == (unsigned)-1)
-        say(c, "-\n");
-    else
-        say(c, "%u\n", id);
-    return true;
+    return id == (unsigned)-1 ? say_value(c, "id", "-") : say_value(c, "id", "%u", id);
 }
 
 static bool cmd_domname(struct call *c)
 {
     g_autoptr(virDomain) domain = arg_domain(c);
-    if (domain)
-        say(c, "%s\n", virDomainGetName(domain));
-    return domain != NULL;
+    return domain && say_value(c, "name", "%s", virDomainGetName(domain));
 }
 
 static bool cmd_domuuid(struct call *c)
@@ -299,8 +293,7 @@ static bool cmd_domuuid(struct call *c)
     char uuid[VIR_UUID_STRING_BUFLEN];
     if (!domain || virDomainGetUUIDString(domain, uuid) < 0)
         return domain && complain(c, "failed to get domain UUID");
-    say(c, "%s\n", uuid);
-    return true;
+    return say_value(c, "uuid", "%s", uuid);
 }
 
 static bool cmd_dumpxml(struct call *c)
@@ -405,12 +398,12 @@ const struct command domain_commands[] = {
     {"define", "domain", "file! validate", cmd_define, 0, "Store a domain from a document, without starting it"},
     {"destroy", "domain", "domain! graceful remove-logs", cmd_destroy, 0, "Stop a domain at once, as if its power were cut"},
     {"dom-fd-associate", "domain", "domain! name! pass-fds! seclabel-writable seclabel-restore", cmd_fd_associate, 0, "Give a domain file descriptors for its disks"},
-    {"domid", "domain", "domain!", cmd_domid, 0, "Print the id of a running domain"},
-    {"domname", "domain", "domain!", cmd_domname, 0, "Print the name of a domain"},
+    {"domid", "domain", "domain!", cmd_domid, COMMAND_LIST, "Print the id of a running domain"},
+    {"domname", "domain", "domain!", cmd_domname, COMMAND_LIST, "Print the name of a domain"},
     {"dompmsuspend", "domain", "domain! target! duration#@", cmd_dompmsuspend, 0, "Send the guest to sleep"},
     {"dompmwakeup", "domain", "domain!", cmd_dompmwakeup, 0, "Wake a sleeping guest"},
     {"domrename", "domain", "domain! new-name!", cmd_domrename, 0, "Give a stopped domain another name"},
-    {"domuuid", "domain", "domain!", cmd_domuuid, 0, "Print the UUID of a domain"},
+    {"domuuid", "domain", "domain!", cmd_domuuid, COMMAND_LIST, "Print the UUID of a domain"},
     {"dumpxml", "domain", "domain! inactive security-info update-cpu migratable xpath=@ wrap", cmd_dumpxml, 0, "Print the document of a domain"},
     {"edit", "domain", "domain! skip-validate", cmd_edit, 0, "Change the document of a domain in an editor"},
     {"inject-nmi", "domain", "domain!", cmd_inject_nmi, 0, "Send the guest a non-maskable interrupt"},

@@ -219,6 +219,10 @@ static bool job_info(struct call *c, virDomainPtr domain, const char *disk)
     }
     unsigned long long rate = in_bytes ? info.bandwidth : (unsigned long long)info.bandwidth * 1024 * 1024;
     const char *type = info.type >= 0 && info.type < (int)G_N_ELEMENTS(types) ? types[info.type] : types[0];
+    json_member(c, "type", "%s", type);
+    json_member(c, "bandwidth", "%llu", rate);
+    json_member(c, "cur", "%llu", info.cur);
+    json_member(c, "end", "%llu", info.end);
     if (raw) {
         say(c, " type=%s\n bandwidth=%llu\n cur=%llu\n end=%llu\n", type, bytes ? rate : rate / (1024 * 1024), info.cur, info.end);
         return true;
@@ -308,7 +312,7 @@ const struct command domain_block_commands[] = {
         "domain! path! dest= bandwidth# shallow reuse-external blockdev wait verbose timeout# pivot finish async xml= format= "
         "granularity# buf-size# bytes transient-job synchronous-writes print-xml",
         cmd_blockcopy, 0, "Copy a disk while the guest uses it"},
-    {"blockjob", "domain", "domain! path! abort async pivot info bytes raw bandwidth#", cmd_blockjob, 0, "Show, slow down or end the job of a disk"},
+    {"blockjob", "domain", "domain! path! abort async pivot info bytes raw bandwidth#", cmd_blockjob, COMMAND_LIST, "Show, slow down or end the job of a disk"},
     {"blockpull", "domain",
         "domain! path! bandwidth# base= wait verbose timeout# async keep-relative bytes",
         cmd_blockpull, 0, "Bring all data of a backing file into the image"},

@@ -77,7 +77,7 @@ static bool cmd_guestinfo(struct call *c)
         return false;
     for (int i = 0; i < p.n; i++) {
         g_autofree char *text = param_text(&p.list[i]);
-        say(c, "%-20s: %s\n", p.list[i].field, text);
+        value_line(c, p.list[i].field, text, "%-20s: %s", p.list[i].field, text);
     }
     params_clear(&p);
     return true;
@@ -97,8 +97,7 @@ static bool cmd_domhostname(struct call *c)
     g_autofree char *name = virDomainGetHostname(domain, flags);
     if (!name)
         return complain(c, "failed to get hostname");
-    say(c, "%s\n", name);
-    return true;
+    return say_value(c, "hostname", "%s", name);
 }
 
 static bool cmd_domtime(struct call *c)
@@ -119,6 +118,7 @@ static bool cmd_domtime(struct call *c)
     unsigned nanoseconds;
     if (virDomainGetTime(domain, &seconds, &nanoseconds, 0) < 0)
         return false;
+    json_member(c, "time", "%lld", seconds);
     if (opt_bool(c, "pretty")) {
         g_autoptr(GDateTime) when = g_date_time_new_from_unix_utc(seconds);
         g_autofree char *text = when ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : g_strdup("-");
@@ -144,12 +144,14 @@ static bool cmd_get_sshkeys(struct call *c)
     g_autoptr(virDomain) domain = arg_domain(c);
     char **keys = NULL;
     int n = domain ? virDomainAuthorizedSSHKeysGet(domain, opt_str(c, "user"), &keys, 0) : -1;
+    struct table *t = n < 0 ? NULL : json_table(c, "Key");
     for (int i = 0; i < n; i++) {
+        table_row(t, keys[i], NULL);
         say(c, "%s\n", keys[i]);
         free(keys[i]);
     }
     free(keys);
-    return n >= 0;
+    return table_print(t) && n >= 0;
 }
 
 static bool cmd_set_sshkeys(struct call *c)
@@ -273,7 +275,7 @@ static bool cmd_launchsec(struct call *c)
         return complain(c, "Unable to get launch security parameters");
     for (int i = 0; i < p.n; i++) {
         g_autofree char *text = param_text(&p.list[i]);
-        say(c, "%-15s: %s\n", p.list[i].field, text);
+        value_line(c, p.list[i].field, text, "%-15s: %s", p.list[i].field, text);
     }
     params_clear(&p);
     return true;
@@ -322,15 +324,15 @@ const struct command domain_guest_commands[] = {
     {"domfsinfo", "domain", "domain!", cmd_fsinfo, COMMAND_LIST, "List the file systems mounted in the guest"},
     {"domfsthaw", "domain", "domain! mountpoint...", cmd_fsthaw, 0, "Let frozen file systems go on"},
     {"domfstrim", "domain", "domain! minimum# mountpoint=", cmd_fstrim, 0, "Give unused blocks of the guest's file systems back"},
-    {"domhostname", "domain", "domain! source=", cmd_domhostname, 0, "Print the host name of the guest"},
-    {"domlaunchsecinfo", "domain", "domain!", cmd_launchsec, 0, "Tell how an encrypted guest was started"},
+    {"domhostname", "domain", "domain! source=", cmd_domhostname, COMMAND_LIST, "Print the host name of the guest"},
+    {"domlaunchsecinfo", "domain", "domain!", cmd_launchsec, COMMAND_LIST, "Tell how an encrypted guest was started"},
     {"domsetlaunchsecstate", "domain",
         "domain! secrethdr=@ secret=@ set-address#",
         cmd_set_launchsec, 0, "Put a secret into an encrypted guest before it runs"},
-    {"domtime", "monitor", "domain! now pretty sync time#", cmd_domtime, 0, "Show or set the guest's clock"},
-    {"get-user-sshkeys", "domain", "domain! user!", cmd_get_sshkeys, 0, "List the SSH keys that may log in as a user"},
+    {"domtime", "monitor", "domain! now pretty sync time#", cmd_domtime, COMMAND_LIST, "Show or set the guest's clock"},
+    {"get-user-sshkeys", "domain", "domain! user!", cmd_get_sshkeys, COMMAND_LIST, "List the SSH keys that may log in as a user"},
     {"guest-agent-timeout", "domain", "domain! timeout#@", cmd_agent_timeout, 0, "Set how long to wait for the guest's agent"},
-    {"guestinfo", "domain", "domain! user os timezone hostname filesystem disk interface", cmd_guestinfo, 0, "Print what the guest's agent tells"},
+    {"guestinfo", "domain", "domain! user os timezone hostname filesystem disk interface", cmd_guestinfo, COMMAND_LIST, "Print what the guest's agent tells"},
     {"send-key", "domain", "domain! codeset=@ holdtime#@ keycode...!", cmd_send_key, 0, "Press keys on the guest's keyboard"},
     {"send-process-signal", "domain", "domain! pid! signame!", cmd_send_signal, 0, "Send a signal to a process of the guest"},
     {"set-user-password", "domain", "domain! user! password! encrypted", cmd_user_password, 0, "Set a user's password in the guest"},

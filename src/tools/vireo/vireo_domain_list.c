@@ -189,6 +189,8 @@ static bool cmd_domstate(struct call *c)
     int state, reason;
     if (!domain || virDomainGetState(domain, &state, &reason, 0) < 0)
         return false;
+    json_member(c, "state", "%s", domain_state_text(state));
+    json_member(c, "reason", "%s", reason_text(state, reason));
     if (opt_bool(c, "reason"))
         say(c, "%s (%s)\n", domain_state_text(state), reason_text(state, reason));
     else
@@ -205,6 +207,7 @@ static bool cmd_domcontrol(struct call *c)
     if (!domain || virDomainGetControlInfo(domain, &info, 0) < 0)
         return false;
     const char *state = info.state < G_N_ELEMENTS(states) ? states[info.state] : "unknown";
+    json_member(c, "state", "%s", state);
     if (info.state == VIR_DOMAIN_CONTROL_ERROR)
         say(c, "%s: %s\n", state, info.details < G_N_ELEMENTS(details) ? details[info.details] : "unknown");
     else if (info.state != VIR_DOMAIN_CONTROL_OK)
@@ -215,9 +218,9 @@ static bool cmd_domcontrol(struct call *c)
 }
 
 const struct command domain_list_commands[] = {
-    {"domcontrol", "monitor", "domain!", cmd_domcontrol, 0, "Tell whether the emulator answers"},
+    {"domcontrol", "monitor", "domain!", cmd_domcontrol, COMMAND_LIST, "Tell whether the emulator answers"},
     {"dominfo", "monitor", "domain!", cmd_dominfo, COMMAND_LIST, "Tell what a domain is and how it is"},
-    {"domstate", "monitor", "domain! reason", cmd_domstate, 0, "Print the state of a domain"},
+    {"domstate", "monitor", "domain! reason", cmd_domstate, COMMAND_LIST, "Print the state of a domain"},
     {"list", "monitor",
         "inactive all transient persistent with-snapshot without-snapshot with-checkpoint without-checkpoint state-running "
         "state-paused state-shutoff state-other autostart no-autostart with-managed-save without-managed-save uuid name id table "

@@ -53,6 +53,8 @@ static bool cmd_desc(struct call *c)
             return good;
         }
         if (now)
+            json_member(c, what, "%s", now);
+        if (now)
             say(c, "%s", now);
         else
             note(c, title ? "No title for domain: %s" : "No description for domain: %s", virDomainGetName(domain));
@@ -107,8 +109,7 @@ static bool cmd_ttyconsole(struct call *c)
     xml_close(&x);
     if (!tty)
         return false;
-    say(c, "%s\n", tty);
-    return true;
+    return say_value(c, "tty", "%s", tty);
 }
 
 /* The address a client shall connect to: a display that listens everywhere is on the host this connection goes to. */
@@ -172,6 +173,7 @@ static bool cmd_domdisplay(struct call *c)
         return false;
     static const char *const kinds[] = {"vnc", "spice", "rdp", "dbus"};
     unsigned found = 0;
+    struct table *t = json_table(c, "URI");
     for (unsigned k = 0; k < G_N_ELEMENTS(kinds); k++) {
         if (wanted && strcmp(kinds[k], wanted))
             continue;
@@ -179,15 +181,19 @@ static bool cmd_domdisplay(struct call *c)
         for (guint i = 0; i < all->len && (!found || opt_bool(c, "all")); i++) {
             g_autofree char *uri = display_uri(c, &x, all->pdata[i], kinds[k]);
             if (uri) {
+                table_row(t, uri, NULL);
                 say(c, "%s%s", found ? "\n" : "", uri);
                 found++;
             }
         }
     }
     xml_close(&x);
-    if (!found && wanted)
+    if (found)
+        return table_print(t);
+    table_drop(t);
+    if (wanted)
         return complain(c, "No graphical display with type '%s' found", wanted);
-    return found || complain(c, "No graphical display found");
+    return complain(c, "No graphical display found");
 }
 
 static bool cmd_vncdisplay(struct call *c)
@@ -205,10 +211,9 @@ static bool cmd_vncdisplay(struct call *c)
     xml_close(&x);
     if (!port || atoi(port) < 0)
         return complain(c, "Failed to get VNC port. Is this domain using VNC?");
-    if (listen && strcmp(listen, "0.0.0.0"))
-        say(c, strchr(listen, ':') ? "[%s]" : "%s", listen);
-    say(c, ":%d\n", atoi(port) - 5900);
-    return true;
+    const char *host = listen && strcmp(listen, "0.0.0.0") ? listen : "";
+    g_autofree char *display = g_strdup_printf(strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, atoi(port) - 5900);
+    return say_value(c, "display", "%s", display);
 }
 
 static bool cmd_from_native(struct call *c)
@@ -324,19 +329,32 @@ static bool cmd_agent(struct call *c)
     return true;
 }
 
+static bool cmd_qemu_attach(struct call *c)
+{
+    virDomainPtr (*run)(virConnectPtr, unsigned, unsigned) = qemu_call(c, "virDomainQemuAttach");
+    unsigned pid;
+    if (!run || opt_uint(c, "pid", &pid) <= 0)
+        return false;
+    g_autoptr(virDomain) domain = run(c->v->connection, pid, 0);
+    if (!domain)
+        return complain(c, "Failed to attach to pid %u", pid);
+    note(c, "Domain '%s' attached to pid %u", virDomainGetName(domain), pid);
+    return true;
+}
+
 const struct command domain_meta_commands[] = {
-    {"desc", "domain", "domain! live config current title edit new-desc...", cmd_desc, 0, "Show or set a domain's description or title"},
-    {"domdisplay", "domain", "domain! include-password type= all", cmd_domdisplay, 0, "Print the URI of a domain's display"},
+    {"desc", "domain", "domain! live config current title edit new-desc...", cmd_desc, COMMAND_LIST, "Show or set a domain's description or title"},
+    {"domdisplay", "domain", "domain! include-password type= all", cmd_domdisplay, COMMAND_LIST, "Print the URI of a domain's display"},
     {"domxml-from-native", "domain", "format! config!", cmd_from_native, 0, "Turn an emulator's command line into a document"},
     {"domxml-to-native", "domain", "format! domain=@ xml=", cmd_to_native, 0, "Turn a document into an emulator's command line"},
     {"metadata", "domain",
         "domain! uri! live config current edit key= set= remove",
         cmd_metadata, 0, "Show or set what other programs keep with a domain"},
     {"qemu-agent-command", "domain", "domain! timeout#@ async block pretty cmd...!", cmd_agent, 0, "Send a command to the guest's agent"},
-    {"qemu-attach", "domain", "pid!", NULL, 0, "Take over an emulator that was started by hand"},
+    {"qemu-attach", "domain", "pid!", cmd_qemu_attach, 0, "Take over an emulator that was started by hand"},
     {"qemu-monitor-command", "domain", "domain! hmp pretty return-value pass-fds=@ cmd...!", cmd_monitor, 0, "Send a command to the emulator"},
-    {"ttyconsole", "domain", "domain!", cmd_ttyconsole, 0, "Print the terminal that a guest's console is on"},
-    {"vncdisplay", "domain", "domain!", cmd_vncdisplay, 0, "Print the address of a domain's VNC display"},
+    {"ttyconsole", "domain", "domain!", cmd_ttyconsole, COMMAND_LIST, "Print the terminal that a guest's console is on"},
+    {"vncdisplay", "domain", "domain!", cmd_vncdisplay, COMMAND_LIST, "Print the address of a domain's VNC display"},
     {"lxc-enter-namespace", "domain", "domain! noseclabel cmd...!", NULL, 0, "Run a command inside a container"},
     {},
 };

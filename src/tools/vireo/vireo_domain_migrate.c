@@ -173,8 +173,7 @@ static bool cmd_get_downtime(struct call *c)
     g_autoptr(virDomain) domain = arg_domain(c);
     if (!domain || virDomainMigrateGetMaxDowntime(domain, &ms, 0) < 0)
         return false;
-    say(c, "%llu\n", ms);
-    return true;
+    return say_value(c, "milliseconds", "%llu", ms);
 }
 
 static bool cmd_compcache(struct call *c)
@@ -186,6 +185,7 @@ static bool cmd_compcache(struct call *c)
     if (set < 0 || (set && virDomainMigrateSetCompressionCache(domain, size, 0) < 0) || virDomainMigrateGetCompressionCache(domain, &size, 0) < 0)
         return false;
     double value = pretty_size(size, &unit);
+    json_member(c, "bytes", "%llu", size);
     say(c, "Compression cache: %.3lf %s", value, unit);
     return true;
 }
@@ -204,8 +204,7 @@ static bool cmd_getspeed(struct call *c)
     g_autoptr(virDomain) domain = arg_domain(c);
     if (!domain || virDomainMigrateGetMaxSpeed(domain, &mib, opt_flags(c, "postcopy", VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY, NULL)) < 0)
         return false;
-    say(c, "%lu\n", mib);
-    return true;
+    return say_value(c, "mib-per-second", "%lu", mib);
 }
 
 static bool cmd_postcopy(struct call *c)
@@ -260,12 +259,15 @@ static void job_line(struct call *c, struct params *p, unsigned i)
     int number = 0;
     const char *unit;
     if (job_rows[i].unit == SIGNED) {
-        if (virTypedParamsGetInt(p->list, p->n, job_rows[i].field, &number) == 1)
-            say(c, "%-17s %-13d\n", job_rows[i].label, number);
+        if (virTypedParamsGetInt(p->list, p->n, job_rows[i].field, &number) != 1)
+            return;
+        json_member(c, job_rows[i].field, "%d", number);
+        say(c, "%-17s %-13d\n", job_rows[i].label, number);
         return;
     }
     if (virTypedParamsGetULLong(p->list, p->n, job_rows[i].field, &n) != 1)
         return;
+    json_member(c, job_rows[i].field, "%llu", n);
     double value = pretty_size(n, &unit);
     switch (job_rows[i].unit) {
     case MILLISECONDS: say(c, "%-17s %-12llu ms\n", job_rows[i].label, n); break;
@@ -315,19 +317,24 @@ static bool cmd_jobinfo(struct call *c)
     if (!domain || !job_statistics(c, domain, &type, &p))
         return false;
     if (opt_bool(c, "rawstats")) {
+        json_member(c, "Job type", "%d", type);
         say(c, "Job type: %d\n\n", type);
         for (int i = 0; i < p.n; i++) {
             g_autofree char *text = param_text(&p.list[i]);
-            say(c, "%s: %s\n", p.list[i].field, text);
+            value_line(c, p.list[i].field, text, "%s: %s", p.list[i].field, text);
         }
         params_clear(&p);
         return true;
     }
-    say(c, "%-17s %-12s\n", "Job type:", type >= 0 && type < 6 ? types[type] : "Unknown");
+    const char *name = type >= 0 && type < 6 ? types[type] : "Unknown";
+    json_member(c, "Job type", "%s", name);
+    say(c, "%-17s %-12s\n", "Job type:", name);
     bool more = opt_bool(c, "anystats") || (type != VIR_DOMAIN_JOB_NONE && (opt_bool(c, "completed") || type == VIR_DOMAIN_JOB_BOUNDED || type == VIR_DOMAIN_JOB_UNBOUNDED));
     if (more) {
         virTypedParamsGetInt(p.list, p.n, VIR_DOMAIN_JOB_OPERATION, &operation);
-        say(c, "%-17s %-12s\n", "Operation:", operation >= 0 && operation < (int)G_N_ELEMENTS(operations) ? operations[operation] : operations[0]);
+        const char *what = operation >= 0 && operation < (int)G_N_ELEMENTS(operations) ? operations[operation] : operations[0];
+        json_member(c, "Operation", "%s", what);
+        say(c, "%-17s %-12s\n", "Operation:", what);
         for (unsigned i = 0; i < G_N_ELEMENTS(job_rows); i++)
             job_line(c, &p, i);
     }
@@ -337,7 +344,7 @@ static bool cmd_jobinfo(struct call *c)
 
 const struct command domain_migrate_commands[] = {
     {"domjobabort", "domain", "domain! postcopy", cmd_jobabort, 0, "End what is under way with a domain"},
-    {"domjobinfo", "domain", "domain! completed keep-completed anystats rawstats", cmd_jobinfo, 0, "Tell how far the job of a domain is"},
+    {"domjobinfo", "domain", "domain! completed keep-completed anystats rawstats", cmd_jobinfo, COMMAND_LIST, "Tell how far the job of a domain is"},
     {"migrate", "domain",
         "domain! desturi! live offline p2p direct tunnelled persistent undefinesource suspend copy-storage-all copy-storage-inc "
         "copy-storage-synchronous-writes change-protection unsafe verbose compressed auto-converge rdma-pin-all abort-on-error "
@@ -346,9 +353,9 @@ const struct command domain_migrate_commands[] = {
         "comp-mt-threads# comp-mt-dthreads# comp-xbzrle-cache# auto-converge-initial# auto-converge-increment# persistent-xml= "
         "tls postcopy-bandwidth# parallel parallel-connections# bandwidth# tls-destination=",
         cmd_migrate, 0, "Move a domain to another host"},
-    {"migrate-compcache", "domain", "domain! size#@", cmd_compcache, 0, "Show or set the cache of compressed migration"},
-    {"migrate-getmaxdowntime", "domain", "domain!", cmd_get_downtime, 0, "Print how long a guest may stand still in migration"},
-    {"migrate-getspeed", "domain", "domain! postcopy", cmd_getspeed, 0, "Print the rate limit of migration"},
+    {"migrate-compcache", "domain", "domain! size#@", cmd_compcache, COMMAND_LIST, "Show or set the cache of compressed migration"},
+    {"migrate-getmaxdowntime", "domain", "domain!", cmd_get_downtime, COMMAND_LIST, "Print how long a guest may stand still in migration"},
+    {"migrate-getspeed", "domain", "domain! postcopy", cmd_getspeed, COMMAND_LIST, "Print the rate limit of migration"},
     {"migrate-postcopy", "domain", "domain!", cmd_postcopy, 0, "Let the guest run there before all of its memory has come"},
     {"migrate-setmaxdowntime", "domain", "domain! downtime#!", cmd_set_downtime, 0, "Set how long a guest may stand still in migration"},
     {"migrate-setspeed", "domain", "domain! bandwidth#! postcopy", cmd_setspeed, 0, "Set the rate limit of migration"},

@@ -8,8 +8,7 @@
 
 static void param_line(struct call *c, const char *name, const char *value)
 {
-    g_autofree char *line = g_strdup_printf("%-15s: %s", name, value);
-    value_line(c, name, value, line);
+    value_line(c, name, value, "%-15s: %s", name, value);
 }
 
 static bool cmd_setmem(struct call *c)
@@ -55,12 +54,15 @@ static bool cmd_setvcpus(struct call *c)
     return (flags || opt_bool(c, "current") ? virDomainSetVcpusFlags(domain, count, flags) : virDomainSetVcpus(domain, count)) == 0;
 }
 
-static void count_line(struct call *c, virDomainPtr domain, const char *which, const char *where, unsigned flags)
+static void count_line(struct call *c, struct table *t, virDomainPtr domain, const char *which, const char *where, unsigned flags)
 {
     int n = virDomainGetVcpusFlags(domain, flags);
     forget_library_error(c->v);
-    if (n >= 0)
-        say(c, "%-12s %-12s %3d\n", which, where, n);
+    if (n < 0)
+        return;
+    g_autofree char *number = g_strdup_printf("%d", n);
+    table_row(t, which, where, number, NULL);
+    say(c, "%-12s %-12s %3d\n", which, where, n);
 }
 
 static bool cmd_vcpucount(struct call *c)
@@ -73,18 +75,18 @@ static bool cmd_vcpucount(struct call *c)
     if (!domain)
         return false;
     if (!maximum && !active && !live && !config && !current && !guest) {
-        count_line(c, domain, "maximum", "config", VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM);
-        count_line(c, domain, "maximum", "live", VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_VCPU_MAXIMUM);
-        count_line(c, domain, "current", "config", VIR_DOMAIN_AFFECT_CONFIG);
-        count_line(c, domain, "current", "live", VIR_DOMAIN_AFFECT_LIVE);
-        return true;
+        struct table *t = json_table(c, "Which", "Where", "Count#");
+        count_line(c, t, domain, "maximum", "config", VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM);
+        count_line(c, t, domain, "maximum", "live", VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_VCPU_MAXIMUM);
+        count_line(c, t, domain, "current", "config", VIR_DOMAIN_AFFECT_CONFIG);
+        count_line(c, t, domain, "current", "live", VIR_DOMAIN_AFFECT_LIVE);
+        return table_print(t);
     }
     unsigned flags = (maximum ? VIR_DOMAIN_VCPU_MAXIMUM : 0) | (live ? VIR_DOMAIN_AFFECT_LIVE : 0) | (config ? VIR_DOMAIN_AFFECT_CONFIG : 0) | (guest ? VIR_DOMAIN_VCPU_GUEST : 0);
     int n = virDomainGetVcpusFlags(domain, flags);
     if (n < 0)
         return complain(c, "unable to retrieve vcpu count");
-    say(c, "%d\n", n);
-    return true;
+    return say_value(c, "count", "%d", n);
 }
 
 /* How many processors the host has. */
@@ -171,6 +173,14 @@ static void vcpu_map(struct call *c, const unsigned char *map, int host)
     say(c, "\n");
 }
 
+#define VCPU_TABLE(c) json_table(c, "VCPU#", "CPU#", "State", "CPU time", "CPU Affinity")
+
+static void vcpu_row(struct table *t, int number, const char *cpu, const char *state, const char *seconds, const unsigned char *map, int host)
+{
+    g_autofree char *vcpu = g_strdup_printf("%d", number), *text = format_cpus(map, host);
+    table_row(t, vcpu, cpu, state, seconds, text, NULL);
+}
+
 /* Of a stopped domain only the pinning is known. */
 static bool vcpuinfo_stopped(struct call *c, virDomainPtr domain, int host)
 {
@@ -181,13 +191,15 @@ static bool vcpuinfo_stopped(struct call *c, virDomainPtr domain, int host)
     n = virDomainGetVcpuPinInfo(domain, n, maps, length, VIR_DOMAIN_AFFECT_CONFIG);
     if (n < 0)
         return false;
+    struct table *t = VCPU_TABLE(c);
     for (int i = 0; i < n; i++) {
+        vcpu_row(t, i, "-", "-", "-", maps + i * length, host);
         say(c, "%-15s %d\n%-15s %s\n%-15s %s\n%-15s %s\n", "VCPU:", i, "CPU:", "N/A", "State:", "N/A", "CPU time", "N/A");
         vcpu_map(c, maps + i * length, host);
         if (i + 1 < n)
             say(c, "\n");
     }
-    return true;
+    return table_print(t);
 }
 
 static bool cmd_vcpuinfo(struct call *c)
@@ -208,20 +220,25 @@ static bool cmd_vcpuinfo(struct call *c)
     }
     if (n < 0)
         return false;
+    struct table *t = VCPU_TABLE(c);
     for (int i = 0; i < n; i++) {
+        const char *state = cpus[i].state >= 0 && cpus[i].state < 3 ? states[cpus[i].state] : "no state";
+        g_autofree char *cpu = cpus[i].cpu >= 0 ? g_strdup_printf("%d", cpus[i].cpu) : g_strdup("-");
+        g_autofree char *seconds = g_strdup_printf("%.1lfs", cpus[i].cpuTime / 1000000000.0);
+        vcpu_row(t, cpus[i].number, cpu, state, seconds, maps + i * length, host);
         say(c, "%-15s %d\n", "VCPU:", cpus[i].number);
         if (cpus[i].cpu >= 0)
             say(c, "%-15s %d\n", "CPU:", cpus[i].cpu);
         else
             say(c, "%-15s %s\n", "CPU:", "N/A");
-        say(c, "%-15s %s\n", "State:", cpus[i].state >= 0 && cpus[i].state < 3 ? states[cpus[i].state] : "no state");
+        say(c, "%-15s %s\n", "State:", state);
         if (cpus[i].cpuTime)
-            say(c, "%-15s %.1lfs\n", "CPU time:", cpus[i].cpuTime / 1000000000.0);
+            say(c, "%-15s %s\n", "CPU time:", seconds);
         vcpu_map(c, maps + i * length, host);
         if (i + 1 < n)
             say(c, "\n");
     }
-    return true;
+    return table_print(t);
 }
 
 static bool pin_list(struct call *c, virDomainPtr domain, int host, int only, unsigned flags)
@@ -291,6 +308,7 @@ static bool cmd_emulatorpin(struct call *c)
         if (virDomainGetEmulatorPinInfo(domain, map, VIR_CPU_MAPLEN(host), flags) < 0)
             return false;
         g_autofree char *text = format_cpus(map, host);
+        json_member(c, "CPU Affinity", "%s", text);
         say(c, "emulator: CPU Affinity\n----------------------------------\n       *: %s\n", text);
         return true;
     }
@@ -743,12 +761,14 @@ static bool cmd_guestvcpus(struct call *c)
     return true;
 }
 
-static void stat_time(struct call *c, const char *name, unsigned long long ns)
+static void stat_time(struct call *c, struct table *t, int cpu, const char *name, unsigned long long ns)
 {
+    g_autofree char *which = cpu < 0 ? g_strdup("-") : g_strdup_printf("%d", cpu), *number = g_strdup_printf("%llu", ns);
+    table_row(t, which, name, number, NULL);
     say(c, "\t%-12s %9lld.%09lld seconds\n", name, ns / 1000000000, ns % 1000000000);
 }
 
-static bool cpu_stats_total(struct call *c, virDomainPtr domain)
+static bool cpu_stats_total(struct call *c, struct table *t, virDomainPtr domain)
 {
     int n = virDomainGetCPUStats(domain, NULL, 0, -1, 1, 0);
     if (n < 0)
@@ -764,7 +784,7 @@ static bool cpu_stats_total(struct call *c, virDomainPtr domain)
         say(c, "Total:\n");
     for (int i = 0; i < n; i++) {
         if (p.list[i].type == VIR_TYPED_PARAM_ULLONG) {
-            stat_time(c, p.list[i].field, p.list[i].value.ul);
+            stat_time(c, t, -1, p.list[i].field, p.list[i].value.ul);
         } else {
             g_autofree char *text = param_text(&p.list[i]);
             say(c, "\t%-12s %s\n", p.list[i].field, text);
@@ -788,6 +808,7 @@ static bool cmd_cpu_stats(struct call *c)
         return complain(c, "Start CPU %d is out of range (min: 0, max: %d)", first, cpus - 1);
     int each = show_each ? virDomainGetCPUStats(domain, NULL, 0, 0, 1, 0) : 0;
     bool good = each >= 0;
+    struct table *t = json_table(c, "CPU#", "Statistic", "Nanoseconds#");
     for (unsigned i = first; good && show_each && i < (unsigned)cpus && i - first < count; i++) {
         struct params p = {.list = calloc(MAX(each, 1), sizeof(virTypedParameter)), .n = each};
         good = virDomainGetCPUStats(domain, p.list, each, i, 1, 0) >= 0;
@@ -795,11 +816,15 @@ static bool cmd_cpu_stats(struct call *c)
             say(c, "CPU%u:\n", i);
         for (int k = 0; good && k < each; k++)
             if (p.list[k].type == VIR_TYPED_PARAM_ULLONG && p.list[k].field[0])
-                stat_time(c, p.list[k].field, p.list[k].value.ul);
+                stat_time(c, t, i, p.list[k].field, p.list[k].value.ul);
         params_clear(&p);
     }
     if (good && (show_total || !opt_str(c, "start")))
-        good = (!show_total && (opt_str(c, "count"))) || cpu_stats_total(c, domain);
+        good = (!show_total && (opt_str(c, "count"))) || cpu_stats_total(c, t, domain);
+    if (good)
+        table_print(t);
+    else
+        table_drop(t);
     return good || complain(c, "Failed to retrieve CPU statistics for domain '%s'", virDomainGetName(domain));
 }
 
@@ -815,12 +840,12 @@ const struct command domain_tune_commands[] = {
         "domain! weight# device-weights= device-read-iops-sec= device-write-iops-sec= device-read-bytes-sec= "
         "device-write-bytes-sec= config live current",
         cmd_blkiotune, COMMAND_LIST, "Show or set how disk time is shared among domains"},
-    {"cpu-stats", "domain", "domain! total start# count#", cmd_cpu_stats, 0, "Print the processor time a domain has used"},
+    {"cpu-stats", "domain", "domain! total start# count#", cmd_cpu_stats, COMMAND_LIST, "Print the processor time a domain has used"},
     {"domiftune", "domain",
         "domain! interface! inbound= outbound= config live current",
         cmd_domiftune, COMMAND_LIST, "Show or set the rate limits of an interface"},
-    {"emulatorpin", "domain", "domain! cpulist= config live current", cmd_emulatorpin, 0, "Show or set which processors the emulator may run on"},
-    {"guestvcpus", "domain", "domain! cpulist= enable disable", cmd_guestvcpus, 0, "Show or switch processors inside the guest"},
+    {"emulatorpin", "domain", "domain! cpulist= config live current", cmd_emulatorpin, COMMAND_LIST, "Show or set which processors the emulator may run on"},
+    {"guestvcpus", "domain", "domain! cpulist= enable disable", cmd_guestvcpus, COMMAND_LIST, "Show or switch processors inside the guest"},
     {"iothreadadd", "domain", "domain! id#! config live current", cmd_iothreadadd, 0, "Add an I/O thread"},
     {"iothreaddel", "domain", "domain! id#! config live current", cmd_iothreaddel, 0, "Remove an I/O thread"},
     {"iothreadinfo", "domain", "domain! config live current", cmd_iothreadinfo, COMMAND_LIST, "List I/O threads"},
@@ -842,8 +867,8 @@ const struct command domain_tune_commands[] = {
     {"setvcpus", "domain",
         "domain! count#! maximum config live current guest hotpluggable",
         cmd_setvcpus, 0, "Set how many virtual processors a domain has"},
-    {"vcpucount", "domain", "domain! maximum active live config current guest", cmd_vcpucount, 0, "Print how many virtual processors a domain has"},
-    {"vcpuinfo", "domain", "domain! pretty", cmd_vcpuinfo, 0, "Tell what the virtual processors do"},
+    {"vcpucount", "domain", "domain! maximum active live config current guest", cmd_vcpucount, COMMAND_LIST, "Print how many virtual processors a domain has"},
+    {"vcpuinfo", "domain", "domain! pretty", cmd_vcpuinfo, COMMAND_LIST, "Tell what the virtual processors do"},
     {"vcpupin", "domain",
         "domain! vcpu# cpulist= config live current",
         cmd_vcpupin, COMMAND_LIST, "Show or set which processors a virtual processor may run on"},

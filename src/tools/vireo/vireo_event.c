@@ -61,7 +61,7 @@ static void event_line(struct watch *w, const char *format, ...)
     g_autofree char *text = g_strdup_vprintf(format, ap);
     va_end(ap);
     g_autofree char *now = w->stamp ? now_text() : NULL;
-    say(w->c, "%s%s%s", now ? now : "", now ? ": " : "", text);
+    printf("%s%s%s", now ? now : "", now ? ": " : "", text);
     fflush(stdout);
     g_atomic_int_inc(&w->count);
 }
@@ -274,10 +274,16 @@ static bool watch_begin(struct call *c, const char *const *names, unsigned n, st
     *timeout = 0;
     *ret_go = false;
     if (opt_bool(c, "list")) {
-        for (unsigned i = 0; i < n; i++)
+        struct table *t = json_table(c, "Event");
+        for (unsigned i = 0; i < n; i++) {
+            table_row(t, names[i], NULL);
             say(c, "%s\n", names[i]);
-        return true;
+        }
+        return table_print(t);
     }
+    if (n && opt_str(c, "output") && call_json(c))
+        return complain(c, "--output json goes with --list; events themselves come as lines of text");
+    c->printed = true;
     if (opt_int(c, "timeout", timeout) < 0)
         return false;
     if (opt_str(c, "timeout") && *timeout < 1)
@@ -509,13 +515,13 @@ static bool cmd_monitor_event(struct call *c)
 }
 
 const struct command event_commands[] = {
-    {"event", "events", "domain= event= all loop timeout# list timestamp", cmd_event, 0, "Wait for events of domains"},
-    {"net-event", "network", "network= event= loop timeout# list timestamp", cmd_net_event, 0, "Wait for events of networks"},
-    {"nodedev-event", "nodedev", "device= event= loop timeout# list timestamp", cmd_nodedev_event, 0, "Wait for events of host devices"},
-    {"pool-event", "pool", "pool= event= loop timeout# list timestamp", cmd_pool_event, 0, "Wait for events of storage pools"},
+    {"event", "events", "domain= event= all loop timeout# list timestamp", cmd_event, COMMAND_LIST, "Wait for events of domains"},
+    {"net-event", "network", "network= event= loop timeout# list timestamp", cmd_net_event, COMMAND_LIST, "Wait for events of networks"},
+    {"nodedev-event", "nodedev", "device= event= loop timeout# list timestamp", cmd_nodedev_event, COMMAND_LIST, "Wait for events of host devices"},
+    {"pool-event", "pool", "pool= event= loop timeout# list timestamp", cmd_pool_event, COMMAND_LIST, "Wait for events of storage pools"},
     {"qemu-monitor-event", "domain",
         "domain= event= pretty loop timeout# regex no-case timestamp",
         cmd_monitor_event, 0, "Wait for events that the emulator sends"},
-    {"secret-event", "secret", "secret= event= loop timeout# list timestamp", cmd_secret_event, 0, "Wait for events of secrets"},
+    {"secret-event", "secret", "secret= event= loop timeout# list timestamp", cmd_secret_event, COMMAND_LIST, "Wait for events of secrets"},
     {},
 };

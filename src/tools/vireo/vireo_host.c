@@ -10,8 +10,7 @@ static bool cmd_uri(struct call *c)
     g_autofree char *uri = virConnectGetURI(c->v->connection);
     if (!uri)
         return complain(c, "failed to get URI");
-    say(c, "%s\n", uri);
-    return true;
+    return say_value(c, "uri", "%s", uri);
 }
 
 static bool cmd_hostname(struct call *c)
@@ -19,8 +18,7 @@ static bool cmd_hostname(struct call *c)
     g_autofree char *name = virConnectGetHostname(c->v->connection);
     if (!name)
         return complain(c, "failed to get hypervisor hostname");
-    say(c, "%s\n", name);
-    return true;
+    return say_value(c, "hostname", "%s", name);
 }
 
 static bool cmd_capabilities(struct call *c)
@@ -125,6 +123,8 @@ static bool cpu_percent(struct call *c, int cpu)
     if (!cpu_times(c, cpu, &a))
         return false;
     if (a.has_usage) {
+        json_member(c, "usage", "%llu", a.usage);
+        json_member(c, "idle", "%llu", 100 - a.usage);
         say(c, "%-15s %5.1llu%%\n%-15s %5.1llu%%\n", "usage:", a.usage, "idle:", 100 - a.usage);
         return true;
     }
@@ -133,9 +133,14 @@ static bool cpu_percent(struct call *c, int cpu)
         return false;
     double user = b.user - a.user, system = b.system - a.system, idle = b.idle - a.idle, wait = b.iowait - a.iowait;
     double all = MAX(user + system + idle + wait, 1);
-    say(c, "%-15s %5.1lf%%\n", "usage:", (user + system) / all * 100);
-    say(c, "%-15s %5.1lf%%\n%-15s %5.1lf%%\n%-15s %5.1lf%%\n", "user:", user / all * 100, "system:", system / all * 100, "idle:", idle / all * 100);
-    say(c, "%-15s %5.1lf%%\n", "iowait:", wait / all * 100);
+    const struct {
+        const char *label;
+        double part;
+    } rows[] = {{"usage:", user + system}, {"user:", user}, {"system:", system}, {"idle:", idle}, {"iowait:", wait}};
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        json_member(c, rows[i].label, "%.1lf%%", rows[i].part / all * 100);
+        say(c, "%-15s %5.1lf%%\n", rows[i].label, rows[i].part / all * 100);
+    }
     return true;
 }
 
@@ -154,8 +159,14 @@ static bool cmd_nodecpustats(struct call *c)
         const char *name;
         unsigned long long value;
     } rows[] = {{"user:", t.user}, {"system:", t.system}, {"idle:", t.idle}, {"iowait:", t.iowait}};
-    for (unsigned i = 0; i < G_N_ELEMENTS(rows) && !t.has_usage; i++)
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows) && !t.has_usage; i++) {
+        json_member(c, rows[i].name, "%llu", rows[i].value);
         say(c, "%-15s %20llu\n", rows[i].name, rows[i].value);
+    }
+    if (t.has_usage)
+        json_member(c, "usage", "%llu", t.usage);
+    if (t.intr)
+        json_member(c, "intr", "%llu", t.intr);
     if (t.intr)
         say(c, "%-15s %20llu\n", "intr:", t.intr);
     return true;
@@ -171,8 +182,10 @@ static bool cmd_nodememstats(struct call *c)
     g_autofree virNodeMemoryStatsPtr all = g_new0(virNodeMemoryStats, MAX(n, 1));
     if (n && virNodeGetMemoryStats(c->v->connection, cell, all, &n, 0) < 0)
         return complain(c, "Unable to get memory stats");
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        json_member(c, all[i].field, "%llu", all[i].value);
         say(c, "%-7s: %20llu KiB\n", all[i].field, all[i].value);
+    }
     return true;
 }
 
@@ -187,12 +200,12 @@ static bool cmd_maxvcpus(struct call *c)
     int n = most ? atoi(most) : virConnectGetMaxVcpus(c->v->connection, opt_str(c, "type"));
     if (n < 0)
         return false;
-    say(c, "%d\n", n);
-    return true;
+    return say_value(c, "maxvcpus", "%d", n);
 }
 
-static void print_number(struct call *c, const char *what, unsigned long n)
+static void print_number(struct call *c, const char *key, const char *what, unsigned long n)
 {
+    json_member(c, key, "%lu.%lu.%lu", n / 1000000, n / 1000 % 1000, n % 1000);
     say(c, "%s%lu.%lu.%lu\n", what, n / 1000000, n / 1000 % 1000, n % 1000);
 }
 
@@ -202,25 +215,34 @@ static bool cmd_version(struct call *c)
     const char *type = virConnectGetType(c->v->connection);
     if (!type)
         return complain(c, "failed to get hypervisor type");
-    print_number(c, "Compiled against library: libvirt ", LIBVIR_VERSION_NUMBER);
+    print_number(c, "compiled-against", "Compiled against library: libvirt ", LIBVIR_VERSION_NUMBER);
     if (virGetVersion(&library, type, &api) < 0)
         return complain(c, "failed to get the library version");
-    print_number(c, "Using library: libvirt ", library);
+    json_member(c, "type", "%s", type);
+    print_number(c, "library", "Using library: libvirt ", library);
     g_autofree char *what = g_strdup_printf("Using API: %s ", type);
-    print_number(c, what, api);
+    print_number(c, "api", what, api);
     if (virConnectGetVersion(c->v->connection, &hypervisor) < 0)
         return complain(c, "failed to get the hypervisor version");
     g_autofree char *running = g_strdup_printf("Running hypervisor: %s ", type);
     if (hypervisor)
-        print_number(c, running, hypervisor);
+        print_number(c, "hypervisor", running, hypervisor);
     else
         say(c, "Cannot extract running %s hypervisor version\n", type);
     if (!opt_bool(c, "daemon"))
         return true;
     if (virConnectGetLibVersion(c->v->connection, &daemon) < 0)
         return complain(c, "failed to get the daemon version");
-    print_number(c, "Running against daemon: ", daemon);
+    print_number(c, "daemon", "Running against daemon: ", daemon);
     return true;
+}
+
+#define FREE_TABLE(c) json_table(c, "Node#", "Free KiB#")
+
+static void free_row(struct table *t, const char *node, unsigned long long bytes)
+{
+    g_autofree char *kib = g_strdup_printf("%llu", bytes / 1024);
+    table_row(t, node, kib, NULL);
 }
 
 static bool cmd_freecell(struct call *c)
@@ -235,11 +257,11 @@ static bool cmd_freecell(struct call *c)
         unsigned long long n = 0;
         if (given ? virNodeGetCellsFreeMemory(c->v->connection, &n, cell, 1) != 1 : !(n = virNodeGetFreeMemory(c->v->connection)))
             return false;
-        if (given)
-            say(c, "%d: %llu KiB\n", cell, n / 1024);
-        else
-            say(c, "%s: %llu KiB\n", "Total", n / 1024);
-        return true;
+        g_autofree char *which = given ? g_strdup_printf("%d", cell) : g_strdup("Total");
+        struct table *t = FREE_TABLE(c);
+        free_row(t, given ? which : "-", n);
+        say(c, "%s: %llu KiB\n", which, n / 1024);
+        return table_print(t);
     }
     g_autofree char *text = virConnectGetCapabilities(c->v->connection);
     struct xml x;
@@ -248,18 +270,25 @@ static bool cmd_freecell(struct call *c)
     g_autoptr(GPtrArray) cells = xml_nodes(&x, NULL, "/capabilities/host/topology/cells/cell/@id");
     unsigned long long total = 0;
     bool good = cells->len || complain(c, "could not get information about NUMA topology");
+    struct table *t = FREE_TABLE(c);
     for (guint i = 0; good && i < cells->len; i++) {
         g_autofree char *id = xml_text(&x, cells->pdata[i], "string(.)");
         unsigned long long n;
         unsigned long number = strtoul(id, NULL, 10);
         good = virNodeGetCellsFreeMemory(c->v->connection, &n, number, 1) == 1 || complain(c, "failed to get free memory for NUMA node number: %lu", number);
-        if (good)
+        if (good) {
+            free_row(t, id, n);
             say(c, "%5lu: %10llu KiB\n", number, n / 1024);
+        }
         total += n;
     }
     if (good)
         say(c, "--------------------\n%5s: %10llu KiB\n", "Total", total / 1024);
     xml_close(&x);
+    if (good)
+        table_print(t);
+    else
+        table_drop(t);
     return good;
 }
 
@@ -287,14 +316,24 @@ static GArray *page_sizes(struct xml *x)
     return sizes;
 }
 
-static bool free_pages_of(struct call *c, GArray *sizes, int cell)
+#define PAGES_TABLE(c) json_table(c, "Node#", "Page KiB#", "Free#")
+
+static void pages_row(struct table *t, int cell, unsigned size, unsigned long long count)
+{
+    g_autofree char *node = g_strdup_printf("%d", cell), *kib = g_strdup_printf("%u", size), *n = g_strdup_printf("%llu", count);
+    table_row(t, node, kib, n, NULL);
+}
+
+static bool free_pages_of(struct call *c, struct table *t, GArray *sizes, int cell)
 {
     g_autofree unsigned long long *counts = g_new0(unsigned long long, MAX(sizes->len, 1));
     if (virNodeGetFreePages(c->v->connection, sizes->len, (unsigned *)sizes->data, cell, 1, counts, 0) < 0)
         return false;
     say(c, "Node %d:\n", cell);
-    for (guint i = 0; i < sizes->len; i++)
+    for (guint i = 0; i < sizes->len; i++) {
+        pages_row(t, cell, g_array_index(sizes, unsigned, i), counts[i]);
         say(c, "%uKiB: %lld\n", g_array_index(sizes, unsigned, i), counts[i]);
+    }
     return true;
 }
 
@@ -307,13 +346,18 @@ static bool free_pages_all(struct call *c)
     g_autoptr(GPtrArray) cells = xml_nodes(&x, NULL, "/capabilities/host/topology/cells/cell/@id");
     bool good = cells->len || complain(c, "no NUMA nodes found");
     g_autoptr(GArray) sizes = page_sizes(&x);
+    struct table *t = PAGES_TABLE(c);
     for (guint i = 0; good && i < cells->len; i++) {
         g_autofree char *id = xml_text(&x, cells->pdata[i], "string(.)");
-        good = free_pages_of(c, sizes, atoi(id));
+        good = free_pages_of(c, t, sizes, atoi(id));
         if (good)
             say(c, "\n");
     }
     xml_close(&x);
+    if (good)
+        table_print(t);
+    else
+        table_drop(t);
     return good;
 }
 
@@ -335,8 +379,10 @@ static bool cmd_freepages(struct call *c)
     g_array_append_val(sizes, size);
     if (virNodeGetFreePages(c->v->connection, 1, (unsigned *)sizes->data, cell, 1, &count, 0) < 0)
         return false;
+    struct table *t = PAGES_TABLE(c);
+    pages_row(t, cell, size, count);
     say(c, "%uKiB: %lld\n", size, count);
-    return true;
+    return table_print(t);
 }
 
 static bool cmd_allocpages(struct call *c)
@@ -390,7 +436,8 @@ static bool cmd_memory_tune(struct call *c)
             say(c, "Shared memory:\n");
         for (int i = 0; good && i < p.n; i++) {
             g_autofree char *text = param_text(&p.list[i]);
-            say(c, "\t%-15s %s\n", g_str_has_prefix(p.list[i].field, "shm_") ? p.list[i].field + 4 : p.list[i].field, text);
+            const char *name = g_str_has_prefix(p.list[i].field, "shm_") ? p.list[i].field + 4 : p.list[i].field;
+            value_line(c, name, text, "\t%-15s %s", name, text);
         }
     }
     params_clear(&p);
@@ -404,7 +451,7 @@ static bool cmd_sevinfo(struct call *c)
         return complain(c, "Unable to get host SEV information");
     for (int i = 0; i < p.n; i++) {
         g_autofree char *text = param_text(&p.list[i]);
-        say(c, "%-18s: %s\n", p.list[i].field, text);
+        value_line(c, p.list[i].field, text, "%-18s: %s", p.list[i].field, text);
     }
     params_clear(&p);
     return true;
@@ -416,14 +463,16 @@ static bool cmd_cpu_models(struct call *c)
     int n = virConnectGetCPUModelNames(c->v->connection, opt_str(c, "arch"), &models, 0);
     if (n < 0)
         return complain(c, "failed to get CPU model names");
+    struct table *t = json_table(c, "Model");
     if (!n)
         say(c, "all CPU models are accepted\n");
     for (int i = 0; i < n; i++) {
+        table_row(t, models[i], NULL);
         say(c, "%s\n", models[i]);
         free(models[i]);
     }
     free(models);
-    return true;
+    return table_print(t);
 }
 
 /* The <cpu> elements of a file: alone, in a domain, in host or domain capabilities, several of them one after another. */
@@ -523,29 +572,29 @@ const struct command host_commands[] = {
     {"capabilities", "host", "xpath=@ wrap", cmd_capabilities, 0, "Print what the host and its hypervisor can do"},
     {"cpu-baseline", "host", "file! features migratable", cmd_cpu_baseline, 0, "Find a processor that several hosts have in common"},
     {"cpu-compare", "host", "file! error validate", cmd_cpu_compare, 0, "Compare a processor's description with the host's"},
-    {"cpu-models", "host", "arch!", cmd_cpu_models, 0, "List the processor models known"},
+    {"cpu-models", "host", "arch!", cmd_cpu_models, COMMAND_LIST, "List the processor models known"},
     {"domcapabilities", "host", "virttype= emulatorbin= arch= machine= xpath=@ wrap", cmd_domcapabilities, 0, "Print what a domain can have"},
-    {"freecell", "host", "cellno# all", cmd_freecell, 0, "Print the free memory of NUMA cells"},
-    {"freepages", "host", "cellno# pagesize# all", cmd_freepages, 0, "Print how many pages of which size are free"},
-    {"hostname", "host", "", cmd_hostname, 0, "Print the name of the host"},
+    {"freecell", "host", "cellno# all", cmd_freecell, COMMAND_LIST, "Print the free memory of NUMA cells"},
+    {"freepages", "host", "cellno# pagesize# all", cmd_freepages, COMMAND_LIST, "Print how many pages of which size are free"},
+    {"hostname", "host", "", cmd_hostname, COMMAND_LIST, "Print the name of the host"},
     {"hypervisor-cpu-baseline", "host",
         "file= virttype= emulator= arch= machine= features migratable model=",
         cmd_hypervisor_cpu_baseline, 0, "Find a processor that an emulator offers on several hosts"},
     {"hypervisor-cpu-compare", "host",
         "file! virttype= emulator= arch= machine= error validate",
         cmd_hypervisor_cpu_compare, 0, "Compare a processor's description with what an emulator offers"},
-    {"maxvcpus", "host", "type=", cmd_maxvcpus, 0, "Print the greatest number of virtual processors of a domain"},
+    {"maxvcpus", "host", "type=", cmd_maxvcpus, COMMAND_LIST, "Print the greatest number of virtual processors of a domain"},
     {"node-memory-tune", "host",
         "shm-pages-to-scan# shm-sleep-millisecs# shm-merge-across-nodes#",
-        cmd_memory_tune, 0, "Show or set how the host shares equal pages"},
+        cmd_memory_tune, COMMAND_LIST, "Show or set how the host shares equal pages"},
     {"nodecpumap", "host", "pretty", cmd_nodecpumap, COMMAND_LIST, "Show which processors of the host are on"},
-    {"nodecpustats", "host", "cpu# percent", cmd_nodecpustats, 0, "Show how the host's processors spent their time"},
+    {"nodecpustats", "host", "cpu# percent", cmd_nodecpustats, COMMAND_LIST, "Show how the host's processors spent their time"},
     {"nodeinfo", "host", "", cmd_nodeinfo, COMMAND_LIST, "Show the host's processors and memory"},
-    {"nodememstats", "host", "cell#", cmd_nodememstats, 0, "Show how the host's memory is used"},
-    {"nodesevinfo", "host", "", cmd_sevinfo, 0, "Show what the host offers for encrypted guests"},
+    {"nodememstats", "host", "cell#", cmd_nodememstats, COMMAND_LIST, "Show how the host's memory is used"},
+    {"nodesevinfo", "host", "", cmd_sevinfo, COMMAND_LIST, "Show what the host offers for encrypted guests"},
     {"nodesuspend", "host", "target! duration#!", cmd_nodesuspend, 0, "Send the host to sleep for some time"},
     {"sysinfo", "host", "", cmd_sysinfo, 0, "Print the host's SMBIOS information"},
-    {"uri", "host", "", cmd_uri, 0, "Print the URI of the connection"},
-    {"version", "host", "daemon", cmd_version, 0, "Print the versions of library, hypervisor and daemon"},
+    {"uri", "host", "", cmd_uri, COMMAND_LIST, "Print the URI of the connection"},
+    {"version", "host", "daemon", cmd_version, COMMAND_LIST, "Print the versions of library, hypervisor and daemon"},
     {},
 };

@@ -40,8 +40,7 @@ static bool cmd_name(struct call *c)
     g_autoptr(virInterface) interface = virInterfaceLookupByMACString(c->v->connection, opt_str(c, "interface"));
     if (!interface)
         return complain(c, "failed to get interface '%s'", opt_str(c, "interface"));
-    say(c, "%s\n", virInterfaceGetName(interface));
-    return true;
+    return say_value(c, "name", "%s", virInterfaceGetName(interface));
 }
 
 static bool cmd_mac(struct call *c)
@@ -49,8 +48,7 @@ static bool cmd_mac(struct call *c)
     g_autoptr(virInterface) interface = virInterfaceLookupByName(c->v->connection, opt_str(c, "interface"));
     if (!interface)
         return complain(c, "failed to get interface '%s'", opt_str(c, "interface"));
-    say(c, "%s\n", virInterfaceGetMACString(interface));
-    return true;
+    return say_value(c, "mac", "%s", virInterfaceGetMACString(interface));
 }
 
 static bool cmd_dumpxml(struct call *c)
@@ -271,8 +269,8 @@ const struct command interface_commands[] = {
     {"iface-dumpxml", "interface", "interface! inactive xpath=@ wrap", cmd_dumpxml, 0, "Print the document of an interface"},
     {"iface-edit", "interface", "interface!", cmd_edit, 0, "Change the document of an interface in an editor"},
     {"iface-list", "interface", "inactive all", cmd_list, COMMAND_LIST, "List the host's interfaces"},
-    {"iface-mac", "interface", "interface!", cmd_mac, 0, "Print the hardware address of an interface"},
-    {"iface-name", "interface", "interface!", cmd_name, 0, "Print the interface that has a hardware address"},
+    {"iface-mac", "interface", "interface!", cmd_mac, COMMAND_LIST, "Print the hardware address of an interface"},
+    {"iface-name", "interface", "interface!", cmd_name, COMMAND_LIST, "Print the interface that has a hardware address"},
     {"iface-rollback", "interface", "", cmd_rollback, 0, "Go back to how the interfaces were at iface-begin"},
     {"iface-start", "interface", "interface!", cmd_start, 0, "Bring an interface up"},
     {"iface-unbridge", "interface", "bridge! no-start", cmd_unbridge, 0, "Take an interface out of its bridge and remove the bridge"},

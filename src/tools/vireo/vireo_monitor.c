@@ -152,8 +152,10 @@ static const struct {
 static void block_stat_line(struct call *c, const char *device, unsigned i, long long value)
 {
     g_autofree char *number = g_strdup_printf("%lld", value);
-    g_autofree char *line = opt_bool(c, "human") ? g_strdup_printf(" %-31s %lld", block_stats[i].human, value) : g_strdup_printf("%s %s %lld", device, block_stats[i].name, value);
-    value_line(c, block_stats[i].name, number, line);
+    if (opt_bool(c, "human"))
+        value_line(c, block_stats[i].name, number, " %-31s %lld", block_stats[i].human, value);
+    else
+        value_line(c, block_stats[i].name, number, "%s %s %lld", device, block_stats[i].name, value);
 }
 
 /* For hypervisors that know only the five old numbers. */
@@ -186,7 +188,7 @@ static bool cmd_domblkstat(struct call *c)
         params_clear(&p);
         return complain(c, "Failed to get block stats for domain '%s' device '%s'", virDomainGetName(domain), device);
     }
-    if (opt_bool(c, "human") && !call_json(c))
+    if (opt_bool(c, "human"))
         say(c, "Device: %s\n", device);
     for (unsigned i = 0; i < G_N_ELEMENTS(block_stats); i++) {
         long long value;
@@ -198,9 +200,8 @@ static bool cmd_domblkstat(struct call *c)
         for (unsigned i = 0; i < G_N_ELEMENTS(block_stats); i++)
             known |= !strcmp(block_stats[i].field, p.list[k].field);
         g_autofree char *text = param_text(&p.list[k]);
-        g_autofree char *line = g_strdup_printf("%s %s %s", device, p.list[k].field, text);
         if (!known)
-            value_line(c, p.list[k].field, text, line);
+            value_line(c, p.list[k].field, text, "%s %s %s", device, p.list[k].field, text);
     }
     params_clear(&p);
     return true;
@@ -221,9 +222,9 @@ static bool cmd_domifstat(struct call *c)
     } rows[] = {{"rx_bytes", s.rx_bytes}, {"rx_packets", s.rx_packets}, {"rx_errs", s.rx_errs}, {"rx_drop", s.rx_drop},
         {"tx_bytes", s.tx_bytes}, {"tx_packets", s.tx_packets}, {"tx_errs", s.tx_errs}, {"tx_drop", s.tx_drop}};
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autofree char *number = g_strdup_printf("%lld", rows[i].value), *line = g_strdup_printf("%s %s %s", device, rows[i].name, number);
+        g_autofree char *number = g_strdup_printf("%lld", rows[i].value);
         if (rows[i].value >= 0)
-            value_line(c, rows[i].name, number, line);
+            value_line(c, rows[i].name, number, "%s %s %s", device, rows[i].name, number);
     }
     return true;
 }
@@ -257,8 +258,8 @@ static bool cmd_dommemstat(struct call *c)
     for (int i = 0; i < n; i++)
         for (unsigned k = 0; k < G_N_ELEMENTS(names); k++)
             if (stats[i].tag == names[k].tag) {
-                g_autofree char *number = g_strdup_printf("%llu", stats[i].val), *line = g_strdup_printf("%s %s", names[k].name, number);
-                value_line(c, names[k].name, number, line);
+                g_autofree char *number = g_strdup_printf("%llu", stats[i].val);
+                value_line(c, names[k].name, number, "%s %s", names[k].name, number);
             }
     return true;
 }
@@ -276,13 +277,16 @@ static bool cmd_domblkerror(struct call *c)
     n = n ? virDomainGetDiskErrors(domain, all, n, 0) : 0;
     if (n < 0)
         return false;
+    struct table *t = json_table(c, "Disk", "Error");
     if (!n)
         say(c, "No errors found\n");
     for (int i = 0; i < n; i++) {
-        say(c, "%s: %s\n", all[i].disk, all[i].error >= 0 && all[i].error < 3 ? texts[all[i].error] : "unknown");
+        const char *what = all[i].error >= 0 && all[i].error < 3 ? texts[all[i].error] : "unknown";
+        table_row(t, all[i].disk, what, NULL);
+        say(c, "%s: %s\n", all[i].disk, what);
         free(all[i].disk);
     }
-    return true;
+    return table_print(t);
 }
 
 static bool cmd_getlink(struct call *c)
@@ -297,6 +301,7 @@ static bool cmd_getlink(struct call *c)
     bool good = false;
     if (all->len == 1) {
         g_autofree char *state = xml_text(&x, all->pdata[0], "./link/@state");
+        json_member(c, "state", "%s", state ? state : "up");
         say(c, "%s %s", name, state ? state : "up");
         good = true;
     } else if (all->len) {
@@ -344,7 +349,7 @@ static bool cmd_domifaddr(struct call *c)
     int n = virDomainInterfaceAddresses(domain, &all, s, 0);
     if (n < 0)
         return complain(c, "Failed to query for interfaces addresses");
-    struct table *t = call_json(c) ? table_new(c, "Name", "MAC address", "Protocol", "Address", NULL) : NULL;
+    struct table *t = json_table(c, "Name", "MAC address", "Protocol", "Address");
     if (!t)
         note(c, " %-10s %-20s %-8s     %s\n%s\n", "Name", "MAC address", "Protocol", "Address",
             "-------------------------------------------------------------------------------");
@@ -434,18 +439,18 @@ static bool cmd_domstats(struct call *c)
         else
             stats_text(c, records[i], i + 1 == n);
     if (as_json)
-        say(c, "%s\n", json_object_to_json_string_ext(all, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED));
+        json_print(c, all);
     if (records)
         virDomainStatsRecordListFree(records);
     return true;
 }
 
 const struct command monitor_commands[] = {
-    {"domblkerror", "monitor", "domain!", cmd_domblkerror, 0, "Show the disks that have failed"},
+    {"domblkerror", "monitor", "domain!", cmd_domblkerror, COMMAND_LIST, "Show the disks that have failed"},
     {"domblkinfo", "monitor", "domain! device= human all", cmd_domblkinfo, COMMAND_LIST, "Print the sizes of a disk"},
     {"domblklist", "monitor", "domain! inactive details", cmd_domblklist, COMMAND_LIST, "List the disks of a domain"},
     {"domblkstat", "monitor", "domain! device= human", cmd_domblkstat, COMMAND_LIST, "Print how much a disk has been used"},
-    {"domif-getlink", "monitor", "domain! interface! config", cmd_getlink, 0, "Tell whether the cable of an interface is in"},
+    {"domif-getlink", "monitor", "domain! interface! config", cmd_getlink, COMMAND_LIST, "Tell whether the cable of an interface is in"},
     {"domifaddr", "monitor", "domain! interface= full source=", cmd_domifaddr, COMMAND_LIST, "Print the addresses of a running guest"},
     {"domiflist", "monitor", "domain! inactive", cmd_domiflist, COMMAND_LIST, "List the interfaces of a domain"},
     {"domifstat", "monitor", "domain! interface!", cmd_domifstat, COMMAND_LIST, "Print how much an interface has been used"},

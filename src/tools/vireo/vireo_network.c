@@ -144,9 +144,7 @@ static bool cmd_net_autostart(struct call *c)
 static bool cmd_net_name(struct call *c)
 {
     g_autoptr(virNetwork) network = arg_network(c);
-    if (network)
-        say(c, "%s\n", virNetworkGetName(network));
-    return network != NULL;
+    return network && say_value(c, "name", "%s", virNetworkGetName(network));
 }
 
 static bool cmd_net_uuid(struct call *c)
@@ -157,8 +155,7 @@ static bool cmd_net_uuid(struct call *c)
         return false;
     if (virNetworkGetUUIDString(network, uuid) < 0)
         return complain(c, "failed to get network UUID");
-    say(c, "%s\n", uuid);
-    return true;
+    return say_value(c, "uuid", "%s", uuid);
 }
 
 static bool cmd_net_dumpxml(struct call *c)
@@ -336,7 +333,7 @@ const struct command network_commands[] = {
     {"net-edit", "network", "network!", cmd_net_edit, 0, "Change the document of a network in an editor"},
     {"net-info", "network", "network!", cmd_net_info, COMMAND_LIST, "Tell what a network is and how it is"},
     {"net-list", "network", "inactive all persistent transient autostart no-autostart uuid name table", cmd_net_list, COMMAND_LIST, "List networks"},
-    {"net-name", "network", "network!", cmd_net_name, 0, "Print the name of a network"},
+    {"net-name", "network", "network!", cmd_net_name, COMMAND_LIST, "Print the name of a network"},
     {"net-port-create", "network", "network! file! validate", cmd_port_create, 0, "Make a port of a network from a document"},
     {"net-port-delete", "network", "network! port!", cmd_port_delete, 0, "Remove a port of a network"},
     {"net-port-dumpxml", "network", "network! port! xpath=@ wrap", cmd_port_dumpxml, 0, "Print the document of a port"},
@@ -346,6 +343,6 @@ const struct command network_commands[] = {
     {"net-update", "network",
         "network! command! section! xml! parent-index# config live current",
         cmd_net_update, 0, "Change one part of a network, also while it is up"},
-    {"net-uuid", "network", "network!", cmd_net_uuid, 0, "Print the UUID of a network"},
+    {"net-uuid", "network", "network!", cmd_net_uuid, COMMAND_LIST, "Print the UUID of a network"},
     {},
 };

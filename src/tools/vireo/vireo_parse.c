@@ -266,8 +266,8 @@ static bool run_one(struct call *c)
     if (!(c->command->flags & COMMAND_LOCAL) && !vireo_connect(v))
         return false;
     bool good = c->command->run(c);
-    if (c->told)
-        fields_print(g_steal_pointer(&c->told));
+    if (c->told || (good && call_json(c) && !c->printed))
+        fields_print(c->told ? g_steal_pointer(&c->told) : fields_new(c, 0));
     return good;
 }
 

@@ -321,9 +321,7 @@ static bool cmd_autostart(struct call *c)
 static bool cmd_name(struct call *c)
 {
     g_autoptr(virStoragePool) pool = arg_pool(c, "pool");
-    if (pool)
-        say(c, "%s\n", virStoragePoolGetName(pool));
-    return pool != NULL;
+    return pool && say_value(c, "name", "%s", virStoragePoolGetName(pool));
 }
 
 static bool cmd_uuid(struct call *c)
@@ -334,8 +332,7 @@ static bool cmd_uuid(struct call *c)
         return false;
     if (virStoragePoolGetUUIDString(pool, uuid) < 0)
         return complain(c, "failed to get pool UUID");
-    say(c, "%s\n", uuid);
-    return true;
+    return say_value(c, "uuid", "%s", uuid);
 }
 
 static bool cmd_dumpxml(struct call *c)
@@ -440,10 +437,10 @@ const struct command pool_commands[] = {
     {"pool-list", "pool",
         "inactive all transient persistent autostart no-autostart type= details uuid name",
         cmd_pool_list, COMMAND_LIST, "List storage pools"},
-    {"pool-name", "pool", "pool!", cmd_name, 0, "Print the name of a pool"},
+    {"pool-name", "pool", "pool!", cmd_name, COMMAND_LIST, "Print the name of a pool"},
     {"pool-refresh", "pool", "pool!", cmd_refresh, 0, "Look again at what is in a pool"},
     {"pool-start", "pool", "pool! build no-overwrite overwrite", cmd_start, 0, "Start a pool that has been defined"},
     {"pool-undefine", "pool", "pool!", cmd_undefine, 0, "Forget the definition of a pool"},
-    {"pool-uuid", "pool", "pool!", cmd_uuid, 0, "Print the UUID of a pool"},
+    {"pool-uuid", "pool", "pool!", cmd_uuid, COMMAND_LIST, "Print the UUID of a pool"},
     {},
 };

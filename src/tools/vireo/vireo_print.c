@@ -8,6 +8,8 @@
 
 void say(struct call *c, const char *format, ...)
 {
+    if (call_json(c))
+        return;
     va_list ap;
     va_start(ap, format);
     vprintf(format, ap);
@@ -16,7 +18,7 @@ void say(struct call *c, const char *format, ...)
 
 void note(struct call *c, const char *format, ...)
 {
-    if (c->v->quiet)
+    if (c->v->quiet || call_json(c))
         return;
     va_list ap;
     va_start(ap, format);

@@ -406,6 +406,7 @@ static bool cmd_parent(struct call *c)
             forget_library_error(c->v);
         return complain(c, "snapshot '%s' has no parent", virDomainSnapshotGetName(snapshot));
     }
+    json_member(c, "parent", "%s", virDomainSnapshotGetName(parent));
     say(c, "%s", virDomainSnapshotGetName(parent));
     return true;
 }
@@ -444,7 +445,7 @@ const struct command snapshot_commands[] = {
         "domain! parent roots leaves no-leaves metadata no-metadata inactive active disk-only internal external tree from= "
         "current descendants name topological",
         cmd_list, COMMAND_LIST, "List the snapshots of a domain"},
-    {"snapshot-parent", "snapshot", "domain! snapshotname= current", cmd_parent, 0, "Print the snapshot that another stands on"},
+    {"snapshot-parent", "snapshot", "domain! snapshotname= current", cmd_parent, COMMAND_LIST, "Print the snapshot that another stands on"},
     {"snapshot-revert", "snapshot", "domain! snapshotname= current running paused force reset-nvram", cmd_revert, 0, "Go back to a snapshot"},
     {},
 };

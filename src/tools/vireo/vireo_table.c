@@ -15,8 +15,10 @@ struct table {
 
 bool call_json(struct call *c)
 {
-    const char *how = opt_str(c, "output");
-    return how ? !strcmp(how, "json") : c->v->json && (c->command->flags & COMMAND_LIST);
+    if (!c->command || !(c->command->flags & COMMAND_LIST))
+        return false;
+    const char *how = c->values ? opt_str(c, "output") : NULL;
+    return how ? !strcmp(how, "json") : c->v->json;
 }
 
 struct table *table_new(struct call *c, const char *title, ...)
@@ -54,6 +56,8 @@ static char *printable(const char *text)
 
 void table_row(struct table *t, const char *cell, ...)
 {
+    if (!t)
+        return;
     GPtrArray *row = g_ptr_array_new_with_free_func(g_free);
     va_list ap;
     va_start(ap, cell);
@@ -115,7 +119,7 @@ static char *json_key(const char *title)
     g_strdelimit(low, " /_", '-');
     GString *s = g_string_new(NULL);
     for (const char *p = low; *p; p++)
-        if (g_ascii_isalnum(*p) || *p == '-')
+        if (g_ascii_isalnum(*p) || *p == '-' || *p == '.')
             g_string_append_c(s, *p);
     return g_string_free(s, false);
 }
@@ -150,10 +154,13 @@ static void print_json(struct table *t)
         json_object_array_add(all, o);
     }
     print_json_value(all);
+    t->c->printed = true;
 }
 
 bool table_print(struct table *t)
 {
+    if (!t)
+        return true;
     if (call_json(t->c))
         print_json(t);
     else
@@ -163,6 +170,8 @@ bool table_print(struct table *t)
 
 bool table_drop(struct table *t)
 {
+    if (!t)
+        return true;
     g_ptr_array_unref(t->titles);
     g_array_unref(t->numbers);
     g_ptr_array_unref(t->rows);
@@ -203,19 +212,59 @@ bool fields_print(struct fields *f)
 {
     if (f->json) {
         print_json_value(f->json);
+        f->c->printed = true;
         json_object_put(f->json);
     }
     g_free(f);
     return true;
 }
 
-void value_line(struct call *c, const char *key, const char *value, const char *line)
+static void tell(struct call *c, const char *key, struct json_object *value)
 {
-    if (!call_json(c)) {
-        say(c, "%s\n", line);
-        return;
-    }
     if (!c->told)
         c->told = fields_new(c, 0);
-    field(c->told, key, "%s", value);
+    g_autofree char *name = json_key(key);
+    json_object_object_add(c->told->json, name, value);
+}
+
+void json_member(struct call *c, const char *key, const char *format, ...)
+{
+    if (!call_json(c))
+        return;
+    va_list ap;
+    va_start(ap, format);
+    g_autofree char *text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    tell(c, key, json_cell(text, strcmp(format, "%s")));
+}
+
+void value_line(struct call *c, const char *key, const char *value, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    g_autofree char *line = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    if (call_json(c))
+        tell(c, key, json_cell(value, true));
+    else
+        say(c, "%s\n", line);
+}
+
+bool say_value(struct call *c, const char *key, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    g_autofree char *text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    if (call_json(c))
+        tell(c, key, json_cell(text, strcmp(format, "%s")));
+    else
+        say(c, "%s\n", text);
+    return true;
+}
+
+void json_print(struct call *c, struct json_object *value)
+{
+    print_json_value(value);
+    c->printed = true;
 }

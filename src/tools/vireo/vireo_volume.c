@@ -94,26 +94,20 @@ static bool cmd_vol_info(struct call *c)
 static bool cmd_vol_name(struct call *c)
 {
     g_autoptr(virStorageVol) volume = arg_volume(c, "vol", NULL);
-    if (volume)
-        say(c, "%s\n", virStorageVolGetName(volume));
-    return volume != NULL;
+    return volume && say_value(c, "name", "%s", virStorageVolGetName(volume));
 }
 
 static bool cmd_vol_key(struct call *c)
 {
     g_autoptr(virStorageVol) volume = arg_volume(c, "vol", "pool");
-    if (volume)
-        say(c, "%s\n", virStorageVolGetKey(volume));
-    return volume != NULL;
+    return volume && say_value(c, "key", "%s", virStorageVolGetKey(volume));
 }
 
 static bool cmd_vol_path(struct call *c)
 {
     g_autoptr(virStorageVol) volume = arg_volume(c, "vol", "pool");
     g_autofree char *path = volume ? virStorageVolGetPath(volume) : NULL;
-    if (path)
-        say(c, "%s\n", path);
-    return path != NULL;
+    return path && say_value(c, "path", "%s", path);
 }
 
 static bool cmd_vol_pool(struct call *c)
@@ -124,10 +118,8 @@ static bool cmd_vol_pool(struct call *c)
     if (!pool)
         return volume && complain(c, "failed to get parent pool");
     if (opt_bool(c, "uuid") && virStoragePoolGetUUIDString(pool, uuid) == 0)
-        say(c, "%s\n", uuid);
-    else
-        say(c, "%s\n", virStoragePoolGetName(pool));
-    return true;
+        return say_value(c, "uuid", "%s", uuid);
+    return say_value(c, "pool", "%s", virStoragePoolGetName(pool));
 }
 
 static bool cmd_vol_dumpxml(struct call *c)
@@ -470,11 +462,11 @@ const struct command volume_commands[] = {
     {"vol-download", "volume", "vol! file! pool= offset# length# sparse", cmd_download, 0, "Copy a volume into a file"},
     {"vol-dumpxml", "volume", "vol! pool= xpath=@ wrap", cmd_vol_dumpxml, 0, "Print the document of a volume"},
     {"vol-info", "volume", "vol! pool= bytes physical", cmd_vol_info, COMMAND_LIST, "Tell what a volume is and how large"},
-    {"vol-key", "volume", "vol! pool=", cmd_vol_key, 0, "Print the key of a volume"},
+    {"vol-key", "volume", "vol! pool=", cmd_vol_key, COMMAND_LIST, "Print the key of a volume"},
     {"vol-list", "volume", "pool! details", cmd_vol_list, COMMAND_LIST, "List the volumes of a pool"},
-    {"vol-name", "volume", "vol!", cmd_vol_name, 0, "Print the name of a volume"},
-    {"vol-path", "volume", "vol! pool=", cmd_vol_path, 0, "Print the path of a volume"},
-    {"vol-pool", "volume", "vol! uuid", cmd_vol_pool, 0, "Print the pool of a volume"},
+    {"vol-name", "volume", "vol!", cmd_vol_name, COMMAND_LIST, "Print the name of a volume"},
+    {"vol-path", "volume", "vol! pool=", cmd_vol_path, COMMAND_LIST, "Print the path of a volume"},
+    {"vol-pool", "volume", "vol! uuid", cmd_vol_pool, COMMAND_LIST, "Print the pool of a volume"},
     {"vol-resize", "volume", "vol! capacity! pool= allocate delta shrink", cmd_resize, 0, "Change the size of a volume"},
     {"vol-upload", "volume", "vol! file! pool= offset# length# sparse", cmd_upload, 0, "Copy a file into a volume"},
     {"vol-wipe", "volume", "vol! pool= algorithm=", cmd_wipe, 0, "Overwrite the contents of a volume"},

@@ -19,6 +19,7 @@ struct blockdev {
     struct block_graph *graph;
     struct block_jobs *jobs;
     struct blockdev_exports *exports; /* NULL until something is exported */
+    bool inactive;      /* another process has the images in hand */
     GPtrArray *drives;  /* struct block_device *, owned */
     GPtrArray *held;    /* struct block_node *, referenced: -blockdev and blockdev-add */
 };
@@ -47,6 +48,39 @@ struct blockdev *blockdev_create(struct machine *m)
     m->blockdev = b;
     m->resolve_drive = blockdev_resolve;
     return b;
+}
+
+/* ---- images that change hands ---- */
+
+void blockdev_begin_inactive(struct blockdev *b)
+{
+    b->inactive = true;
+}
+
+bool blockdev_is_inactive(const struct blockdev *b)
+{
+    return b->inactive;
+}
+
+bool blockdev_activate(struct blockdev *b, GError **error)
+{
+    if (b->inactive && !block_activate_all(b->graph, error))
+        return false;
+    b->inactive = false;
+    return true;
+}
+
+bool blockdev_inactivate(struct blockdev *b, GError **error)
+{
+    if (!b->inactive && !block_inactivate_all(b->graph, error))
+        return false;
+    b->inactive = true;
+    return true;
+}
+
+static unsigned hands(const struct blockdev *b)
+{
+    return b->inactive ? BLOCK_INACTIVE : 0;
 }
 
 void blockdev_stop(struct blockdev *b)
@@ -115,7 +149,7 @@ bool blockdev_add_node(struct blockdev *b, const struct keyval *kv, GError **err
         return vireo_fail(error, VIREO_ERROR_INVALID, "'node-name' must be specified for the root node");
     if (g_hash_table_contains(b->machine->drives, name) && !block_find(b->graph, name))
         return vireo_fail(error, VIREO_ERROR_INVALID, "node-name=%s is conflicting with a device id", name);
-    struct block_node *n = block_open_options(b->graph, kv, BLOCK_RDWR, error);
+    struct block_node *n = block_open_options(b->graph, kv, BLOCK_RDWR | hands(b), error);
     if (!n)
         return false;
     g_ptr_array_add(b->held, n);
@@ -364,7 +398,7 @@ struct block_node *blockdev_overlay(struct blockdev *b, struct block_node *below
 
 static struct block_node *open_drive_node(struct blockdev *b, const struct blockdev_drive *d, GError **error)
 {
-    unsigned flags = d->flags;
+    unsigned flags = d->flags | hands(b);
     bool over = d->snapshot && flags & BLOCK_RDWR;
     keyval_auto *options = keyval_copy(d->node);
     g_autofree char *name = over ? keyval_take(options, "node-name") : NULL;
@@ -387,7 +421,7 @@ static struct block_node *open_drive_node(struct blockdev *b, const struct block
 static struct block_node *add_filter(struct blockdev *b, struct block_node *below, struct keyval *kv, unsigned flags, GError **error)
 {
     keyval_add(kv, "file", block_node_name(below));
-    struct block_node *n = block_open_options(b->graph, kv, flags & BLOCK_RDWR, error);
+    struct block_node *n = block_open_options(b->graph, kv, (flags & BLOCK_RDWR) | hands(b), error);
     block_node_unref(below);
     return n;
 }

@@ -23,6 +23,12 @@ struct blockdev *blockdev_create(struct machine *m);
 void blockdev_stop(struct blockdev *b);
 void blockdev_destroy(struct blockdev *b); /* NULL is allowed */
 struct block_graph *blockdev_graph(const struct blockdev *b);
+/* What is opened from now on is inactive until blockdev_activate: another process has the images in hand (vmm/migrate). */
+void blockdev_begin_inactive(struct blockdev *b);
+bool blockdev_is_inactive(const struct blockdev *b);
+/* Takes all images, or lets go of them; see node.h. An error leaves all as it was. */
+bool blockdev_activate(struct blockdev *b, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool blockdev_inactivate(struct blockdev *b, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 struct block_jobs *blockdev_jobs(const struct blockdev *b);
 struct machine *blockdev_machine(const struct blockdev *b);
 struct blockdev_exports **blockdev_exports(struct blockdev *b); /* export.c's */

@@ -151,6 +151,14 @@ static bool good_id(const char *id)
     return true;
 }
 
+static bool take_over(struct blockdev *b, struct block_node *n, GError **error)
+{
+    block_quiesce(blockdev_graph(b));
+    bool ok = block_activate(n, error);
+    block_resume(blockdev_graph(b));
+    return ok;
+}
+
 bool blockdev_export_add(struct blockdev *b, const struct blockdev_export *given, GError **error)
 {
     struct blockdev_exports *x = exports_of(b);
@@ -163,6 +171,8 @@ bool blockdev_export_add(struct blockdev *b, const struct blockdev_export *given
         return vireo_fail(error, VIREO_ERROR_BUSY, "Block export id '%s' is already in use", e.id);
     struct block_node *n = e.read_only_falls_back ? blockdev_find_node(b, e.node_name, error) : blockdev_find_either(b, NULL, e.node_name, error);
     if (!n)
+        return false;
+    if (e.writable && block_node_flags(n) & BLOCK_INACTIVE && !take_over(b, n, error)) /* storage that is copied to an incoming machine */
         return false;
     if (e.writable && block_node_read_only(n)) {
         if (!e.read_only_falls_back)

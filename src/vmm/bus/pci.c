@@ -475,6 +475,11 @@ static bool unplug(struct device *owner, GError **error)
 
 static const struct device_bus_ops bus_ops = { plugged, unplug };
 
+struct pci_device *pci_function(const struct device *owner)
+{
+    return owner->bus_ops == &bus_ops ? owner->bus_data : NULL;
+}
+
 static bool may_plug(struct pci_bus *bus, struct pci_device *d, GError **error)
 {
     if (!d->owner->hotplugged)

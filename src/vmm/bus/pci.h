@@ -169,3 +169,16 @@ static inline void pci_set16(uint8_t *p, uint16_t v) { p[0] = v; p[1] = v >> 8; 
 static inline void pci_set32(uint8_t *p, uint32_t v) { pci_set16(p, v); pci_set16(p + 2, v >> 16); }
 static inline uint16_t pci_get16(const uint8_t *p) { return p[0] | p[1] << 8; }
 static inline uint32_t pci_get32(const uint8_t *p) { return pci_get16(p) | (uint32_t)pci_get16(p + 2) << 16; }
+/* ---- saving and loading (vmm/core/state.h): what every function has, beside what its device's class saves; migrate.c calls both, the
+ * function's first. Machine stopped, no device's lock held ---- */
+
+/* The function that the device is; NULL: it is none. */
+struct pci_device *pci_function(const struct device *owner);
+/* Configuration space, MSI-X table and pending bits, INTx. Values are named "pci.". */
+void pci_device_save(struct pci_device *d, struct state_writer *w);
+/* Onto a function after its reset: windows are mapped where they were. What the guest cannot change stays as this machine has it, and must be
+ * the same where it says what the function is. */
+bool pci_device_load(struct pci_device *d, struct state_reader *r, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* What belongs to no function: the address register of the ports. */
+void pci_host_save(struct pci_bus *bus, struct state_writer *w);
+bool pci_host_load(struct pci_bus *bus, struct state_reader *r, GError **error) G_GNUC_WARN_UNUSED_RESULT;

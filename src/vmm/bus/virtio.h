@@ -47,6 +47,8 @@ struct virtio_transport_ops {
     void (*config_interrupt)(struct virtio_device *v);
     void (*reset)(struct virtio_device *v);    /* machine reset: the transport's registers */
     void (*destroy)(struct virtio_device *v);
+    unsigned (*vectors)(struct virtio_device *v); /* how many MSI-X vectors there are */
+    void (*loaded)(struct virtio_device *v);   /* the device's registers came from a saved machine: lines follow. Lock held */
 };
 
 /* A kind of device. Methods are called with the device's lock held. */
@@ -212,3 +214,16 @@ extern const char *const virtio_on_off_auto[];
     { "disable-modern", PROP_BOOL, offsetof(type, v.disable_modern), .def = "off", .help = "only off" },                     \
     { "ats", PROP_BOOL, offsetof(type, v.ats), .def = "off", .help = "only off: there is no IOMMU" },                        \
     VIRTIO_COMMON_PROPS(type)
+
+/* ---- saving and loading; device lock held ---- */
+
+/* The queues and the transport, for a class's save and load; the field table has VIRTIO_FIELDS. Nothing is in flight: what drain could not
+ * end is saved by virtio_chain_save, after virtio_save. virtio_load checks it all, brings the queues to life and has each looked at once when the
+ * machine runs. Values are named "virtio.". */
+void virtio_save(struct virtio_device *v, struct state_writer *w);
+bool virtio_load(struct virtio_device *v, struct state_reader *r, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* A request that was popped and not given back, by a name of the device's choice, and how it comes back. */
+void virtio_chain_save(const struct virtio_chain *c, struct state_writer *w, const char *name);
+struct virtio_chain *virtio_chain_load(struct virtio_device *v, struct state_reader *r, const char *name, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Up to `max` of them, "request0" to as many as the value "requests" says, to the end of the queue; those before an error as well. */
+bool virtio_chains_load(struct virtio_device *v, struct state_reader *r, uint64_t max, GQueue *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -233,6 +233,15 @@ void virtio_queue_again(struct virtqueue *q)
     signal_fd(e->kick);
 }
 
+/* Before the machine runs a signal would be taken for one that was missed, which is the same. */
+void virtio_event_look_again(struct virtio_event *e)
+{
+    for (unsigned i = 0; i < e->v->nqueues; i++) {
+        if (e->v->queues[i].enabled && virtio_running(e->v))
+            virtio_queue_again(&e->v->queues[i]);
+    }
+}
+
 int virtio_queue_call_fd(struct virtqueue *q)
 {
     struct queue_event *e = of(q);

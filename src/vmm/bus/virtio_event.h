@@ -44,3 +44,5 @@ int virtio_queue_kick_fd(struct virtqueue *q);
 void virtio_queue_kick_release(struct virtqueue *q);
 /* The descriptor to signal for an interrupt of the queue (whoever signals has looked whether the driver wants one). */
 int virtio_queue_call_fd(struct virtqueue *q);
+/* Each enabled queue is looked at once more when the machine runs: it comes from a saved one. Lock held. */
+void virtio_event_look_again(struct virtio_event *e);

@@ -155,7 +155,17 @@ static bool notify_at(struct virtio_device *v, unsigned queue, uint64_t *ret_add
 
 static const struct virtio_event_ops event_ops = { notify_at, NULL };
 
-static const struct virtio_transport_ops transport = { queue_interrupt, config_interrupt, transport_reset, transport_destroy };
+static unsigned vectors(struct virtio_device *v)
+{
+    return 0;
+}
+
+static void loaded(struct virtio_device *v)
+{
+    irq_set(&((struct slot *)v->transport_data)->irq, v->isr != 0);
+}
+
+static const struct virtio_transport_ops transport = { queue_interrupt, config_interrupt, transport_reset, transport_destroy, vectors, loaded };
 
 void virtio_mmio_define_slots(struct machine *m, uint64_t base, uint64_t stride, unsigned count, const struct irq_line *lines)
 {

@@ -291,7 +291,17 @@ static void transport_destroy(struct virtio_device *v)
     g_free(s);
 }
 
-static const struct virtio_transport_ops transport = { queue_interrupt, config_interrupt, transport_reset, transport_destroy };
+static unsigned vectors(struct virtio_device *v)
+{
+    return of(v)->pci.msix.nvectors;
+}
+
+static void loaded(struct virtio_device *v)
+{
+    pci_intx(&of(v)->pci, v->isr != 0);
+}
+
+static const struct virtio_transport_ops transport = { queue_interrupt, config_interrupt, transport_reset, transport_destroy, vectors, loaded };
 
 bool virtio_pci_plug(struct machine *m, struct virtio_device *v, GError **error)
 {

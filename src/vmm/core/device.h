@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A device is one description: class, properties, reset, state fields. `-device NAME,prop=value,...` finds the class by
- * name and walks the property table; save, restore and introspection (later) walk the field table. Class tables are const;
+ * name and walks the property table; saving and loading a machine walk the field table. Class tables are const;
  * registered in one list in vmm/dev/devices.c.
  */
 #pragma once
@@ -15,6 +15,8 @@ struct json_object;
 struct keyval;
 struct machine;
 struct device;
+struct state_reader;
+struct state_writer;
 
 enum prop_type { PROP_BOOL /* bool */, PROP_UINT /* uint64_t */, PROP_SIZE /* uint64_t, K M G T suffixes */, PROP_STRING /* char *, freed with the device */,
                  PROP_MAC /* uint8_t[6] */, PROP_ENUM /* int: index into values */, PROP_PCI_ADDR /* int: devfn, -1 = any */,
@@ -36,10 +38,13 @@ struct device_field {
     size_t offset;
     uint16_t size;  /* bytes of one element: 1, 2, 4, 8 */
     uint16_t count; /* elements */
+    bool truth;     /* each is a bool: nothing but 0 and 1 may be loaded */
 };
-#define DEVICE_FIELD(type, member) { #member, offsetof(type, member), sizeof(((type *)0)->member), 1 }
+#define DEVICE_FIELD(type, member) { #member, offsetof(type, member), sizeof(((type *)0)->member), 1, \
+                                     _Generic(((type *)0)->member, bool: true, default: false) }
 #define DEVICE_ARRAY(type, member) { #member, offsetof(type, member), sizeof(((type *)0)->member[0]), \
-                                     sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]) }
+                                     sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]), \
+                                     _Generic(((type *)0)->member[0], bool: true, default: false) }
 
 enum device_bus { DEV_BUS_NONE /* board-internal */, DEV_BUS_ISA, DEV_BUS_PCI, DEV_BUS_IDE /* a port of a SATA controller */, DEV_BUS_VIRTIO /* sits on a virtio transport */ };
 
@@ -69,6 +74,17 @@ struct device_class {
     bool hotplug;
     bool (*unplug)(struct device *d, GError **error);
     const struct device_attr *attrs; /* ends with name NULL; may be NULL */
+    /* Saving and loading a machine's state (vmm/core/state.h); main thread, vCPUs outside, the device's lock held.
+     * drain: nothing of the device is under way any more when it returns (it may wait with its lock let go); what cannot be ended soon, such as
+     * a request that waits for input, goes back to where the guest put it, or into what save writes. NULL: it has nothing of the kind.
+     * save: what is not in the field table. load: the table's fields are set, and not to be trusted; checks them, takes what
+     * save wrote, and brings to life what hangs on them: timers, lines, windows, queues. NULL: the table is all.
+     * unsaved: why a machine with this device cannot be saved; NULL: it can. stateless: there is nothing to save of its own. */
+    void (*drain)(struct device *d);
+    void (*save)(struct device *d, struct state_writer *w);
+    bool (*load)(struct device *d, struct state_reader *r, GError **error);
+    const char *unsaved;
+    bool stateless;
     const void *bus_class;    /* what the bus needs more: struct pci_class *, struct virtio_class * */
 };
 

@@ -3,6 +3,7 @@
  * The run state of a machine. Other threads leave requests under `lock` and wake the main loop; `process` takes them all and
  * acts, in an order that lets the strongest win: exit, shutdown, reset, stop, powerdown.
  */
+#include "vmm/core/core_dump.h"
 #include "vmm/core/machine.h"
 
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "base/secret.h"
 #include "base/throttle.h"
 #include "cpu/x86/x86_model.h"
+#include "cpu/x86/x86_state.h"
 #include "vmm/core/device.h"
 #include "vmm/core/dirty_log.h"
 #include "vmm/core/irqchip.h"
@@ -31,7 +33,8 @@ const char *machine_state_name(enum machine_state s)
 {
     static const char *const names[] = {
         [MACHINE_PRELAUNCH] = "prelaunch", [MACHINE_RUNNING] = "running", [MACHINE_PAUSED] = "paused", [MACHINE_SHUTDOWN] = "shutdown",
-        [MACHINE_IO_ERROR] = "io-error", [MACHINE_GUEST_PANICKED] = "guest-panicked", [MACHINE_INTERNAL_ERROR] = "internal-error",
+        [MACHINE_INMIGRATE] = "inmigrate", [MACHINE_FINISH_MIGRATE] = "finish-migrate", [MACHINE_POSTMIGRATE] = "postmigrate",
+        [MACHINE_SAVE_VM] = "save-vm", [MACHINE_RESTORE_VM] = "restore-vm", [MACHINE_IO_ERROR] = "io-error", [MACHINE_GUEST_PANICKED] = "guest-panicked", [MACHINE_INTERNAL_ERROR] = "internal-error",
     };
     return s < G_N_ELEMENTS(names) ? names[s] : "internal-error";
 }
@@ -128,6 +131,7 @@ void machine_destroy(struct machine *m)
     if (m->state == MACHINE_RUNNING)
         machine_stop(m, MACHINE_SHUTDOWN);
     dirty_log_finish(m);
+    core_dump_finish(m);
     destroy_vcpus(m); /* first: no vCPU may enter a device that goes away */
     while (m->devices->len)
         device_destroy(g_ptr_array_index(m->devices, m->devices->len - 1));
@@ -538,6 +542,52 @@ void machine_stop(struct machine *m, enum machine_state why)
         emit(m, EVENT_STOP, CAUSE_NONE, NULL);
 }
 
+/* ---- for those that move the state about ---- */
+
+void machine_reset_now(struct machine *m)
+{
+    reset_all(m);
+}
+
+void machine_set_state(struct machine *m, enum machine_state s)
+{
+    m->state = s;
+}
+
+void machine_clocks_get(const struct machine *m, struct machine_clocks *ret)
+{
+    *ret = (struct machine_clocks){ machine_guest_tsc(m), vclock_now(m->clock), m->accel_ops->clock_get ? m->accel_ops->clock_get(m->accel) : vclock_now(m->clock) };
+}
+
+void machine_clocks_set(struct machine *m, const struct machine_clocks *c)
+{
+    impl(m)->paused_tsc = __rdtsc();
+    m->tsc_offset = c->tsc - impl(m)->paused_tsc;
+    vclock_set(m->clock, c->ns);
+    if (m->accel_ops->clock_set)
+        m->accel_ops->clock_set(m->accel, c->accel_ns);
+}
+
+void machine_vcpu_save(struct machine *m, unsigned index, struct x86_state *ret, uint64_t *ret_tsc)
+{
+    vcpu_settle(m->vcpus[index]);
+    vcpu_get_state(m->vcpus[index], ret);
+    *ret_tsc = impl(m)->paused_tsc + ret->tsc_offset;
+    ret->tsc_offset = 0;
+}
+
+bool machine_vcpu_load(struct machine *m, unsigned index, struct x86_state *s, uint64_t tsc, GError **error)
+{
+    s->tsc_offset = tsc - impl(m)->paused_tsc;
+    return vcpu_set_state(m->vcpus[index], s, error);
+}
+
+void machine_vcpu_loaded(struct machine *m, unsigned index, const struct x86_state *s)
+{
+    const struct vcpu_activity a = { s->activity, s->sipi_vector };
+    vcpu_adopt_activity(m->vcpus[index], &a);
+}
+
 static void end(struct machine *m)
 {
     impl(m)->ended = true;
@@ -562,6 +612,8 @@ static void do_shutdown(struct machine *m, enum machine_cause cause)
 
 static void do_reset(struct machine *m, enum machine_cause cause)
 {
+    if (m->state == MACHINE_INMIGRATE || m->state == MACHINE_FINISH_MIGRATE)
+        return; /* there is no machine that could be reset */
     if (m->config->no_reboot) {
         do_shutdown(m, cause);
         return;
@@ -606,7 +658,7 @@ static gboolean process(void *opaque)
         m->state = MACHINE_SHUTDOWN;
         m->exit_status = r.exit_status;
         m->exit_status_set = true;
-        emit(m, EVENT_SHUTDOWN, CAUSE_GUEST_SHUTDOWN, NULL);
+        emit(m, EVENT_SHUTDOWN, r.exit_cause, NULL);
         end(m);
         return G_SOURCE_REMOVE;
     }
@@ -659,10 +711,14 @@ static void request_end(struct machine_impl *i, bool hold)
 int machine_main(struct machine *m)
 {
     m->live = true;
-    if (!m->config->start_paused)
-        machine_start(m);
-    else
+    if (m->config->incoming) {
         reset_all(m);
+        m->state = MACHINE_INMIGRATE;
+    } else if (!m->config->start_paused) {
+        machine_start(m);
+    } else if (m->state == MACHINE_PRELAUNCH) { /* not one that goes on from a snapshot */
+        reset_all(m);
+    }
     struct idle_watch *watch = idle_watch_start(m);
     if (!impl(m)->ended)
         g_main_loop_run(m->loop);
@@ -701,12 +757,23 @@ void machine_request_stop(struct machine *m, enum machine_state why)
     request_end(i, true);
 }
 
-void machine_request_exit(struct machine *m, int status)
+static void request_exit(struct machine *m, int status, enum machine_cause cause)
 {
     struct machine_impl *i = request_begin(m);
     i->requests.exit = true;
     i->requests.exit_status = status;
+    i->requests.exit_cause = cause;
     request_end(i, true);
+}
+
+void machine_request_exit(struct machine *m, int status)
+{
+    request_exit(m, status, CAUSE_GUEST_SHUTDOWN);
+}
+
+void machine_request_failure(struct machine *m, int status)
+{
+    request_exit(m, status, CAUSE_HOST_ERROR);
 }
 
 void machine_guest_panicked(struct machine *m)

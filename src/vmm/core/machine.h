@@ -19,6 +19,7 @@
 struct apic_group;
 struct block_device;
 struct blockdev;
+struct core_dump;
 struct device;
 struct numa;
 struct machine;
@@ -34,7 +35,8 @@ struct x86_lapic;
 struct x86_irqchip;
 
 enum machine_state { MACHINE_PRELAUNCH /* -S or not yet started */, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_SHUTDOWN, MACHINE_IO_ERROR,
-                     MACHINE_GUEST_PANICKED, MACHINE_INTERNAL_ERROR };
+                     MACHINE_GUEST_PANICKED, MACHINE_INTERNAL_ERROR, MACHINE_INMIGRATE /* waits for a saved state */, MACHINE_FINISH_MIGRATE, MACHINE_POSTMIGRATE,
+                     MACHINE_SAVE_VM, MACHINE_RESTORE_VM, MACHINE_NSTATES };
 
 /* Why the guest or the host wants the machine to end or reset; the names on QMP are QEMU's (SHUTDOWN event `reason`). */
 enum machine_cause { CAUSE_NONE, CAUSE_HOST_QMP_QUIT, CAUSE_HOST_QMP_SYSTEM_RESET, CAUSE_HOST_SIGNAL, CAUSE_HOST_UI, CAUSE_GUEST_SHUTDOWN,
@@ -76,6 +78,7 @@ struct machine_config { /* filled by the options; plain values */
     char *kernel, *initrd, *append;
     unsigned linux_entry;          /* 16, 32, 64; 0: the best that the kernel has */
     bool no_reboot, no_shutdown, start_paused, nodefaults;
+    bool incoming;                 /* the state comes from elsewhere (vmm/migrate) */
     bool rtc_localtime; int64_t rtc_base; /* seconds since the epoch, or -1: now */
 };
 
@@ -115,6 +118,7 @@ struct machine {
     struct machine_chips chips;
     struct dirty_log *dirty_log;   /* vmm/core/dirty_log.h; NULL: off */
     struct dirty_rate *dirty_rate; /* the last calc-dirty-rate; NULL: none yet */
+    void (*announce)(struct machine *m); /* its cards tell the networks where they are now; NULL: nobody can */
     GSList *announcements;         /* of QMP announce-self, under way (vmm/qmp/qmp_net.c) */
     struct x86_cpu_model *cpu_model;
     uint64_t *cpu_supported;       /* features that the accelerator has on this host, as in x86_cpu_model.features; NULL: not asked */
@@ -157,7 +161,9 @@ struct machine {
     bool live;                     /* the board is finished: what is added now is hot-plugged, and the guest is told */
     uint64_t tsc_offset;           /* guest TSC = host TSC + this, in all vCPUs since the last reset; written with vCPUs stopped */
     GArray *listeners;             /* struct machine_listener */
+    struct migration *migration;   /* vmm/migrate; NULL: not set up */
     GArray *hooks;                 /* machine_hook.c; NULL: none yet */
+    struct core_dump *core_dump;   /* core_dump.c: the one that is being written, or the last; NULL: none */
     int exit_status; bool exit_status_set; /* isa-debug-exit */
     GMainLoop *loop;
 };
@@ -203,6 +209,19 @@ void machine_call_later(struct machine *m, void (*fn)(void *opaque), void *opaqu
 /* Main thread. */
 void machine_start(struct machine *m);  /* from PRELAUNCH or PAUSED to RUNNING: QMP cont */
 void machine_stop(struct machine *m, enum machine_state why); /* all vCPUs are outside guest code when it returns */
+/* All devices, vCPUs and the board are as after power-on, and RAM as that leaves it. The machine is not running. */
+void machine_reset_now(struct machine *m);
+/* The machine stands still, and is now in this state: for those that move its state about. No event. */
+void machine_set_state(struct machine *m, enum machine_state s);
+/* What a machine that stands still has beside devices and vCPUs: guest TSC and virtual clock when it stopped. Set: they stand there. */
+struct machine_clocks { uint64_t tsc, ns, accel_ns /* the accelerator's own, if it has one */; };
+void machine_clocks_get(const struct machine *m, struct machine_clocks *ret);
+void machine_clocks_set(struct machine *m, const struct machine_clocks *c);
+/* vCPUs for saving and loading; the machine stands still. tsc: guest TSC of that vCPU, in the place of the offset. */
+void machine_vcpu_save(struct machine *m, unsigned index, struct x86_state *ret, uint64_t *ret_tsc);
+bool machine_vcpu_load(struct machine *m, unsigned index, struct x86_state *s, uint64_t tsc, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* After vCPUs and interrupt controllers: who waits for what. */
+void machine_vcpu_loaded(struct machine *m, unsigned index, const struct x86_state *s);
 /* Runs the main loop until the machine ends; returns the process's exit status (0, or isa-debug-exit's value). */
 int machine_main(struct machine *m);
 const char *machine_state_name(enum machine_state s); /* QMP RunState: "running", "paused", "prelaunch", ... */
@@ -214,6 +233,7 @@ void machine_request_shutdown(struct machine *m, enum machine_cause cause);
 void machine_request_powerdown(struct machine *m); /* power button */
 void machine_request_stop(struct machine *m, enum machine_state why);
 void machine_request_exit(struct machine *m, int status); /* isa-debug-exit */
+void machine_request_failure(struct machine *m, int status); /* the same, and the fault is the host's */
 void machine_guest_panicked(struct machine *m);
 void machine_guest_crashloaded(struct machine *m); /* its crash kernel took over: an event, nothing more */
 void machine_report_io_error(struct machine *m, const struct block_io_error *e); /* copied; event, and stop when action is "stop" */

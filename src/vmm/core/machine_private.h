@@ -12,6 +12,7 @@ struct machine_requests {
     bool powerdown, exit, panicked, crashloaded, stop;
     enum machine_state stop_why;
     int exit_status;
+    enum machine_cause exit_cause;
     GPtrArray *io_errors; /* struct block_io_error *, texts owned */
 };
 

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 static struct plug_slot *selected(struct plug_slots *p)
 {
@@ -158,10 +159,54 @@ static void unrealize(struct device *d)
     g_free(p->slots);
 }
 
+/* A row: events, flags, code and status of _OST. */
+enum { ROW_WORDS = 4, ROW_PRESENT = 1, ROW_LEAVING = 2, ROW_EJECTED = 4, ROW_REPORTED = 8 };
+
+static void save(struct device *d, struct state_writer *w)
+{
+    const struct plug_slots *p = (struct plug_slots *)d;
+    g_autofree uint32_t *rows = g_new0(uint32_t, p->n * ROW_WORDS);
+    for (unsigned i = 0; i < p->n; i++) {
+        const struct plug_slot *s = &p->slots[i];
+        uint32_t *row = rows + i * ROW_WORDS;
+        row[0] = s->events;
+        row[1] = (s->present ? ROW_PRESENT : 0) | (s->leaving ? ROW_LEAVING : 0) | (s->ejected ? ROW_EJECTED : 0) | (s->reported ? ROW_REPORTED : 0);
+        row[2] = s->ost_event;
+        row[3] = s->ost_status;
+    }
+    state_put(w, "slots", rows, 4, p->n * ROW_WORDS);
+}
+
+/* What is in the slots is the machine's that is loaded into: it must be the same. */
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct plug_slots *p = (struct plug_slots *)d;
+    g_autofree uint32_t *rows = g_new0(uint32_t, p->n * ROW_WORDS);
+    if (!state_get(r, "slots", rows, 4, p->n * ROW_WORDS, error))
+        return false;
+    for (unsigned i = 0; i < p->n; i++) {
+        struct plug_slot *s = &p->slots[i];
+        const uint32_t *row = rows + i * ROW_WORDS;
+        bool full = row[1] & (ROW_PRESENT | ROW_EJECTED), here = s->present || s->ejected;
+        if (full != here || (!s->dev && !(row[1] & ROW_PRESENT) && full))
+            return state_bad(r, error, "slot %u is %s there and %s here", i, full ? "full" : "empty", here ? "full" : "empty");
+        s->events = row[0] & (PLUG_CAME | PLUG_LEAVE);
+        s->present = row[1] & ROW_PRESENT;
+        s->leaving = s->dev && (row[1] & ROW_LEAVING);
+        s->ejected = s->dev && (row[1] & ROW_EJECTED);
+        s->reported = row[1] & ROW_REPORTED;
+        s->ost_event = row[2];
+        s->ost_status = row[3];
+        if (s->ejected)
+            machine_call_later(d->machine, take_ejected, p);
+    }
+    return true;
+}
+
 static const struct device_field fields[] = { DEVICE_FIELD(struct plug_slots, selected), { 0 } };
 static const struct device_class class = {
     .name = "plug-slots", .help = "registers of what is plugged at run time", .size = sizeof(struct plug_slots), .fields = fields,
-    .realize = realize, .reset = reset, .unrealize = unrealize,
+    .realize = realize, .reset = reset, .unrealize = unrealize, .save = save, .load = load,
 };
 
 struct plug_slots *plug_slots_create(struct machine *m, const struct plug_kind *kind, unsigned n, struct irq_line gpe, GError **error)

@@ -51,7 +51,7 @@ static uint64_t monotonic(void)
 uint64_t vclock_now(const struct vclock *c)
 {
     uint64_t base = atomic_load_explicit(&c->base, memory_order_acquire);
-    return base & FROZEN ? base & ~FROZEN : monotonic() - base;
+    return base & FROZEN ? base & ~FROZEN : (monotonic() - base) & ~FROZEN; /* a clock that came from elsewhere may be ahead of the host's */
 }
 
 /* Absolute monotonic time 0 means disarm to the kernel; 1 is long past.
@@ -69,10 +69,8 @@ static void arm_locked(struct vclock *c)
     if (want >= c->armed)
         return;
     c->armed = want;
-    uint64_t mono = want + base;
-    if (mono < want || mono / NSEC > INT32_MAX)
-        mono = (uint64_t)INT32_MAX * NSEC;
-    arm_fd(c, mono ? mono : 1);
+    uint64_t now = base & FROZEN ? want : vclock_now(c), mono = want > now ? monotonic() + MIN(want - now, (uint64_t)INT32_MAX * NSEC) : 1;
+    arm_fd(c, MIN(mono, (uint64_t)INT32_MAX * NSEC));
 }
 
 static void unlink_locked(struct vtimer *t)
@@ -150,6 +148,13 @@ void vclock_destroy(struct vclock *c)
     g_free(c);
 }
 
+void vclock_set(struct vclock *c, uint64_t now)
+{
+    g_mutex_lock(&c->lock);
+    atomic_store(&c->base, now | FROZEN);
+    g_mutex_unlock(&c->lock);
+}
+
 void vclock_pause(struct vclock *c)
 {
     g_mutex_lock(&c->lock);
@@ -166,7 +171,7 @@ void vclock_resume(struct vclock *c)
     g_mutex_lock(&c->lock);
     uint64_t base = atomic_load(&c->base);
     if (base & FROZEN) {
-        atomic_store(&c->base, monotonic() - (base & ~FROZEN));
+        atomic_store(&c->base, (monotonic() - (base & ~FROZEN)) & ~FROZEN);
         c->armed = NEVER;
         arm_locked(c);
     }

@@ -15,6 +15,8 @@ struct vtimer;
 struct vclock *vclock_create(void); /* paused, at 0 */
 void vclock_destroy(struct vclock *c);
 uint64_t vclock_now(const struct vclock *c); /* any thread, no lock */
+/* Paused: the time is `now` from here on, below 2^62; timers stay at their deadlines. */
+void vclock_set(struct vclock *c, uint64_t now);
 void vclock_pause(struct vclock *c);
 void vclock_resume(struct vclock *c);
 

@@ -851,18 +851,10 @@ static void apic_unrealize(struct device *d)
     vtimer_destroy(((struct apic *)d)->timer);
 }
 
-static const struct device_field apic_fields[] = {
-    DEVICE_FIELD(struct apic, base), DEVICE_ARRAY(struct apic, irr), DEVICE_ARRAY(struct apic, isr), DEVICE_ARRAY(struct apic, tmr),
-    DEVICE_FIELD(struct apic, tpr), DEVICE_FIELD(struct apic, svr), DEVICE_FIELD(struct apic, ldr), DEVICE_FIELD(struct apic, dfr),
-    DEVICE_FIELD(struct apic, esr), DEVICE_FIELD(struct apic, esr_pending), DEVICE_FIELD(struct apic, icr_low),
-    DEVICE_FIELD(struct apic, icr_high), DEVICE_ARRAY(struct apic, lvt), DEVICE_FIELD(struct apic, timer_initial),
-    DEVICE_FIELD(struct apic, timer_divide), DEVICE_FIELD(struct apic, timer_start), DEVICE_FIELD(struct apic, timer_deadline),
-    DEVICE_FIELD(struct apic, tsc_deadline), DEVICE_FIELD(struct apic, id), { 0 }
-};
-
+/* No table of fields: its state moves in the canonical form (vmm/core/irqchip.h), whoever does its work. */
 static const struct device_class apic_class = {
-    .name = "apic", .help = "local APIC", .size = sizeof(struct apic), .fields = apic_fields,
-    .realize = apic_realize, .reset = apic_reset, .unrealize = apic_unrealize,
+    .name = "apic", .help = "local APIC", .size = sizeof(struct apic),
+    .realize = apic_realize, .reset = apic_reset, .unrealize = apic_unrealize, .stateless = true,
 };
 
 static void reset_one(struct machine *m, unsigned cpu)

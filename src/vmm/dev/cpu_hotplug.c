@@ -130,5 +130,5 @@ static const struct device_prop cpu_props[] = {
 extern const struct device_class cpu_device_class;
 const struct device_class cpu_device_class = {
     .name = "x86_64-cpu", .help = "a vCPU at run time; its name is MODEL-x86_64-cpu, as query-hotpluggable-cpus shows it", .size = sizeof(struct cpu_device),
-    .props = cpu_props, .user_creatable = true, .hotplug = true, .unplug = cpu_unplug, .realize = cpu_realize, .unrealize = cpu_unrealize,
+    .props = cpu_props, .user_creatable = true, .hotplug = true, .unplug = cpu_unplug, .stateless = true, .realize = cpu_realize, .unrealize = cpu_unrealize,
 };

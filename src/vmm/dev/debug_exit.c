@@ -44,5 +44,5 @@ static const struct device_prop props[] = {
 extern const struct device_class isa_debug_exit_class;
 const struct device_class isa_debug_exit_class = {
     .name = "isa-debug-exit", .help = "port that ends the process", .bus = DEV_BUS_ISA, .size = sizeof(struct debug_exit), .props = props,
-    .user_creatable = true, .realize = debug_exit_realize, .unrealize = debug_exit_unrealize,
+    .user_creatable = true, .stateless = true, .realize = debug_exit_realize, .unrealize = debug_exit_unrealize,
 };

@@ -71,5 +71,5 @@ static const struct device_prop props[] = {
 extern const struct device_class isa_debugcon_class;
 const struct device_class isa_debugcon_class = {
     .name = "isa-debugcon", .help = "debug console port", .bus = DEV_BUS_ISA, .size = sizeof(struct debugcon), .props = props,
-    .user_creatable = true, .realize = debugcon_realize, .unrealize = debugcon_unrealize,
+    .user_creatable = true, .stateless = true, .realize = debugcon_realize, .unrealize = debugcon_unrealize,
 };

@@ -3,6 +3,7 @@
 
 #include "vmm/core/irqchip.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 #define TICK_NS 10u
 #define NTIMERS 3
@@ -249,6 +250,25 @@ static void hpet_reset(struct device *d)
     g_mutex_unlock(&d->lock);
 }
 
+/* What drives the lines now: level interrupts that were not acknowledged, and in legacy mode nothing of the timers in front. */
+static bool hpet_load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct hpet *h = (struct hpet *)d;
+    if (h->config > 3 || h->status >> NTIMERS)
+        return state_bad(r, error, "config %#" G_GINT64_MODIFIER "x, status %#" G_GINT64_MODIFIER "x", h->config, h->status);
+    for (unsigned n = 0; n < NTIMERS; n++) {
+        struct comparator *t = &h->t[n];
+        if (t->config & ~T_WRITABLE)
+            return state_bad(r, error, "comparator %u has configuration %#" G_GINT64_MODIFIER "x", n, t->config);
+        if (t->deadline)
+            vtimer_set(h->timer[n], t->deadline);
+        if (h->status >> n & 1)
+            irq_set(line_of(h, n), true);
+    }
+    machine_pit_output(d->machine, !legacy_on(h));
+    return true;
+}
+
 static bool hpet_realize(struct device *d, GError **error)
 {
     struct hpet *h = (struct hpet *)d;
@@ -271,12 +291,12 @@ static void hpet_unrealize(struct device *d)
 
 static const struct device_field hpet_fields[] = {
     DEVICE_FIELD(struct hpet, config), DEVICE_FIELD(struct hpet, status), DEVICE_FIELD(struct hpet, counter), DEVICE_FIELD(struct hpet, start),
-    DEVICE_ARRAY(struct hpet, legacy_level), { "comparators", offsetof(struct hpet, t), 8, NTIMERS * sizeof(struct comparator) / 8 }, { 0 }
+    { "legacy_level", offsetof(struct hpet, legacy_level), 1, 2, .truth = true }, { "comparators", offsetof(struct hpet, t), 8, NTIMERS * sizeof(struct comparator) / 8 }, { 0 }
 };
 
 static const struct device_class hpet_class = {
     .name = "hpet", .help = "high precision event timer", .size = sizeof(struct hpet), .fields = hpet_fields,
-    .realize = hpet_realize, .reset = hpet_reset, .unrealize = hpet_unrealize,
+    .realize = hpet_realize, .reset = hpet_reset, .load = hpet_load, .unrealize = hpet_unrealize,
 };
 
 struct device *hpet_create(struct machine *m, const struct irq_line *gsi, struct irq_line irq0, struct irq_line irq8, GError **error)

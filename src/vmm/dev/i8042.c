@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/display/display.h"
 
 #define ST_OBF 0x01u
@@ -193,6 +194,16 @@ static void i8042_reset(struct device *d)
     g_mutex_unlock(&d->lock);
 }
 
+static bool i8042_load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct i8042 *k = (struct i8042 *)d;
+    if (k->kbd.head >= PS2_QUEUE || k->kbd.count > PS2_QUEUE || k->aux.head >= PS2_QUEUE || k->aux.count > PS2_QUEUE || k->knocks > 2 ||
+        k->scan_set < 1 || k->scan_set > 2 || !ps2_mouse_sane(k))
+        return state_bad(r, error, "a queue or a count is out of bounds");
+    update(k);
+    return true;
+}
+
 /* ---- from people ---- */
 
 static void take_key(void *opaque, unsigned code, bool down)
@@ -245,7 +256,7 @@ static const struct device_field i8042_fields[] = {
 
 static const struct device_class i8042_class = {
     .name = "i8042", .help = "keyboard controller", .size = sizeof(struct i8042), .fields = i8042_fields,
-    .realize = i8042_realize, .reset = i8042_reset, .unrealize = i8042_unrealize,
+    .realize = i8042_realize, .reset = i8042_reset, .load = i8042_load, .unrealize = i8042_unrealize,
 };
 
 struct device *i8042_create(struct machine *m, struct irq_line irq1, struct irq_line irq12, GError **error)

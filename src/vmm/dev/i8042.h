@@ -51,5 +51,6 @@ void ps2_keyboard_key(struct i8042 *k, unsigned code, bool down); /* KEY_... */
 void ps2_mouse_write(struct i8042 *k, uint8_t value);
 void ps2_mouse_reset(struct i8042 *k);
 void ps2_mouse_motion(struct i8042 *k, int dx, int dy, unsigned buttons); /* DISPLAY_BUTTON_... */
+bool ps2_mouse_sane(const struct i8042 *k); /* what came from a saved machine */
 /* Reports what has moved, as far as the queue has room for packets. */
 void ps2_mouse_report(struct i8042 *k);

@@ -53,6 +53,12 @@ void ps2_mouse_motion(struct i8042 *k, int dx, int dy, unsigned buttons)
     i8042_fill(k);
 }
 
+bool ps2_mouse_sane(const struct i8042 *k)
+{
+    return ABS(k->dx / 2) <= FAR / 2 && ABS(k->dy / 2) <= FAR / 2 && ABS(k->dz / 2) <= STEP / 2 && k->buttons <= 7 && k->reported <= 7 &&
+           (k->aux_id == 0 || k->aux_id == WITH_WHEEL);
+}
+
 /* ---- commands ---- */
 
 static void set_rate(struct i8042 *k, uint8_t rate)

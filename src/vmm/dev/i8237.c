@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 struct controller { uint8_t flip, mask, command, reg[8][2]; };
 
@@ -75,6 +76,12 @@ static void i8237_reset(struct device *d)
     g_mutex_unlock(&d->lock);
 }
 
+static bool i8237_load(struct device *d, struct state_reader *r, GError **error)
+{
+    const struct i8237 *p = (struct i8237 *)d;
+    return (p->dma[0].flip <= 1 && p->dma[1].flip <= 1) || state_bad(r, error, "its flip-flop is neither 0 nor 1");
+}
+
 static bool i8237_realize(struct device *d, GError **error)
 {
     struct i8237 *p = (struct i8237 *)d;
@@ -99,7 +106,7 @@ static const struct device_field i8237_fields[] = {
 
 static const struct device_class i8237_class = {
     .name = "i8237", .help = "DMA controller registers", .size = sizeof(struct i8237), .fields = i8237_fields,
-    .realize = i8237_realize, .reset = i8237_reset, .unrealize = i8237_unrealize,
+    .realize = i8237_realize, .reset = i8237_reset, .load = i8237_load, .unrealize = i8237_unrealize,
 };
 
 struct device *i8237_create(struct machine *m, GError **error)

@@ -338,17 +338,10 @@ static void i8254_unrealize(struct device *d)
     vtimer_destroy(p->timer);
 }
 
-#define CH(i, m) { #m #i, offsetof(struct i8254, ch[i].m), sizeof(((struct channel *)0)->m), 1 }
-#define CHANNEL(i) CH(i, count), CH(i, start), CH(i, latched), CH(i, latch_left), CH(i, status), CH(i, status_latched), CH(i, access), \
-    CH(i, mode), CH(i, bcd), CH(i, read_high), CH(i, write_high), CH(i, write_low), CH(i, gate), CH(i, loaded)
-static const struct device_field i8254_fields[] = {
-    CHANNEL(0), CHANNEL(1), CHANNEL(2), DEVICE_FIELD(struct i8254, deadline), DEVICE_FIELD(struct i8254, speaker),
-    DEVICE_FIELD(struct i8254, refresh), { 0 }
-};
-
+/* No table of fields: its state moves in the canonical form (vmm/core/irqchip.h), whoever does its work. */
 static const struct device_class i8254_class = {
-    .name = "i8254", .help = "interval timer", .size = sizeof(struct i8254), .fields = i8254_fields,
-    .realize = i8254_realize, .reset = i8254_reset, .unrealize = i8254_unrealize,
+    .name = "i8254", .help = "interval timer", .size = sizeof(struct i8254),
+    .realize = i8254_realize, .reset = i8254_reset, .unrealize = i8254_unrealize, .stateless = true,
 };
 
 struct device *i8254_create(struct machine *m, struct irq_line irq0, GError **error)

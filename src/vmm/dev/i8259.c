@@ -290,13 +290,10 @@ static void i8259_unrealize(struct device *d)
         io_window_unmap(d->machine->memory, &p->windows[i]);
 }
 
-static const struct device_field i8259_fields[] = {
-    { "chip", offsetof(struct i8259, chip), 1, 2 * sizeof(struct chip) }, DEVICE_FIELD(struct i8259, out), { 0 }
-};
-
+/* No table of fields: its state moves in the canonical form (vmm/core/irqchip.h), whoever does its work. */
 static const struct device_class i8259_class = {
-    .name = "i8259", .help = "interrupt controller pair", .size = sizeof(struct i8259), .fields = i8259_fields,
-    .realize = i8259_realize, .reset = i8259_reset, .unrealize = i8259_unrealize,
+    .name = "i8259", .help = "interrupt controller pair", .size = sizeof(struct i8259),
+    .realize = i8259_realize, .reset = i8259_reset, .unrealize = i8259_unrealize, .stateless = true,
 };
 
 struct device *i8259_create(struct machine *m, struct irq_line output, GError **error)

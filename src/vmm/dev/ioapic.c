@@ -188,14 +188,10 @@ static void ioapic_unrealize(struct device *d)
     io_window_unmap(d->machine->memory, &((struct ioapic *)d)->window);
 }
 
-static const struct device_field ioapic_fields[] = {
-    DEVICE_FIELD(struct ioapic, select), DEVICE_FIELD(struct ioapic, id), DEVICE_ARRAY(struct ioapic, level),
-    DEVICE_ARRAY(struct ioapic, rte), { 0 }
-};
-
+/* No table of fields: its state moves in the canonical form (vmm/core/irqchip.h), whoever does its work. */
 static const struct device_class ioapic_class = {
-    .name = "ioapic", .help = "I/O APIC", .size = sizeof(struct ioapic), .fields = ioapic_fields,
-    .realize = ioapic_realize, .reset = ioapic_reset, .unrealize = ioapic_unrealize,
+    .name = "ioapic", .help = "I/O APIC", .size = sizeof(struct ioapic),
+    .realize = ioapic_realize, .reset = ioapic_reset, .unrealize = ioapic_unrealize, .stateless = true,
 };
 
 struct device *ioapic_create(struct machine *m, GError **error)

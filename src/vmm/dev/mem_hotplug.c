@@ -136,5 +136,5 @@ static const struct device_prop dimm_props[] = {
 extern const struct device_class pc_dimm_class;
 const struct device_class pc_dimm_class = {
     .name = "pc-dimm", .help = "a memory module; needs -m slots= and maxmem=", .size = sizeof(struct dimm), .props = dimm_props, .user_creatable = true,
-    .hotplug = true, .unplug = dimm_unplug, .realize = dimm_realize, .unrealize = dimm_unrealize, .attrs = dimm_attrs,
+    .hotplug = true, .unplug = dimm_unplug, .stateless = true, .realize = dimm_realize, .unrealize = dimm_unrealize, .attrs = dimm_attrs,
 };

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "vmm/bus/pci_bridge.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 #define T struct pci_bridge
 #define UNSET "18446744073709551615"
@@ -72,6 +73,18 @@ static void reset(struct device *d)
     pci_bridge_reset((T *)d);
 }
 
+static void save(struct device *d, struct state_writer *w)
+{
+    if (((T *)d)->eject)
+        state_refuse(w, "the guest has just let go of a card, which is being taken away; try again");
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    ((T *)d)->asked_at = g_get_monotonic_time();
+    return true;
+}
+
 static void unrealize(struct device *d)
 {
     pci_bridge_unplug((T *)d);
@@ -110,14 +123,14 @@ static const struct device_prop port_props[] = { PORT_PROPS, SLOT_PROPS, { NULL 
         { "msi", PROP_ENUM, offsetof(T, msi), .values = on_off_auto, .def = "auto", .help = "accepted" },
         { NULL }
     };
-static const struct device_field fields[] = { DEVICE_ARRAY(T, pci.config), DEVICE_FIELD(T, unplug_asked), DEVICE_FIELD(T, blinked), DEVICE_FIELD(T, control), { NULL } };
+static const struct device_field fields[] = { DEVICE_FIELD(T, unplug_asked), DEVICE_FIELD(T, blinked), DEVICE_FIELD(T, control), { NULL } };
 
 #define BRIDGE(symbol, device_name, text, prop_rows, ...)                                                                          \
     static const struct bridge_kind symbol##_kind = __VA_ARGS__;                                                                   \
     extern const struct device_class symbol##_class;                                                                               \
     const struct device_class symbol##_class = {                                                                                   \
         .name = device_name, .help = text, .bus = DEV_BUS_PCI, .size = sizeof(T), .props = prop_rows, .fields = fields,             \
-        .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .bus_class = &symbol##_kind,            \
+        .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .save = save, .load = load, .bus_class = &symbol##_kind,            \
     }
 
 BRIDGE(pcie_root_port, "pcie-root-port", "PCI Express root port with a slot for one device, at run time too", port_props,

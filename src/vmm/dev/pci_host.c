@@ -63,13 +63,23 @@ static const struct device_prop host_props[] = {
 static const struct device_prop lpc_props[] = {
     { "addr", PROP_PCI_ADDR, offsetof(struct pci_bridge, addr), .def = "1f", .help = "slot[.function]" }, { NULL }
 };
-static const struct device_field fields[] = { DEVICE_ARRAY(struct pci_bridge, pci.config), { NULL } };
+/* The host bridge has what belongs to all functions. */
+static void host_save(struct device *d, struct state_writer *w)
+{
+    pci_host_save(((struct pci_bridge *)d)->pci.bus, w);
+}
+
+static bool host_load(struct device *d, struct state_reader *r, GError **error)
+{
+    return pci_host_load(((struct pci_bridge *)d)->pci.bus, r, error);
+}
 
 const struct device_class pci_host_class = {
+    .save = host_save, .load = host_load,
     .name = "mch", .help = "host bridge of the Q35 chipset", .bus = DEV_BUS_PCI, .size = sizeof(struct pci_bridge), .props = host_props,
-    .fields = fields, .realize = bridge_realize, .reset = bridge_reset, .unrealize = bridge_unrealize, .bus_class = &host_bridge,
+    .realize = bridge_realize, .reset = bridge_reset, .unrealize = bridge_unrealize, .bus_class = &host_bridge,
 };
 const struct device_class lpc_class = {
     .name = "ICH9-LPC", .help = "LPC bridge of the ICH9 chipset", .bus = DEV_BUS_PCI, .size = sizeof(struct pci_bridge), .props = lpc_props,
-    .fields = fields, .realize = bridge_realize, .reset = bridge_reset, .unrealize = bridge_unrealize, .bus_class = &lpc_bridge,
+    .stateless = true, .realize = bridge_realize, .reset = bridge_reset, .unrealize = bridge_unrealize, .bus_class = &lpc_bridge,
 };

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 #define NSEC 1000000000ull
 #define TIMER_HZ 3579545u
@@ -183,6 +184,15 @@ static void pm_reset(struct device *d)
     g_mutex_unlock(&d->lock);
 }
 
+static bool pm_load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct pm *p = (struct pm *)d;
+    if (p->status & ~STS_ALL || p->enable & ~EN_ALL || p->reset_value & ~0x0a || p->port92_value & ~3)
+        return state_bad(r, error, "a register has bits that are not there");
+    update(p);
+    return true;
+}
+
 void pm_power_button(struct device *d)
 {
     struct pm *p = (struct pm *)d;
@@ -237,7 +247,7 @@ static const struct device_field pm_fields[] = {
 
 static const struct device_class pm_class = {
     .name = "acpi-pm", .help = "ACPI fixed hardware", .size = sizeof(struct pm), .fields = pm_fields,
-    .realize = pm_realize, .reset = pm_reset, .unrealize = pm_unrealize,
+    .realize = pm_realize, .reset = pm_reset, .load = pm_load, .unrealize = pm_unrealize,
 };
 
 struct device *pm_create(struct machine *m, struct irq_line sci, GError **error)

@@ -55,5 +55,5 @@ static const struct device_prop props[] = {
 extern const struct device_class pvpanic_class;
 const struct device_class pvpanic_class = {
     .name = "pvpanic", .help = "the guest reports a panic", .bus = DEV_BUS_ISA, .size = sizeof(struct pvpanic), .props = props,
-    .user_creatable = true, .realize = pvpanic_realize, .unrealize = pvpanic_unrealize,
+    .user_creatable = true, .stateless = true, .realize = pvpanic_realize, .unrealize = pvpanic_unrealize,
 };

@@ -9,10 +9,12 @@
 
 #include "vmm/core/irqchip.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 #define NSEC 1000000000ull
 #define SEC_US 1000000ll
 #define UIP_US 244
+#define FAR_SECONDS 1000000000000ll /* no guest is further away from the host's time */
 
 enum { R_SEC, R_SEC_ALARM, R_MIN, R_MIN_ALARM, R_HOUR, R_HOUR_ALARM, R_WDAY, R_MDAY, R_MONTH, R_YEAR, R_A, R_B, R_C, R_D, R_CENTURY = 0x32 };
 #define B_SET 0x80u
@@ -276,6 +278,16 @@ static int64_t initial_offset(const struct machine_config *c)
     return now ? g_date_time_get_utc_offset(now) : 0;
 }
 
+static bool rtc_load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct rtc *s = (struct rtc *)d;
+    if (s->index > 127 || ABS(s->offset_us / SEC_US) > FAR_SECONDS || ABS(s->seen_second) > 2 * FAR_SECONDS)
+        return state_bad(r, error, "its time or index is out of bounds");
+    irq_set(&s->irq, s->cmos[R_C] & C_IRQ);
+    arm_locked(s);
+    return true;
+}
+
 static bool rtc_realize(struct device *d, GError **error)
 {
     struct rtc *r = (struct rtc *)d;
@@ -306,7 +318,7 @@ static const struct device_field rtc_fields[] = {
 
 static const struct device_class rtc_class = {
     .name = "mc146818rtc", .help = "real-time clock", .size = sizeof(struct rtc), .fields = rtc_fields,
-    .realize = rtc_realize, .reset = rtc_reset, .unrealize = rtc_unrealize,
+    .realize = rtc_realize, .reset = rtc_reset, .load = rtc_load, .unrealize = rtc_unrealize,
 };
 
 struct device *rtc_create(struct machine *m, struct irq_line irq8, GError **error)

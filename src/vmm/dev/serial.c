@@ -10,6 +10,7 @@
 #include "vmm/core/chardev.h"
 #include "vmm/core/device.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 enum { RBR_THR_DLL = 0, IER_DLM = 1, IIR_FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7 };
 
@@ -315,6 +316,19 @@ static void serial_reset(struct device *d)
         chardev_receive_ready(s->host);
 }
 
+/* What the back end had not taken goes to the one here; it is then asked for input anew. */
+static bool serial_load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct serial *s = (struct serial *)d;
+    if (s->rx_count > fifo_depth(s) || s->tx_count > FIFO_SIZE)
+        return state_bad(r, error, "it has more characters than its FIFO holds");
+    if (s->tx_count)
+        transmit(s);
+    s->level = false;
+    update_irq(s);
+    return true;
+}
+
 /* Bit per index that another serial port has. */
 static unsigned used_indices(const struct machine *m)
 {
@@ -382,5 +396,5 @@ static const struct device_field fields[] = {
 extern const struct device_class isa_serial_class;
 const struct device_class isa_serial_class = {
     .name = "isa-serial", .help = "16550A serial port", .bus = DEV_BUS_ISA, .size = sizeof(struct serial), .props = props, .fields = fields,
-    .user_creatable = true, .realize = serial_realize, .reset = serial_reset, .unrealize = serial_unrealize,
+    .user_creatable = true, .realize = serial_realize, .reset = serial_reset, .load = serial_load, .unrealize = serial_unrealize,
 };

@@ -8,6 +8,7 @@
 #include "vmm/bus/virtio.h"
 #include "vmm/core/machine.h"
 #include "vmm/core/memory_device.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/virtio_devices.h"
 
 /* 5.5.2 numbers the queue for reports 4; drivers count only the queues that there are, and look at 2 or 3. Whichever of them a
@@ -241,6 +242,22 @@ static void stop(struct virtio_device *v)
     stats_clear(s);
 }
 
+/* ---- a saved machine ---- */
+
+static void save(struct device *d, struct state_writer *w)
+{
+    struct virtio_balloon *s = (struct virtio_balloon *)d;
+    virtio_save(&s->v, w);
+    if (s->held)
+        virtio_chain_save(s->held, w, "held");
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_balloon *s = (struct virtio_balloon *)d;
+    return virtio_load(&s->v, r, error) && (!state_has(r, "held") || (s->held = virtio_chain_load(&s->v, r, "held", error)));
+}
+
 static bool other_balloon(const struct virtio_balloon *s)
 {
     const GPtrArray *devices = s->v.dev.machine->devices;
@@ -285,7 +302,8 @@ static void unrealize(struct device *d)
     { "free-page-hint", PROP_BOOL, offsetof(T, free_page_hint), .def = "off", .help = "only off: hints are for migration" }
 static const struct device_prop pci_props[] = { BALLOON_PROPS, VIRTIO_PCI_PROPS(T, "3"), { NULL } };
 static const struct device_prop mmio_props[] = { BALLOON_PROPS, VIRTIO_COMMON_PROPS(T), { NULL } };
-static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, num_pages), DEVICE_FIELD(T, actual), DEVICE_FIELD(T, poison), { NULL } };
+static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, num_pages), DEVICE_FIELD(T, actual), DEVICE_FIELD(T, poison),
+                                              DEVICE_ARRAY(T, stats), DEVICE_FIELD(T, updated), { NULL } };
 static const struct virtio_class balloon = {
     .name = "virtio-balloon", .id = VIRTIO_ID_BALLOON, .pci_class = 0xff, .config_size = CONFIG_SIZE, .features = features,
     .config_read = config_read, .config_write = config_write, .queue_notify = queue_notify, .stop = stop,
@@ -330,9 +348,11 @@ bool virtio_balloon_actual(struct machine *m, uint64_t *ret_bytes, GError **erro
 
 const struct device_class virtio_balloon_pci_class = {
     .name = "virtio-balloon-pci", .help = "memory balloon", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = pci_props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .attrs = attrs, .bus_class = &balloon,
+    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .attrs = attrs, .save = save,
+    .load = load, .bus_class = &balloon,
 };
 const struct device_class virtio_balloon_mmio_class = {
     .name = "virtio-balloon-device", .help = "memory balloon in an MMIO slot", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = mmio_props,
-    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .attrs = attrs, .bus_class = &balloon,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .attrs = attrs, .save = save,
+    .load = load, .bus_class = &balloon,
 };

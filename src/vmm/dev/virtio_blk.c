@@ -12,6 +12,7 @@
 #include "vmm/bus/virtio_event.h"
 #include "vmm/core/iothread.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/disk/disk.h"
 #include "vmm/dev/virtio_devices.h"
 
@@ -29,6 +30,7 @@ struct virtio_blk {
     uint64_t num_queues, queue_size, max_discard, max_write_zeroes; /* the last two: sectors */
     bool scsi, seg_max_adjust, config_wce, discard, write_zeroes, request_merging, report_granularity;
     char *iothread;
+    GQueue parked;       /* struct virtio_chain *: requests of a saved machine, which begin when this one runs */
     uint64_t interrupts; /* queues with answers that the driver has not been told of */
 };
 
@@ -191,6 +193,55 @@ static void queue_notify(struct virtio_device *v, unsigned queue)
         virtio_queue_again(q);
 }
 
+/* ---- saving and loading ---- */
+
+static void drain(struct device *d)
+{
+    disk_drain(&((struct virtio_blk *)d)->disk);
+}
+
+/* Requests that failed and wait for another try begin again from their descriptors. */
+static void save(struct device *d, struct state_writer *w)
+{
+    struct virtio_blk *s = (struct virtio_blk *)d;
+    unsigned n = 0;
+    virtio_save(&s->v, w);
+    state_put_u64(w, "write_cache", disk_has_cache(&s->disk));
+    for (const GList *l = s->disk.retry.head; l; l = l->next, n++) {
+        g_autofree char *name = g_strdup_printf("request%u", n);
+        virtio_chain_save(((struct request *)l->data)->c, w, name);
+    }
+    for (const GList *l = s->parked.head; l; l = l->next, n++) {
+        g_autofree char *name = g_strdup_printf("request%u", n);
+        virtio_chain_save(l->data, w, name);
+    }
+    state_put_u64(w, "requests", n);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_blk *s = (struct virtio_blk *)d;
+    uint64_t cache;
+    if (!virtio_load(&s->v, r, error) || !state_get_u64(r, "write_cache", 1, &cache, error))
+        return false;
+    disk_set_cache(&s->disk, cache);
+    return virtio_chains_load(&s->v, r, VIRTIO_MAX_QUEUES * s->queue_size, &s->parked, error);
+}
+
+static void on_hook(void *opaque, enum machine_hook_event ev)
+{
+    struct virtio_blk *s = opaque;
+    struct virtio_chain *c;
+    if (ev != HOOK_RUN)
+        return;
+    g_mutex_lock(&s->v.dev.lock);
+    while ((c = g_queue_pop_head(&s->parked)))
+        handle(s, c);
+    if (s->interrupts)
+        interrupt(s);
+    g_mutex_unlock(&s->v.dev.lock);
+}
+
 /* ---- device ---- */
 
 static uint64_t features(struct virtio_device *v)
@@ -246,6 +297,7 @@ static void stop(struct virtio_device *v)
     struct virtio_blk *s = (struct virtio_blk *)v;
     disk_settle(&s->disk);
     disk_reset_cache(&s->disk);
+    g_queue_clear_full(&s->parked, (GDestroyNotify)virtio_chain_free);
     s->interrupts = 0;
 }
 
@@ -293,12 +345,15 @@ static bool realize(struct device *d, GError **error)
         disk_close(&s->disk);
         return false;
     }
+    g_queue_init(&s->parked);
+    machine_add_hook(d->machine, on_hook, s);
     return true;
 }
 
 static void unrealize(struct device *d)
 {
     struct virtio_blk *s = (struct virtio_blk *)d;
+    machine_remove_hook(d->machine, on_hook, s);
     virtio_unrealize(&s->v);
     disk_close(&s->disk);
 }
@@ -329,9 +384,9 @@ static const struct virtio_class blk = {
 
 const struct device_class virtio_blk_pci_class = {
     .name = "virtio-blk-pci", .help = "virtio disk", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = pci_props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &blk,
+    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .drain = drain, .save = save, .load = load, .bus_class = &blk,
 };
 const struct device_class virtio_blk_mmio_class = {
     .name = "virtio-blk-device", .help = "virtio disk in an MMIO slot", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = mmio_props,
-    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &blk,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .drain = drain, .save = save, .load = load, .bus_class = &blk,
 };

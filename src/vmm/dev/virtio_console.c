@@ -8,12 +8,14 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "vmm/bus/virtio.h"
+#include "vmm/bus/virtio_event.h"
 #include "vmm/core/chardev.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/virtio_devices.h"
 
 enum { F_MULTIPORT = 1 << 1 };
-enum { Q_CTRL_IN = 2, Q_CTRL_OUT = 3, QUEUE_SIZE = 128, PORTS_MAX = 31, CONFIG_SIZE = 12, PENDING_MAX = 256 };
+enum { Q_CTRL_IN = 2, Q_CTRL_OUT = 3, QUEUE_SIZE = 128, PORTS_MAX = 31, CONFIG_SIZE = 12, PENDING_MAX = 256, INPUT_MAX = 1 << 16 };
 enum { DEVICE_READY, PORT_ADD, PORT_REMOVE, PORT_READY, CONSOLE_PORT, RESIZE, PORT_OPEN, PORT_NAME }; /* 5.3.6.2 */
 
 struct control {
@@ -116,10 +118,19 @@ static void control_message(struct virtio_serial *s, const struct control *h)
 
 /* ---- data ---- */
 
+static bool runs(const struct virtio_serial *s)
+{
+    return __atomic_load_n(&s->v.dev.machine->state, __ATOMIC_ACQUIRE) == MACHINE_RUNNING;
+}
+
 /* Sends on until the character device is full; WRITABLE continues. Without one, or without a reader, output is lost. */
 static void port_output(struct virtio_serial *s, struct virtio_port *p, unsigned queue)
 {
     struct virtqueue *q = &s->v.queues[queue];
+    if (!runs(s)) { /* nothing of guest memory may change: later */
+        virtio_queue_again(q);
+        return;
+    }
     bool any = false;
     for (unsigned i = 0; i < q->size; i++) {
         uint8_t bytes[4096];
@@ -156,7 +167,7 @@ static void port_output(struct virtio_serial *s, struct virtio_port *p, unsigned
 static bool port_listening(const struct virtio_port *p)
 {
     const struct virtio_serial *s = p->serial;
-    return s && virtio_running(&s->v) && (p->guest_open || !virtio_has(&s->v, F_MULTIPORT));
+    return s && runs(s) && virtio_running(&s->v) && (p->guest_open || !virtio_has(&s->v, F_MULTIPORT));
 }
 
 /* Lock held. What does not fit into the guest's buffers waits. */
@@ -264,6 +275,36 @@ static void config_read(struct virtio_device *v, uint8_t *ret)
     memcpy(ret + 4, &ports, 4);
 }
 
+/* What has not been sent to the driver yet, or not taken by it. */
+static void save(struct device *d, struct state_writer *w)
+{
+    struct virtio_serial *s = (struct virtio_serial *)d;
+    unsigned n = 0;
+    virtio_save(&s->v, w);
+    state_put_u64(w, "messages", g_queue_get_length(&s->control));
+    for (const GList *l = s->control.head; l; l = l->next, n++) {
+        g_autofree char *name = g_strdup_printf("message%u", n);
+        state_put(w, name, g_bytes_get_data(l->data, NULL), 1, (uint32_t)g_bytes_get_size(l->data));
+    }
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_serial *s = (struct virtio_serial *)d;
+    uint64_t n;
+    if (!virtio_load(&s->v, r, error) || !state_get_u64(r, "messages", PENDING_MAX, &n, error))
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *name = g_strdup_printf("message%u", i);
+        uint32_t size;
+        const uint8_t *data = state_get_bytes(r, name, &size, error);
+        if (!data)
+            return false;
+        g_queue_push_tail(&s->control, g_bytes_new(data, size));
+    }
+    return true;
+}
+
 static void stop(struct virtio_device *v)
 {
     struct virtio_serial *s = (struct virtio_serial *)v;
@@ -310,12 +351,12 @@ static const struct virtio_class serial = {
 
 const struct device_class virtio_serial_pci_class = {
     .name = "virtio-serial-pci", .help = "virtio console and channels; add virtconsole or virtserialport", .bus = DEV_BUS_PCI, .size = sizeof(T),
-    .props = pci_props, .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize,
+    .props = pci_props, .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .save = save, .load = load,
     .bus_class = &serial,
 };
 const struct device_class virtio_serial_mmio_class = {
     .name = "virtio-serial-device", .help = "the same in an MMIO slot", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = mmio_props,
-    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &serial,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .save = save, .load = load, .bus_class = &serial,
 };
 
 /* ---- ports ---- */
@@ -351,6 +392,13 @@ static bool take_port(struct virtio_port *p, struct virtio_serial *s, GError **e
     return true;
 }
 
+static void on_hook(void *opaque, enum machine_hook_event ev)
+{
+    struct virtio_port *p = opaque;
+    if (ev == HOOK_RUN && p->chardev)
+        chardev_receive_ready(p->chardev);
+}
+
 static bool port_realize(struct device *d, GError **error)
 {
     struct virtio_port *p = (struct virtio_port *)d;
@@ -379,12 +427,63 @@ static bool port_realize(struct device *d, GError **error)
     g_mutex_unlock(&s->v.dev.lock);
     if (p->chardev && !p->is_console)
         p->host_open = chardev_frontend_open(p->chardev);
+    machine_add_hook(d->machine, on_hook, p);
     return true;
+}
+
+static void port_save(struct device *d, struct state_writer *w)
+{
+    struct virtio_port *p = (struct virtio_port *)d;
+    g_mutex_lock(&p->serial->v.dev.lock);
+    state_put_u64(w, "number", p->nr);
+    state_put_u64(w, "host_open", p->host_open);
+    state_put(w, "input", p->in->data, 1, p->in->len);
+    if (p->out) {
+        virtio_chain_save(p->out, w, "output");
+        state_put_u64(w, "output_done", p->out_done);
+    }
+    g_mutex_unlock(&p->serial->v.dev.lock);
+}
+
+static bool port_load_locked(struct virtio_port *p, struct state_reader *r, GError **error)
+{
+    struct virtio_serial *s = p->serial;
+    bool open = p->guest_open;
+    uint64_t number, host_open;
+    uint32_t size;
+    const uint8_t *in;
+    if (!state_get_u64(r, "number", PORTS_MAX, &number, error) || !state_get_u64(r, "host_open", 1, &host_open, error) ||
+        !(in = state_get_bytes(r, "input", &size, error)))
+        return false;
+    if (number != p->nr || size > INPUT_MAX)
+        return state_bad(r, error, "it is port %u, with %u bytes of input; here it is port %u", (unsigned)number, size, (unsigned)p->nr);
+    if (state_has(r, "output") && (!state_get_u64(r, "output_done", UINT64_MAX, &p->out_done, error) || !(p->out = virtio_chain_load(&s->v, r, "output", error))))
+        return false;
+    if (p->out && p->out->queue->index != port_queue(p->nr) + 1)
+        return state_bad(r, error, "its output is in the queue of another port");
+    g_byte_array_append(p->in, in, size);
+    p->guest_open = false;
+    set_guest_open(p, open);
+    if (host_open != p->host_open) { /* taken when the queue is looked at */
+        const struct control h = { (uint32_t)p->nr, PORT_OPEN, p->host_open };
+        g_queue_push_tail(&s->control, g_bytes_new(&h, sizeof(h)));
+    }
+    return true;
+}
+
+static bool port_load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_port *p = (struct virtio_port *)d;
+    g_mutex_lock(&p->serial->v.dev.lock);
+    bool ok = port_load_locked(p, r, error);
+    g_mutex_unlock(&p->serial->v.dev.lock);
+    return ok;
 }
 
 static void port_unrealize(struct device *d)
 {
     struct virtio_port *p = (struct virtio_port *)d;
+    machine_remove_hook(d->machine, on_hook, p);
     if (p->chardev)
         chardev_detach(p->chardev);
     if (p->serial) {
@@ -408,9 +507,9 @@ static const struct device_field port_fields[] = { DEVICE_FIELD(T, guest_open), 
 
 const struct device_class virtconsole_class = {
     .name = "virtconsole", .help = "console of a virtio serial device (hvc0)", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = port_props,
-    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize,
+    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize, .save = port_save, .load = port_load,
 };
 const struct device_class virtserialport_class = {
     .name = "virtserialport", .help = "named channel of a virtio serial device", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = port_props,
-    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize,
+    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize, .save = port_save, .load = port_load,
 };

@@ -12,6 +12,7 @@
 #include "vmm/bus/virtio.h"
 #include "vmm/core/machine.h"
 #include "vmm/core/memory.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/virtio_gpu.h"
 #include "vmm/display/display.h"
 #include "vmm/display/edid.h"
@@ -321,15 +322,23 @@ static size_t command(struct virtio_gpu *g, struct virtio_chain *c)
     return virtio_chain_write(c, 0, &answer, sizeof(answer));
 }
 
-static void cursor(struct virtio_gpu *g, const struct cursor *c)
+static void show_cursor(struct virtio_gpu *g)
 {
-    struct resource *r = find(g, c->id);
-    if (c->h.type != UPDATE_CURSOR)
-        return; /* the viewer knows where its pointer is */
+    struct resource *r = find(g, g->cursor);
     if (r && r->width == CURSOR_SIDE && r->height == CURSOR_SIDE)
-        display_set_cursor(g->display, r->width, r->height, MIN(c->hot_x, CURSOR_SIDE - 1), MIN(c->hot_y, CURSOR_SIDE - 1), r->pixels);
+        display_set_cursor(g->display, r->width, r->height, MIN(g->hot_x, CURSOR_SIDE - 1), MIN(g->hot_y, CURSOR_SIDE - 1), r->pixels);
     else
         display_set_cursor(g->display, 0, 0, 0, 0, NULL);
+}
+
+static void cursor(struct virtio_gpu *g, const struct cursor *c)
+{
+    if (c->h.type != UPDATE_CURSOR)
+        return; /* the viewer knows where its pointer is */
+    g->cursor = c->id;
+    g->hot_x = c->hot_x;
+    g->hot_y = c->hot_y;
+    show_cursor(g);
 }
 
 void virtio_gpu_queue_notify(struct virtio_device *v, unsigned queue)
@@ -370,8 +379,170 @@ void virtio_gpu_stop(struct virtio_device *v)
     struct virtio_gpu *g = (struct virtio_gpu *)v;
     g_hash_table_remove_all(g->resources);
     g->bytes = 0;
+    g->cursor = 0;
     display_set_cursor(g->display, 0, 0, 0, 0, NULL);
     show_nothing(g);
+}
+
+/* ---- a saved machine ---- */
+
+/* Five numbers of each resource; all backing entries as address and length; how each row of pixels is kept, and those pixels that are, one
+ * resource after the other. Most rows are as in the guest's memory: those come from there. */
+enum { R_ID, R_FORMAT, R_WIDTH, R_HEIGHT, R_ENTRIES, R_WORDS };
+enum { ROW_ZERO, ROW_BACKED, ROW_KEPT };
+
+struct rows { GArray *pixels; GByteArray *how; };
+
+/* As the guest's driver lays pictures out. */
+static bool row_backed(struct virtio_gpu *g, const struct resource *r, struct place *at, uint32_t y, uint32_t *ret)
+{
+    if (!r->nbacking || !backing_read(g, r, at, (uint64_t)y * r->width * 4, ret, (uint64_t)r->width * 4))
+        return false;
+    convert(r->format, ret, r->width);
+    return true;
+}
+
+static bool row_zero(const uint32_t *row, uint32_t n)
+{
+    return !row[0] && !memcmp(row, row + 1, (n - 1) * 4ul);
+}
+
+static void save_rows(struct virtio_gpu *g, const struct resource *r, struct rows *to)
+{
+    g_autofree uint32_t *backed = g_new(uint32_t, r->width);
+    struct place at = { 0 };
+    for (uint32_t y = 0; y < r->height; y++) {
+        const uint32_t *row = r->pixels + (size_t)y * r->width;
+        uint8_t how = row_zero(row, r->width) ? ROW_ZERO : row_backed(g, r, &at, y, backed) && !memcmp(row, backed, r->width * 4ul) ? ROW_BACKED : ROW_KEPT;
+        g_byte_array_append(to->how, &how, 1);
+        if (how == ROW_KEPT)
+            g_array_append_vals(to->pixels, row, r->width);
+    }
+}
+
+void virtio_gpu_save(struct device *d, struct state_writer *w)
+{
+    struct virtio_gpu *g = (struct virtio_gpu *)d;
+    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, 4), pixels = g_array_new(FALSE, FALSE, 4), backing = g_array_new(FALSE, FALSE, 8);
+    g_autoptr(GByteArray) how = g_byte_array_new();
+    struct rows rows = { pixels, how };
+    GHashTableIter it;
+    void *value;
+    virtio_save(&g->v, w);
+    g_hash_table_iter_init(&it, g->resources);
+    while (g_hash_table_iter_next(&it, NULL, &value)) {
+        const struct resource *r = value;
+        const uint32_t row[R_WORDS] = { r->id, r->format, r->width, r->height, r->nbacking };
+        g_array_append_vals(all, row, R_WORDS);
+        save_rows(g, r, &rows);
+        for (unsigned i = 0; i < r->nbacking; i++) {
+            const uint64_t entry[2] = { r->backing[i].gpa, r->backing[i].length };
+            g_array_append_vals(backing, entry, 2);
+        }
+    }
+    state_put(w, "resources", all->data, 4, all->len);
+    state_put(w, "rows", how->data, 1, how->len);
+    state_put(w, "pixels", pixels->data, 4, pixels->len);
+    state_put(w, "backing", backing->data, 8, backing->len);
+}
+
+/* What has been read of the saved arrays. */
+struct gpu_loading {
+    struct virtio_gpu *g;
+    GArray *pixels, *backing;
+    const uint8_t *how;
+    uint32_t nhow, row;
+    unsigned pixel, entry;
+};
+
+static bool load_row(struct gpu_loading *l, struct resource *r, struct place *at, uint32_t y)
+{
+    uint32_t *row = r->pixels + (size_t)y * r->width;
+    if (l->row == l->nhow)
+        return false;
+    switch (l->how[l->row++]) {
+    case ROW_ZERO:
+        return true; /* it is new */
+    case ROW_BACKED:
+        return row_backed(l->g, r, at, y, row);
+    case ROW_KEPT:
+        if (r->width > l->pixels->len - l->pixel)
+            return false;
+        memcpy(row, &g_array_index(l->pixels, uint32_t, l->pixel), r->width * 4ul);
+        l->pixel += r->width;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* False: no resource that the guest could have made. */
+static bool load_resource(struct gpu_loading *l, const uint32_t *row)
+{
+    struct virtio_gpu *g = l->g;
+    const struct create c = { .id = row[R_ID], .format = row[R_FORMAT], .width = row[R_WIDTH], .height = row[R_HEIGHT] };
+    unsigned n = row[R_ENTRIES];
+    struct place at = { 0 };
+    if (create_2d(g, &c) != OK_NODATA || n > MAX_ENTRIES || n > (l->backing->len - l->entry) / 2 || g->bytes + n * sizeof(struct entry) > g->max_bytes)
+        return false;
+    struct resource *r = find(g, c.id);
+    g->bytes += n * sizeof(struct entry);
+    r->backing = n ? g_new0(struct entry, n) : NULL;
+    r->nbacking = n;
+    for (unsigned i = 0; i < n; i++, l->entry += 2) {
+        const uint64_t *e = &g_array_index(l->backing, uint64_t, l->entry);
+        r->backing[i] = (struct entry){ .gpa = e[0], .length = (uint32_t)e[1] };
+    }
+    for (uint32_t y = 0; y < r->height; y++) {
+        if (!load_row(l, r, &at, y))
+            return false;
+    }
+    return true;
+}
+
+static GArray *get_numbers(struct state_reader *r, const char *name, unsigned size, uint64_t max, GError **error)
+{
+    uint32_t n;
+    if (!state_get_count(r, name, size, (uint32_t)MIN(max, (uint64_t)UINT32_MAX / size), &n, error))
+        return NULL;
+    GArray *a = g_array_new(FALSE, FALSE, size);
+    g_array_set_size(a, n);
+    if (state_get_some(r, name, a->data, size, n, &n, error))
+        return a;
+    g_array_unref(a);
+    return NULL;
+}
+
+static bool load_resources(struct virtio_gpu *g, struct state_reader *r, GError **error)
+{
+    g_autoptr(GArray) rows = get_numbers(r, "resources", 4, MAX_RESOURCES * R_WORDS, error);
+    g_autoptr(GArray) pixels = rows ? get_numbers(r, "pixels", 4, g->max_bytes / 4, error) : NULL;
+    g_autoptr(GArray) backing = pixels ? get_numbers(r, "backing", 8, g->max_bytes / 8, error) : NULL;
+    struct gpu_loading l = { .g = g, .pixels = pixels, .backing = backing };
+    l.how = backing ? state_get_bytes(r, "rows", &l.nhow, error) : NULL;
+    for (unsigned i = 0; l.how && i + R_WORDS <= rows->len; i += R_WORDS) {
+        const uint32_t *row = &g_array_index(rows, uint32_t, i);
+        if (!load_resource(&l, row))
+            return state_bad(r, error, "its resource %u is not possible, or more than max_hostmem=%" G_GUINT64_FORMAT " allows", row[R_ID], g->max_bytes);
+    }
+    return l.how != NULL;
+}
+
+bool virtio_gpu_load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_gpu *g = (struct virtio_gpu *)d;
+    const struct virtio_gpu_rect view = g->view;
+    uint32_t shown = g->shown;
+    g->shown = 0;
+    g_hash_table_remove_all(g->resources);
+    g->bytes = 0;
+    if (!virtio_load(&g->v, r, error) || !load_resources(g, r, error))
+        return false;
+    const struct scanout c = { .id = shown, .r = view };
+    if (shown && set_scanout(g, &c) != OK_NODATA)
+        return state_bad(r, error, "what it shows is no part of a resource");
+    show_cursor(g);
+    return true;
 }
 
 bool virtio_gpu_realize(struct device *d, GError **error)
@@ -402,10 +573,13 @@ void virtio_gpu_unrealize(struct device *d)
 
 #define T struct virtio_gpu
 static const struct device_prop props[] = { VIRTIO_GPU_PROPS(T), VIRTIO_PCI_PROPS(T, "3"), { NULL } };
-static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, shown), { NULL } };
+static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, shown), DEVICE_FIELD(T, view.x), DEVICE_FIELD(T, view.y), DEVICE_FIELD(T, view.width),
+                                              DEVICE_FIELD(T, view.height), DEVICE_FIELD(T, config.events_read), DEVICE_FIELD(T, cursor), DEVICE_FIELD(T, hot_x),
+                                              DEVICE_FIELD(T, hot_y), { NULL } };
 static const struct virtio_class gpu = VIRTIO_GPU_CLASS("virtio-gpu", 0x80, virtio_gpu_stop, NULL);
 
 const struct device_class virtio_gpu_pci_class = {
     .name = "virtio-gpu-pci", .help = "virtio graphics card, 2D, one head", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields,
-    .user_creatable = true, .realize = virtio_gpu_realize, .reset = virtio_device_reset, .unrealize = virtio_gpu_unrealize, .bus_class = &gpu,
+    .user_creatable = true, .realize = virtio_gpu_realize, .reset = virtio_device_reset, .unrealize = virtio_gpu_unrealize, .save = virtio_gpu_save,
+    .load = virtio_gpu_load, .bus_class = &gpu,
 };

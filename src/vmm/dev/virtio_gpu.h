@@ -5,6 +5,8 @@
 #include "vmm/bus/virtio.h"
 
 struct display;
+struct state_reader;
+struct state_writer;
 
 struct virtio_gpu_rect { uint32_t x, y, width, height; };
 struct virtio_gpu_config { uint32_t events_read, events_clear, scanouts, capsets; };
@@ -19,6 +21,7 @@ struct virtio_gpu {
     uint32_t shown;        /* id of the resource on the head; 0: none */
     struct virtio_gpu_rect view;
     struct virtio_gpu_config config;
+    uint32_t cursor, hot_x, hot_y; /* the resource that the pointer looks like; 0: none */
     /* May be NULL. The guest's driver shows something now (before it is drawn), or nothing any more. Lock held. */
     void (*active)(struct virtio_gpu *g, bool on);
 };
@@ -37,6 +40,14 @@ void virtio_gpu_stop(struct virtio_device *v);
 /* The device's realize and unrealize: claim the display, plug the device in. */
 bool virtio_gpu_realize(struct device *d, GError **error);
 void virtio_gpu_unrealize(struct device *d);
+
+/* Its save and load (struct device_class): resources with their pixels, and what is shown. */
+void virtio_gpu_save(struct device *d, struct state_writer *w);
+bool virtio_gpu_load(struct device *d, struct state_reader *r, GError **error);
+#define VIRTIO_GPU_FIELDS(type, member)                                                                                                 \
+    DEVICE_FIELD(type, member.shown), DEVICE_FIELD(type, member.view.x), DEVICE_FIELD(type, member.view.y),                             \
+    DEVICE_FIELD(type, member.view.width), DEVICE_FIELD(type, member.view.height), DEVICE_FIELD(type, member.config.events_read),       \
+    DEVICE_FIELD(type, member.cursor), DEVICE_FIELD(type, member.hot_x), DEVICE_FIELD(type, member.hot_y)
 
 /* Where struct virtio_gpu is at the beginning of struct `type`. */
 #define VIRTIO_GPU_MEMBER(member) offsetof(struct virtio_gpu, member)

@@ -181,6 +181,49 @@ static void test_random_commands(void)
     tear_down(&f);
 }
 
+static unsigned no_vectors(struct virtio_device *v) { return 0; }
+static void nothing(struct virtio_device *v) { }
+
+/* A resource whose rows are black, as in the guest's memory, or neither; another without memory: the same in a second card. */
+static void test_saved(void)
+{
+    struct fixture f, to;
+    const struct entry parts[2] = { { 0x1000, 40 }, { 0x3000, 1000 } };
+    set_up(&f);
+    set_up(&to);
+    for (unsigned i = 0; i < RAM_SIZE; i++)
+        f.ram[i] = to.ram[i] = (uint8_t)(i * 7);
+    g_assert_cmphex(make(&f, 7, 67, 4, 4), ==, OK_NODATA);
+    g_assert_cmphex(make(&f, 9, 2, 3, 2), ==, OK_NODATA);
+    g_assert_cmphex(back(&f, 7, 2, parts, 2), ==, OK_NODATA);
+    g_assert_cmphex(move(&f, 7, (struct virtio_gpu_rect){ 0, 1, 4, 2 }, 16), ==, OK_NODATA);
+    f.ram[0x1000 + 32] ^= 1;
+    to.ram[0x1000 + 32] ^= 1; /* row 2 is another one there now */
+    find(&f.g, 9)->pixels[5] = 0x12345678;
+    g_assert_cmphex(set_scanout(&f.g, &(struct scanout){ .id = 7, .r = { 1, 1, 2, 3 } }), ==, OK_NODATA);
+    struct state_writer *w = state_writer_new();
+    static const struct virtio_transport_ops transport = { .vectors = no_vectors, .loaded = nothing };
+    f.g.v.transport = to.g.v.transport = &transport;
+    f.g.v.config_vector = to.g.v.config_vector = VIRTIO_NO_VECTOR;
+    f.g.v.dev.class = to.g.v.dev.class = &virtio_gpu_pci_class;
+    device_save(&f.g.v.dev, w);
+    g_autoptr(GBytes) bytes = state_writer_end(w);
+    struct state_reader *r = state_reader_new(bytes, "gpu", NULL);
+    g_assert_true(device_load(&to.g.v.dev, r, NULL) && state_reader_end(r, NULL));
+    for (unsigned i = 0; i < 2; i++) {
+        const struct resource *a = find(&f.g, i ? 9 : 7), *b = find(&to.g, i ? 9 : 7);
+        g_assert_nonnull(b);
+        g_assert_cmpmem(a->pixels, a->width * a->height * 4, b->pixels, b->width * b->height * 4);
+        g_assert_cmpuint(a->nbacking, ==, b->nbacking);
+        g_assert_cmpmem(a->backing, a->nbacking * sizeof(*a->backing), b->backing, b->nbacking * sizeof(*b->backing));
+    }
+    g_assert_cmpuint(f.g.bytes, ==, to.g.bytes);
+    g_assert_cmpuint(to.g.shown, ==, 7);
+    g_assert_cmpuint(to.g.view.height, ==, 3);
+    tear_down(&f);
+    tear_down(&to);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -188,5 +231,6 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-gpu/lists-and-rects", test_lists_and_rects);
     g_test_add_func("/virtio-gpu/pictures-arrive", test_pictures_arrive);
     g_test_add_func("/virtio-gpu/random-commands", test_random_commands);
+    g_test_add_func("/virtio-gpu/saved", test_saved);
     return g_test_run();
 }

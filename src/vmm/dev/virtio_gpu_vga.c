@@ -79,16 +79,29 @@ static void reset(struct device *d)
     g_mutex_unlock(&d->lock);
 }
 
+static void save(struct device *d, struct state_writer *w)
+{
+    virtio_gpu_save(d, w);
+    vga_save(&((struct virtio_vga *)d)->vga, w);
+}
+
+/* The VGA first: it gives way when the GPU shows something. */
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    return vga_load(&((struct virtio_vga *)d)->vga, r, error) && virtio_gpu_load(d, r, error);
+}
+
 #define T struct virtio_vga
 static const struct device_prop props[] = {
     { "vgamem_mb", PROP_UINT, offsetof(T, megabytes), 1, 256, .def = "8", .help = "memory of the VGA in MiB, a power of two" },
     VIRTIO_GPU_PROPS(T), VIRTIO_PCI_PROPS(struct virtio_gpu, "3"), { NULL }
 };
-static const struct device_field fields[] = { VIRTIO_FIELDS(struct virtio_gpu), DEVICE_FIELD(T, gpu.shown), VGA_FIELDS(T), { NULL } };
+static const struct device_field fields[] = { VIRTIO_FIELDS(struct virtio_gpu), VIRTIO_GPU_FIELDS(T, gpu), VGA_FIELDS(T), { NULL } };
 static const struct virtio_class gpu = VIRTIO_GPU_CLASS("virtio-vga", 0x00, stop, pci_more);
 
 extern const struct device_class virtio_vga_class;
 const struct device_class virtio_vga_class = {
     .name = "virtio-vga", .help = "virtio graphics card that is a VGA until its driver comes", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props,
-    .fields = fields, .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .bus_class = &gpu,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .save = save,
+    .load = load, .bus_class = &gpu,
 };

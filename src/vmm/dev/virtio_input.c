@@ -5,6 +5,7 @@
 
 #include "vmm/bus/virtio.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/virtio_devices.h"
 #include "vmm/display/display.h"
 
@@ -245,9 +246,34 @@ static void unrealize(struct device *d)
     virtio_unrealize(&in->v);
 }
 
+/* Rows of type and code, value. */
+static void save(struct device *d, struct state_writer *w)
+{
+    const struct virtio_input *in = (struct virtio_input *)d;
+    uint32_t rows[BACKLOG][2];
+    virtio_save(&((struct virtio_input *)d)->v, w);
+    for (unsigned i = 0; i < in->nwaiting; i++) {
+        rows[i][0] = in->waiting[i].type | (uint32_t)in->waiting[i].code << 16;
+        rows[i][1] = in->waiting[i].value;
+    }
+    state_put(w, "waiting", rows, 4, in->nwaiting * 2);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_input *in = (struct virtio_input *)d;
+    uint32_t rows[BACKLOG][2], n;
+    if (!virtio_load(&in->v, r, error) || !state_get_some(r, "waiting", rows, 4, BACKLOG * 2, &n, error))
+        return false;
+    in->nwaiting = n / 2;
+    for (unsigned i = 0; i < in->nwaiting; i++)
+        in->waiting[i] = (struct event){ (uint16_t)rows[i][0], (uint16_t)(rows[i][0] >> 16), rows[i][1] };
+    return true;
+}
+
 #define T struct virtio_input
 static const struct device_prop props[] = { { "serial", PROP_STRING, offsetof(T, serial), .help = "serial number that the guest sees" }, VIRTIO_PCI_PROPS(T, "2"), { NULL } };
-static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, select), DEVICE_FIELD(T, subsel), { NULL } };
+static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, select), DEVICE_FIELD(T, subsel), DEVICE_FIELD(T, buttons), DEVICE_FIELD(T, x), DEVICE_FIELD(T, y), { NULL } };
 #define CLASS(symbol, kind, subclass)                                                                                                                  \
     static const struct virtio_class symbol = { .name = kind, .id = VIRTIO_ID_INPUT, .pci_class = 0x09, .pci_subclass = subclass,                     \
                                                 .config_size = sizeof(struct config), .features = features, .config_read = config_read,               \
@@ -257,9 +283,9 @@ CLASS(mouse, "virtio-mouse", 0x02);
 CLASS(tablet, "virtio-tablet", 0x02);
 
 #define DEVICE(id, kind, text)                                                                                                                         \
-    const struct device_class virtio_##id##_class = { .name = kind "-pci", .help = text, .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props,        \
+    const struct device_class virtio_##id##_class = { .name = kind "-pci", .help = text, .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, \
                                                       .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset,      \
-                                                      .unrealize = unrealize, .bus_class = &id }
+                                                      .unrealize = unrealize, .save = save, .load = load, .bus_class = &id }
 DEVICE(keyboard, "virtio-keyboard", "virtio keyboard");
 DEVICE(mouse, "virtio-mouse", "virtio mouse: a pointer that moves by so much");
 DEVICE(tablet, "virtio-tablet", "virtio tablet: a pointer at absolute places");

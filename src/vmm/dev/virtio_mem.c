@@ -15,6 +15,7 @@
 #include "vmm/core/machine.h"
 #include "vmm/core/memory_device.h"
 #include "vmm/core/numa.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/virtio_devices.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -408,6 +409,52 @@ static void reset(struct device *d)
     virtio_device_reset(d);
 }
 
+static uint32_t bitmap_bytes(const struct virtio_mem *s)
+{
+    return (uint32_t)((s->md.size / s->block + 7) / 8);
+}
+
+static void save(struct device *d, struct state_writer *w)
+{
+    const struct virtio_mem *s = (struct virtio_mem *)d;
+    virtio_save(&((struct virtio_mem *)d)->v, w);
+    state_put_u64(w, "base", s->md.base);
+    state_put_u64(w, "block", s->block);
+    state_put(w, "blocks", s->blocks, 1, bitmap_bytes(s));
+}
+
+static bool state_ok(struct virtio_mem *s, struct state_reader *r, GError **error)
+{
+    uint64_t base, block, n = s->md.size / s->block;
+    if (!state_get_u64(r, "base", UINT64_MAX, &base, error) || !state_get_u64(r, "block", UINT64_MAX, &block, error))
+        return false;
+    if (base != s->md.base || block != s->block)
+        return state_bad(r, error, "its memory is at 0x%" G_GINT64_MODIFIER "x in blocks of 0x%" G_GINT64_MODIFIER "x bytes there, here at 0x%" G_GINT64_MODIFIER
+                         "x in blocks of 0x%" G_GINT64_MODIFIER "x", base, block, s->md.base, s->block);
+    if (!state_get(r, "blocks", s->blocks, 1, bitmap_bytes(s), error))
+        return false;
+    if (s->usable > s->md.size || s->usable % s->block || s->requested > s->md.size || s->requested % s->block ||
+        s->plugged != count_plugged(s, 0, s->usable / s->block) * s->block || count_plugged(s, s->usable / s->block, n - s->usable / s->block))
+        return state_bad(r, error, "its sizes do not belong together");
+    return true;
+}
+
+/* Without the lock: memory comes to its addresses. */
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_mem *s = (struct virtio_mem *)d;
+    bool ok = state_ok(s, r, error);
+    if (!ok) {
+        memset(s->blocks, 0, bitmap_bytes(s));
+        s->plugged = s->requested = s->usable = 0;
+        return false;
+    }
+    g_mutex_unlock(&d->lock);
+    ok = map_usable(s, error);
+    g_mutex_lock(&d->lock);
+    return ok && virtio_load(&s->v, r, error);
+}
+
 #define T struct virtio_mem
 static const struct device_prop props[] = {
     { "memdev", PROP_STRING, offsetof(T, memdev), .help = "id of the memory object that it gives out" },
@@ -429,5 +476,6 @@ static const struct virtio_class virtio_mem = {
 extern const struct device_class virtio_mem_pci_class;
 const struct device_class virtio_mem_pci_class = {
     .name = "virtio-mem-pci", .help = "memory that comes and goes in blocks; needs -m maxmem=", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props,
-    .fields = fields, .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .attrs = attrs, .bus_class = &virtio_mem,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .attrs = attrs, .save = save, .load = load,
+    .bus_class = &virtio_mem,
 };

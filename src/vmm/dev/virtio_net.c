@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/virtio_devices.h"
 
 enum { CONFIG_SIZE = 17, CTRL_QUEUE_SIZE = 64, DEFAULT_VECTORS = 4 };
@@ -153,6 +154,40 @@ static void on_hook(void *opaque, enum machine_hook_event ev)
         virtio_net_transmit(s, i);
     }
     g_mutex_unlock(&s->v.dev.lock);
+}
+
+/* The machine stands still, and with it the back end: buffers that were taken ahead go back. */
+static void drain(struct device *d)
+{
+    struct virtio_net *s = (struct virtio_net *)d;
+    wait_idle(s);
+    for (unsigned i = 0; i < s->npairs; i++)
+        virtio_net_rx_return(&s->pairs[i]);
+}
+
+static void save(struct device *d, struct state_writer *w)
+{
+    virtio_save(&((struct virtio_net *)d)->v, w);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_net *s = (struct virtio_net *)d;
+    if (s->nuni > NET_TABLE_MAX || s->nmulti > NET_TABLE_MAX)
+        return state_bad(r, error, "its table of addresses has more than %u", NET_TABLE_MAX);
+    if (s->used_pairs < 1 || s->used_pairs > s->npairs)
+        return state_bad(r, error, "its driver uses %u pairs of queues, of %u", s->used_pairs, s->npairs);
+    if (s->offloads & ~(s->v.features & GUEST_OFFLOADS))
+        return state_bad(r, error, "its driver takes offloads that were not agreed");
+    s->paused = true; /* until the machine runs */
+    wait_idle(s);
+    if (!virtio_load(&s->v, r, error))
+        return false;
+    for (unsigned i = 0; i < s->npairs; i++)
+        virtio_net_rx_drop(&s->pairs[i]);
+    virtio_net_apply_offloads(s);
+    virtio_net_use_pairs(s, s->used_pairs);
+    return true;
 }
 
 static void link_changed(void *opaque)
@@ -440,9 +475,9 @@ static const struct virtio_class net = {
 
 const struct device_class virtio_net_pci_class = {
     .name = "virtio-net-pci", .help = "virtio network card", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = pci_props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &net,
+    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .drain = drain, .save = save, .load = load, .bus_class = &net,
 };
 const struct device_class virtio_net_mmio_class = {
     .name = "virtio-net-device", .help = "virtio network card in an MMIO slot", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = mmio_props,
-    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &net,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .drain = drain, .save = save, .load = load, .bus_class = &net,
 };

@@ -50,6 +50,16 @@ static void unrealize(struct device *d)
     virtio_unrealize((struct virtio_device *)d);
 }
 
+static void save(struct device *d, struct state_writer *w)
+{
+    virtio_save((struct virtio_device *)d, w);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    return virtio_load((struct virtio_device *)d, r, error);
+}
+
 #define T struct virtio_rng
 #define RNG_PROPS { "rng", PROP_STRING, offsetof(T, rng), .help = "id of an -object rng-random or rng-builtin; default: the host's generator" }
 static const struct device_prop pci_props[] = { RNG_PROPS, VIRTIO_PCI_PROPS(T, "2"), { NULL } };
@@ -59,10 +69,12 @@ static const struct virtio_class rng = { .name = "virtio-rng", .id = VIRTIO_ID_R
 
 const struct device_class virtio_rng_pci_class = {
     .name = "virtio-rng-pci", .help = "random numbers of the host", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = pci_props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &rng,
+    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .save = save,
+    .load = load, .bus_class = &rng,
 };
 const struct device_class virtio_rng_mmio_class = {
     .name = "virtio-rng-device", .help = "random numbers of the host, in an MMIO slot", .bus = DEV_BUS_VIRTIO, .size = sizeof(T),
     .props = mmio_props, .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset,
-    .unrealize = unrealize, .bus_class = &rng,
+    .unrealize = unrealize, .save = save,
+    .load = load, .bus_class = &rng,
 };

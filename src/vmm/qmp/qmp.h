@@ -60,6 +60,17 @@ struct json_object *qmp_query_cpu_model_expansion(struct machine *m, struct json
 extern const struct qmp_arg qmp_query_cpu_model_expansion_args[];
 char *qmp_cpu_path(const struct machine *m, unsigned i); /* of the vCPU as an object; the caller frees */
 
+/* qmp_memory.c */
+struct json_object *qmp_pmemsave(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_pmemsave_args[];
+
+/* qmp_dump.c */
+struct json_object *qmp_dump_guest_memory(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_dump(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_dump_capability(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_dump_guest_memory_args[];
+bool qmp_dump_active(const struct machine *m); /* the machine stands still for it */
+
 /* qmp_stats.c */
 struct json_object *qmp_query_stats(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_query_stats_schemas(struct machine *m, struct json_object *args, GError **error);
@@ -101,9 +112,24 @@ struct json_object *qmp_set_link(struct machine *m, struct json_object *args, GE
 struct json_object *qmp_query_rx_filter(struct machine *m, struct json_object *args, GError **error);
 struct json_object *qmp_query_pci(struct machine *m, struct json_object *args, GError **error); /* qmp_pci.c */
 struct json_object *qmp_announce_self(struct machine *m, struct json_object *args, GError **error);
+void qmp_announce_all(struct machine *m); /* all cards, after the machine came from elsewhere */
 void qmp_announce_end(struct machine *m); /* the rounds still to come do not: the machine is about to go */
 extern const struct qmp_arg qmp_netdev_add_args[], qmp_netdev_del_args[], qmp_set_link_args[], qmp_query_rx_filter_args[],
     qmp_announce_self_args[];
+
+/* qmp_migrate.c */
+struct json_object *qmp_migrate(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_migrate_cancel(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_migrate_incoming(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_migrate(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_migrate_capabilities(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_migrate_set_capabilities(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_query_migrate_parameters(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_migrate_set_parameters(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_migrate_continue(struct machine *m, struct json_object *args, GError **error);
+struct json_object *qmp_migrate_postcopy(struct machine *m, struct json_object *args, GError **error);
+extern const struct qmp_arg qmp_migrate_args[], qmp_migrate_incoming_args[], qmp_migrate_set_capabilities_args[], qmp_migrate_continue_args[],
+    qmp_migrate_recover_args[];
 
 /* Text in the form "{"a": 1, "b": [2, 3]}"; pretty: on several lines. */
 void qmp_print(GString *s, struct json_object *o, bool pretty);

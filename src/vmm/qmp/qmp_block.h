@@ -78,6 +78,11 @@ QMP_BLOCK_COMMAND(block_dirty_bitmap_enable)
 QMP_BLOCK_COMMAND(block_dirty_bitmap_disable)
 QMP_BLOCK_COMMAND(block_dirty_bitmap_merge)
 
+/* qmp_snapshot.c */
+QMP_BLOCK_COMMAND(snapshot_save)
+QMP_BLOCK_COMMAND(snapshot_load)
+QMP_BLOCK_COMMAND(snapshot_delete)
+
 struct block_job_options;
 struct block_job_txn;
 struct block_node;

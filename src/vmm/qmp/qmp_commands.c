@@ -8,6 +8,7 @@
 #include "vmm/core/iothread.h"
 #include "vmm/core/machine.h"
 #include "vmm/dev/virtio_devices.h"
+#include "vmm/migrate/migrate.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/qmp/qmp_block.h"
 #include "vmm/qmp/qmp_display.h"
@@ -23,7 +24,10 @@ static struct json_object *cmd_query_status(struct machine *m, struct json_objec
 
 static struct json_object *cmd_stop(struct machine *m, struct json_object *args, GError **error)
 {
-    machine_stop(m, MACHINE_PAUSED);
+    if (m->state == MACHINE_INMIGRATE) /* what comes is to stand still */
+        m->config->start_paused = true;
+    else if (m->state != MACHINE_FINISH_MIGRATE && m->state != MACHINE_POSTMIGRATE)
+        machine_stop(m, MACHINE_PAUSED);
     return NULL;
 }
 
@@ -31,7 +35,11 @@ static struct json_object *cmd_cont(struct machine *m, struct json_object *args,
 {
     if (m->state == MACHINE_SHUTDOWN || m->state == MACHINE_GUEST_PANICKED || m->state == MACHINE_INTERNAL_ERROR)
         vireo_fail(error, VIREO_ERROR_FAILED, "Resetting the Virtual Machine is required");
-    else
+    else if (qmp_dump_active(m))
+        vireo_fail(error, VIREO_ERROR_FAILED, "There is a dump in process, please wait.");
+    else if (m->state == MACHINE_INMIGRATE)
+        m->config->start_paused = false;
+    else if (migrate_before_cont(m, error))
         machine_start(m);
     return NULL;
 }
@@ -99,7 +107,7 @@ static struct json_object *cmd_query_target(struct machine *m, struct json_objec
     return json_make("arch", json_object_new_string("x86_64"), NULL);
 }
 
-/* Commands whose true answer is that there is none: no migration, no TPM, no jobs; no ticks of the RTC wait to be delivered. */
+/* Commands whose true answer is that there is none: no TPM, no jobs; no ticks of the RTC wait to be delivered. */
 static struct json_object *cmd_empty_list(struct machine *m, struct json_object *args, GError **error)
 {
     return json_object_new_array();
@@ -249,8 +257,18 @@ const struct qmp_command qmp_commands[] = {
     { "query-command-line-options", qmp_query_command_line_options, qmp_query_command_line_options_args },
     { "query-machines", qmp_query_machines },
     { "query-current-machine", cmd_query_current_machine },
-    { "query-migrate", cmd_nothing },
-    { "query-migrate-capabilities", cmd_empty_list },
+    { "migrate", qmp_migrate, qmp_migrate_args },
+    { "migrate_cancel", qmp_migrate_cancel },
+    { "migrate-incoming", qmp_migrate_incoming, qmp_migrate_incoming_args },
+    { "migrate-continue", qmp_migrate_continue, qmp_migrate_continue_args },
+    { "migrate-set-capabilities", qmp_migrate_set_capabilities, qmp_migrate_set_capabilities_args },
+    { "migrate-set-parameters", qmp_migrate_set_parameters, NULL, .open = true },
+    { "migrate-start-postcopy", qmp_migrate_postcopy },
+    { "migrate-pause", qmp_migrate_postcopy },
+    { "migrate-recover", qmp_migrate_postcopy, qmp_migrate_recover_args },
+    { "query-migrate", qmp_query_migrate },
+    { "query-migrate-capabilities", qmp_query_migrate_capabilities },
+    { "query-migrate-parameters", qmp_query_migrate_parameters },
     { "query-tpm-models", cmd_empty_list },
     { "query-tpm-types", cmd_empty_list },
     { "query-tpm", cmd_empty_list },
@@ -290,6 +308,10 @@ const struct qmp_command qmp_commands[] = {
     { "query-cpu-definitions", qmp_query_cpu_definitions },
     { "query-cpu-model-expansion", qmp_query_cpu_model_expansion, qmp_query_cpu_model_expansion_args },
     { "query-memory-size-summary", qmp_query_memory_size },
+    { "pmemsave", qmp_pmemsave, qmp_pmemsave_args },
+    { "dump-guest-memory", qmp_dump_guest_memory, qmp_dump_guest_memory_args },
+    { "query-dump", qmp_query_dump },
+    { "query-dump-guest-memory-capability", qmp_query_dump_capability },
     { "query-memory-devices", qmp_query_memory_devices },
     { "query-memdev", qmp_query_memdev },
     { "object-add", qmp_object_add, qmp_object_add_args, .open = true },
@@ -350,6 +372,9 @@ const struct qmp_command qmp_commands[] = {
     BLOCK("block-dirty-bitmap-enable", block_dirty_bitmap_enable),
     BLOCK("block-dirty-bitmap-disable", block_dirty_bitmap_disable),
     BLOCK("block-dirty-bitmap-merge", block_dirty_bitmap_merge),
+    BLOCK("snapshot-save", snapshot_save),
+    BLOCK("snapshot-load", snapshot_load),
+    BLOCK("snapshot-delete", snapshot_delete),
     BLOCK("query-jobs", query_jobs),
     BLOCK("query-block-jobs", query_block_jobs),
     BLOCK("job-cancel", job_cancel),

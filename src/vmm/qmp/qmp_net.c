@@ -189,6 +189,15 @@ struct json_object *qmp_announce_self(struct machine *m, struct json_object *arg
     return NULL;
 }
 
+/* As QEMU does by default. */
+void qmp_announce_all(struct machine *m)
+{
+    struct announcement *a = g_new0(struct announcement, 1);
+    *a = (struct announcement){ .machine = m, .delay = 50, .max = 550, .rounds = 5, .step = 100 };
+    m->announcements = g_slist_prepend(m->announcements, a);
+    (void)announce_round(a);
+}
+
 void qmp_announce_end(struct machine *m)
 {
     while (m->announcements)

@@ -21,10 +21,13 @@
 struct cgroup;
 struct cgroup_host;
 struct domain_backup;
+struct domain_saving;
+struct domain_migration;
 struct domain_driver;
 struct json_object;
 struct moments;
 struct monitor;
+struct domain_transfer;
 struct snapshot_record;
 
 struct domain {
@@ -71,11 +74,17 @@ struct domain {
     bool busy;                 /* domain_begin() */
     unsigned waiting;          /* threads in domain_wait_locked() */
     const char *job;           /* what: "start", "attach" */
+    const char *held;          /* something that lasts longer than a call (migration) and keeps most jobs waiting; NULL: nothing */
     gint64 job_started;
     GPtrArray *jobs;           /* of domain_blockjob.c: struct domain_blockjob *; NULL: none */
     struct domain_backup *backup; /* of domain_backup.c: the one that runs, or the last; NULL: none */
+    struct domain_transfer *transfer; /* of domain_transfer.c: the state is on its way elsewhere, or was; NULL: no */
+    struct domain_migration *migration; /* of domain_migrate.h: it moves to another host, or comes from one; NULL: no */
+    uint64_t migrate_mib;      /* how fast it may move, MiB/s; 0: no limit */
     struct snapshot_record *record; /* of domain_snapshot_record.c: a live snapshot under way; NULL: none */
     struct moments *moments;   /* of domain_moment.c: snapshots and checkpoints; NULL: none */
+    struct domain_saving *saving; /* of domain_save.h: a file with the machine's state that is being written, or used up; NULL: none */
+    bool saved;                /* a managed save is there: the next start goes on from it */
     bool agent_patience;       /* somebody has said how long the guest's agent is waited for: */
     int agent_timeout;         /* seconds, or virDomainAgentResponseTimeoutValues */
     unsigned nodes;            /* the last index that an image of this machine got (domain_chain.h) */
@@ -86,6 +95,10 @@ struct domain_driver {
     struct domain_list *list;
     struct domain_caps *caps;  /* of domain_caps.c */
     gint next_id;
+    GHashTable *offline;       /* of domain_migrate_target.c: name -> definition that an offline migration has brought; under offline_lock */
+    GMutex offline_lock;
+    gint next_port;            /* of domain_migrate_listen.c: where the next port for a migration is looked for */
+    gint acceptors;            /* its threads */
     GMutex emulators_lock;
     GHashTable *emulators;     /* of domain_machine.c: what each QEMU has; under emulators_lock */
     struct cgroup_host *cgroups; /* of domain_cgroup.c; constant */
@@ -146,6 +159,8 @@ bool domain_erase_definition(struct domain *d, GError **error) G_GNUC_WARN_UNUSE
 bool domain_write_autostart(struct domain *d, bool on, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The definition is no longer kept in memory. Takes d->lock. */
 void domain_forget_definition(struct domain *d);
+/* Its definition is off the disk: the domain goes, or is a transient one while it runs. Inside a job. */
+void domain_undefined(struct domain *d);
 /* The status file of a running domain from what is in *d. Takes d->lock. */
 bool domain_write_status(struct domain *d, GError **error);
 void domain_erase_status(struct domain *d, const char *name);
@@ -217,6 +232,8 @@ bool domain_agent_shutdown(struct domain *d, bool reboot, GError **error) G_GNUC
 /* ---- process (domain_start.c) ---- */
 
 #define DOMAIN_START_FROM_SNAPSHOT 0x80000000u /* beside the flags of virDomainCreateFlags: what clients are told */
+#define DOMAIN_START_RESTORED      0x40000000u
+#define DOMAIN_START_HELD          0x20000000u /* the machine is there and does not run; its state is the caller's to set and tell */
 bool domain_start(struct domain *d, struct manage_call *c, uint32_t create_flags, GError **error) G_GNUC_WARN_UNUSED_RESULT; /* inside a job */
 /* What of a running machine belongs to the life cycle alone. */
 struct domain_run {
@@ -235,6 +252,20 @@ struct domain_run {
 };
 /* The same from a document that the caller has made (create): taken over. */
 bool domain_start_document(struct domain *d, struct doc *live, struct manage_call *c, uint32_t create_flags, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The state that a machine begins with, from a file or another host. */
+struct domain_incoming {
+    int fd;                    /* stays the caller's; -1: uri */
+    const char *uri;           /* NULL as well: the machine waits for `migrate-incoming`, which is the caller's to say (with DOMAIN_START_HELD) */
+    /* It is all there and the machine does not run yet; NULL: nothing to do. False with an error: the machine ends. */
+    bool (*loaded)(struct domain *d, void *opaque, GError **error);
+    void *opaque;
+};
+/* domain_incoming.c: a machine that was started with `-incoming defer` reads its state from uri, or fd where that is not -1; waits for the end. */
+bool domain_take_state(struct domain *d, const char *uri, int fd, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* As domain_start_document(); in: the machine begins with that state instead of booting. */
+bool domain_start_incoming(struct domain *d, struct doc *live, struct manage_call *c, uint32_t create_flags, const struct domain_incoming *in, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* From its managed save where it has one, unless the flags say to boot; else domain_start(). Inside a job (domain_save_managed.c). */
+bool domain_start_or_restore(struct domain *d, struct manage_call *c, uint32_t create_flags, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Ends the process and everything that belongs to it; `reason` is a virDomainShutoffReason, event detail follows from it. Inside a job, or from
  * the monitor's end of file. */
 void domain_stop(struct domain *d, int reason);
@@ -272,6 +303,9 @@ void monitor_close(struct monitor *m);
  * NULL: the machine's error (VIR_ERR_OPERATION_FAILED with its text), or the connection has ended. seconds 0: 60. */
 struct json_object *monitor_command(struct domain *d, const char *name, struct json_object *args, GError **error);
 /* The same with descriptors. */
+/* A file of ours (memfd) that a command of the machine may write: gives it a descriptor, and returns the name to say in the command. domain_lend_end() takes it back. */
+char *domain_lend_file(struct domain *d, int memory, int64_t *ret_set, GError **error);
+void domain_lend_end(struct domain *d, int64_t set);
 struct json_object *monitor_command_fds(struct domain *d, const char *name, struct json_object *args, const int *fds, unsigned nfds, GError **error);
 
 /* Several commands on their way at once: all in one write, and whoever collects the answers is woken when the last is there. args may be NULL, is taken over in any
@@ -328,6 +362,6 @@ bool domain_device_deleted(struct domain *d, const char *alias);
 /* Record of VIR_DOMAIN_EVENT_ID_GRAPHICS from what the machine tells of a viewer (domain_display.c). */
 GVariant *domain_viewer_event(struct domain *d, int phase, struct json_object *data);
 
-extern const struct manage_row domain_rows_display[], domain_rows_blockjob[], domain_rows_checkpoint[], domain_rows_backup[], domain_rows_blockstart[], domain_rows_life[], domain_rows_list[], domain_rows_config[], domain_rows_device[], domain_rows_stats[], domain_rows_block[], domain_rows_iotune[],
+extern const struct manage_row domain_rows_display[], domain_rows_peek[], domain_rows_blockjob[], domain_rows_checkpoint[], domain_rows_backup[], domain_rows_blockstart[], domain_rows_life[], domain_rows_save[], domain_rows_managed_save[], domain_rows_dump[], domain_rows_migrate[], domain_rows_migrate_tune[], domain_rows_list[], domain_rows_config[], domain_rows_device[], domain_rows_stats[], domain_rows_block[], domain_rows_iotune[],
     domain_rows_host[], domain_rows_snapshot[], domain_rows_define[], domain_rows_info[], domain_rows_metadata[], domain_rows_console[], domain_rows_agent[], domain_rows_guest[], domain_rows_stats_all[], domain_rows_pin[],
     domain_rows_sched[], domain_rows_limits[], domain_rows_blkio[], domain_rows_iothread[], domain_rows_stats_cpu[], domain_rows_perf[], domain_rows_threshold[], domain_rows_vcpu[], domain_rows_guest_vcpus[], domain_rows_bandwidth[];

@@ -35,11 +35,11 @@ static char *channel_path(struct domain *d, GError **error)
     }
     g_mutex_unlock(&d->lock);
     if (!running)
-        manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
+        manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     else if (!found)
-        manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: QEMU guest agent is not configured");
+        manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "QEMU guest agent is not configured");
     else if (!path)
-        manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected");
+        manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "QEMU guest agent is not connected");
     return path;
 }
 
@@ -61,7 +61,7 @@ static int connect_to(const char *path, GError **error)
     if (!err)
         return fd;
     close(fd);
-    return manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: its channel '%s': %s", path, g_strerror(err)), -1;
+    return manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "its channel '%s': %s", path, g_strerror(err)), -1;
 }
 
 /* Reads until a line has ended, into *text; false: time is up, or the channel has been closed. */
@@ -150,7 +150,7 @@ struct json_object *domain_agent_answer(struct domain *d, const char *command, i
     int sync, any;
     patience(d, &sync, &any);
     if (!sync_with(fd, text, sync) || !send_all(fd, line, strlen(line)))
-        manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: it did not answer within %d s", sync);
+        manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "it did not answer within %d s", sync);
     else if (read_line(fd, text, until))
         o = take_line(text);
     else if (may_vanish)

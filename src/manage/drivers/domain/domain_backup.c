@@ -15,6 +15,7 @@
 #include "manage/drivers/domain/domain_checkpoint.h"
 #include "manage/drivers/domain/domain_command.h"
 #include "manage/drivers/domain/domain_stats.h"
+#include "manage/drivers/domain/domain_transfer.h"
 
 void domain_backup_free(struct domain_backup *b)
 {
@@ -120,15 +121,15 @@ static bool check_spec(const struct backup *w, const struct el *spec, GError **e
     bool increment = el_is(spec, "@backupmode", "incremental");
     for (unsigned i = 0; !w->pull && i < G_N_ELEMENTS(pull_only); i++)
         if (*pull_only[i] == '@' ? el_get(spec, pull_only[i]) != NULL : el_find(spec, pull_only[i]) != NULL)
-            return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: '%s' of disk '%s' is for backups in pull mode", pull_only[i] + (*pull_only[i] == '@'), name);
+            return manage_fail(error, VIR_ERR_XML_ERROR, "'%s' of disk '%s' is for backups in pull mode", pull_only[i] + (*pull_only[i] == '@'), name);
     if (!w->pull)
         return true;
     if (el_find(spec, "target"))
-        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: <target> of disk '%s' is for backups in push mode: in pull mode there is <scratch>", name);
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<target> of disk '%s' is for backups in push mode: in pull mode there is <scratch>", name);
     if (!el_is(spec, "driver/@type", "qcow2"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the scratch image of disk '%s' must be qcow2, not %s", name, el_get(spec, "driver/@type"));
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the scratch image of disk '%s' must be qcow2, not %s", name, el_get(spec, "driver/@type"));
     return increment || !el_get(spec, "@exportbitmap") ||
-           manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the full backup of disk '%s' has no bitmap to be exported: that has one since a checkpoint", name);
+           manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the full backup of disk '%s' has no bitmap to be exported: that has one since a checkpoint", name);
 }
 
 /* Each export has a name of its own. */
@@ -138,7 +139,7 @@ static bool name_export(struct el *disks, struct el *spec, GError **error)
         el_set(spec, "@exportname", el_get(spec, "@name"));
     el_each(e, disks, "disk")
         if (e != spec && !g_strcmp0(el_get(e, "@exportname"), el_get(spec, "@exportname")))
-            return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: the disks '%s' and '%s' have the same exportname '%s'", el_get(e, "@name"), el_get(spec, "@name"), el_get(e, "@exportname"));
+            return manage_fail(error, VIR_ERR_XML_ERROR, "the disks '%s' and '%s' have the same exportname '%s'", el_get(e, "@name"), el_get(spec, "@name"), el_get(e, "@exportname"));
     return true;
 }
 
@@ -165,13 +166,13 @@ static bool align(struct backup *w, GError **error)
             continue;
         any = true;
         if (!can)
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: disk '%s' is empty or readonly: there is nothing to back up", target);
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "disk '%s' is empty or readonly: there is nothing to back up", target);
         if (!el_get(spec, "@type"))
             el_set(spec, "@type", "file");
         if (!el_get(spec, "driver/@type"))
             el_set(spec, "driver/@type", "qcow2");
         if (!domain_backup_path(spec) && !image)
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the backup of disk '%s' needs a %s with a name", target, w->pull ? "scratch file" : "target");
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the backup of disk '%s' needs a %s with a name", target, w->pull ? "scratch file" : "target");
         if (!domain_backup_path(spec))
             el_setf(spec, w->pull ? "scratch/@file" : "target/@file", "%s.%s", image, suffix);
         if (!el_get(spec, "@backupmode"))
@@ -183,7 +184,7 @@ static bool align(struct backup *w, GError **error)
     }
     if (old)
         el_remove(old);
-    return any || manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: no disks selected for backup");
+    return any || manage_fail(error, VIR_ERR_INVALID_ARG, "no disks selected for backup");
 }
 
 /* A bitmap of the job's own with all that was written since the checkpoint. */
@@ -199,7 +200,7 @@ static bool add_bitmap(struct backup *w, const struct el *spec, const struct el 
     if (since && !known)
         return false;
     if (!bitmap)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: disk '%s' is not in the checkpoint '%s': what was written since is not known", target, since ? since : "?");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "disk '%s' is not in the checkpoint '%s': what was written since is not known", target, since ? since : "?");
     struct json_object *chain = domain_bitmap_chain(w->nodes, disk, bitmap, NULL, error), *add = json_object_new_object(), *merge;
     if (!chain) {
         json_object_put(add);
@@ -245,11 +246,11 @@ static bool add_target(struct backup *w, struct el *spec, struct el *disk, const
     uint64_t size;
     g_autofree char *user = domain_disk_user(w->d->driver->state, path);
     if (user)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: the image '%s' is in use by the running domain '%s'", path, user);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "the image '%s' is in use by the running domain '%s'", path, user);
     if (there && !reuse && !S_ISBLK(st.st_mode) && st.st_size)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: store '%s' for backup of '%s' exists", path, target);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "store '%s' for backup of '%s' exists", path, target);
     if (el_is(spec, "@backupmode", "incremental") && g_str_equal(format, "raw"))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: an incremental backup of disk '%s' needs a format that says what it holds: not raw", target);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "an incremental backup of disk '%s' needs a format that says what it holds: not raw", target);
     if (!reuse && !there && !note_making(w, path, error))
         return false;
     if (!reuse && (!domain_node_size(w->d, node, &size, error) || !domain_image_make(path, format, size, NULL, NULL, target, &made, error)))
@@ -328,13 +329,13 @@ static bool check(struct backup *w, GError **error)
     struct el *root = doc_root(w->doc);
     w->pull = el_is(root, "@mode", "pull");
     if (!w->pull && el_find(root, "server"))
-        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: <server> is for backups in pull mode: say <domainbackup mode='pull'>");
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<server> is for backups in pull mode: say <domainbackup mode='pull'>");
     if (w->pull && !domain_backup_check_server(root, error))
         return false;
     g_mutex_lock(&w->d->lock);
     bool busy = w->d->backup && w->d->backup->active;
     g_mutex_unlock(&w->d->lock);
-    return !busy || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: another backup of the domain is running");
+    return !busy || manage_fail(error, VIR_ERR_OPERATION_INVALID, "another backup of the domain is running");
 }
 
 static bool note(struct backup *w, const char *checkpoint, GError **error)
@@ -516,8 +517,11 @@ static GVariant *get_job_info(struct manage_call *c, GError **error)
     domain_auto *d = domain_of_call(c, 0, error);
     struct numbers n;
     guint64 z = 0;
+    struct domain_transfer t;
     if (!d)
         return NULL;
+    if (domain_transfer_look(d, false, true, &t))
+        return domain_transfer_info(&t);
     look(d, false, true, &n);
     guint64 left = n.total - MIN(n.done, n.total);
     return g_variant_new("(ittttttttttt)", n.type, (guint64)n.elapsed / 1000, z, n.total, n.done, left, z, z, z, n.total, n.done, left);
@@ -527,6 +531,7 @@ static GVariant *get_job_stats(struct manage_call *c, GError **error)
 {
     uint32_t flags;
     struct numbers n;
+    struct domain_transfer t;
     GVariantBuilder b;
     g_variant_get_child(c->args, 1, "u", &flags);
     domain_auto *d = manage_check_flags(flags, VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, error) ? domain_of_call(c, 0, error) : NULL;
@@ -534,9 +539,13 @@ static GVariant *get_job_stats(struct manage_call *c, GError **error)
         return NULL;
     bool completed = flags & VIR_DOMAIN_JOB_STATS_COMPLETED;
     if (d->id < 0 && !completed)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
-    look(d, completed, flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, &n);
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
+    if (domain_transfer_look(d, completed, flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, &t)) {
+        domain_transfer_params(&b, &t);
+        return g_variant_new("(ia(sv))", t.type, &b);
+    }
+    look(d, completed, flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, &n);
     if (n.type != VIR_DOMAIN_JOB_NONE)
         domain_backup_params(&b, &n.b, n.elapsed, n.done, n.total, completed);
     return g_variant_new("(ia(sv))", n.type, &b);
@@ -545,6 +554,10 @@ static GVariant *get_job_stats(struct manage_call *c, GError **error)
 static GVariant *abort_job(struct manage_call *c, GError **error)
 {
     domain_auto *d = domain_of_call(c, 0, error);
+    if (d && domain_transfer_lasts(d))
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "this job cannot be aborted: the machine writes the memory to its end");
+    if (d && domain_transfer_cancel(d)) /* whose own job would be waited for */
+        return manage_void();
     if (!d || !domain_begin(d, "abort", true, error))
         return NULL;
     g_mutex_lock(&d->lock);
@@ -553,7 +566,7 @@ static GVariant *abort_job(struct manage_call *c, GError **error)
     if (active)
         domain_backup_cancel(d);
     domain_end(d);
-    return active ? manage_void() : manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: no job is active on the domain");
+    return active ? manage_void() : manage_null(error, VIR_ERR_OPERATION_INVALID, "no job is active on the domain");
 }
 
 const struct manage_row domain_rows_backup[] = {

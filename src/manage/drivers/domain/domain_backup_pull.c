@@ -21,17 +21,17 @@ bool domain_backup_check_server(struct el *root, GError **error)
 {
     struct el *s = el_find(root, "server");
     if (!s)
-        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: a backup in pull mode needs a <server> with name and port, or with transport='unix' and socket");
+        return manage_fail(error, VIR_ERR_XML_ERROR, "a backup in pull mode needs a <server> with name and port, or with transport='unix' and socket");
     if (el_is(s, "@tls", "yes"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the server of a backup has no TLS here: use a UNIX socket, or a tunnel");
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the server of a backup has no TLS here: use a UNIX socket, or a tunnel");
     if (!el_get(s, "@transport"))
         el_set(s, "@transport", "tcp");
     bool tcp = el_is(s, "@transport", "tcp");
     const char *lacks = tcp ? "name" : "socket", *path = el_get(s, "@socket");
     if (!el_get(s, tcp ? "@name" : "@socket"))
-        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: <server transport='%s'> needs the attribute '%s'", el_get(s, "@transport"), lacks);
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<server transport='%s'> needs the attribute '%s'", el_get(s, "@transport"), lacks);
     if (!tcp && strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: the socket's path '%s' is longer than %zu bytes", path, sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "the socket's path '%s' is longer than %zu bytes", path, sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
     if (tcp && !el_get(s, "@port"))
         el_setf(s, "@port", "%d", NBD_PORT);
     return true;
@@ -67,7 +67,7 @@ static int listen_unix(const char *path, GError **error)
     if (fd >= 0)
         close(fd);
     if (err == EADDRINUSE)
-        manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: the backup's server cannot listen on '%s': the file is there already%s", path,
+        manage_fail(error, VIR_ERR_OPERATION_FAILED, "the backup's server cannot listen on '%s': the file is there already%s", path,
                     g_file_test(path, G_FILE_TEST_EXISTS) ? " and is in use, or is no socket" : "");
     else
         manage_fail_errno(error, err, "the backup's server cannot listen on '%s'", path);
@@ -80,7 +80,7 @@ static int listen_tcp(const char *name, const char *port, GError **error)
     struct addrinfo *all = NULL;
     int found = getaddrinfo(name, port, &hints, &all), err = EADDRNOTAVAIL, fd = -1, one = 1;
     if (found)
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: the address '%s' of the backup's server is not known: %s", name, gai_strerror(found)), -1;
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the address '%s' of the backup's server is not known: %s", name, gai_strerror(found)), -1;
     for (const struct addrinfo *a = all; a && fd < 0; a = a->ai_next) {
         fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
         if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) && !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, BACKLOG))
@@ -92,7 +92,7 @@ static int listen_tcp(const char *name, const char *port, GError **error)
     }
     freeaddrinfo(all);
     if (fd < 0)
-        manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: the backup's server cannot listen on '%s' port %s: %s", name, port, g_strerror(err));
+        manage_fail(error, VIR_ERR_OPERATION_FAILED, "the backup's server cannot listen on '%s' port %s: %s", name, port, g_strerror(err));
     return fd;
 }
 

@@ -104,7 +104,7 @@ static struct el *find(struct el *root, const char *name)
 static struct el *need(struct doc *doc, const char *name, GError **error)
 {
     struct el *nic = find(doc_root(doc), name);
-    return nic ? nic : manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: '%s' is not a known interface", name);
+    return nic ? nic : manage_null(error, VIR_ERR_INVALID_ARG, "'%s' is not a known interface", name);
 }
 
 /* A direction without an average is without a limit. */
@@ -144,7 +144,7 @@ static bool set_live(struct domain *d, const struct wish *w, GError **error)
     if (!nic)
         return false;
     if (!el_get(nic, "target/@dev"))
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: the interface '%s' of type '%s' has no device on the host whose rate could be limited", w->device,
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the interface '%s' of type '%s' has no device on the host whose rate could be limited", w->device,
                            el_get_or(nic, "@type", ""));
     doc_auto *before = doc_copy(live);
     change(nic, w);

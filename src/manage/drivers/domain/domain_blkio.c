@@ -37,7 +37,7 @@ static bool read_devices(struct wish *w, unsigned field, const char *text, GErro
     for (char **p = words; *p && **p; p += 2) {
         uint64_t v = 0;
         if (**p != '/' || !p[1] || !g_ascii_string_to_unsigned(p[1], 10, 0, rows[field].max, &v, NULL) || (field == 1 && v && v < WEIGHT_MIN))
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: unable to parse blkio device '%s' '%s'", fields[field].name, text);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "unable to parse blkio device '%s' '%s'", fields[field].name, text);
         struct device_value one = { field, g_strdup(*p), v };
         g_array_append_val(w->devices, one);
     }
@@ -53,7 +53,7 @@ static bool read_wish(GVariant *params, struct wish *w, GError **error)
     w->weight_given = values[0] != NULL;
     w->weight = values[0] ? g_variant_get_uint32(values[0]) : 0;
     if (w->weight && (w->weight < WEIGHT_MIN || w->weight > WEIGHT_MAX))
-        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: weight '%u' must be in range [%d, %d]", w->weight, WEIGHT_MIN, WEIGHT_MAX);
+        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "weight '%u' must be in range [%d, %d]", w->weight, WEIGHT_MIN, WEIGHT_MAX);
     for (unsigned i = 1; ok && i < NFIELDS; i++)
         ok = !values[i] || read_devices(w, i, g_variant_get_string(values[i], NULL), error);
     tune_fields_clear(values, NFIELDS);

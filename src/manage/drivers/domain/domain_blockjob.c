@@ -245,16 +245,16 @@ bool domain_blocktarget_again(struct domain_blocktarget *t, GError **error)
     if (!t->live || !look_up(t, name, error))
         return false;
     if (!domain_chain_index(t->disk))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: disk '%s' has no medium", name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "disk '%s' has no medium", name);
     return true;
 }
 
 bool domain_speed(uint64_t bandwidth, bool bytes, uint64_t *ret, GError **error)
 {
     if (!bytes && bandwidth > G_MAXINT64 >> 20)
-        return manage_fail(error, VIR_ERR_OVERFLOW, "numerical overflow: bandwidth must be less than %lld", (long long)(G_MAXINT64 >> 20));
+        return manage_fail(error, VIR_ERR_OVERFLOW, "bandwidth must be less than %lld", (long long)(G_MAXINT64 >> 20));
     if (bytes && bandwidth > G_MAXINT64)
-        return manage_fail(error, VIR_ERR_OVERFLOW, "numerical overflow: bandwidth must be less than %lld", (long long)G_MAXINT64);
+        return manage_fail(error, VIR_ERR_OVERFLOW, "bandwidth must be less than %lld", (long long)G_MAXINT64);
     *ret = bytes ? bandwidth : bandwidth << 20;
     return true;
 }
@@ -270,7 +270,7 @@ static bool job_of(struct domain_blocktarget *t, struct domain_blockjob *ret, GE
         ret->disk = ret->defined = NULL;
     }
     g_mutex_unlock(&t->d->lock);
-    return j || (error && manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: disk %s does not have an active block job", t->name));
+    return j || (error && manage_fail(error, VIR_ERR_INVALID_ARG, "disk %s does not have an active block job", t->name));
 }
 
 /* The numbers of query-block-jobs; a reference. NULL: the machine has no such job, or an error. */
@@ -334,7 +334,7 @@ static GVariant *job_info(struct manage_call *c, GError **error)
 }
 
 /* Waits without the domain's turn until the job has been seen to. */
-static void wait_for_end(struct domain *d, const char *name)
+void domain_blockjob_wait_end(struct domain *d, const char *name)
 {
     gint64 until = g_get_monotonic_time() + END_WAIT_SECONDS * G_TIME_SPAN_SECOND;
     g_mutex_lock(&d->lock);
@@ -376,7 +376,7 @@ bool domain_blockjob_pivot(struct domain *d, const char *name, GError **error)
     g_autofree char *disk = j ? g_strdup(j->disk) : NULL;
     g_mutex_unlock(&d->lock);
     if (!disk)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: block job '%s' has ended", name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "block job '%s' has ended", name);
     mark(d, name, disk, false, true);
     if (domain_command_run(d, "job-complete", args_of("id", name), error))
         return true;
@@ -387,7 +387,7 @@ bool domain_blockjob_pivot(struct domain *d, const char *name, GError **error)
 static bool pivot(struct domain_blocktarget *t, const struct domain_blockjob *j, GError **error)
 {
     if (j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_COPY && j->type != VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: pivot of disk '%s' requires an active copy job", t->name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "pivot of disk '%s' requires an active copy job", t->name);
     return domain_blockjob_pivot(t->d, j->name, error);
 }
 
@@ -435,6 +435,29 @@ static bool cancel(struct domain_blocktarget *t, const struct domain_blockjob *j
     return false;
 }
 
+bool domain_blockjob_cancel(struct domain *d, const char *disk, GError **error)
+{
+    blocktarget_auto t = { .d = domain_ref(d), .name = disk };
+    struct domain_blockjob j;
+    if (!job_of(&t, &j, NULL))
+        return true;
+    g_autofree char *name = j.name;
+    return j.aborting || cancel(&t, &j, error);
+}
+
+bool domain_blockjob_progress(struct domain *d, const char *name, bool *ret_ready, uint64_t *ret_done, uint64_t *ret_total)
+{
+    g_mutex_lock(&d->lock);
+    bool there = domain_blockjob_named_locked(d, name) != NULL;
+    g_mutex_unlock(&d->lock);
+    struct json_object *o = there ? numbers(d, name, NULL) : NULL;
+    *ret_ready = is_ready(o);
+    *ret_done = o ? (uint64_t)js_number(o, "offset") : 0;
+    *ret_total = o ? (uint64_t)js_number(o, "len") : 0;
+    json_object_put(o);
+    return o != NULL;
+}
+
 static GVariant *job_abort(struct manage_call *c, GError **error)
 {
     uint32_t flags;
@@ -447,14 +470,14 @@ static GVariant *job_abort(struct manage_call *c, GError **error)
     bool ok = job_of(&t, &j, error);
     g_autofree char *name = ok ? j.name : NULL;
     if (ok && (j.aborting || j.pivoting))
-        ok = manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: block job on disk '%s' is being %s", t.name, j.aborting ? "aborted" : "completed");
+        ok = manage_fail(error, VIR_ERR_OPERATION_INVALID, "block job on disk '%s' is being %s", t.name, j.aborting ? "aborted" : "completed");
     else if (ok && j.type == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP && !(flags & VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT))
         domain_backup_cancel(t.d); /* its disks end together, and nobody reads what is no longer held */
     else if (ok)
         ok = flags & VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT ? pivot(&t, &j, error) : cancel(&t, &j, error);
     domain_end(t.d);
     if (ok && !(flags & VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC))
-        wait_for_end(t.d, name);
+        domain_blockjob_wait_end(t.d, name);
     return ok ? manage_void() : NULL;
 }
 

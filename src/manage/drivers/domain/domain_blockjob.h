@@ -78,5 +78,12 @@ bool domain_node_size(struct domain *d, const char *node, uint64_t *ret, GError 
 /* An empty image, made by the daemon; a file that has something in it is refused unless it is a block device. backing NULL: none. */
 bool domain_image_make(const char *path, const char *format, uint64_t size, const char *backing, const char *backing_format, const char *target, bool *ret_made, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* Inside a job: the disk is copied to what <disk> `xml` says, which is there; flags: SHALLOW and SYNCHRONOUS_WRITES of virDomainBlockCopyFlags. NULL: it did not begin. Else the job's name. */
+char *domain_blockjob_copy(struct domain *d, const char *disk, const char *xml, uint32_t flags, uint64_t speed, GError **error);
+/* Inside a job: the job of a disk is to end, a copy that is ready with all that has been written until then. None there: true. */
+bool domain_blockjob_cancel(struct domain *d, const char *disk, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void domain_blockjob_wait_end(struct domain *d, const char *name); /* not inside a job; a minute at most */
+/* False: there is no such job any more. */
+bool domain_blockjob_progress(struct domain *d, const char *name, bool *ret_ready, uint64_t *ret_done, uint64_t *ret_total) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_speed(uint64_t bandwidth, bool bytes, uint64_t *ret, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_command_run(struct domain *d, const char *command, struct json_object *args, GError **error) G_GNUC_WARN_UNUSED_RESULT;

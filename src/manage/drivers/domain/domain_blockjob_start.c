@@ -70,7 +70,7 @@ static bool backing_name(const struct el *above, const struct el *base, bool rel
     const char *from = domain_chain_path(above), *to = domain_chain_path(base);
     *ret = !to ? NULL : !relative ? g_strdup(to) : from ? domain_chain_relative(from, to) : NULL;
     if (relative && !*ret)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: can't keep relative backing relationship");
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "can't keep relative backing relationship");
     return true;
 }
 
@@ -90,9 +90,9 @@ static bool pull(struct domain_blocktarget *t, const char *base, uint64_t speed,
     if (base && !stop)
         return false;
     if (stop == t->disk)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: '%s' is the disk's own image: there is nothing between them to pull", base);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "'%s' is the disk's own image: there is nothing between them to pull", base);
     if (relative && !stop)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: flag VIR_DOMAIN_BLOCK_REBASE_RELATIVE is valid only with non-null base");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "flag VIR_DOMAIN_BLOCK_REBASE_RELATIVE is valid only with non-null base");
     if (stop && !backing_name(t->disk, stop, relative, &name, error))
         return false;
     struct domain_blockjob *j = job_new(t, VIR_DOMAIN_BLOCK_JOB_TYPE_PULL, t->disk);
@@ -149,12 +149,12 @@ static bool commit_images(struct domain_blocktarget *t, struct commit *w, GError
     if (!w->top)
         return false;
     if (w->top == t->disk && !active)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: commit of '%s' active layer requires active flag", t->name);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "commit of '%s' active layer requires active flag", t->name);
     if (w->top != t->disk && active)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: active commit requested but '%s' is not active", path_or(w->top));
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "active commit requested but '%s' is not active", path_or(w->top));
     struct el *below = domain_chain_below(w->top);
     if (!below)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: could not find base image in chain for '%s'", t->name);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "could not find base image in chain for '%s'", t->name);
     w->base = below;
     if (w->base_name) {
         w->base = domain_chain_find(t->disk, w->base_name, error);
@@ -162,7 +162,7 @@ static bool commit_images(struct domain_blocktarget *t, struct commit *w, GError
         for (struct el *e = below; e && w->base; e = domain_chain_below(e))
             beneath |= e == w->base;
         if (w->base && !beneath)
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: could not find image '%s' beneath '%s' in chain for '%s'", w->base_name, path_or(w->top), t->name);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "could not find image '%s' beneath '%s' in chain for '%s'", w->base_name, path_or(w->top), t->name);
     } else if (!(w->flags & VIR_DOMAIN_BLOCK_COMMIT_SHALLOW)) {
         while (domain_chain_below(w->base))
             w->base = domain_chain_below(w->base);
@@ -170,10 +170,10 @@ static bool commit_images(struct domain_blocktarget *t, struct commit *w, GError
     if (!w->base)
         return false;
     if ((w->flags & VIR_DOMAIN_BLOCK_COMMIT_SHALLOW) && w->base != below)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: base '%s' is not immediately below '%s' in chain for '%s'", w->base_name, path_or(w->top), path_or(t->disk));
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "base '%s' is not immediately below '%s' in chain for '%s'", w->base_name, path_or(w->top), path_or(t->disk));
     w->above = active ? NULL : el_parent(w->top);
     if (active && (w->flags & VIR_DOMAIN_BLOCK_COMMIT_RELATIVE))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: nothing is to be kept relative when the active layer of '%s' is committed", t->name);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "nothing is to be kept relative when the active layer of '%s' is committed", t->name);
     return true;
 }
 
@@ -198,12 +198,12 @@ static bool commit(struct domain_blocktarget *t, struct commit *w, GError **erro
 {
     g_autofree char *node = domain_chain_node(t->disk), *name = NULL;
     if (el_find(t->disk, "readonly"))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: disk '%s' is read-only", t->name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "disk '%s' is read-only", t->name);
     if (!commit_images(t, w, error))
         return false;
     bool relative = w->above && ((w->flags & VIR_DOMAIN_BLOCK_COMMIT_RELATIVE) != 0);
     if (relative && !named_relatively(w->above))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: can't keep relative backing relationship: '%s' names '%s' by a path from the root", path_or(w->above),
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "can't keep relative backing relationship: '%s' names '%s' by a path from the root", path_or(w->above),
                            path_or(w->top));
     if (w->above && !backing_name(w->above, w->base, relative, &name, error))
         return false;
@@ -301,9 +301,9 @@ bool domain_image_make(const char *path, const char *format, uint64_t size, cons
     bool there = stat(path, &st) == 0, device = there && S_ISBLK(st.st_mode);
     *ret_made = false;
     if (*path != '/')
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: the path '%s' of disk '%s' does not begin with '/'", path, target);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "the path '%s' of disk '%s' does not begin with '/'", path, target);
     if (there && !device && (!S_ISREG(st.st_mode) || st.st_size > 0))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: external destination file for disk %s already exists and is not a block device: %s", target, path);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "external destination file for disk %s already exists and is not a block device: %s", target, path);
     if (device && g_str_equal(format, "raw"))
         return true;
     int fd = there ? -1 : open(path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600); /* a guest's data is not for everybody */
@@ -322,7 +322,7 @@ bool domain_image_make(const char *path, const char *format, uint64_t size, cons
         unlink(path);
     else if (!ok && !device)
         (void)!truncate(path, 0);
-    return ok || manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: cannot make the image '%s' for disk '%s': %s", path, target, why->message);
+    return ok || manage_fail(error, VIR_ERR_OPERATION_FAILED, "cannot make the image '%s' for disk '%s': %s", path, target, why->message);
 }
 
 /* The mirror in our copy of the document: as clients will see it, and from which the nodes are made. */
@@ -331,11 +331,11 @@ static bool describe(struct domain_blocktarget *t, struct copy *w, GError **erro
     const char *type = el_get_or(w->to, "@type", "file"), *format = el_get(w->to, "driver/@type"), *path = domain_chain_path(w->to);
     bool network = g_str_equal(type, "network");
     if ((!path || !*path) && !network)
-        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: the copy of disk '%s' needs a <source> with a file, a device or a network: it has none", t->name);
+        return manage_fail(error, VIR_ERR_XML_ERROR, "the copy of disk '%s' needs a <source> with a file, a device or a network: it has none", t->name);
     if (!g_str_equal(type, "file") && !g_str_equal(type, "block") && !network)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: a disk cannot be copied to the type '%s': file, block and network are there", type);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "a disk cannot be copied to the type '%s': file, block and network are there", type);
     if (network && !(w->flags & VIR_DOMAIN_BLOCK_COPY_REUSE_EXT))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: an image on the network is not made by the copy of disk '%s': make it, and say --reuse-external", t->name);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "an image on the network is not made by the copy of disk '%s': make it, and say --reuse-external", t->name);
     format = format ? format : g_str_equal(type, "block") ? "raw" : domain_chain_format(t->disk);
     struct el *m = el_add(t->disk, "mirror");
     el_set(m, "@type", type);
@@ -355,7 +355,7 @@ static bool unused(struct domain_blocktarget *t, const struct el *image, GError 
 {
     const char *path = domain_chain_path(image);
     g_autofree char *user = path ? domain_disk_user(t->d->driver->state, path) : NULL;
-    return !user || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: the image '%s' is in use by the running domain '%s'", path, user);
+    return !user || manage_fail(error, VIR_ERR_OPERATION_INVALID, "the image '%s' is in use by the running domain '%s'", path, user);
 }
 
 static bool make_target(struct domain_blocktarget *t, struct copy *w, const char *node, GError **error)
@@ -366,7 +366,7 @@ static bool make_target(struct domain_blocktarget *t, struct copy *w, const char
     if (w->flags & VIR_DOMAIN_BLOCK_COPY_REUSE_EXT)
         return true;
     if (below && g_str_equal(format, "raw"))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: non-raw destination is needed for a shallow copy of disk '%s': raw images have no backing file", t->name);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "non-raw destination is needed for a shallow copy of disk '%s': raw images have no backing file", t->name);
     return domain_node_size(t->d, node, &size, error) &&
            domain_image_make(domain_chain_path(w->mirror), format, size, below ? domain_chain_path(below) : NULL, below ? domain_chain_format(below) : NULL, t->name, &w->made, error);
 }
@@ -424,7 +424,7 @@ static bool copy(struct domain_blocktarget *t, struct copy *w, GError **error)
     struct el *shared = NULL;
     g_autofree char *node = domain_chain_node(t->disk);
     if (t->d->persistent && !(w->flags & VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not transient");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is not transient");
     if (!describe(t, w, error) || !unused(t, w->mirror, error) || !make_target(t, w, node, error))
         return false;
     g_autofree char *path = g_strdup(domain_chain_path(w->mirror));
@@ -449,12 +449,29 @@ static bool copy_call(struct domain_blocktarget *t, const char *xml, struct copy
         return false;
     w->to = doc_root(to);
     if (!g_str_equal(el_name(w->to), "disk"))
-        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: expecting root element of 'disk', not '%s'", el_name(w->to));
+        return manage_fail(error, VIR_ERR_XML_ERROR, "expecting root element of 'disk', not '%s'", el_name(w->to));
     if (!begin_on(t, "block copy", error))
         return false;
     bool ok = copy(t, w, error);
     domain_end(t->d);
     return ok;
+}
+
+char *domain_blockjob_copy(struct domain *d, const char *disk, const char *xml, uint32_t flags, uint64_t speed, GError **error)
+{
+    blocktarget_auto t = { .d = domain_ref(d), .name = disk };
+    doc_auto *to = doc_parse_at(&schema_domain, "devices", xml, -1, error);
+    struct copy w = { .flags = flags | VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB | VIR_DOMAIN_BLOCK_COPY_REUSE_EXT, .speed = speed };
+    if (!to || !domain_blocktarget_again(&t, error) || !domain_blockjob_none(d, disk, error))
+        return NULL;
+    w.to = doc_root(to);
+    if (!copy(&t, &w, error))
+        return NULL;
+    g_mutex_lock(&d->lock);
+    struct domain_blockjob *j = domain_blockjob_of_locked(d, disk);
+    char *name = g_strdup(j ? j->name : "");
+    g_mutex_unlock(&d->lock);
+    return name;
 }
 
 static bool copy_params(GVariant *params, struct copy *w, GError **error)
@@ -473,11 +490,11 @@ static bool copy_params(GVariant *params, struct copy *w, GError **error)
         else if (!strcmp(field, VIR_DOMAIN_BLOCK_COPY_GRANULARITY) && narrow)
             w->granularity = g_variant_get_uint32(value);
         else
-            ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: parameter '%s' not supported, or not of its type", field);
+            ok = manage_fail(error, VIR_ERR_INVALID_ARG, "parameter '%s' not supported, or not of its type", field);
         g_variant_unref(value);
     }
     if (ok && w->granularity & (w->granularity - 1))
-        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: granularity must be power of 2");
+        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "granularity must be power of 2");
     return ok;
 }
 

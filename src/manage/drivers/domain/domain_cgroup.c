@@ -225,7 +225,7 @@ char *cgroup_read(const struct cgroup *g, const char *child, enum cgroup_control
 bool cgroup_write(const struct cgroup *g, const char *child, enum cgroup_controller c, const char *file, const char *value, GError **error)
 {
     if (!cgroup_has(g, c))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cgroup %s controller is not mounted", names[c].v1);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "cgroup %s controller is not mounted", names[c].v1);
     g_autofree char *path = path_of(g, c, child_name(c, child), file);
     return write_file(path, value) || manage_fail_errno(error, errno, "cannot write '%s' to '%s'", value, path);
 }

@@ -35,7 +35,7 @@ bool cgroup_set_shares(const struct cgroup *g, uint64_t shares, GError **error)
     if (!cgroup_has(g, CGROUP_CPU) || !cgroup_is_v2(g, CGROUP_CPU))
         return write_number(g, NULL, CGROUP_CPU, "cpu.shares", (int64_t)MIN(shares, G_MAXINT64), error);
     if (shares < 1 || shares > V2_WEIGHT_MAX)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: shares '%" G_GUINT64_FORMAT "' must be in range [1, %d]", shares, V2_WEIGHT_MAX);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "shares '%" G_GUINT64_FORMAT "' must be in range [1, %d]", shares, V2_WEIGHT_MAX);
     return write_number(g, NULL, CGROUP_CPU, "cpu.weight", (int64_t)shares, error);
 }
 
@@ -186,7 +186,7 @@ bool cgroup_set_memory(const struct cgroup *g, enum cgroup_limit which, uint64_t
     if (v2 && which == CGROUP_SWAP) {
         uint64_t hard = CGROUP_UNLIMITED;
         if (!read_limit(g, memory_files[CGROUP_HARD][1], &hard) || hard == CGROUP_UNLIMITED || hard > kib)
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: a limit of memory and swap together needs a hard limit of memory that is not above it");
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "a limit of memory and swap together needs a hard limit of memory that is not above it");
         kib -= hard;
     }
     return write_number(g, NULL, CGROUP_MEMORY, file, (int64_t)(kib << 10), error);
@@ -211,10 +211,10 @@ bool cgroup_set_weight(const struct cgroup *g, unsigned weight, GError **error)
 {
     char text[32];
     if (!cgroup_has(g, CGROUP_IO))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: blkio cgroup isn't mounted");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "blkio cgroup isn't mounted");
     const char *file = weight_file(g);
     if (!file)
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: the host has no block I/O weights: its kernel lacks a scheduler with them (BFQ)");
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the host has no block I/O weights: its kernel lacks a scheduler with them (BFQ)");
     g_snprintf(text, sizeof(text), "%s%u", cgroup_is_v2(g, CGROUP_IO) ? "default " : "", weight);
     return cgroup_write(g, NULL, CGROUP_IO, file, text, error);
 }
@@ -237,15 +237,15 @@ bool cgroup_set_device(const struct cgroup *g, enum cgroup_io which, const char 
         [CGROUP_IO_READ_BYTES] = { "blkio.throttle.read_bps_device", "rbps" }, [CGROUP_IO_WRITE_BYTES] = { "blkio.throttle.write_bps_device", "wbps" } };
     struct stat st;
     if (!cgroup_has(g, CGROUP_IO))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: blkio cgroup isn't mounted");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "blkio cgroup isn't mounted");
     if (stat(path, &st) < 0)
         return manage_fail_errno(error, errno, "cannot look at the device '%s'", path);
     if (!S_ISBLK(st.st_mode))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: path '%s' must be a block device", path);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "path '%s' must be a block device", path);
     bool v2 = cgroup_is_v2(g, CGROUP_IO);
     const char *weights = which == CGROUP_IO_WEIGHT ? weight_file(g) : "";
     if (!weights)
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: the host has no block I/O weights: its kernel lacks a scheduler with them (BFQ)");
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the host has no block I/O weights: its kernel lacks a scheduler with them (BFQ)");
     g_autofree char *number = v2 && which == CGROUP_IO_WEIGHT && !value ? g_strdup("default") : v2 && !value ? g_strdup("max") : g_strdup_printf("%" G_GUINT64_FORMAT, value);
     g_autofree char *text = g_strdup_printf("%u:%u %s%s%s", major(st.st_rdev), minor(st.st_rdev), v2 ? rows[which].v2 : "", v2 && *rows[which].v2 ? "=" : "", number);
     g_autofree char *file = which != CGROUP_IO_WEIGHT ? g_strdup(v2 ? "io.max" : rows[which].v1) : v2 ? g_strdup(weights) : g_strconcat(weights, "_device", NULL);

@@ -64,14 +64,14 @@ struct el *domain_chain_find(struct el *disk, const char *name, GError **error)
     unsigned index;
     if (numbered(disk, name, &index)) {
         struct el *e = index ? domain_chain_at(disk, index) : disk;
-        return e ? e : manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: could not find backing store index '%u' in chain for '%s'", index, target_of(disk));
+        return e ? e : manage_null(error, VIR_ERR_INVALID_ARG, "could not find backing store index '%u' in chain for '%s'", index, target_of(disk));
     }
     for (struct el *e = disk; e; e = domain_chain_below(e)) {
         const char *path = domain_chain_path(e);
         if (path && g_str_equal(path, name))
             return e;
     }
-    return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: could not find image '%s' beneath '%s' in chain for '%s'", name,
+    return manage_null(error, VIR_ERR_INVALID_ARG, "could not find image '%s' beneath '%s' in chain for '%s'", name,
                        domain_chain_path(disk) ? domain_chain_path(disk) : "?", target_of(disk));
 }
 

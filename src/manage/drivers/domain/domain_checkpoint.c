@@ -131,9 +131,9 @@ static bool describe_disk(struct el *spec, const struct el *disk, const char *na
     if (el_is(spec, "@checkpoint", "no"))
         return true;
     if (!can)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: disk '%s' is empty or readonly", target);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "disk '%s' is empty or readonly", target);
     if (!el_is(disk, "driver/@type", "qcow2"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: checkpoint for disk %s unsupported for storage type %s", target, el_get_or(disk, "driver/@type", "raw"));
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "checkpoint for disk %s unsupported for storage type %s", target, el_get_or(disk, "driver/@type", "raw"));
     if (!el_get(spec, "@bitmap"))
         el_set(spec, "@bitmap", name);
     return true;
@@ -183,7 +183,7 @@ static bool describe(struct domain *d, struct doc *doc, struct doc *live, GError
     g_autofree char *parent = g_strdup(domain_moment_current_locked(d, MOMENT_CHECKPOINT));
     g_mutex_unlock(&d->lock);
     if (taken)
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: domain moment %s already exists", name);
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "domain moment %s already exists", name);
     for (unsigned i = 0; i < G_N_ELEMENTS(given); i++)
         if (el_find(root, given[i]))
             el_remove(el_find(root, given[i]));
@@ -207,7 +207,7 @@ struct doc *domain_checkpoint_plan(struct domain *d, const char *xml, struct jso
 static bool create_new(struct domain *d, const char *xml, char **ret_name, GError **error)
 {
     if (d->id < 0)
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: cannot create checkpoint for inactive domain");
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "cannot create checkpoint for inactive domain");
     struct json_object *actions = json_object_new_array();
     doc_auto *doc = domain_checkpoint_plan(d, xml, actions, error);
     if (!doc || !domain_moment_put(d, MOMENT_CHECKPOINT, doc_copy(doc), true, error)) {
@@ -231,7 +231,7 @@ static bool redefine(struct domain *d, const char *xml, char **ret_name, GError 
     const char *name = doc ? el_get(doc_root(doc), "name") : NULL, *parent = doc ? el_get(doc_root(doc), "parent/name") : NULL;
     bool ok = doc != NULL;
     if (ok && (!name || !el_get(doc_root(doc), "creationTime")))
-        ok = manage_fail(error, VIR_ERR_XML_ERROR, "XML error: missing %s from existing checkpoint", name ? "creationTime" : "name");
+        ok = manage_fail(error, VIR_ERR_XML_ERROR, "missing %s from existing checkpoint", name ? "creationTime" : "name");
     ok = ok && domain_moment_name_ok(MOMENT_CHECKPOINT, name, error);
     doc_auto *inside = ok ? domain_moment_domain(doc, "domain", error) : NULL;
     ok = ok && inside;
@@ -241,7 +241,7 @@ static bool redefine(struct domain *d, const char *xml, char **ret_name, GError 
     bool last = ok && !domain_moment_children_locked(d, MOMENT_CHECKPOINT, name) && !g_strcmp0(domain_moment_current_locked(d, MOMENT_CHECKPOINT), parent);
     g_mutex_unlock(&d->lock);
     if (ok && ((parent && !above) || circle))
-        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: parent %s for moment %s %s", parent, name, circle ? "would create cycle" : "not found");
+        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "parent %s for moment %s %s", parent, name, circle ? "would create cycle" : "not found");
     if (!ok) {
         doc_free(doc);
         return false;
@@ -301,7 +301,7 @@ static bool remove_bitmaps(struct domain *d, const char *name, GError **error)
 static bool delete_one(struct domain *d, const char *name, bool metadata, GError **error)
 {
     if (!metadata && d->id < 0)
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: cannot delete checkpoint for inactive domain");
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "cannot delete checkpoint for inactive domain");
     return (metadata || remove_bitmaps(d, name, error)) && domain_moment_remove(d, MOMENT_CHECKPOINT, name, error);
 }
 
@@ -356,7 +356,7 @@ static GVariant *get_xml(struct manage_call *c, GError **error)
     domain_auto *d = manage_check_flags(flags, VIR_DOMAIN_CHECKPOINT_XML_SECURE | VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN | VIR_DOMAIN_CHECKPOINT_XML_SIZE, error) ?
                      domain_moment_of_call(c, MOMENT_CHECKPOINT, &name, error) : NULL;
     if (d && c->conn->readonly && (flags & VIR_DOMAIN_CHECKPOINT_XML_SECURE))
-        return manage_null(error, VIR_ERR_OPERATION_DENIED, "operation forbidden: a read-only connection does not see passwords");
+        return manage_null(error, VIR_ERR_OPERATION_DENIED, "a read-only connection does not see passwords");
     doc_auto *doc = d ? domain_moment_document(d, MOMENT_CHECKPOINT, name, error) : NULL;
     if (!doc)
         return NULL;
@@ -412,7 +412,7 @@ static GVariant *get_parent(struct manage_call *c, GError **error)
     doc_auto *doc = d ? domain_moment_document(d, MOMENT_CHECKPOINT, name, error) : NULL;
     const char *parent = doc ? el_get(doc_root(doc), "parent/name") : NULL;
     if (doc && !parent)
-        return manage_null(error, VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found: checkpoint '%s' does not have a parent", name);
+        return manage_null(error, VIR_ERR_NO_DOMAIN_CHECKPOINT, "checkpoint '%s' does not have a parent", name);
     return parent ? g_variant_new("(@(s(sayi)))", domain_moment_record(d, parent)) : NULL;
 }
 

@@ -30,6 +30,8 @@ void domain_build_finish(struct domain_build *b)
 {
     if (b->plan && b->d)
         detach_networks(b->dr, b->plan->networks, b->d->name);
+    for (unsigned i = 0; b->plan && b->d && b->dr->state->services->filter_detach && i < b->plan->filtered->len; i++)
+        b->dr->state->services->filter_detach(b->dr->state, b->plan->filtered->pdata[i]);
     for (unsigned i = 0; b->plan && b->d && i < b->plan->macvtaps->len; i++)
         domain_macvtap_remove(b->dir, b->plan->macvtaps->pdata[i]);
     g_clear_pointer(&b->plan, domain_plan_free);
@@ -92,6 +94,7 @@ struct domain_command *domain_command_new(struct domain *d, struct doc *live, GE
         c->taps = g_ptr_array_new_with_free_func(g_free);
         c->networks = g_steal_pointer(&b.plan->networks);
         b.plan->networks = g_ptr_array_new_with_free_func(g_free);
+        g_ptr_array_set_size(b.plan->filtered, 0); /* domain_stop() finds them in the live document */
         g_ptr_array_set_size(b.plan->macvtaps, 0); /* domain_stop() finds them in the machine's directory */
         c->after = g_steal_pointer(&b.plan->after);
         b.plan->after = g_ptr_array_new();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Network cards: taps in bridges, macvtaps, the user-mode network with its forwards, sockets, and the cards themselves. */
 #include "manage/drivers/domain/domain_bandwidth.h"
+#include "manage/drivers/domain/domain_filter.h"
 #include "manage/drivers/domain/domain_macvtap.h"
 #include "manage/drivers/domain/domain_plan.h"
 
@@ -86,6 +87,9 @@ static bool tap(struct domain_build *b, struct el *nic, const char *bridge, GErr
     for (unsigned i = 0; i < fds->len; i++)
         domain_plan_fd(item, g_array_index(fds, int, i));
     el_set(nic, "target/@dev", name);
+    g_ptr_array_add(b->plan->filtered, g_strdup(name));
+    if (!domain_filter_apply(b->d, nic, bridge, error))
+        return false;
     add_vhost(b, nic, item, queues);
     return !el_find(nic, "bandwidth") || domain_bandwidth_apply(b->d->id, nic, error);
 }
@@ -193,11 +197,15 @@ static void inherit_bandwidth(struct el *nic, const struct manage_network_place 
 
 static bool in_place(struct domain_build *b, struct el *nic, const char *name, const struct manage_network_place *place, GError **error)
 {
+    if (place->user && el_find(nic, "filterref"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "filterref is not supported for network interfaces of type user: the network '%s' is served in user mode", name);
     if (place->user) {
         domain_plan_note(b, "the network '%s' is served in user mode", name);
         return user(b, nic, error);
     }
     inherit_bandwidth(nic, place);
+    if (place->device && el_find(nic, "filterref"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "filterref is not supported for network interfaces of type direct");
     domain_interface_place(nic, place->type, place->bridge, place->device, place->mode);
     return place->device ? direct(b, nic, error) : tap(b, nic, place->bridge, error);
 }
@@ -282,7 +290,7 @@ static bool add_card(struct domain_build *b, const struct el *nic, GError **erro
 
 static bool refuse_unsupported(const struct el *nic, GError **error)
 {
-    static const char *const never[] = { "filterref", "virtualport", "vlan", "port" };
+    static const char *const never[] = { "virtualport", "vlan", "port" };
     for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
         if (el_find(nic, never[i]))
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: <%s> is not there yet", el_get(nic, "mac/@address"), domain_line(nic), never[i]);
@@ -292,7 +300,7 @@ static bool refuse_unsupported(const struct el *nic, GError **error)
 bool domain_plan_interface(struct domain_build *b, struct el *nic, GError **error)
 {
     const char *type = el_get_or(nic, "@type", "");
-    if (!refuse_unsupported(nic, error) || (b->d && !domain_image_conflicts(b->dr, b->d, nic, error)))
+    if (!refuse_unsupported(nic, error) || (!el_get(nic, "source/@network") && !domain_filter_refuse(nic, error)) || (b->d && !domain_image_conflicts(b->dr, b->d, nic, error)))
         return false;
     bool good;
     if (el_get(nic, "source/@network"))

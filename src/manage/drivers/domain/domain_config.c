@@ -59,12 +59,12 @@ static void edit_max_memory(struct el *root, void *opaque)
 static bool set_max(struct domain *d, uint64_t kib, uint32_t which, GError **error)
 {
     if (which & VIR_DOMAIN_AFFECT_LIVE)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot resize the maximum memory on an active domain");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot resize the maximum memory on an active domain");
     doc_auto *doc = domain_definition(d, error);
     if (!doc)
         return false;
     if (el_find(doc_root(doc), "cpu/numa/cell"))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: initial memory size of a domain with NUMA nodes follows from its cells: edit them");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "initial memory size of a domain with NUMA nodes follows from its cells: edit them");
     return domain_edit(d, which, edit_max_memory, &kib, error);
 }
 
@@ -79,7 +79,7 @@ static bool set_now(struct domain *d, uint64_t kib, uint32_t which, GError **err
             max >>= 10;
     }
     if (kib > max || ((which & VIR_DOMAIN_AFFECT_LIVE) && kib > d->max_kib))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: cannot set memory higher than max memory");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "cannot set memory higher than max memory");
     if (which & VIR_DOMAIN_AFFECT_LIVE) {
         struct json_object *args = json_object_new_object();
         json_object_object_add(args, "value", json_object_new_int64((int64_t)(kib << 10)));
@@ -152,13 +152,13 @@ static unsigned topology(const struct el *root)
 static bool set_max_vcpus(struct domain *d, unsigned n, uint32_t which, GError **error)
 {
     if (which & VIR_DOMAIN_AFFECT_LIVE)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: maximum vcpu count of a live domain can't be modified");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "maximum vcpu count of a live domain can't be modified");
     doc_auto *doc = domain_definition(d, error);
     if (!doc)
         return false;
     unsigned places = topology(doc_root(doc));
     if (places && places != n)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: CPU topology doesn't match the desired vcpu count: the topology has %u", places);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "CPU topology doesn't match the desired vcpu count: the topology has %u", places);
     return domain_edit(d, which, edit_max_vcpus, &n, error);
 }
 
@@ -174,10 +174,10 @@ static bool set_vcpus_now(struct domain *d, unsigned n, uint32_t which, GError *
         max = which & VIR_DOMAIN_AFFECT_LIVE ? MIN(max, (unsigned)of_document) : (unsigned)of_document;
     }
     if (n > max)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: requested vcpus is greater than max allowable vcpus for the domain: %u > %u", n, max);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "requested vcpus is greater than max allowable vcpus for the domain: %u > %u", n, max);
     if ((which & VIR_DOMAIN_AFFECT_LIVE) && n != d->vcpus && !(domain_vcpus_hotplug(d, n, error) && domain_tune_threads(d, error)))
         return false;
-    return domain_edit(d, which, edit_vcpus, &n, error);
+    return domain_edit(d, which, edit_vcpus, &n, error) && (!(which & VIR_DOMAIN_AFFECT_LIVE) || domain_vcpus_list(d, n, error));
 }
 
 static GVariant *set_vcpus_with(struct manage_call *c, uint32_t flags, GError **error)
@@ -189,7 +189,7 @@ static GVariant *set_vcpus_with(struct manage_call *c, uint32_t flags, GError **
     if (n == 0 || n > 65535)
         return manage_null(error, VIR_ERR_INVALID_ARG, "a domain has 1 to 65535 vCPUs, not %u", n);
     if ((flags & VIR_DOMAIN_VCPU_GUEST) && (flags & (VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM)))
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: the guest's agent switches vCPUs of a running guest: flags 0x%x do not go with that", flags);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "the guest's agent switches vCPUs of a running guest: flags 0x%x do not go with that", flags);
     struct domain *d = tune_begin(c, "set vcpus", flags & AFFECT, &which, error);
     if (d && (flags & VIR_DOMAIN_VCPU_GUEST))
         return tune_end(d, domain_guest_set_vcpus(d, n, error));
@@ -275,7 +275,7 @@ static GVariant *get_vcpus(struct manage_call *c, GError **error)
     if (!d)
         return NULL;
     if (d->id < 0)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot retrieve vcpu information for inactive domain");
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "cannot retrieve vcpu information for inactive domain");
     g_autoptr(GArray) threads = domain_vcpu_threads(d, error);
     if (!threads)
         return NULL;
@@ -323,7 +323,7 @@ static GVariant *set_lifecycle_action(struct manage_call *c, GError **error)
     if (act == 2)
         return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "rename-restart is not supported: use restart");
     if (act == VIR_DOMAIN_LIFECYCLE_ACTION_PRESERVE && type != VIR_DOMAIN_LIFECYCLE_CRASH)
-        return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: qemu driver doesn't support the 'preserve' action for 'on_reboot'/'on_poweroff'");
+        return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "qemu driver doesn't support the 'preserve' action for 'on_reboot'/'on_poweroff'");
     struct life l = { types[type], actions[act] };
     struct domain *d = tune_begin(c, "set lifecycle action", flags, &which, error);
     if (!d)

@@ -87,7 +87,7 @@ bool cpu_map_argument(struct cpu_map *ret, GVariant *args, unsigned i, GError **
     const uint8_t *bytes = g_variant_get_fixed_array(v, &n, 1);
     *ret = (struct cpu_map){ { 0 } };
     memcpy(ret->bits, bytes, MIN(n, sizeof(ret->bits)));
-    return !cpu_map_empty(ret) || manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: Empty cpu list for pinning");
+    return !cpu_map_empty(ret) || manage_fail(error, VIR_ERR_INVALID_ARG, "Empty cpu list for pinning");
 }
 
 bool cpu_map_apply(const struct cpu_map *m, pid_t tid, GError **error)

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain_moment.h"
+#include "manage/drivers/domain/domain_save.h"
 
 enum {
     UNDEFINE_FLAGS = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_KEEP_NVRAM |
@@ -30,7 +31,7 @@ static bool check_name(const char *name, GError **error)
 }
 
 /* A document that can be defined or started, and the place that it takes; all flags of parsing are the caller's. */
-static struct doc *complete(struct domain_driver *dr, const char *xml, uint8_t ret_uuid[16], GError **error)
+struct doc *domain_document_complete(struct domain_driver *dr, const char *xml, uint8_t ret_uuid[16], GError **error)
 {
     struct doc *doc = doc_parse(&schema_domain, xml, -1, error);
     if (!doc)
@@ -46,7 +47,7 @@ static struct doc *complete(struct domain_driver *dr, const char *xml, uint8_t r
 }
 
 /* The domain of a document, inside a job. Two who define the same for the first time: the second waits for the first, and tries again if it failed. */
-static struct domain *begin_claimed(struct domain_driver *dr, const struct doc *doc, const uint8_t uuid[16], const char *job, GError **error)
+struct domain *domain_begin_claimed(struct domain_driver *dr, const struct doc *doc, const uint8_t uuid[16], const char *job, GError **error)
 {
     for (unsigned i = 0; i < 100; i++) {
         g_autoptr(GError) e = NULL;
@@ -72,8 +73,8 @@ static GVariant *define(struct manage_call *c, const char *xml, uint32_t flags, 
     uint8_t uuid[16];
     if (!manage_check_flags(flags, VIR_DOMAIN_DEFINE_VALIDATE, error)) /* documents are always checked */
         return NULL;
-    struct doc *doc = complete(driver_of(c), xml, uuid, error);
-    domain_auto *d = doc ? begin_claimed(driver_of(c), doc, uuid, "define", error) : NULL;
+    struct doc *doc = domain_document_complete(driver_of(c), xml, uuid, error);
+    domain_auto *d = doc ? domain_begin_claimed(driver_of(c), doc, uuid, "define", error) : NULL;
     if (!d) {
         doc_free(doc);
         return NULL;
@@ -127,29 +128,13 @@ static bool nvram(struct domain *d, uint32_t flags, char **ret_remove, GError **
     if (!path || (flags & VIR_DOMAIN_UNDEFINE_KEEP_NVRAM))
         return true;
     if (!(flags & VIR_DOMAIN_UNDEFINE_NVRAM))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot undefine domain with nvram '%s'; say --nvram or --keep-nvram", path);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot undefine domain with nvram '%s'; say --nvram or --keep-nvram", path);
     *ret_remove = g_steal_pointer(&path);
     return true;
 }
 
-static bool undefine(struct domain *d, uint32_t flags, GError **error)
+void domain_undefined(struct domain *d)
 {
-    g_autofree char *variables = NULL;
-    if (!d->persistent)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot undefine transient domain");
-    static const struct { enum moment_kind kind; uint32_t flag; const char *what; } moments[] = {
-        { MOMENT_SNAPSHOT, VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA, "snapshots" }, { MOMENT_CHECKPOINT, VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA, "checkpoints" } };
-    for (unsigned i = 0; d->id < 0 && i < G_N_ELEMENTS(moments); i++) {
-        unsigned n = domain_moments_count(d, moments[i].kind);
-        if (n && !(flags & moments[i].flag))
-            return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot delete inactive domain with %u %s", n, moments[i].what);
-    }
-    if (!nvram(d, flags, &variables, error))
-        return false;
-    if (variables && unlink(variables) < 0)
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "failed to remove nvram: %s", variables);
-    if (!domain_erase_definition(d, error))
-        return false;
     domain_forget_definition(d);
     g_mutex_lock(&d->lock);
     d->persistent = d->autostart = false;
@@ -160,6 +145,31 @@ static bool undefine(struct domain *d, uint32_t flags, GError **error)
         domain_remove(d);
     }
     domain_event(d, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_REMOVED);
+}
+
+static bool undefine(struct domain *d, uint32_t flags, GError **error)
+{
+    g_autofree char *variables = NULL;
+    if (!d->persistent)
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
+    static const struct { enum moment_kind kind; uint32_t flag; const char *what; } moments[] = {
+        { MOMENT_SNAPSHOT, VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA, "snapshots" }, { MOMENT_CHECKPOINT, VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA, "checkpoints" } };
+    for (unsigned i = 0; d->id < 0 && i < G_N_ELEMENTS(moments); i++) {
+        unsigned n = domain_moments_count(d, moments[i].kind);
+        if (n && !(flags & moments[i].flag))
+            return manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot delete inactive domain with %u %s", n, moments[i].what);
+    }
+    if (d->saved && !(flags & VIR_DOMAIN_UNDEFINE_MANAGED_SAVE))
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Refusing to undefine while domain managed save image exists");
+    if (!nvram(d, flags, &variables, error))
+        return false;
+    if (d->saved && !domain_managed_remove(d, error))
+        return false;
+    if (variables && unlink(variables) < 0)
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "failed to remove nvram: %s", variables);
+    if (!domain_erase_definition(d, error))
+        return false;
+    domain_undefined(d);
     return true;
 }
 
@@ -199,8 +209,8 @@ static bool start(struct manage_call *c, struct domain *d, uint32_t flags, GErro
 {
     if (!manage_check_flags(flags, CREATE_FLAGS & ~VIR_DOMAIN_START_VALIDATE, error) || !domain_begin(d, "start", false, error))
         return false;
-    bool ok = d->id < 0 || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is already running");
-    ok = ok && reset_nvram(d, flags, error) && domain_start(d, c, flags, error);
+    bool ok = d->id < 0 || manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is already running");
+    ok = ok && reset_nvram(d, flags, error) && domain_start_or_restore(d, c, flags, error);
     domain_end(d);
     return ok;
 }
@@ -224,7 +234,7 @@ static bool create_inside(struct manage_call *c, struct domain *d, struct doc *d
     bool fresh = d->hidden;
     if (d->id >= 0) {
         doc_free(doc);
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is already active as '%s'", d->name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is already active as '%s'", d->name);
     }
     const char *variables = el_get(doc_root(doc), "os/nvram");
     if ((flags & VIR_DOMAIN_START_RESET_NVRAM) && variables && *variables)
@@ -241,8 +251,8 @@ static GVariant *create_document(struct manage_call *c, const char *xml, uint32_
     uint8_t uuid[16];
     if (!manage_check_flags(flags, CREATE_FLAGS, error))
         return NULL;
-    struct doc *doc = complete(driver_of(c), xml, uuid, error);
-    domain_auto *d = doc ? begin_claimed(driver_of(c), doc, uuid, "create", error) : NULL;
+    struct doc *doc = domain_document_complete(driver_of(c), xml, uuid, error);
+    domain_auto *d = doc ? domain_begin_claimed(driver_of(c), doc, uuid, "create", error) : NULL;
     if (!d) {
         doc_free(doc);
         return NULL;
@@ -305,11 +315,13 @@ static GVariant *rename_call(struct manage_call *c, GError **error)
     domain_auto *other = domain_find_name(d->driver, to);
     bool ok = false;
     if (d->id >= 0)
-        manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot rename active domain");
+        manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot rename active domain");
+    else if (d->saved)
+        manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain with a managed saved state can't be renamed");
     else if (other == d)
         manage_fail(error, VIR_ERR_OPERATION_FAILED, "Can't rename domain to itself");
     else if (other)
-        manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain with name '%s' already exists", to);
+        manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain with name '%s' already exists", to);
     else {
         domain_event(d, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_RENAMED);
         ok = rename_files(d, to, error);
@@ -334,7 +346,7 @@ static GVariant *set_autostart(struct manage_call *c, GError **error)
     domain_auto *d = domain_of_call(c, 0, error);
     if (!d || !domain_begin(d, "set autostart", false, error))
         return NULL;
-    bool ok = d->persistent || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot set autostart for transient domain");
+    bool ok = d->persistent || manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot set autostart for transient domain");
     ok = ok && domain_write_autostart(d, on, error);
     if (ok) {
         g_mutex_lock(&d->lock);

@@ -4,6 +4,7 @@
  * changed, then the documents; what was made in the machine is taken away again when a later step fails.
  */
 #include "manage/drivers/domain/domain_bandwidth.h"
+#include "manage/drivers/domain/domain_filter.h"
 #include "manage/drivers/domain/domain_blockjob.h"
 #include "manage/drivers/domain/domain_device.h"
 #include "manage/drivers/domain/domain_macvtap.h"
@@ -63,7 +64,7 @@ struct el *domain_device_find(const struct doc *d, const struct el *asked, const
         }
     g_autofree char *label = asked ? domain_device_label(asked) : g_strdup_printf("device with the alias '%s'", alias);
     if (!found)
-        return manage_null(error, VIR_ERR_DEVICE_MISSING, "device not found: the domain has no %s", label);
+        return manage_null(error, VIR_ERR_DEVICE_MISSING, "the domain has no %s", label);
     if (n > 1 && asked && (g_str_equal(el_name(asked), "interface") || g_str_equal(el_name(asked), "rng")))
         return manage_null(error, VIR_ERR_OPERATION_FAILED, "%s stands for %u devices of the domain: give its <address> or <alias>", label, n);
     return found;
@@ -232,6 +233,7 @@ static void after_attach(struct domain *d, const struct el *e, struct domain_pla
 {
     static const char *const character[] = { "serial", "console", "channel" };
     keep_networks(d, plan->networks);
+    g_ptr_array_set_size(plan->filtered, 0);
     g_ptr_array_set_size(plan->macvtaps, 0);
     for (unsigned i = 0; i < plan->notes->len; i++)
         domain_log(d, plan->notes->pdata[i]);
@@ -449,8 +451,10 @@ bool domain_device_deleted(struct domain *d, const char *alias)
         return false;
     domain_device_backends(d, e);
     leave_network(d, e);
-    if (g_str_equal(el_name(e), "interface"))
+    if (g_str_equal(el_name(e), "interface")) {
         domain_bandwidth_gone(d->id, e);
+        domain_filter_gone(d, e);
+    }
     if (g_str_equal(el_name(e), "interface") && el_is(e, "@type", "direct"))
         domain_macvtap_remove(d->dir, el_get_or(e, "target/@dev", ""));
     g_mutex_lock(&d->lock);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Devices that change: media of drives, links, passwords, statistics, the size of virtio-mem; in the definition anything. */
 #include "manage/drivers/domain/domain_bandwidth.h"
+#include "manage/drivers/domain/domain_filter.h"
 #include "manage/drivers/domain/domain_chain.h"
 #include "manage/drivers/domain/domain_device.h"
 
@@ -110,6 +111,13 @@ static bool change_bandwidth(struct domain *d, const struct el *e, const struct 
     return false;
 }
 
+static bool change_filter(struct domain *d, const struct el *e, const struct el *old, GError **error)
+{
+    if (!el_get(e, "target/@dev") || !domain_filter_refuse(old, error))
+        return !el_get(e, "target/@dev") ? manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the interface '%s' has no device on the host that could be filtered", el_get(old, "mac/@address")) : false;
+    return domain_filter_apply(d, e, el_get(old, "source/@bridge"), error);
+}
+
 static bool change_link(struct domain *d, const struct el *e, const struct el *old, GError **error)
 {
     static const char *const fixed[] = { "@type", "model/@type", "source/@network", "source/@bridge", "source/@dev" };
@@ -123,7 +131,7 @@ static bool change_link(struct domain *d, const struct el *e, const struct el *o
     js_bool(args, "up", up);
     struct json_object *o = monitor_command(d, "set_link", args, error);
     json_object_put(o);
-    return o && (domain_bandwidth_same(e, old) || change_bandwidth(d, e, old, error));
+    return o && (domain_bandwidth_same(e, old) || change_bandwidth(d, e, old, error)) && (domain_filter_same(e, old) || change_filter(d, e, old, error));
 }
 
 static bool set_property(struct domain *d, const struct el *e, const char *property, uint64_t value, GError **error)

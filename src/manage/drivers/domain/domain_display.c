@@ -31,17 +31,10 @@ static bool tell(struct domain *d, const char *command, struct json_object *args
 /* The machine writes into memory that we share with it: it opens no file, and none is left behind. */
 static bool take_picture(struct domain *d, const struct el *video, unsigned head, int memory, GError **error)
 {
-    g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", memory);
-    int fd = open(link, O_WRONLY | O_CLOEXEC); /* the machine opens for writing alone, and gets a descriptor of that kind */
-    if (fd < 0)
-        return manage_fail_errno(error, errno, "cannot open the memory for the picture");
-    struct json_object *set = monitor_command_fds(d, "add-fd", json_object_new_object(), &fd, 1, error);
-    close(fd);
-    if (!set)
+    int64_t set;
+    g_autofree char *name = domain_lend_file(d, memory, &set, error);
+    if (!name)
         return false;
-    int64_t id = json_object_get_int64(json_object_object_get(set, "fdset-id"));
-    json_object_put(set);
-    g_autofree char *name = g_strdup_printf("/dev/fdset/%" G_GINT64_FORMAT, id);
     struct json_object *args = json_object_new_object();
     js_set(args, "filename", name);
     js_set(args, "format", "png");
@@ -49,9 +42,7 @@ static bool take_picture(struct domain *d, const struct el *video, unsigned head
     if (el_get(video, "alias/@name"))
         js_int(args, "head", head);
     bool good = tell(d, "screendump", args, NULL, error);
-    args = json_object_new_object();
-    js_int(args, "fdset-id", id);
-    (void)tell(d, "remove-fd", args, NULL, NULL);
+    domain_lend_end(d, set);
     return good;
 }
 

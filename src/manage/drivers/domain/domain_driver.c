@@ -5,12 +5,14 @@
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
 #include "manage/drivers/domain/domain_journal.h"
+#include "manage/drivers/domain/domain_migrate.h"
+#include "manage/drivers/domain/domain_save.h"
 
 enum { WORKERS = 8 };
 
-static const struct manage_row *const more[] = { domain_rows_display, domain_rows_list, domain_rows_define, domain_rows_life, domain_rows_info, domain_rows_config, domain_rows_metadata, domain_rows_console,
+static const struct manage_row *const more[] = { domain_rows_display, domain_rows_peek, domain_rows_list, domain_rows_define, domain_rows_life, domain_rows_save, domain_rows_managed_save, domain_rows_dump, domain_rows_info, domain_rows_config, domain_rows_metadata, domain_rows_console,
                                                  domain_rows_agent, domain_rows_guest, domain_rows_device, domain_rows_block, domain_rows_iotune, domain_rows_blockjob, domain_rows_checkpoint, domain_rows_backup, domain_rows_blockstart, domain_rows_snapshot, domain_rows_stats, domain_rows_stats_all,
-                                                 domain_rows_pin, domain_rows_sched, domain_rows_limits, domain_rows_blkio, domain_rows_iothread, domain_rows_stats_cpu, domain_rows_perf, domain_rows_threshold, domain_rows_vcpu, domain_rows_guest_vcpus, domain_rows_bandwidth,
+                                                 domain_rows_pin, domain_rows_sched, domain_rows_limits, domain_rows_blkio, domain_rows_iothread, domain_rows_stats_cpu, domain_rows_perf, domain_rows_threshold, domain_rows_vcpu, domain_rows_guest_vcpus, domain_rows_bandwidth, domain_rows_migrate, domain_rows_migrate_tune,
                                                  NULL };
 static const struct manage_row rows[] = { { 0, NULL } };
 
@@ -34,6 +36,9 @@ static void driver_free(struct domain_driver *dr)
         g_hash_table_unref(dr->emulators);
     cgroup_host_unref(dr->cgroups);
     g_mutex_clear(&dr->recent_lock);
+    g_mutex_clear(&dr->offline_lock);
+    if (dr->offline)
+        g_hash_table_unref(dr->offline);
     g_free(dr->config_dir);
     g_free(dr->autostart_dir);
     g_free(dr->state_dir);
@@ -47,6 +52,7 @@ static bool driver_start(struct manage_state *s, void **ret_data, GError **error
     struct domain_driver *dr = g_new0(struct domain_driver, 1);
     dr->state = s;
     g_mutex_init(&dr->recent_lock);
+    g_mutex_init(&dr->offline_lock);
     dr->list = domain_list_new();
     dr->config_dir = g_build_filename(s->dirs.config, "qemu", NULL);
     dr->autostart_dir = g_build_filename(dr->config_dir, "autostart", NULL);
@@ -62,6 +68,7 @@ static bool driver_start(struct manage_state *s, void **ret_data, GError **error
     *ret_data = dr;
     manage_services_of(s)->disk_user = domain_disk_user;
     domain_load_definitions(dr);
+    domain_managed_load(dr);
     domain_attach_running(dr);
     domain_moments_load(dr);
     return true;
@@ -74,7 +81,7 @@ static void autostart_one(struct domain *d, void *opaque)
         g_warning("domain '%s' is not started: %s", d->name, error->message);
         return;
     }
-    if (d->id < 0 && !domain_start(d, NULL, 0, &error))
+    if (d->id < 0 && !domain_start_or_restore(d, NULL, 0, &error))
         g_warning("domain '%s' is to start with the host and did not: %s", d->name, error->message);
     domain_end(d);
 }
@@ -99,6 +106,7 @@ static void driver_stop(struct manage_state *s, void *data)
 {
     struct domain_driver *dr = data;
     g_atomic_int_set(&dr->stopping, 1);
+    migrate_listen_stop(dr);
     g_autoptr(GPtrArray) all = domain_all(dr);
     for (unsigned i = 0; i < all->len; i++) {
         struct domain *d = all->pdata[i];
@@ -129,11 +137,13 @@ static void destroy_owned(struct domain *d, void *opaque)
 static void conn_closed(struct manage_conn *c, void *data)
 {
     g_autoptr(GPtrArray) all = domain_all(data);
+    domain_migrate_forget_offline(data, c->id);
     for (unsigned i = 0; i < all->len; i++) {
         struct domain *d = all->pdata[i];
         g_mutex_lock(&d->lock);
         bool mine = d->autodestroy && d->owner == c->id;
         g_mutex_unlock(&d->lock);
+        domain_migrate_conn_closed(d, c->id);
         if (mine)
             domain_queue(d, destroy_owned, g_memdup2(&c->id, sizeof(c->id)));
     }

@@ -8,6 +8,8 @@
 
 #include "manage/drivers/domain/domain.h"
 #include "manage/drivers/domain/domain_blockjob.h"
+#include "manage/drivers/domain/domain_migrate.h"
+#include "manage/drivers/domain/domain_dump.h"
 
 /* ---- sending ---- */
 
@@ -48,6 +50,10 @@ static const struct { const char *qmp; int state, reason; } statuses[] = {
     { "inmigrate", VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION },
     { "io-error", VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_IOERROR },
     { "watchdog", VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_WATCHDOG },
+    { "postmigrate", VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION },
+    { "finish-migrate", VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION },
+    { "save-vm", VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_SNAPSHOT },
+    { "restore-vm", VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_SNAPSHOT },
     { "guest-panicked", VIR_DOMAIN_CRASHED, VIR_DOMAIN_CRASHED_PANICKED },
     { "shutdown", VIR_DOMAIN_SHUTDOWN, VIR_DOMAIN_SHUTDOWN_UNKNOWN },
     { "suspended", VIR_DOMAIN_PMSUSPENDED, VIR_DOMAIN_PMSUSPENDED_UNKNOWN },
@@ -155,7 +161,7 @@ static void on_reset(struct domain *d, struct json_object *data)
     domain_end(d);
 }
 
-/* <on_crash>: coredump-* end like the action in their name; there is no dump yet. */
+/* <on_crash>: coredump-* end like the action in their name, after the dump. */
 static void on_panic(struct domain *d, struct json_object *data)
 {
     struct domain_run *run = d->run;
@@ -163,6 +169,8 @@ static void on_panic(struct domain *d, struct json_object *data)
     domain_set_state(d, VIR_DOMAIN_CRASHED, VIR_DOMAIN_CRASHED_PANICKED, VIR_DOMAIN_EVENT_CRASHED, VIR_DOMAIN_EVENT_CRASHED_PANICKED);
     domain_log(d, "the guest has panicked");
     domain_begin_wait(d, "crash");
+    if (d->run == run && run && g_str_has_prefix(what, "coredump-"))
+        domain_dump_of_crash(d);
     if (d->run == run && run && g_str_has_suffix(what, "restart"))
         start_over(d);
     else if (d->run == run && run && strcmp(what, "preserve"))
@@ -183,6 +191,8 @@ static bool runs(struct domain *d)
 
 static void on_stop(struct domain *d, struct json_object *data)
 {
+    if (domain_migrate_on_stop(d))
+        return;
     g_mutex_lock(&d->lock);
     bool news = d->state == VIR_DOMAIN_RUNNING;
     g_mutex_unlock(&d->lock);
@@ -192,6 +202,8 @@ static void on_stop(struct domain *d, struct json_object *data)
 
 static void on_resume(struct domain *d, struct json_object *data)
 {
+    if (domain_migrate_on_resume(d))
+        return;
     g_mutex_lock(&d->lock);
     bool news = d->state == VIR_DOMAIN_PAUSED && d->reason != VIR_DOMAIN_PAUSED_STARTING_UP;
     g_mutex_unlock(&d->lock);

@@ -159,7 +159,7 @@ static GVariant *fstrim(struct manage_call *c, GError **error)
     if (!manage_check_flags(u32_arg(c, 3), 0, error))
         return NULL;
     if (point)
-        return manage_null(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: Specifying mount point is not supported for now");
+        return manage_null(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "Specifying mount point is not supported for now");
     struct json_object *args = json_object_new_object();
     json_object_object_add(args, "minimum", json_object_new_int64((int64_t)minimum));
     return done(ask(c, "guest-fstrim", args, error));
@@ -263,9 +263,9 @@ static GVariant *pm_suspend(struct manage_call *c, GError **error)
     if (!manage_check_flags(u32_arg(c, 3), 0, error))
         return NULL;
     if (duration)
-        return manage_null(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: Duration not supported. Use 0 for now");
+        return manage_null(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "Duration not supported. Use 0 for now");
     if (target >= G_N_ELEMENTS(commands))
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: Unknown suspend target: %u", target);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "Unknown suspend target: %u", target);
     struct domain *d = begin(c, error);
     if (!d)
         return NULL;
@@ -281,7 +281,7 @@ static GVariant *set_response_timeout(struct manage_call *c, GError **error)
     if (!manage_check_flags(u32_arg(c, 2), 0, error))
         return NULL;
     if (timeout < VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: guest agent timeout '%d' is less than the minimum '%d'", timeout, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "guest agent timeout '%d' is less than the minimum '%d'", timeout, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK);
     domain_auto *d = domain_of_call(c, 0, error);
     if (!d)
         return NULL;
@@ -303,7 +303,7 @@ static GVariant *agent_command(struct manage_call *c, GError **error)
     if (!manage_check_flags(u32_arg(c, 3), 0, error))
         return NULL;
     if (seconds < -2)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: guest agent timeout '%d' is less than the minimum '-2'", seconds);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "guest agent timeout '%d' is less than the minimum '-2'", seconds);
     if (strchr(command, '\n'))
         return manage_null(error, VIR_ERR_INVALID_ARG, "a command for the guest agent is one line of JSON");
     struct domain *d = begin(c, error);

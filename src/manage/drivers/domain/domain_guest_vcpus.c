@@ -83,7 +83,7 @@ bool domain_guest_set_vcpus(struct domain *d, unsigned n, GError **error)
         on += up ? 1 : -1u;
     }
     return on == n ? tell(d, list, change, up, error)
-                   : manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: requested vcpu count %u is not what the guest can have: %u are there or cannot be switched off", n, on);
+                   : manage_fail(error, VIR_ERR_INVALID_ARG, "requested vcpu count %u is not what the guest can have: %u are there or cannot be switched off", n, on);
 }
 
 /* ---- calls ---- */
@@ -130,11 +130,11 @@ static bool switch_these(struct domain *d, const struct cpu_map *map, bool on, G
         left.bits[v->id / 8] &= (uint8_t)~(1u << v->id % 8);
         change[i] = v->online != on;
         if (!on && v->online && !v->can_offline)
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: vCPU '%d' can't be offlined", (int)v->id);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "vCPU '%d' can't be offlined", (int)v->id);
     }
     if (!cpu_map_empty(&left)) {
         g_autofree char *text = cpu_map_format(&left);
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: guest is missing vCPU '%s'", text);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "guest is missing vCPU '%s'", text);
     }
     return tell(d, list, change, on, error);
 }
@@ -149,9 +149,9 @@ static GVariant *set_guest_vcpus(struct manage_call *c, GError **error)
     if (!manage_check_flags(tune_u32(c, 3), 0, error))
         return NULL;
     if (state != 0 && state != 1)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: unsupported state value");
+        return manage_null(error, VIR_ERR_INVALID_ARG, "unsupported state value");
     if (!cpu_map_parse(&map, text))
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: Failed to parse bitmap '%s'", text);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "Failed to parse bitmap '%s'", text);
     domain_auto *d = domain_of_call(c, 0, error);
     if (!d || !domain_begin(d, "guest agent", true, error))
         return NULL;

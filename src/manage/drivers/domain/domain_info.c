@@ -163,7 +163,7 @@ static GVariant *get_control_info(struct manage_call *c, GError **error)
     bool ok = !running || d->monitor;
     g_mutex_unlock(&d->lock);
     if (!running)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     return g_variant_new("(uut)", !ok ? VIR_DOMAIN_CONTROL_ERROR : busy ? VIR_DOMAIN_CONTROL_JOB : VIR_DOMAIN_CONTROL_OK, 0, ms);
 }
 

@@ -69,7 +69,7 @@ static void edit_remove(struct el *root, void *opaque)
 static bool can_add(struct el *root, unsigned id, GError **error)
 {
     domain_iothread_ids(root);
-    return !find_id(root, id) || manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: an IOThread is already using iothread_id '%u'", id);
+    return !find_id(root, id) || manage_fail(error, VIR_ERR_INVALID_ARG, "an IOThread is already using iothread_id '%u'", id);
 }
 
 static bool can_remove(struct el *root, unsigned id, GError **error)
@@ -77,11 +77,11 @@ static bool can_remove(struct el *root, unsigned id, GError **error)
     g_autofree char *text = g_strdup_printf("%u", id);
     domain_iothread_ids(root);
     if (!find_id(root, id))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: cannot find IOThread '%u' in iothreadids list", id);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "cannot find IOThread '%u' in iothreadids list", id);
     el_each(e, el_find(root, "devices"), NULL)
         if (el_is(e, "driver/@iothread", text)) {
             bool disk = g_str_equal(el_name(e), "disk");
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: cannot remove IOThread %u since it is being used by %s '%s'", id, el_name(e),
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "cannot remove IOThread %u since it is being used by %s '%s'", id, el_name(e),
                                disk ? el_get_or(e, "target/@dev", "?") : el_get_or(e, "@index", "?"));
         }
     return true;
@@ -90,7 +90,7 @@ static bool can_remove(struct el *root, unsigned id, GError **error)
 static bool can_set(struct el *root, unsigned id, GError **error)
 {
     domain_iothread_ids(root);
-    return find_id(root, id) || manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: cannot find IOThread '%u' in iothreadids list", id);
+    return find_id(root, id) || manage_fail(error, VIR_ERR_INVALID_ARG, "cannot find IOThread '%u' in iothreadids list", id);
 }
 
 /* Of each document that is affected. */
@@ -158,7 +158,7 @@ static GVariant *change(struct manage_call *c, bool add, GError **error)
     if (!manage_check_flags(flags, AFFECT, error))
         return NULL;
     if (!id)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: iothread_id in virDomain%sIOThread must not be zero", add ? "Add" : "Del");
+        return manage_null(error, VIR_ERR_INVALID_ARG, "iothread_id in virDomain%sIOThread must not be zero", add ? "Add" : "Del");
     struct domain *d = tune_begin(c, add ? "add iothread" : "delete iothread", flags, &which, error);
     if (!d)
         return NULL;
@@ -203,7 +203,7 @@ static bool read_params(GVariant *list, struct params *p, GError **error)
         p->given[i] = values[i] != NULL;
         p->value[i] = !values[i] ? 0 : i == 0 ? (int64_t)MIN(g_variant_get_uint64(values[i]), (guint64)G_MAXINT64) : i < 3 ? (int64_t)g_variant_get_uint32(values[i]) : g_variant_get_int32(values[i]);
         if (ok && p->value[i] > G_MAXINT32)
-            ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: value of '%s' is out of range [0, %d]", param_fields[i].name, G_MAXINT32);
+            ok = manage_fail(error, VIR_ERR_INVALID_ARG, "value of '%s' is out of range [0, %d]", param_fields[i].name, G_MAXINT32);
     }
     tune_fields_clear(values, NPARAMS);
     return ok;
@@ -233,7 +233,7 @@ static GVariant *set_params(struct manage_call *c, GError **error)
     if (!manage_check_flags(flags, AFFECT, error))
         return NULL;
     if (!p.id)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: iothread_id in virDomainSetIOThreadParams must not be zero");
+        return manage_null(error, VIR_ERR_INVALID_ARG, "iothread_id in virDomainSetIOThreadParams must not be zero");
     if (!read_params(list, &p, error))
         return NULL;
     struct domain *d = tune_begin(c, "set iothread parameters", flags, &which, error);
@@ -241,7 +241,7 @@ static GVariant *set_params(struct manage_call *c, GError **error)
         return NULL;
     bool ok = true;
     if ((which & VIR_DOMAIN_AFFECT_CONFIG) && (p.given[0] || p.given[1] || p.given[2]))
-        ok = manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: configuring persistent polling values is not supported");
+        ok = manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "configuring persistent polling values is not supported");
     ok = ok && check(d, which, p.id, can_set, error) && (!(which & VIR_DOMAIN_AFFECT_LIVE) || set_live(d, &p, error));
     return tune_end(d, ok && domain_edit(d, which, edit_params, &p, error));
 }

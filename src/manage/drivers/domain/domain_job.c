@@ -16,6 +16,15 @@ bool domain_wait_locked(struct domain *d, gint64 until)
     return in_time;
 }
 
+/* Short things that a long one (a migration) has to live with; all others wait for its end. */
+static bool goes_beside(const char *job)
+{
+    static const char *const jobs[] = { "migrate", "suspend", "destroy", "abort", "shutdown", "send key", "statistics", NULL };
+    return g_strv_contains(jobs, job);
+}
+
+static bool must_wait_locked(const struct domain *d, const char *job) { return d->busy || (d->held && !goes_beside(job)); }
+
 static void begin_locked(struct domain *d, const char *job)
 {
     d->busy = true;
@@ -28,15 +37,17 @@ bool domain_begin(struct domain *d, const char *job, bool running, GError **erro
     gint64 until = g_get_monotonic_time() + JOB_WAIT_SECONDS * G_TIME_SPAN_SECOND;
     bool ok = false;
     g_mutex_lock(&d->lock);
-    while (d->busy && domain_wait_locked(d, until))
+    while (must_wait_locked(d, job) && domain_wait_locked(d, until))
         ;
     if (d->busy)
         manage_fail(error, VIR_ERR_OPERATION_TIMEOUT, "domain '%s' is busy with '%s' for %d s; try again later", d->name, d->job,
                     (int)((g_get_monotonic_time() - d->job_started) / G_TIME_SPAN_SECOND));
+    else if (must_wait_locked(d, job))
+        manage_fail(error, VIR_ERR_OPERATION_TIMEOUT, "domain '%s' is busy with '%s'; wait for its end or stop it with domjobabort", d->name, d->held);
     else if (d->removed)
-        manage_fail(error, VIR_ERR_NO_DOMAIN, "Domain not found: domain '%s' has been removed", d->name);
+        manage_fail(error, VIR_ERR_NO_DOMAIN, "domain '%s' has been removed", d->name);
     else if (running && d->id < 0)
-        manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
+        manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     else
         ok = true;
     if (ok)
@@ -114,9 +125,9 @@ bool domain_affect(struct domain *d, uint32_t flags, bool *ret_live, bool *ret_c
         config = !active;
     }
     if (live && !active)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     if (config && !persistent)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: transient domains do not have any persistent config");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "transient domains do not have any persistent config");
     *ret_live = live;
     *ret_config = config;
     return true;

@@ -146,7 +146,7 @@ static GVariant *suspend(struct manage_call *c, GError **error)
     if (!d)
         return NULL;
     if (d->state == VIR_DOMAIN_PMSUSPENDED)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is pmsuspended"), end(d, false);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is pmsuspended"), end(d, false);
     if (d->state == VIR_DOMAIN_PAUSED)
         return end(d, true);
     int state = d->state, reason = d->reason;
@@ -168,9 +168,9 @@ static GVariant *resume(struct manage_call *c, GError **error)
     if (!d)
         return NULL;
     if (d->state == VIR_DOMAIN_PMSUSPENDED)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is pmsuspended"), end(d, false);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is pmsuspended"), end(d, false);
     if (d->state == VIR_DOMAIN_RUNNING)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is already running"), end(d, false);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is already running"), end(d, false);
     int state = d->state, reason = d->reason;
     g_mutex_lock(&d->lock);
     d->state = VIR_DOMAIN_RUNNING;
@@ -207,17 +207,7 @@ static GVariant *pm_wakeup(struct manage_call *c, GError **error)
     return d ? end(d, command(d, "system_wakeup", error)) : NULL;
 }
 
-/* ---- what the machine cannot do yet ---- */
-
-static GVariant *no_save(struct manage_call *c, GError **error)
-{
-    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine cannot save its state yet");
-}
-
-static GVariant *no_dump(struct manage_call *c, GError **error)
-{
-    return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "the machine cannot write its memory to a file yet");
-}
+/* ---- encrypted memory ---- */
 
 /* No guest here has encrypted memory: nothing is told of its launch, as by libvirtd of such a guest. */
 static GVariant *launch_security(struct manage_call *c, GError **error)
@@ -229,13 +219,6 @@ static GVariant *launch_security(struct manage_call *c, GError **error)
 static GVariant *set_launch_security(struct manage_call *c, GError **error)
 {
     return manage_null(error, VIR_ERR_OPERATION_UNSUPPORTED, "setting a launch secret is only for guests with encrypted memory (SEV), which vireo does not start");
-}
-
-static GVariant *no_managed_save(struct manage_call *c, GError **error) { return manage_reply_i32(c, 1, 0); }
-static GVariant *remove_managed_save(struct manage_call *c, GError **error)
-{
-    domain_auto *d = domain_of_call(c, 0, error);
-    return d && manage_check_flags(flags_of(c), 0, error) ? manage_void() : NULL; /* there is none */
 }
 
 const struct manage_row domain_rows_life[] = {
@@ -251,20 +234,5 @@ const struct manage_row domain_rows_life[] = {
     { RPC_DOMAIN_RESUME, resume },
     { RPC_DOMAIN_INJECT_NMI, inject_nmi },
     { RPC_DOMAIN_PM_WAKEUP, pm_wakeup },
-    { RPC_DOMAIN_SAVE, no_save },
-    { RPC_DOMAIN_SAVE_FLAGS, no_save },
-    { RPC_DOMAIN_SAVE_PARAMS, no_save },
-    { RPC_DOMAIN_RESTORE, no_save },
-    { RPC_DOMAIN_RESTORE_FLAGS, no_save },
-    { RPC_DOMAIN_RESTORE_PARAMS, no_save },
-    { RPC_DOMAIN_SAVE_IMAGE_GET_XML_DESC, no_save },
-    { RPC_DOMAIN_SAVE_IMAGE_DEFINE_XML, no_save },
-    { RPC_DOMAIN_MANAGED_SAVE, no_save },
-    { RPC_DOMAIN_MANAGED_SAVE_GET_XML_DESC, no_save },
-    { RPC_DOMAIN_MANAGED_SAVE_DEFINE_XML, no_save },
-    { RPC_DOMAIN_HAS_MANAGED_SAVE_IMAGE, no_managed_save },
-    { RPC_DOMAIN_MANAGED_SAVE_REMOVE, remove_managed_save },
-    { RPC_DOMAIN_CORE_DUMP, no_dump },
-    { RPC_DOMAIN_CORE_DUMP_WITH_FORMAT, no_dump },
     { 0, NULL },
 };

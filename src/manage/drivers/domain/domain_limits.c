@@ -50,7 +50,7 @@ static bool check_limits(const struct el *root, const struct limits *l, GError *
         if (l->given[i])
             kib[i] = l->kib[i];
     return !(l->given[CGROUP_SWAP] || (l->given[CGROUP_HARD] && kib[CGROUP_SWAP] < CGROUP_UNLIMITED)) || kib[CGROUP_HARD] <= kib[CGROUP_SWAP] || kib[CGROUP_HARD] == CGROUP_UNLIMITED ||
-           manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: memory hard_limit tunable value must be lower than or equal to swap_hard_limit");
+           manage_fail(error, VIR_ERR_INVALID_ARG, "memory hard_limit tunable value must be lower than or equal to swap_hard_limit");
 }
 
 /* The kernel holds the same order at each step: who grows goes in front. */
@@ -182,14 +182,14 @@ static bool set_numa_live(struct domain *d, const struct numa *n, GError **error
     const struct el *memory = el_find(doc_root(live), "numatune/memory");
     int mode = mode_of(doc_root(live));
     if (n->mode >= 0 && n->mode != mode)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: can't change numatune mode for running domain");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "can't change numatune mode for running domain");
     if (!n->nodes)
         return true;
     if (memory && mode != VIR_DOMAIN_NUMATUNE_MEM_RESTRICTIVE) /* its memory has been bound to nodes */
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: change of nodeset for running domain requires restrictive numa mode");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "change of nodeset for running domain requires restrictive numa mode");
     cpu_map_nodes(&have);
     if (cpu_map_parse(&want, n->nodes) && !cpu_map_subset(&want, &have))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the nodes '%s' are not all there", n->nodes);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the nodes '%s' are not all there", n->nodes);
     return set_nodes(d, n->nodes, error);
 }
 
@@ -199,7 +199,7 @@ static bool check_numa(struct domain *d, uint32_t which, const struct numa *n, G
     if (!(which & VIR_DOMAIN_AFFECT_CONFIG))
         return true;
     return config && (n->nodes || el_get(doc_root(config), "numatune/memory/@nodeset") ||
-                      manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: nodeset for NUMA memory tuning must be set if 'placement' is 'static'"));
+                      manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "nodeset for NUMA memory tuning must be set if 'placement' is 'static'"));
 }
 
 static bool read_numa(GVariant *params, struct numa *n, GError **error)
@@ -211,10 +211,10 @@ static bool read_numa(GVariant *params, struct numa *n, GError **error)
     bool ok = true;
     n->mode = values[0] ? g_variant_get_int32(values[0]) : -1;
     if (values[0] && (n->mode < 0 || n->mode >= (int)G_N_ELEMENTS(modes)))
-        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: unsupported numatune mode: '%d'", n->mode);
+        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "unsupported numatune mode: '%d'", n->mode);
     const char *text = values[1] ? g_variant_get_string(values[1], NULL) : NULL;
     if (ok && text && !cpu_map_parse(&m, text))
-        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: Failed to parse bitmap '%s'", text);
+        ok = manage_fail(error, VIR_ERR_INVALID_ARG, "Failed to parse bitmap '%s'", text);
     if (ok && text)
         n->nodes = cpu_map_format(&m);
     tune_fields_clear(values, 2);

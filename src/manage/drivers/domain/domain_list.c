@@ -2,7 +2,9 @@
 /* Which domains there are: tables by UUID, name and id, and the calls that look domains up or list them. */
 #include <string.h>
 
+#include "manage/drivers/domain/domain_save.h"
 #include "manage/drivers/domain/domain_backup.h"
+#include "manage/drivers/domain/domain_migrate.h"
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/rpc/rpc_message.h"
@@ -77,11 +79,14 @@ void domain_unref(struct domain *d)
     domain_moments_free(d->moments);
     domain_backup_free(d->backup);
     domain_snapshot_record_free(d->record);
+    domain_saving_free(d->saving);
     if (d->jobs)
         g_ptr_array_unref(d->jobs);
     doc_free(d->live);
     doc_free(d->defined);
     g_free(d->disks);
+    g_free(d->transfer);
+    domain_migration_free(d->migration);
     domain_run_free(d->run);
     if (d->stats)
         g_hash_table_unref(d->stats);
@@ -203,20 +208,20 @@ struct domain *domain_by_uuid(struct domain_driver *dr, const uint8_t uuid[16], 
         return d;
     manage_uuid_format(uuid, text);
     if (name)
-        return manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching uuid '%s' (%s)", text, name);
-    return manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching uuid '%s'", text);
+        return manage_null(error, VIR_ERR_NO_DOMAIN, "no domain with matching uuid '%s' (%s)", text, name);
+    return manage_null(error, VIR_ERR_NO_DOMAIN, "no domain with matching uuid '%s'", text);
 }
 
 struct domain *domain_by_name(struct domain_driver *dr, const char *name, GError **error)
 {
     struct domain *d = find(dr, dr->list->by_name, name);
-    return d ? d : manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching name '%s'", name);
+    return d ? d : manage_null(error, VIR_ERR_NO_DOMAIN, "no domain with matching name '%s'", name);
 }
 
 struct domain *domain_by_id(struct domain_driver *dr, int id, GError **error)
 {
     struct domain *d = id >= 0 ? find(dr, dr->list->by_id, GINT_TO_POINTER(id)) : NULL;
-    return d ? d : manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching id %d", id);
+    return d ? d : manage_null(error, VIR_ERR_NO_DOMAIN, "no domain with matching id %d", id);
 }
 
 static gint by_name(gconstpointer a, gconstpointer b)
@@ -321,12 +326,11 @@ static bool state_listed(const struct domain *d, uint32_t flags)
     return !(flags & (LIST(RUNNING) | LIST(PAUSED) | LIST(SHUTOFF) | LIST(OTHER))) || (flags & mine);
 }
 
-/* Saved states do not exist yet. */
 static bool listed(struct domain *d, uint32_t flags)
 {
     g_mutex_lock(&d->lock);
     bool yes = among(flags, LIST(ACTIVE), LIST(INACTIVE), d->id >= 0) && among(flags, LIST(PERSISTENT), LIST(TRANSIENT), d->persistent) && state_listed(d, flags) &&
-               among(flags, LIST(MANAGEDSAVE), LIST(NO_MANAGEDSAVE), false) && among(flags, LIST(AUTOSTART), LIST(NO_AUTOSTART), d->autostart) &&
+               among(flags, LIST(MANAGEDSAVE), LIST(NO_MANAGEDSAVE), d->saved) && among(flags, LIST(AUTOSTART), LIST(NO_AUTOSTART), d->autostart) &&
                among(flags, LIST(HAS_SNAPSHOT), LIST(NO_SNAPSHOT), d->moments && d->moments[MOMENT_SNAPSHOT].all->len) &&
                among(flags, LIST(HAS_CHECKPOINT), LIST(NO_CHECKPOINT), d->moments && d->moments[MOMENT_CHECKPOINT].all->len);
     g_mutex_unlock(&d->lock);

@@ -229,7 +229,7 @@ static GVariant *get_metadata(struct manage_call *c, GError **error)
         return NULL;
     g_autofree char *text = type == VIR_DOMAIN_METADATA_ELEMENT ? element(doc_root(doc), uri) : g_strdup(el_get(doc_root(doc), names[type]));
     if (!text)
-        return manage_null(error, VIR_ERR_NO_DOMAIN_METADATA, "metadata not found: Requested metadata element is not present");
+        return manage_null(error, VIR_ERR_NO_DOMAIN_METADATA, "Requested metadata element is not present");
     return g_variant_new("(s)", text);
 }
 

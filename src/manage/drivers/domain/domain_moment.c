@@ -453,18 +453,36 @@ struct domain *domain_moment_of_call(struct manage_call *c, enum moment_kind kin
 
 /* ---- the domain inside ---- */
 
-void domain_moment_set_domain(struct doc *moment, const char *element, const struct doc *domain)
+/* A socket in the directory of the machine that the document is of (domain_start.c): the next one has another. */
+static void forget_socket(struct el *e, const char *id)
 {
-    doc_auto *copy = doc_copy(domain);
-    struct el *root = doc_root(copy), *to = el_add(doc_root(moment), element);
-    bool live = el_get(root, "@id") != NULL;
+    g_autofree char *own = g_strdup_printf("/qemu/domain-%s-", id);
+    if (strstr(el_get_or(e, "source/@path", ""), own))
+        el_set(e, "source/@path", NULL);
+}
+
+struct doc *domain_portable(const struct doc *domain)
+{
+    struct doc *copy = doc_copy(domain);
+    struct el *root = doc_root(copy);
+    g_autofree char *id = g_strdup(el_get(root, "@id"));
+    bool live = id != NULL;
     el_set(root, "@id", NULL);
     el_each(e, el_find(root, "devices"), NULL) {
         domain_forget_live(e);
+        if (live)
+            forget_socket(e, id);
         struct el *chain = live && g_str_equal(el_name(e), "disk") ? el_find(e, "backingStore") : NULL;
         if (chain)
             el_remove(chain); /* found at the start: it will be again */
     }
+    return copy;
+}
+
+void domain_moment_set_domain(struct doc *moment, const char *element, const struct doc *domain)
+{
+    doc_auto *copy = domain_portable(domain);
+    struct el *root = doc_root(copy), *to = el_add(doc_root(moment), element);
     static const char *const attributes[] = { "@type" };
     for (unsigned i = 0; i < G_N_ELEMENTS(attributes); i++)
         if (el_get(root, attributes[i]))
@@ -477,7 +495,7 @@ struct doc *domain_moment_domain(const struct doc *moment, const char *element, 
 {
     const struct el *e = el_find(doc_root(moment), element);
     if (!e)
-        return manage_null(error, VIR_ERR_INTERNAL_ERROR, "internal error: the %s '%s' has no <%s>", el_name(doc_root(moment)), el_get_or(doc_root(moment), "name", ""), element);
+        return manage_null(error, VIR_ERR_INTERNAL_ERROR, "the %s '%s' has no <%s>", el_name(doc_root(moment)), el_get_or(doc_root(moment), "name", ""), element);
     g_autofree char *text = el_format(e, 0);
     if (!g_str_equal(element, "domain")) { /* the same content under another name */
         g_autofree char *open = g_strconcat("<", element, NULL), *close = g_strconcat("</", element, ">", NULL);

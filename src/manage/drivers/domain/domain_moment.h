@@ -56,6 +56,8 @@ GVariant *domain_moment_record(struct domain *d, const char *name); /* "Z" */
 struct domain *domain_moment_of_call(struct manage_call *c, enum moment_kind kind, const char **ret_name, GError **error);
 /* Names that fit: below `from` (NULL: all), by the flags of virDomainSnapshotListFlags. Parents before their children. */
 GPtrArray *domain_moment_list(struct domain *d, enum moment_kind kind, const char *from, uint32_t flags);
+/* A copy of a live document without what only that running machine has: as snapshots, saved states and other hosts get it. */
+struct doc *domain_portable(const struct doc *domain);
 /* Copies of a domain's document as moments keep it: without what only a running machine has; and back again. */
 void domain_moment_set_domain(struct doc *moment, const char *element, const struct doc *domain);
 struct doc *domain_moment_domain(const struct doc *moment, const char *element, GError **error);

@@ -67,9 +67,9 @@ static GVariant *set_events(struct manage_call *c, GError **error)
         g_autoptr(GVariant) v = NULL;
         g_variant_get_child(params, i, "(&sv)", &name, &v);
         if (!known(name) || !g_variant_is_of_type(v, G_VARIANT_TYPE_BOOLEAN))
-            ok = manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: parameter '%s' not supported", name);
+            ok = manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "parameter '%s' not supported", name);
         else if (g_variant_get_boolean(v))
-            ok = manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: unable to enable host cpu perf event for %s: events of the processors are not counted", name);
+            ok = manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "unable to enable host cpu perf event for %s: events of the processors are not counted", name);
     }
     return d ? tune_end(d, ok && domain_edit(d, which, edit_off, params, error)) : NULL;
 }

@@ -102,7 +102,7 @@ static bool check_vcpu(const struct el *root, unsigned vcpu, bool live, GError *
     el_get_u64(root, "vcpu", &max);
     if (live || !el_get_u64(root, "vcpu/@current", &shown)) /* of a definition libvirt names those that are on, and takes the others as well */
         shown = max;
-    return vcpu < max || manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: vcpu %u is out of range of %s cpu count %u", vcpu, live ? "live" : "persistent", (unsigned)shown);
+    return vcpu < max || manage_fail(error, VIR_ERR_INVALID_ARG, "vcpu %u is out of range of %s cpu count %u", vcpu, live ? "live" : "persistent", (unsigned)shown);
 }
 
 /* `check` on each document that is affected. */
@@ -243,7 +243,7 @@ static bool pin_iothread_live(struct domain *d, unsigned id, const struct cpu_ma
         return false;
     pid_t tid = tid_of(threads, id);
     if (!tid)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: iothread %u not found", id);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "iothread %u not found", id);
     if (!move(d, child, tid, cpus, list, error))
         return false;
     tell(d, "iothreadpin", id, true, list);
@@ -257,7 +257,7 @@ static GVariant *pin_iothread(struct manage_call *c, GError **error)
     if (!manage_check_flags(flags, AFFECT, error))
         return NULL;
     if (!id)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: iothread_id in virDomainPinIOThread must not be zero");
+        return manage_null(error, VIR_ERR_INVALID_ARG, "iothread_id in virDomainPinIOThread must not be zero");
     if (!cpu_map_argument(&cpus, c->args, 2, error))
         return NULL;
     struct domain *d = tune_begin(c, "pin iothread", flags, &which, error);

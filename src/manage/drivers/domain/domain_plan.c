@@ -28,6 +28,7 @@ struct domain_plan *domain_plan_new(void)
     struct domain_plan *p = g_new0(struct domain_plan, 1);
     p->items = g_ptr_array_new_with_free_func(item_free);
     p->networks = g_ptr_array_new_with_free_func(g_free);
+    p->filtered = g_ptr_array_new_with_free_func(g_free);
     p->macvtaps = g_ptr_array_new_with_free_func(g_free);
     p->after = g_ptr_array_new_with_free_func(put_json);
     p->notes = g_ptr_array_new_with_free_func(g_free);
@@ -40,6 +41,7 @@ void domain_plan_free(struct domain_plan *p)
         return;
     g_ptr_array_unref(p->items);
     g_ptr_array_unref(p->networks);
+    g_ptr_array_unref(p->filtered);
     g_ptr_array_unref(p->macvtaps);
     g_ptr_array_unref(p->after);
     g_ptr_array_unref(p->notes);

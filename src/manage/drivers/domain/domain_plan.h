@@ -24,6 +24,7 @@ struct domain_plan {
     GPtrArray *items;
     unsigned done;            /* items that the running machine has */
     GPtrArray *networks;      /* pairs network, mac: attached for this plan */
+    GPtrArray *filtered;      /* char *: taps made for this plan, which may have a network filter (domain_filter.h) */
     GPtrArray *macvtaps;      /* char *: made for this plan (domain_macvtap.h) */
     GPtrArray *after;         /* struct json_object *: {"execute", "arguments"} to be sent before the machine runs, or after the device has come */
     GPtrArray *notes;         /* char *: what was left out, for the domain's log */

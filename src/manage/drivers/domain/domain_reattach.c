@@ -13,6 +13,8 @@
 
 #include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_macvtap.h"
+#include "manage/drivers/domain/domain_migrate.h"
+#include "manage/drivers/domain/domain_save.h"
 #include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_status.h"
 #include "manage/drivers/domain/domain_tune.h"
@@ -52,9 +54,13 @@ static void attach(struct domain *d, void *opaque)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_CRASHED);
     } else if (autodestroy) {
         domain_stop(d, VIR_DOMAIN_SHUTOFF_DESTROYED); /* its client has gone with the daemon */
-    } else {
+    } else if (domain_saving_settle(d)) {
         (void)domain_snapshot_settle(d, true);
-        if (domain_read_state(d, &error)) { /* one that has shut down has been ended */
+        if (d->migration) {
+            domain_backup_refresh(d);
+            domain_blockjob_refresh(d);
+            domain_migrate_found(d);
+        } else if (domain_read_state(d, &error)) { /* one that has shut down has been ended */
             domain_backup_refresh(d);
             domain_blockjob_refresh(d);
         } else {
@@ -104,6 +110,9 @@ static void take(struct domain *d, struct status *st)
     d->jobs = g_ptr_array_ref(st->jobs);
     d->backup = g_steal_pointer(&st->backup);
     d->record = g_steal_pointer(&st->record);
+    d->saving = g_steal_pointer(&st->saving);
+    d->migration = g_steal_pointer(&st->migration);
+    d->held = d->migration ? "migration" : NULL;
     d->agent_patience = st->agent_patience;
     d->agent_timeout = (int)st->agent_timeout;
     d->nodes = MAX((unsigned)st->nodes, highest_node(d->live));
@@ -120,6 +129,8 @@ static void take(struct domain *d, struct status *st)
 static void clear(struct domain *d, int reason)
 {
     domain_begin_wait(d, "stop");
+    if (reason == VIR_DOMAIN_SHUTOFF_MIGRATED && d->migration && (d->migration->flags & VIR_MIGRATE_UNDEFINE_SOURCE))
+        migrate_undefine(d);
     domain_stop(d, reason);
     domain_end(d);
 }
@@ -132,7 +143,7 @@ static bool attach_file(struct domain_driver *dr, const char *path, GError **err
         status_free(st);
         return false;
     }
-    bool half = st->state == VIR_DOMAIN_PAUSED && st->reason == VIR_DOMAIN_PAUSED_STARTING_UP;
+    bool half = (st->state == VIR_DOMAIN_PAUSED && st->reason == VIR_DOMAIN_PAUSED_STARTING_UP) || domain_migrate_half(st->migration);
     if (half && st->pid == 0)
         st->pid = find_process(st->dir), st->start = (gint64)domain_pid_start((pid_t)st->pid);
     bool alive = st->pid > 0 && st->start && domain_pid_start((pid_t)st->pid) == (uint64_t)st->start;

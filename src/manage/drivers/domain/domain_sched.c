@@ -40,14 +40,14 @@ struct wish {
 static bool check_ranges(struct wish *w, GError **error)
 {
     if (w->given[0] && w->value[0] && (w->value[0] < SHARES_MIN || w->value[0] > SHARES_MAX))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: shares '%" G_GINT64_FORMAT "' must be in range [%d, %d]", w->value[0], SHARES_MIN, SHARES_MAX);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "shares '%" G_GINT64_FORMAT "' must be in range [%d, %d]", w->value[0], SHARES_MIN, SHARES_MAX);
     for (unsigned i = 1; i < NFIELDS; i++) {
         bool period = fields[i].type == TUNE_U64;
         int64_t low = period ? PERIOD_MIN : QUOTA_MIN, high = period ? PERIOD_MAX : QUOTA_MAX, v = w->value[i];
         if (!period && v < 0)
             w->value[i] = -1;
         if (w->given[i] && v != 0 && !(v < 0 && !period) && (v < low || v > high))
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: value of '%s' is out of range [%" G_GINT64_FORMAT ", %" G_GINT64_FORMAT "]", fields[i].name, low, high);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "value of '%s' is out of range [%" G_GINT64_FORMAT ", %" G_GINT64_FORMAT "]", fields[i].name, low, high);
     }
     return true;
 }

@@ -91,7 +91,7 @@ static GVariant *lookup(struct manage_call *c, GError **error)
     bool there = domain_moment_find_locked(d, MOMENT_SNAPSHOT, name) != NULL;
     g_mutex_unlock(&d->lock);
     return there ? g_variant_new("(@(s(sayi)))", domain_moment_record(d, name)) :
-           manage_null(error, VIR_ERR_NO_DOMAIN_SNAPSHOT, "Domain snapshot not found: no domain snapshot with matching name '%s'", name);
+           manage_null(error, VIR_ERR_NO_DOMAIN_SNAPSHOT, "no domain snapshot with matching name '%s'", name);
 }
 
 static char *current_of(struct domain *d)
@@ -114,7 +114,7 @@ static GVariant *current(struct manage_call *c, GError **error)
     domain_auto *d = manage_check_flags(flags_arg(c, 1), 0, error) ? domain_of_call(c, 0, error) : NULL;
     g_autofree char *name = d ? current_of(d) : NULL;
     if (d && !name)
-        return manage_null(error, VIR_ERR_NO_DOMAIN_SNAPSHOT, "Domain snapshot not found: the domain does not have a current snapshot");
+        return manage_null(error, VIR_ERR_NO_DOMAIN_SNAPSHOT, "the domain does not have a current snapshot");
     return d ? g_variant_new("(@(s(sayi)))", domain_moment_record(d, name)) : NULL;
 }
 
@@ -144,7 +144,7 @@ static GVariant *get_parent(struct manage_call *c, GError **error)
     g_autofree char *parent = m ? g_strdup(m->parent) : NULL;
     g_mutex_unlock(&d->lock);
     return parent ? g_variant_new("(@(s(sayi)))", domain_moment_record(d, parent)) :
-           manage_null(error, VIR_ERR_NO_DOMAIN_SNAPSHOT, "Domain snapshot not found: snapshot '%s' does not have a parent", name);
+           manage_null(error, VIR_ERR_NO_DOMAIN_SNAPSHOT, "snapshot '%s' does not have a parent", name);
 }
 
 /* Passwords of the domain inside are for those who may write. */
@@ -163,7 +163,7 @@ static GVariant *get_xml(struct manage_call *c, GError **error)
     uint32_t flags = flags_arg(c, 1);
     domain_auto *d = manage_check_flags(flags, VIR_DOMAIN_SNAPSHOT_XML_SECURE, error) ? domain_moment_of_call(c, MOMENT_SNAPSHOT, &name, error) : NULL;
     if (d && c->conn->readonly && (flags & VIR_DOMAIN_SNAPSHOT_XML_SECURE))
-        return manage_null(error, VIR_ERR_OPERATION_DENIED, "operation forbidden: a read-only connection does not see passwords");
+        return manage_null(error, VIR_ERR_OPERATION_DENIED, "a read-only connection does not see passwords");
     doc_auto *doc = d ? domain_moment_document(d, MOMENT_SNAPSHOT, name, error) : NULL;
     if (!doc)
         return NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Snapshots of a domain's disks: in files of their own (external: an overlay takes the disk's place) and, while the domain is shut off, inside qcow2 images. Their
+ * Snapshots of a domain's disks: in files of their own (external: an overlay takes the disk's place) and inside qcow2 images; of a running one with its memory, too. Their
  * documents are moments (domain_moment.h).
  */
 #pragma once
@@ -16,11 +16,13 @@ struct snapshot_disk {
     unsigned index;           /* of the overlay's nodes */
     bool external, made;      /* made: its file did not exist before */
 };
+enum snapshot_memory { SNAPSHOT_NO_MEMORY, SNAPSHOT_MEMORY_INTERNAL, SNAPSHOT_MEMORY_EXTERNAL };
 struct snapshot {
     struct domain *d;
     struct doc *doc;          /* of the snapshot */
     struct doc *domain;       /* what the machine, or the definition, has now; a copy */
     bool live;
+    enum snapshot_memory memory;
     uint32_t flags;           /* virDomainSnapshotCreateFlags */
     GArray *disks;            /* struct snapshot_disk, of those that are in it */
 };
@@ -31,6 +33,14 @@ char *domain_snapshot_make(struct domain *d, const char *xml, uint32_t flags, GE
 bool domain_snapshot_align(struct snapshot *s, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* All of them at one moment; nothing is left of one that fails. */
 bool domain_snapshot_take(struct snapshot *s, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* domain_snapshot_memory.c: with the memory of the running machine. External: around take(), which takes the disks. */
+bool domain_snapshot_take_external(struct snapshot *s, bool (*take)(struct snapshot *s, GError **error), GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool domain_snapshot_take_internal(struct snapshot *s, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* What a daemon that was killed had begun; the file of a snapshot that was taken stays. */
+bool domain_snapshot_settle_memory(struct domain *d, const char *path, bool running);
+void domain_snapshot_settle_inside(struct domain *d, const char *name, bool running);
+/* Back to one that has the state of a machine inside its images. flags: virDomainSnapshotRevertFlags. */
+bool domain_snapshot_load(struct domain *d, const struct doc *snapshot, uint32_t flags, struct manage_call *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* domain_snapshot_record.c: the overlay as an image of the disk, <mirror>, the element that a disk can have beside its chain. */
 struct el *domain_snapshot_overlay(struct snapshot_disk *k);
 /* The disk stands on what it was. */

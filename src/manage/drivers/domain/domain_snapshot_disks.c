@@ -28,6 +28,8 @@ static const char *by_default(const struct snapshot *s, const struct el *disk)
         return own;
     if (is_empty(disk) || el_find(disk, "readonly"))
         return "no";
+    if (s->memory)
+        return s->memory == SNAPSHOT_MEMORY_INTERNAL ? "internal" : "external";
     return s->live || (s->flags & VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY) ? "external" : "internal";
 }
 
@@ -45,7 +47,7 @@ static char *generate(const struct el *disk, const char *snapshot, GError **erro
 {
     const char *path = domain_chain_path(disk);
     if (!path || !el_is(disk, "@type", "file"))
-        return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: cannot generate external snapshot name for disk '%s' on a '%s' device: name its file", target_of(disk),
+        return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "cannot generate external snapshot name for disk '%s' on a '%s' device: name its file", target_of(disk),
                            el_get_or(disk, "@type", "file"));
     const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
     int keep = (int)(dot && (!slash || dot > slash) ? dot - path : (gssize)strlen(path));
@@ -59,7 +61,7 @@ static bool align_external(struct snapshot *s, struct snapshot_disk *k, GError *
     if (!path && !made)
         return false;
     if (el_is(k->spec, "@type", "network"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the snapshot of disk '%s' cannot be on the network: file and block are there", target_of(k->disk));
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the snapshot of disk '%s' cannot be on the network: file and block are there", target_of(k->disk));
     if (!el_get(k->spec, "@type"))
         el_set(k->spec, "@type", "file");
     if (made)
@@ -69,23 +71,23 @@ static bool align_external(struct snapshot *s, struct snapshot_disk *k, GError *
     k->format = g_strdup(el_get(k->spec, "driver/@type"));
     k->path = g_strdup(domain_chain_path(k->spec));
     if (!g_str_equal(k->format, "qcow2") && !g_str_equal(k->format, "qed"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: external snapshot format for disk %s is unsupported: %s", target_of(k->disk), k->format);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "external snapshot format for disk %s is unsupported: %s", target_of(k->disk), k->format);
     if (*k->path != '/')
-        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: disk snapshot image path '%s' must be absolute", k->path);
+        return manage_fail(error, VIR_ERR_XML_ERROR, "disk snapshot image path '%s' must be absolute", k->path);
     return true;
 }
 
 static bool align_internal(struct snapshot *s, struct snapshot_disk *k, GError **error)
 {
-    if (s->live)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: active qemu domains require external disk snapshots; disk %s requested internal", target_of(k->disk));
+    if (s->live && s->memory != SNAPSHOT_MEMORY_INTERNAL)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "active qemu domains require external disk snapshots; disk %s requested internal", target_of(k->disk));
     const char *format = el_get_or(k->disk, "driver/@type", "raw");
     k->path = domain_image_path(s->d->driver, k->disk, error);
     if (!k->path)
-        return error && *error ? false : manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: internal snapshot for disk %s unsupported: it has no local image",
+        return error && *error ? false : manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "internal snapshot for disk %s unsupported: it has no local image",
                                                      target_of(k->disk));
     if (!g_str_equal(format, "qcow2"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: internal snapshot for disk %s unsupported for storage type %s", target_of(k->disk), format);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "internal snapshot for disk %s unsupported for storage type %s", target_of(k->disk), format);
     k->format = g_strdup(format);
     return true;
 }
@@ -98,11 +100,11 @@ static bool align_one(struct snapshot *s, struct el *disk, struct el *spec, GErr
     const char *how = el_get(spec, "@snapshot");
     el_set(spec, "@name", target_of(disk));
     if (g_str_equal(how, "manual") && s->live)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: a manual snapshot of disk '%s' needs a paused machine and is not there", target_of(disk));
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "a manual snapshot of disk '%s' needs a paused machine and is not there", target_of(disk));
     if (g_str_equal(how, "no") || g_str_equal(how, "manual"))
         return true;
     if (is_empty(disk))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: disk '%s' has no medium: there is nothing to take", target_of(disk));
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "disk '%s' has no medium: there is nothing to take", target_of(disk));
     k.external = g_str_equal(how, "external");
     bool ok = k.external ? align_external(s, &k, error) : align_internal(s, &k, error);
     g_array_append_val(s->disks, k);
@@ -120,9 +122,9 @@ static bool check_names(struct snapshot *s, struct el *devices, struct el *disks
                 found = disk;
         }
         if (!found)
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: no disk named '%s'", name);
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "no disk named '%s'", name);
         if (spec_of(disks, found) != spec)
-            return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: disk '%s' specified twice", target_of(found));
+            return manage_fail(error, VIR_ERR_XML_ERROR, "disk '%s' specified twice", target_of(found));
     }
     return true;
 }
@@ -135,14 +137,16 @@ static bool check_mixture(struct snapshot *s, GError **error)
         external += k->external;
         for (unsigned j = 0; j < i && k->external; j++)
             if (!g_strcmp0(g_array_index(s->disks, struct snapshot_disk, j).path, k->path))
-                return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: two disks cannot have their snapshot in the same file '%s'", k->path);
+                return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "two disks cannot have their snapshot in the same file '%s'", k->path);
     }
-    if (!s->disks->len)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: nothing selected for snapshot");
+    if (external && s->memory == SNAPSHOT_MEMORY_INTERNAL)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "mixing internal and external targets for a snapshot is not yet supported: the memory goes into the disks' images, unless a file is named for it");
+    if (!s->disks->len && s->memory != SNAPSHOT_MEMORY_EXTERNAL)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "nothing selected for snapshot");
     if (external && external < s->disks->len)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: mixing internal and external targets for a snapshot is not yet supported");
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "mixing internal and external targets for a snapshot is not yet supported");
     if (!external && (s->flags & VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: reuse is not supported with this snapshot type");
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "reuse is not supported with this snapshot type");
     return true;
 }
 
@@ -200,15 +204,15 @@ static bool make_overlay(struct snapshot *s, struct snapshot_disk *k, GError **e
     g_autofree char *below = domain_image_path(s->d->driver, k->disk, error);
     g_autofree char *user = domain_disk_user(s->d->driver->state, k->path);
     if (!below)
-        return error && *error ? false : manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: external snapshots of disk '%s' need a local image", target_of(k->disk));
+        return error && *error ? false : manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "external snapshots of disk '%s' need a local image", target_of(k->disk));
     bool there = stat(k->path, &st) == 0;
     if (s->flags & VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT) {
         if (user)
-            return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: the image '%s' is in use by the running domain '%s'", k->path, user);
-        return there || manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: missing existing file for disk %s: %s", target_of(k->disk), k->path);
+            return manage_fail(error, VIR_ERR_OPERATION_INVALID, "the image '%s' is in use by the running domain '%s'", k->path, user);
+        return there || manage_fail(error, VIR_ERR_OPERATION_FAILED, "missing existing file for disk %s: %s", target_of(k->disk), k->path);
     }
     if (there && !S_ISBLK(st.st_mode) && (!S_ISREG(st.st_mode) || st.st_size))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: external snapshot file for disk %s already exists and is not a block device: %s", target_of(k->disk), k->path);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "external snapshot file for disk %s already exists and is not a block device: %s", target_of(k->disk), k->path);
     return image_size(s, k, &size, error) &&
            domain_image_make(k->path, k->format, size, below, el_get_or(k->disk, "driver/@type", "raw"), target_of(k->disk), &k->made, error) &&
            (!s->d->persistent || sync_overlay(k, error));
@@ -249,6 +253,10 @@ static bool transaction(struct snapshot *s, GError **error)
         domain_bitmap_carry_on(actions, nodes, node, overlay); /* checkpoints go on */
     }
     json_object_put(nodes);
+    if (actions && !s->disks->len) {
+        json_object_put(actions);
+        return true;
+    }
     return actions && domain_transaction(s->d, actions, error);
 }
 
@@ -313,7 +321,7 @@ bool domain_snapshot_inside(const char *path, const char *target, enum snapshot_
     }
     block_node_unref(n);
     block_graph_destroy(g);
-    return ok || manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: snapshot '%s' in the image '%s' of disk '%s': %s", name, path, target, why ? why->message : "it cannot be changed");
+    return ok || manage_fail(error, VIR_ERR_OPERATION_FAILED, "snapshot '%s' in the image '%s' of disk '%s': %s", name, path, target, why ? why->message : "it cannot be changed");
 }
 
 static bool take_offline_internal(struct snapshot *s, GError **error)

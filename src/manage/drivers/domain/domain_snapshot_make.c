@@ -18,11 +18,11 @@ static bool check_flags(struct domain *d, uint32_t flags, GError **error)
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(exclusive); i++)
         if ((flags & exclusive[i].a) && (flags & exclusive[i].b))
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: %s exclude each other", exclusive[i].what);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "%s exclude each other", exclusive[i].what);
     if ((flags & VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE) && !(flags & VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: to quiesce goes with a snapshot of the disks alone");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "to quiesce goes with a snapshot of the disks alone");
     if (!d->persistent && (flags & VIR_DOMAIN_SNAPSHOT_CREATE_HALT))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot halt after transient domain snapshot");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "cannot halt after transient domain snapshot");
     return true;
 }
 
@@ -36,27 +36,27 @@ static char *redefine(struct domain *d, struct doc *doc, uint32_t flags, GError 
     bool good = false;
     doc_auto *inside = NULL;
     if (!*name)
-        manage_fail(error, VIR_ERR_XML_ERROR, "XML error: a redefined snapshot must have a name");
+        manage_fail(error, VIR_ERR_XML_ERROR, "a redefined snapshot must have a name");
     else if (!domain_moment_name_ok(MOMENT_SNAPSHOT, name, error))
         ;
     else if (!el_find(root, "domain"))
-        manage_fail(error, VIR_ERR_INTERNAL_ERROR, "internal error: missing domain in snapshot");
+        manage_fail(error, VIR_ERR_INTERNAL_ERROR, "missing domain in snapshot");
     else if (!el_get(root, "creationTime") || !el_get(root, "state"))
-        manage_fail(error, VIR_ERR_XML_ERROR, "XML error: missing %s from existing snapshot", el_get(root, "state") ? "creationTime" : "state");
+        manage_fail(error, VIR_ERR_XML_ERROR, "missing %s from existing snapshot", el_get(root, "state") ? "creationTime" : "state");
     else
         good = (inside = domain_moment_domain(doc, "domain", error)) != NULL;
     char own[37];
     manage_uuid_format(d->uuid, own);
     if (good && !el_is(doc_root(inside), "uuid", own))
-        good = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: definition for snapshot %s must use uuid %s", name, own);
+        good = manage_fail(error, VIR_ERR_INVALID_ARG, "definition for snapshot %s must use uuid %s", name, own);
     g_mutex_lock(&d->lock);
     struct moment *above = good && parent ? domain_moment_find_locked(d, MOMENT_SNAPSHOT, parent) : NULL;
     bool circle = above && (!g_strcmp0(parent, name) || domain_moment_is_below_locked(d, MOMENT_SNAPSHOT, above, name));
     g_mutex_unlock(&d->lock);
     if (good && parent && !above)
-        good = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: parent %s for moment %s not found", parent, name);
+        good = manage_fail(error, VIR_ERR_INVALID_ARG, "parent %s for moment %s not found", parent, name);
     if (good && circle)
-        good = manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: parent %s would create cycle to %s", parent, name);
+        good = manage_fail(error, VIR_ERR_INVALID_ARG, "parent %s would create cycle to %s", parent, name);
     if (!good) {
         doc_free(doc);
         return NULL;
@@ -67,29 +67,48 @@ static char *redefine(struct domain *d, struct doc *doc, uint32_t flags, GError 
 
 /* ---- a new one ---- */
 
-/* Refused by name: what needs the machine's memory to be saved. */
+/* Where the memory goes. */
+static bool check_file(struct snapshot *s, const char *file, GError **error)
+{
+    bool external = s->memory == SNAPSHOT_MEMORY_EXTERNAL;
+    if (external && !file)
+        return manage_fail(error, VIR_ERR_XML_ERROR, "external memory snapshots require a filename");
+    if (external && *file != '/')
+        return manage_fail(error, VIR_ERR_XML_ERROR, "memory snapshot file path (%s) must be absolute", file);
+    if (!external && file)
+        return manage_fail(error, VIR_ERR_XML_ERROR, "memory filename '%s' requires external snapshot", file);
+    if (!external && (s->flags & VIR_DOMAIN_SNAPSHOT_CREATE_LIVE))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "live snapshot creation is supported only with external checkpoints: name a file for the memory");
+    return true;
+}
+
 static bool check_memory(struct snapshot *s, GError **error)
 {
-    const char *memory = el_get(doc_root(s->doc), "memory/@snapshot");
-    bool external = !g_strcmp0(memory, "external"), internal = !g_strcmp0(memory, "internal"), disks = s->flags & VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY;
+    const char *memory = el_get(doc_root(s->doc), "memory/@snapshot"), *file = el_get(doc_root(s->doc), "memory/@file");
+    bool external = memory ? g_str_equal(memory, "external") : file != NULL, internal = !g_strcmp0(memory, "internal"), disks = s->flags & VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY;
     if (!s->live && (external || internal))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: memory snapshot is not possible for an inactive domain");
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "memory snapshot is not possible for an inactive domain");
     if (disks && (external || internal))
-        return manage_fail(error, VIR_ERR_XML_ERROR, "XML error: a snapshot of the disks alone has no memory: <memory snapshot='%s'>", memory);
-    if (s->live && !disks && g_strcmp0(memory, "no"))
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the state of a running machine cannot be saved yet: take a snapshot of the disks alone (--disk-only), or shut the domain off first");
-    if (s->live && !disks)
-        s->flags |= VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY;
+        return manage_fail(error, VIR_ERR_XML_ERROR, "a snapshot of the disks alone has no memory: <memory snapshot='%s'>", memory ? memory : "external");
     if (!s->live && (s->flags & (VIR_DOMAIN_SNAPSHOT_CREATE_LIVE | VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)))
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running: there is nothing to be quiesced or kept running");
-    return true;
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain is not running: there is nothing to be quiesced or kept running");
+    if (!s->live || disks)
+        return true;
+    if (!g_strcmp0(memory, "no")) {
+        s->flags |= VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY;
+        return true;
+    }
+    s->memory = external ? SNAPSHOT_MEMORY_EXTERNAL : SNAPSHOT_MEMORY_INTERNAL;
+    return check_file(s, file, error);
 }
 
 static bool describe(struct snapshot *s, GError **error)
 {
     struct el *root = doc_root(s->doc);
     static const char *const given[] = { "state", "parent", "creationTime", "memory", "domain", "inactiveDomain", "cookie", "active" };
+    static const char *const memories[] = { "no", "internal", "external" };
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
+    g_autofree char *file = g_strdup(el_get(root, "memory/@file"));
     if (!el_get(root, "name"))
         el_setf(root, "name", "%" G_GINT64_FORMAT, now);
     const char *name = el_get(root, "name");
@@ -100,15 +119,17 @@ static bool describe(struct snapshot *s, GError **error)
     g_autofree char *parent = g_strdup(domain_moment_current_locked(s->d, MOMENT_SNAPSHOT));
     g_mutex_unlock(&s->d->lock);
     if (taken)
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: domain moment %s already exists", name);
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "domain moment %s already exists", name);
     for (unsigned i = 0; i < G_N_ELEMENTS(given); i++)
         if (el_find(root, given[i]))
             el_remove(el_find(root, given[i]));
-    el_set(root, "state", s->live ? "disk-snapshot" : "shutoff");
+    el_set(root, "state", s->memory ? s->d->state == VIR_DOMAIN_RUNNING ? "running" : "paused" : s->live ? "disk-snapshot" : "shutoff");
     if (parent)
         el_set(root, "parent/name", parent);
     el_setf(root, "creationTime", "%" G_GINT64_FORMAT, now);
-    el_set(root, "memory/@snapshot", "no");
+    el_set(root, "memory/@snapshot", memories[s->memory]);
+    if (s->memory == SNAPSHOT_MEMORY_EXTERNAL)
+        el_set(root, "memory/@file", file);
     domain_moment_set_domain(s->doc, "domain", s->domain);
     doc_auto *defined = s->live && s->d->persistent ? domain_definition(s->d, error) : NULL;
     if (defined)
@@ -131,7 +152,7 @@ static bool quiesce(struct snapshot *s, bool freeze, GError **error)
 static bool still_frozen(const struct snapshot *s, const char *name, const GError *why, GError **error)
 {
     return s->flags & VIR_DOMAIN_SNAPSHOT_CREATE_HALT ||
-           manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: the snapshot '%s' is taken, but the guest's file systems are still frozen (domfsthaw thaws them "
+           manage_fail(error, VIR_ERR_AGENT_UNRESPONSIVE, "the snapshot '%s' is taken, but the guest's file systems are still frozen (domfsthaw thaws them "
                        "when the agent is there again): %s", name, why->message);
 }
 
@@ -162,6 +183,11 @@ static bool take(struct snapshot *s, GError **error)
     return ok;
 }
 
+static bool take_all(struct snapshot *s, GError **error)
+{
+    return s->memory == SNAPSHOT_MEMORY_INTERNAL ? domain_snapshot_take_internal(s, error) : s->memory ? domain_snapshot_take_external(s, take, error) : take(s, error);
+}
+
 static void snapshot_clear(struct snapshot *s)
 {
     for (unsigned i = 0; s->disks && i < s->disks->len; i++) {
@@ -187,7 +213,7 @@ char *domain_snapshot_make(struct domain *d, const char *xml, uint32_t flags, GE
     struct snapshot s = { .d = d, .doc = doc, .live = d->id >= 0, .flags = flags, .disks = g_array_new(FALSE, TRUE, sizeof(struct snapshot_disk)) };
     s.domain = s.live ? domain_live(d, error) : domain_definition(d, error);
     char *name = NULL;
-    if (s.domain && check_memory(&s, error) && describe(&s, error) && domain_snapshot_align(&s, error) && take(&s, error)) {
+    if (s.domain && check_memory(&s, error) && describe(&s, error) && domain_snapshot_align(&s, error) && take_all(&s, error)) {
         name = g_strdup(el_get_or(doc_root(s.doc), "name", ""));
         if (s.live && (flags & VIR_DOMAIN_SNAPSHOT_CREATE_HALT))
             domain_stop(d, VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT);

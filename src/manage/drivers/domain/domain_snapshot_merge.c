@@ -83,7 +83,7 @@ static bool merge_images(const struct el *above, const struct el *top, const str
     block_node_unref(to);
     ok = ok && !err && (!above || rename_below(g, above, base, &why));
     block_graph_destroy(g);
-    return ok || manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: the image '%s' cannot be merged into '%s': %s", domain_chain_path(top), domain_chain_path(base),
+    return ok || manage_fail(error, VIR_ERR_OPERATION_FAILED, "the image '%s' cannot be merged into '%s': %s", domain_chain_path(top), domain_chain_path(base),
                              err ? g_strerror(err) : why ? why->message : "");
 }
 
@@ -91,8 +91,8 @@ static struct el *find_image(struct el *disk, const char *path, GError **error)
 {
     for (struct el *e = disk; e; e = domain_chain_below(e))
         if (!g_strcmp0(domain_chain_path(e), path))
-            return domain_chain_below(e) ? e : manage_null(error, VIR_ERR_OPERATION_FAILED, "operation failed: there is no image below the snapshot's image '%s'", path);
-    return manage_null(error, VIR_ERR_OPERATION_FAILED, "operation failed: the snapshot's image '%s' is not in the chain of disk '%s'", path, el_get_or(disk, "target/@dev", "?"));
+            return domain_chain_below(e) ? e : manage_null(error, VIR_ERR_OPERATION_FAILED, "there is no image below the snapshot's image '%s'", path);
+    return manage_null(error, VIR_ERR_OPERATION_FAILED, "the snapshot's image '%s' is not in the chain of disk '%s'", path, el_get_or(disk, "target/@dev", "?"));
 }
 
 /* The definition names what the overlay stood on. */
@@ -121,7 +121,7 @@ static bool merge_offline(struct domain *d, const char *target, const char *path
         return manage_fail(error && *error ? NULL : error, VIR_ERR_OPERATION_FAILED, "operation failed: the domain has no disk '%s' any more", target);
     g_autofree char *user = domain_disk_user(d->driver->state, path);
     if (user)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: the image '%s' is in use by the running domain '%s'", path, user);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "the image '%s' is in use by the running domain '%s'", path, user);
     if (!domain_chain_read(disk, image, error))
         return false;
     struct el *top = find_image(disk, path, error), *base = top ? domain_chain_below(top) : NULL;
@@ -155,7 +155,7 @@ static bool merge_live(struct domain *d, const char *target, const char *path, G
     struct el *disk = live ? domain_find_disk(live, target) : NULL;
     for (struct el *e = disk; e; e = domain_chain_below(e))
         if (!g_strcmp0(domain_chain_path(e), path))
-            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: the image '%s' of disk '%s' was not merged: see the domain's log", path, target);
+            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the image '%s' of disk '%s' was not merged: see the domain's log", path, target);
     return live != NULL;
 }
 
@@ -173,7 +173,7 @@ static bool check(struct domain *d, const struct doc *snapshot, GError **error)
         struct el *disk = domain_find_disk(doc, el_get_or(spec, "@name", ""));
         g_autofree char *path = disk ? domain_image_path(d->driver, disk, NULL) : NULL;
         if (!disk || !path)
-            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: the domain has no disk '%s' any more: delete the snapshot's metadata alone (--metadata)", el_get(spec, "@name"));
+            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the domain has no disk '%s' any more: delete the snapshot's metadata alone (--metadata)", el_get(spec, "@name"));
         if ((d->id < 0 && !domain_chain_read(disk, path, error)) || !find_image(disk, domain_chain_path(spec), error))
             return false;
     }
@@ -193,7 +193,7 @@ bool domain_snapshot_merge(struct domain *d, const struct doc *snapshot, GError 
             ok = merge_live(d, target, path, error);
         } else if (domain_begin(d, "snapshot delete", false, error)) {
             ok = d->id < 0 ? merge_offline(d, target, path, error) :
-                 manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: the domain was started while its snapshot was being deleted: try again");
+                 manage_fail(error, VIR_ERR_OPERATION_INVALID, "the domain was started while its snapshot was being deleted: try again");
             domain_end(d);
         }
         if (!ok)

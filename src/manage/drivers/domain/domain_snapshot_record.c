@@ -167,7 +167,7 @@ static bool note_disk(struct snapshot *s, struct snapshot_record *r, struct snap
     const char *target = el_get_or(k->disk, "target/@dev", "?");
     g_autofree char *below = domain_image_path(s->d->driver, k->disk, error);
     if (!below)
-        return error && *error ? false : manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: external snapshots of disk '%s' need a local image", target);
+        return error && *error ? false : manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "external snapshots of disk '%s' need a local image", target);
     k->index = next_index(s->d);
     el_setf(domain_snapshot_overlay(k), "source/@index", "%u", k->index);
     struct el *own = defined ? domain_find_disk(defined, target) : NULL;
@@ -181,7 +181,7 @@ static bool note_disk(struct snapshot *s, struct snapshot_record *r, struct snap
         return true;
     }
     disk_free(n);
-    return manage_fail(error, VIR_ERR_INTERNAL_ERROR, "internal error: the element of disk '%s' cannot be written down", target);
+    return manage_fail(error, VIR_ERR_INTERNAL_ERROR, "the element of disk '%s' cannot be written down", target);
 }
 
 void domain_snapshot_set_record(struct domain *d, struct snapshot_record *r)
@@ -213,7 +213,7 @@ bool domain_snapshot_intend(struct snapshot *s, GError **error)
 {
     struct domain *d = s->d;
     if (d->record && domain_snapshot_settle(d, true) == SNAPSHOT_OPEN)
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: whether the snapshot '%s' was taken is not known: the machine does not answer", d->record->name);
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "whether the snapshot '%s' was taken is not known: the machine does not answer", d->record->name);
     for (unsigned i = 0; i < s->disks->len; i++)
         if (!domain_blockjob_none(d, el_get_or(g_array_index(s->disks, struct snapshot_disk, i).disk, "target/@dev", "?"), error))
             return false;

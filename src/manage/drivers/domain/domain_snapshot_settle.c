@@ -8,6 +8,7 @@
 #include "block/node.h"
 #include "manage/drivers/domain/domain_agent.h"
 #include "manage/drivers/domain/domain_checkpoint.h"
+#include "manage/drivers/domain/domain_save.h"
 #include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_stats.h"
 
@@ -231,10 +232,12 @@ enum snapshot_fate domain_snapshot_settle(struct domain *d, bool running)
     if (!r)
         return SNAPSHOT_NOT_TAKEN;
     enum snapshot_fate fate = !r->sent ? SNAPSHOT_NOT_TAKEN : running ? ask(d, r) : look(d, r);
-    if (fate == SNAPSHOT_TAKEN)
+    if (fate == SNAPSHOT_TAKEN) {
         follow(d, r);
-    else if (fate == SNAPSHOT_OPEN || !take_back(d, r, running))
+        domain_saving_taken(d);
+    } else if (fate == SNAPSHOT_OPEN || !take_back(d, r, running)) {
         return SNAPSHOT_OPEN;
+    }
     if (running && r->frozen)
         thaw(d);
     domain_snapshot_set_record(d, NULL);
@@ -255,6 +258,7 @@ bool domain_snapshot_conclude(struct domain *d, bool ok, GError **error)
         return ok;
     }
     domain_snapshot_set_record(d, NULL);
+    domain_saving_taken(d);
     g_autoptr(GError) why = NULL;
     if (!domain_write_status(d, &why))
         g_warning("domain '%s': the snapshot is taken, and the status file does not say so: %s", d->name, why->message);

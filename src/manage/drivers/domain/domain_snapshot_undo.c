@@ -26,7 +26,7 @@ static bool apply(struct domain *d, const struct doc *snapshot, const struct doc
         if (!path)
             return manage_fail(error && *error ? NULL : error, VIR_ERR_OPERATION_FAILED, "operation failed: the disk '%s' of the snapshot has no image", el_get(spec, "@name"));
         if (user)
-            return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: the image '%s' is in use by the running domain '%s'", path, user);
+            return manage_fail(error, VIR_ERR_OPERATION_INVALID, "the image '%s' is in use by the running domain '%s'", path, user);
         if (!domain_snapshot_inside(path, el_get(spec, "@name"), what, name, error))
             return false;
     }
@@ -44,17 +44,32 @@ static bool define_again(struct domain *d, struct doc *domain, GError **error)
     return true;
 }
 
+/* The definition as it was then, where the domain has one. */
+static bool define_inactive(struct domain *d, const struct doc *snapshot, GError **error)
+{
+    const char *which = el_find(doc_root(snapshot), "inactiveDomain") ? "inactiveDomain" : "domain";
+    struct doc *then = d->persistent ? domain_moment_domain(snapshot, which, error) : NULL;
+    return !d->persistent || (then && define_again(d, then, error));
+}
+
+static bool revert_to_state(struct domain *d, const char *name, const struct doc *snapshot, uint32_t flags, struct manage_call *c, GError **error)
+{
+    if (!el_is(doc_root(snapshot), "memory/@snapshot", "internal"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the snapshot '%s' has no memory that could be loaded", name);
+    return domain_snapshot_load(d, snapshot, flags, c, error) && define_inactive(d, snapshot, error) && domain_moment_set_current(d, MOMENT_SNAPSHOT, name, error);
+}
+
 static bool revert(struct domain *d, const char *name, uint32_t flags, struct manage_call *c, GError **error)
 {
     doc_auto *doc = domain_moment_document(d, MOMENT_SNAPSHOT, name, error);
     if (!doc)
         return false;
     if (is_external(doc))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: revert to external snapshot not supported yet: start the domain with the images that the snapshot kept");
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "revert to external snapshot not supported yet: start the domain with the images that the snapshot kept");
     if (!el_is(doc_root(doc), "state", "shutoff"))
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the snapshot '%s' has a running machine's state (%s), which cannot be loaded yet", name, el_get_or(doc_root(doc), "state", "?"));
+        return revert_to_state(d, name, doc, flags, c, error);
     if (!d->persistent)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: transient domain needs to request run or pause to revert to inactive snapshot");
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "transient domain needs to request run or pause to revert to inactive snapshot");
     struct doc *domain = domain_moment_domain(doc, "domain", error);
     if (!domain)
         return false;
@@ -81,7 +96,7 @@ bool domain_snapshot_revert(struct domain *d, const char *name, uint32_t flags, 
     if (!manage_check_flags(flags, both | VIR_DOMAIN_SNAPSHOT_REVERT_FORCE | VIR_DOMAIN_SNAPSHOT_REVERT_RESET_NVRAM, error))
         return false;
     if ((flags & both) == both)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: running and paused flags are mutually exclusive");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "running and paused flags are mutually exclusive");
     if (!domain_begin(d, "snapshot revert", false, error))
         return false;
     bool ok = revert(d, name, flags, c, error);
@@ -154,7 +169,7 @@ static bool delete_external(struct domain *d, const char *name, GError **error)
     unsigned children = domain_moment_children_locked(d, MOMENT_SNAPSHOT, name);
     g_mutex_unlock(&d->lock);
     if (children > 1)
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: deletion of external disk snapshots with multiple children not supported");
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "deletion of external disk snapshots with multiple children not supported");
     g_ptr_array_add(self, g_strdup(name));
     return doc && domain_snapshot_merge(d, doc, error) && delete_inside_job(d, self, true, error);
 }
@@ -165,11 +180,11 @@ bool domain_snapshot_delete(struct domain *d, const char *name, uint32_t flags, 
     if (!manage_check_flags(flags, VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN | VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY | VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN_ONLY, error))
         return false;
     if ((flags & VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN) && (flags & VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN_ONLY))
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: children and children_only flags are mutually exclusive");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "children and children_only flags are mutually exclusive");
     g_autoptr(GPtrArray) names = below ? domain_moment_descendants(d, MOMENT_SNAPSHOT, name) : g_ptr_array_new_with_free_func(g_free);
     if (!(flags & VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN_ONLY))
         g_ptr_array_add(names, g_strdup(name));
     if (!metadata && any_external(d, names))
-        return below ? manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: deletion of external children disk snapshots not supported") : delete_external(d, name, error);
+        return below ? manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "deletion of external children disk snapshots not supported") : delete_external(d, name, error);
     return delete_inside_job(d, names, metadata, error);
 }

@@ -162,7 +162,7 @@ static pid_t spawn(struct domain *d, const struct domain_command *cmd, int log, 
 }
 
 /* What the life cycle itself asks of the machine. */
-static void add_arguments(struct domain_command *cmd, const struct doc *live, int monitor)
+static void add_arguments(struct domain_command *cmd, const struct doc *live, int monitor, bool incoming)
 {
     const struct el *r = doc_root(live);
     GPtrArray *a = cmd->argv;
@@ -172,6 +172,10 @@ static void add_arguments(struct domain_command *cmd, const struct doc *live, in
     g_ptr_array_add(a, g_strdup("-no-shutdown"));
     if (el_is(r, "on_reboot", "destroy") && !el_is(r, "on_poweroff", "restart")) /* -no-reboot knows no difference */
         g_ptr_array_add(a, g_strdup("-no-reboot"));
+    if (incoming) {
+        g_ptr_array_add(a, g_strdup("-incoming"));
+        g_ptr_array_add(a, g_strdup("defer"));
+    }
     g_ptr_array_add(a, g_strdup("-chardev"));
     g_ptr_array_add(a, g_strdup_printf("socket,id=charmonitor,fd=%d,server=on,wait=off", monitor));
     g_ptr_array_add(a, g_strdup("-mon"));
@@ -210,7 +214,7 @@ static char *how_it_ended(struct domain *d)
            g_strdup_printf("signal %d, %s", WTERMSIG(status), strsignal(WTERMSIG(status)));
 }
 
-/* No monitor: where the process has ended, its last words say more than the monitor's error does. */
+/* Nothing comes from the machine: where the process has ended, its last words say more than the monitor's error does. */
 static bool explain(struct domain *d, int log, off_t at, GError *e, GError **error)
 {
     g_autofree char *how = how_it_ended(d), *words = last_words(log, at), *file = log_path(d);
@@ -243,20 +247,31 @@ static bool meet(struct domain *d, pid_t pid, int log, off_t at, GError **error)
     return domain_watch(d) || manage_fail(error, VIR_ERR_OPERATION_FAILED, "the emulator of domain '%s' ended at once", d->name);
 }
 
-static bool run_machine(struct domain *d, struct domain_command *cmd, GError **error)
+/* log: open, with the machine's own words from *ret_at on, to be closed by the caller; -1: none. */
+static bool run_machine(struct domain *d, struct domain_command *cmd, bool incoming, int *ret_log, off_t *ret_at, GError **error)
 {
     int monitor = listen_monitor(d, error);
+    *ret_log = -1;
     if (monitor < 0)
         return false;
-    add_arguments(cmd, d->live, monitor);
-    off_t at = 0;
-    int log = open_log(d, cmd->argv, &at, error);
+    add_arguments(cmd, d->live, monitor, incoming);
+    int log = *ret_log = open_log(d, cmd->argv, ret_at, error);
     pid_t pid = log < 0 ? -1 : spawn(d, cmd, log, monitor, error);
     close(monitor); /* the machine's copy alone: its end is seen at once */
-    bool ok = pid > 0 && meet(d, pid, log, at, error);
-    if (log >= 0)
-        close(log);
-    return ok;
+    return pid > 0 && meet(d, pid, log, *ret_at, error);
+}
+
+/* The state that it begins with. A machine that cannot use it ends, with a word about it. */
+static bool take_in(struct domain *d, const struct domain_incoming *in, int log, off_t at, GError **error)
+{
+    g_autoptr(GError) e = NULL;
+    domain_read_ptys(d); /* before: what the guest has open is told while it is read */
+    if ((in->uri || in->fd >= 0) && !domain_take_state(d, in->uri, in->fd, &e))
+        return explain(d, log, at, e, error);
+    g_mutex_lock(&d->lock);
+    d->balloon_kib = d->memory_kib;
+    g_mutex_unlock(&d->lock);
+    return !in->loaded || in->loaded(d, in->opaque, error);
 }
 
 /* The memory that the guest is to have now, where that is less than it may have. */
@@ -275,22 +290,41 @@ static void set_balloon(struct domain *d)
     json_object_put(o); /* without a balloon it keeps all: not an error */
 }
 
+/* What clients are told of a start, by where the machine's state is from. */
+static const struct start_told {
+    uint32_t flag;
+    int started, suspended, resumed; /* details of events; resumed < 0: not told */
+    int running, paused;             /* reasons */
+} told[] = {
+    { DOMAIN_START_RESTORED, VIR_DOMAIN_EVENT_STARTED_RESTORED, VIR_DOMAIN_EVENT_SUSPENDED_RESTORED, VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT, VIR_DOMAIN_RUNNING_RESTORED, VIR_DOMAIN_PAUSED_USER },
+    { DOMAIN_START_FROM_SNAPSHOT, VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED, -1, VIR_DOMAIN_RUNNING_BOOTED, VIR_DOMAIN_PAUSED_USER },
+    { 0, VIR_DOMAIN_EVENT_STARTED_BOOTED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED, -1, VIR_DOMAIN_RUNNING_BOOTED, VIR_DOMAIN_PAUSED_USER },
+};
+
 static bool let_run(struct domain *d, uint32_t flags, GError **error)
 {
-    bool paused = flags & VIR_DOMAIN_START_PAUSED;
-    int how = flags & DOMAIN_START_FROM_SNAPSHOT ? VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT : VIR_DOMAIN_EVENT_STARTED_BOOTED;
-    domain_read_ptys(d);
-    set_balloon(d);
-    if (paused) {
-        domain_set_state(d, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER, VIR_DOMAIN_EVENT_STARTED, how);
-        domain_event(d, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
+    const struct start_told *t = told;
+    while (t->flag && !(flags & t->flag))
+        t++;
+    if (flags & VIR_DOMAIN_START_PAUSED) {
+        domain_set_state(d, VIR_DOMAIN_PAUSED, t->paused, VIR_DOMAIN_EVENT_STARTED, t->started);
+        domain_event(d, VIR_DOMAIN_EVENT_SUSPENDED, t->suspended);
         return true;
     }
     /* Before `cont`: a machine that ends at once is not to be called running afterwards. */
-    domain_set_state(d, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_BOOTED, VIR_DOMAIN_EVENT_STARTED, how);
+    domain_set_state(d, VIR_DOMAIN_RUNNING, t->running, VIR_DOMAIN_EVENT_STARTED, t->started);
     struct json_object *o = monitor_command(d, "cont", NULL, error);
     json_object_put(o);
+    if (o && t->resumed >= 0)
+        domain_event(d, VIR_DOMAIN_EVENT_RESUMED, t->resumed);
     return o != NULL;
+}
+
+/* A machine that boots. */
+static void first_words(struct domain *d)
+{
+    domain_read_ptys(d);
+    set_balloon(d);
 }
 
 /* Everything that start needs before the process exists. */
@@ -339,8 +373,15 @@ bool domain_start(struct domain *d, struct manage_call *c, uint32_t flags, GErro
 
 bool domain_start_document(struct domain *d, struct doc *live, struct manage_call *c, uint32_t flags, GError **error)
 {
+    return domain_start_incoming(d, live, c, flags, NULL, error);
+}
+
+bool domain_start_incoming(struct domain *d, struct doc *live, struct manage_call *c, uint32_t flags, const struct domain_incoming *in, GError **error)
+{
     struct domain_command *cmd = prepare(d, live, error);
-    bool ok = cmd && run_machine(d, cmd, error) && domain_command_after(d, cmd->after, error);
+    int log = -1;
+    off_t at = 0;
+    bool ok = cmd && run_machine(d, cmd, in != NULL, &log, &at, error) && domain_command_after(d, cmd->after, error);
     if (cmd)
         domain_command_free(cmd); /* the process has its own copies of the descriptors */
     if (ok && (flags & VIR_DOMAIN_START_AUTODESTROY) && c) {
@@ -349,7 +390,12 @@ bool domain_start_document(struct domain *d, struct doc *live, struct manage_cal
         d->owner = c->conn->id;
         g_mutex_unlock(&d->lock);
     }
-    ok = ok && domain_vcpus_start(d, error) && domain_tune_threads(d, error) && let_run(d, flags, error);
+    ok = ok && domain_vcpus_start(d, error) && domain_tune_threads(d, error) && (!in || take_in(d, in, log, at, error));
+    if (ok && !in)
+        first_words(d);
+    ok = ok && (flags & DOMAIN_START_HELD || let_run(d, flags, error));
+    if (log >= 0)
+        close(log);
     if (!ok)
         domain_stop(d, VIR_DOMAIN_SHUTOFF_FAILED);
     return ok;

@@ -43,70 +43,35 @@ static void put_string(struct gather *g, const char *text)
         (void)!rpc_put_string(g->to, text, &g->error);
 }
 
-/* A parameter's name, which is a format with a number and perhaps a word in it, and its kind. */
-static void put_name(struct gather *g, int kind, const char *format, va_list args)
+/* A parameter's name, which is a format with a number and perhaps a word in it, and its kind; the value has to follow. */
+static void put_name(struct gather *g, int kind, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void put_name(struct gather *g, int kind, const char *format, ...)
 {
     char small[64];
-    va_list again;
+    va_list args, again;
+    va_start(args, format);
     va_copy(again, args);
     size_t need = (size_t)g_vsnprintf(small, sizeof(small), format, args);
     g_autofree char *big = need < sizeof(small) ? NULL : g_strdup_vprintf(format, again);
     va_end(again);
+    va_end(args);
     put_string(g, big ? big : small);
     rpc_put_u32(g->to, (guint32)kind);
     g->params++;
 }
 
-static void put_u64(struct gather *g, uint64_t v, const char *format, ...) G_GNUC_PRINTF(3, 4);
-static void put_u64(struct gather *g, uint64_t v, const char *format, ...)
+static void put_valid(struct gather *g, const char *text)
 {
-    va_list args;
-    va_start(args, format);
-    put_name(g, VIR_TYPED_PARAM_ULLONG, format, args);
-    va_end(args);
-    rpc_put_u64(g->to, v);
-}
-
-static void put_i64(struct gather *g, int64_t v, const char *format, ...) G_GNUC_PRINTF(3, 4);
-static void put_i64(struct gather *g, int64_t v, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    put_name(g, VIR_TYPED_PARAM_LLONG, format, args);
-    va_end(args);
-    rpc_put_u64(g->to, (guint64)v);
-}
-
-static void put_u32(struct gather *g, uint32_t v, const char *format, ...) G_GNUC_PRINTF(3, 4);
-static void put_u32(struct gather *g, uint32_t v, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    put_name(g, VIR_TYPED_PARAM_UINT, format, args);
-    va_end(args);
-    rpc_put_u32(g->to, v);
-}
-
-static void put_i32(struct gather *g, int v, const char *format, ...) G_GNUC_PRINTF(3, 4);
-static void put_i32(struct gather *g, int v, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    put_name(g, VIR_TYPED_PARAM_INT, format, args);
-    va_end(args);
-    rpc_put_u32(g->to, (guint32)v);
-}
-
-static void put_text(struct gather *g, const char *v, const char *format, ...) G_GNUC_PRINTF(3, 4);
-static void put_text(struct gather *g, const char *v, const char *format, ...)
-{
-    g_autofree char *valid = g_utf8_make_valid(v, -1);
-    va_list args;
-    va_start(args, format);
-    put_name(g, VIR_TYPED_PARAM_STRING, format, args);
-    va_end(args);
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
     put_string(g, valid);
 }
+
+/* One parameter: its value, then its name as a format. */
+#define put_u64(g, v, ...) (put_name(g, VIR_TYPED_PARAM_ULLONG, __VA_ARGS__), rpc_put_u64((g)->to, v))
+#define put_i64(g, v, ...) (put_name(g, VIR_TYPED_PARAM_LLONG, __VA_ARGS__), rpc_put_u64((g)->to, (guint64)(v)))
+#define put_u32(g, v, ...) (put_name(g, VIR_TYPED_PARAM_UINT, __VA_ARGS__), rpc_put_u32((g)->to, v))
+#define put_i32(g, v, ...) (put_name(g, VIR_TYPED_PARAM_INT, __VA_ARGS__), rpc_put_u32((g)->to, (guint32)(v)))
+#define put_text(g, v, ...) (put_name(g, VIR_TYPED_PARAM_STRING, __VA_ARGS__), put_valid(g, v))
 
 /* ---- questions ---- */
 

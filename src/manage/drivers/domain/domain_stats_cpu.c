@@ -55,10 +55,10 @@ static bool by_cpu(struct domain *d, int start, uint32_t count, GPtrArray *list,
         return false;
     g_autoptr(GArray) all = cgroup_get_time_by_cpu(g, NULL);
     if (!all)
-        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: operation 'getCpuacctPercpuUsage' not supported for backend 'cgroup V2'");
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "operation 'getCpuacctPercpuUsage' not supported for backend 'cgroup V2'");
     *ret_cpus = all->len;
     if ((unsigned)start >= all->len)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: start_cpu %d larger than maximum of %d", start, (int)all->len - 1);
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "start_cpu %d larger than maximum of %d", start, (int)all->len - 1);
     g_autoptr(GArray) vcpus = vcpu_time(d, g, all->len, error);
     for (unsigned n = (unsigned)start; vcpus && n < all->len && n - (unsigned)start < count; n++) {
         add(list, VIR_DOMAIN_CPU_STATS_CPUTIME, g_array_index(all, uint64_t, n));
@@ -79,7 +79,7 @@ static GVariant *get_cpu_stats(struct manage_call *c, GError **error)
     if (!doc)
         return NULL;
     if (start < -1 || (start == -1 && ncpus > 1) || ncpus > 16384)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: statistics of %u processors from %d on are not to be had", ncpus, start);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "statistics of %u processors from %d on are not to be had", ncpus, start);
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
     if (start < 0)
         total(d, list);

@@ -4,7 +4,7 @@
  *
  *   <domstatus id= pid= start= state= ...>
  *     <network name= mac=/> <tap name=/> <job name= disk= .../>
- *     <snapshot snapshot= .../> <overlay disk= .../>
+ *     <snapshot snapshot= .../> <overlay disk= .../> <saving kind= path= .../> <migration phase= .../>
  *   <domain> ... the live document, as doc_format() writes it ...
  *   </domstatus>
  */
@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain_backup.h"
+#include "manage/drivers/domain/domain_save.h"
+#include "manage/drivers/domain/domain_migrate.h"
 #include "manage/drivers/domain/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_status.h"
 
@@ -81,6 +83,8 @@ static char *format_locked(struct domain *d)
         domain_blockjob_format(d->jobs->pdata[i], s);
     domain_backup_format_locked(d, s);
     domain_snapshot_record_format_locked(d, s);
+    domain_saving_format_locked(d, s);
+    domain_migration_format_locked(d, s);
     g_autofree char *live = doc_format(d->live);
     g_string_append(s, live);
     g_string_append(s, "</domstatus>\n");
@@ -120,6 +124,16 @@ static void start_element(GMarkupParseContext *context, const char *element, con
             st->backup = domain_backup_parse(names, values);
         return;
     }
+    if (!strcmp(element, "saving")) {
+        if (!st->saving)
+            st->saving = domain_saving_parse(names, values);
+        return;
+    }
+    if (!strcmp(element, "migration")) {
+        if (!st->migration)
+            st->migration = domain_migration_parse(names, values);
+        return;
+    }
     if (!strcmp(element, "snapshot")) {
         if (!st->record)
             st->record = domain_snapshot_record_parse(names, values);
@@ -156,6 +170,8 @@ void status_free(struct status *st)
     g_ptr_array_unref(st->jobs);
     domain_backup_free(st->backup);
     domain_snapshot_record_free(st->record);
+    domain_saving_free(st->saving);
+    domain_migration_free(st->migration);
     doc_free(st->live);
     g_free(st);
 }

@@ -11,6 +11,8 @@ struct status {
     GPtrArray *jobs; /* struct domain_blockjob * */
     struct domain_backup *backup;
     struct snapshot_record *record;
+    struct domain_saving *saving;
+    struct domain_migration *migration;
     struct doc *live;
 };
 struct status *status_read(const char *path, GError **error);

@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain_bandwidth.h"
+#include "manage/drivers/domain/domain_filter.h"
 #include "manage/drivers/domain/domain_macvtap.h"
+#include "manage/drivers/domain/domain_migrate.h"
 #include "manage/drivers/domain/domain_backup.h"
 #include "manage/drivers/domain/domain_moment.h"
 #include "manage/drivers/domain/domain_cgroup.h"
+#include "manage/drivers/domain/domain_save.h"
 #include "manage/drivers/domain/domain_snapshot_record.h"
 
 enum { TERM_MS = 10000, KILL_MS = 5000, GRACEFUL_MS = 15000 };
@@ -49,6 +52,8 @@ static void ended(struct domain *d, void *opaque)
         reason = d->run->stop_reason;
     else if (mine && d->run->powered_down)
         reason = VIR_DOMAIN_SHUTOFF_SHUTDOWN;
+    else if (mine && d->migration && d->migration->phase >= MIGRATION_PREPARED)
+        reason = VIR_DOMAIN_SHUTOFF_FAILED; /* it has never run here */
     g_mutex_unlock(&d->lock);
     if (mine)
         domain_stop(d, reason);
@@ -149,6 +154,7 @@ struct leftovers {
     struct doc *live;
     char *dir;
     int id;
+    GPtrArray *made;
 };
 
 static void detach_locked(struct domain *d, struct leftovers *old, int reason)
@@ -169,6 +175,11 @@ static void detach_locked(struct domain *d, struct leftovers *old, int reason)
     d->nodes = 0;
     g_clear_pointer(&d->jobs, g_ptr_array_unref);
     g_clear_pointer(&d->record, domain_snapshot_record_free);
+    old->made = d->migration && d->migration->made ? g_ptr_array_ref(d->migration->made) : NULL; /* that it did not get to keep */
+    g_clear_pointer(&d->migration, domain_migration_free);
+    d->held = NULL;
+    if (d->waiting)
+        g_cond_broadcast(&d->job_done);
     g_clear_pointer(&d->stats, g_hash_table_unref);
 }
 
@@ -177,6 +188,9 @@ static void release(struct domain *d, struct leftovers *old)
     struct manage_state *s = d->driver->state;
     GPtrArray *n = old->run ? old->run->networks : NULL;
     monitor_close(old->monitor);
+    migrate_disks_unmake(old->made);
+    if (old->made)
+        g_ptr_array_unref(old->made);
     for (unsigned i = 0; n && i + 1 < n->len; i += 2)
         if (s->services->network_detach)
             s->services->network_detach(s, n->pdata[i], d->name, n->pdata[i + 1]);
@@ -186,6 +200,7 @@ static void release(struct domain *d, struct leftovers *old)
         cgroup_remove(old->run->cgroup);
     domain_run_free(old->run);
     domain_bandwidth_gone_all(old->id, old->live);
+    domain_filter_gone_all(d, old->live);
     doc_free(old->live);
     domain_macvtap_remove_all(old->dir);
     domain_remove_tree(old->dir);
@@ -209,6 +224,7 @@ void domain_stop(struct domain *d, int reason)
     static const int detail[] = { [VIR_DOMAIN_SHUTOFF_SHUTDOWN] = VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, [VIR_DOMAIN_SHUTOFF_DESTROYED] = VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
                                   [VIR_DOMAIN_SHUTOFF_CRASHED] = VIR_DOMAIN_EVENT_STOPPED_FAILED, [VIR_DOMAIN_SHUTOFF_SAVED] = VIR_DOMAIN_EVENT_STOPPED_SAVED,
                                   [VIR_DOMAIN_SHUTOFF_FAILED] = VIR_DOMAIN_EVENT_STOPPED_FAILED, [VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT] = VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT,
+                                  [VIR_DOMAIN_SHUTOFF_MIGRATED] = VIR_DOMAIN_EVENT_STOPPED_MIGRATED,
                                   [VIR_DOMAIN_SHUTOFF_DAEMON] = 0 };
     struct leftovers old;
     g_mutex_lock(&d->lock);
@@ -227,6 +243,7 @@ void domain_stop(struct domain *d, int reason)
     domain_log(d, "shutting down");
     domain_consoles_close(d);
     domain_backup_gone(d);
+    domain_saving_gone(d);
     (void)domain_snapshot_settle(d, false); /* before the status file goes: its record does not stand elsewhere */
     domain_erase_status(d, d->name);
     g_mutex_lock(&d->lock);

@@ -207,7 +207,7 @@ static struct doc *definition(struct domain *d, bool keep, GError **error)
     if (copy)
         return copy;
     if (transient)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain '%s' has no definition", name);
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "domain '%s' has no definition", name);
     struct doc *doc = read_definition(d->driver, name, error);
     if (!doc || !keep)
         return doc;
@@ -261,7 +261,7 @@ struct doc *domain_live(struct domain *d, GError **error)
     g_mutex_lock(&d->lock);
     struct doc *copy = d->id >= 0 && d->live ? doc_copy(d->live) : NULL;
     g_mutex_unlock(&d->lock);
-    return copy ? copy : manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
+    return copy ? copy : manage_null(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
 }
 
 bool domain_set_live(struct domain *d, struct doc *new, GError **error)

@@ -133,8 +133,9 @@ static void fails(struct world *w, unsigned proc, GVariant *args, int code, cons
     GVariant *v = call(w, proc, args, &error);
     g_assert_null(v);
     g_assert_error(error, MANAGE_ERROR, code);
-    if (!strstr(error->message, text))
-        g_error("'%s' is not in: %s", text, error->message);
+    g_autofree char *said = manage_error_text(error);
+    if (!strstr(said, text))
+        g_error("'%s' is not in: %s", text, said);
 }
 
 #define UUID_A "11111111-2222-3333-4444-555555555501"

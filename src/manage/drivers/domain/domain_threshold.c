@@ -37,7 +37,7 @@ static GVariant *set_threshold(struct manage_call *c, GError **error)
     g_autofree char *index = live ? node_index(live, name) : NULL;
     struct json_object *o = NULL;
     if (live && !index) {
-        manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: failed to find disk '%s'", name);
+        manage_fail(error, VIR_ERR_INVALID_ARG, "failed to find disk '%s'", name);
     } else if (live) {
         struct json_object *args = json_object_new_object();
         g_autofree char *node = g_strdup_printf("libvirt-%s-storage", index);

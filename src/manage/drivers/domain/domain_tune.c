@@ -29,7 +29,7 @@ struct cgroup *domain_cgroup_need(struct domain *d, enum cgroup_controller c, GE
     if (cgroup_has(g, c))
         return g;
     cgroup_unref(g);
-    return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: %s", words[c]);
+    return manage_null(error, VIR_ERR_OPERATION_INVALID, "%s", words[c]);
 }
 
 /* Daemons with directories of their own number their machines for themselves. */
@@ -85,14 +85,14 @@ static bool check_available(struct domain *d, const struct cgroup *g, const stru
                                                                   { "memtune/min_guarantee", "a guaranteed minimum of memory" }, { "resource/fibrechannel", "a fibre channel application ID" } };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
         if (el_find(root, rows[i].path) && !cgroup_has(g, rows[i].c))
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: <%s> is asked for, and %s tuning is not available %s", rows[i].path, rows[i].what,
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<%s> is asked for, and %s tuning is not available %s", rows[i].path, rows[i].what,
                                d->driver->state->privileged ? "on this host: it has no control group for it" : "in session mode");
     for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
         if (el_find(root, never[i].path))
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: <%s> is asked for, and %s is not supported", never[i].path, never[i].what);
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<%s> is asked for, and %s is not supported", never[i].path, never[i].what);
     const char *partition = el_get(root, "resource/partition");
     if (partition && !g && !g_str_equal(partition, DEFAULT_PARTITION))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: the resource partition '%s' is asked for, and there are no control groups", partition);
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the resource partition '%s' is asked for, and there are no control groups", partition);
     return true;
 }
 
@@ -106,7 +106,7 @@ static bool check_nodes(const struct el *root, GError **error)
     unsigned n = 0;
     while (!cpu_map_test(&want, n) || cpu_map_test(&have, n))
         n++;
-    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: NUMA node %u is unavailable", n);
+    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "NUMA node %u is unavailable", n);
 }
 
 /* ---- limits of the whole ---- */

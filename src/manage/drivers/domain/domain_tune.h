@@ -90,6 +90,8 @@ bool domain_tune_emulator(struct domain *d, const struct cpu_map *cpus, GError *
 /* Plugs in or takes out until n are there. Inside a job. */
 bool domain_vcpus_hotplug(struct domain *d, unsigned n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* A document with <vcpus>: how many are there before those that are plugged in; is it in order; the others are plugged in. */
+/* The live document says which of n vCPUs came after the start: a machine that goes on from this one's state gets them in the same way. */
+bool domain_vcpus_list(struct domain *d, unsigned n, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 unsigned domain_vcpus_cold(const struct el *root);
 bool domain_vcpus_check(const struct el *root, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_vcpus_start(struct domain *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -38,7 +38,7 @@ struct doc *tune_document(struct domain *d, uint32_t flags, bool *ret_live, GErr
     bool config;
     uint32_t both = VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG;
     if ((flags & both) == both)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: flags for the running machine and for the definition exclude each other");
+        return manage_null(error, VIR_ERR_INVALID_ARG, "flags for the running machine and for the definition exclude each other");
     if (!domain_affect(d, flags & both, ret_live, &config, error))
         return NULL;
     return *ret_live ? domain_live(d, error) : domain_definition(d, error);
@@ -46,7 +46,7 @@ struct doc *tune_document(struct domain *d, uint32_t flags, bool *ret_live, GErr
 
 bool tune_privileged(struct domain *d, const char *what, GError **error)
 {
-    return d->driver->state->privileged || manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: %s tuning is not available in session mode", what);
+    return d->driver->state->privileged || manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "%s tuning is not available in session mode", what);
 }
 
 void tune_prune(struct el *root, const char *name)
@@ -84,13 +84,13 @@ static bool one_field(const char *name, GVariant *v, const struct tune_field *fi
         if (!g_str_equal(name, fields[i].name))
             continue;
         if (ret[i])
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: parameter '%s' occurs multiple times", name);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "parameter '%s' occurs multiple times", name);
         if (!g_str_equal(g_variant_get_type_string(v), types[fields[i].type].format))
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: invalid type '%s' for parameter '%s', expected '%s'", type_name(v), name, types[fields[i].type].name);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid type '%s' for parameter '%s', expected '%s'", type_name(v), name, types[fields[i].type].name);
         ret[i] = g_variant_ref(v);
         return true;
     }
-    return manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: parameter '%s' not supported", name);
+    return manage_fail(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "parameter '%s' not supported", name);
 }
 
 bool tune_fields(GVariant *params, const struct tune_field *fields, unsigned n, GVariant **ret, GError **error)

@@ -149,6 +149,30 @@ static bool slot_pluggable(struct json_object *slot)
     return !path || strstr(path, "/peripheral/");
 }
 
+bool domain_vcpus_list(struct domain *d, unsigned n, GError **error)
+{
+    struct json_object *slots = query_slots(d, error);
+    size_t all = slots ? json_object_array_length(slots) : 0;
+    g_autoptr(GArray) states = g_array_new(FALSE, TRUE, sizeof(struct vcpu_state));
+    unsigned on = 0, pluggable = 0;
+    for (size_t i = 0; i < all; i++) {
+        struct json_object *slot = json_object_array_get_idx(slots, i);
+        struct vcpu_state s = { slot_on(slot), slot_pluggable(slot) };
+        on += s.on;
+        g_array_append_val(states, s);
+    }
+    for (size_t i = all; on > n && i-- > 0;) { /* the guest has not let go of it yet */
+        struct vcpu_state *s = &g_array_index(states, struct vcpu_state, i);
+        on -= s->on && s->pluggable;
+        s->on &= !s->pluggable;
+    }
+    for (size_t i = 0; i < all; i++)
+        pluggable += g_array_index(states, struct vcpu_state, i).on && g_array_index(states, struct vcpu_state, i).pluggable;
+    json_object_put(slots);
+    struct edit e = { states, true };
+    return slots && (!pluggable || domain_edit(d, VIR_DOMAIN_AFFECT_LIVE, edit_states, &e, error));
+}
+
 static bool check_live(const struct cpu_map *which, bool on, struct json_object *slots, GError **error)
 {
     size_t all = json_object_array_length(slots);
@@ -157,11 +181,11 @@ static bool check_live(const struct cpu_map *which, bool on, struct json_object 
             continue;
         struct json_object *slot = i < all ? json_object_array_get_idx(slots, i) : NULL;
         if (!slot)
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: vcpu %u is not present in live config", i);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "vcpu %u is not present in live config", i);
         if (slot_on(slot) == on)
-            return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: vcpu '%u' is already in requested state", i);
+            return manage_fail(error, VIR_ERR_INVALID_ARG, "vcpu '%u' is already in requested state", i);
         if (!on && !slot_pluggable(slot))
-            return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: vcpu '%u' can't be unplugged", i);
+            return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "vcpu '%u' can't be unplugged", i);
     }
     return true;
 }
@@ -194,8 +218,8 @@ static GArray *switched(struct domain *d, const struct cpu_map *which, bool on, 
             continue;
         if (i >= states->len || i == 0) {
             g_array_unref(states);
-            return i ? manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: vcpu %u is not present in persistent config", i)
-                     : manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: vCPU '0' can't be modified");
+            return i ? manage_null(error, VIR_ERR_INVALID_ARG, "vcpu %u is not present in persistent config", i)
+                     : manage_null(error, VIR_ERR_INVALID_ARG, "vCPU '0' can't be modified");
         }
         struct vcpu_state *s = &g_array_index(states, struct vcpu_state, i);
         s->pluggable |= !on;
@@ -215,9 +239,9 @@ static GVariant *set_vcpu(struct manage_call *c, GError **error)
     if (!manage_check_flags(flags, VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG, error))
         return NULL;
     if (state != 0 && state != 1)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: unsupported state value");
+        return manage_null(error, VIR_ERR_INVALID_ARG, "unsupported state value");
     if (!cpu_map_parse(&map, text))
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: Failed to parse bitmap '%s'", text);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "Failed to parse bitmap '%s'", text);
     struct domain *d = tune_begin(c, "set vcpu", flags, &which, error);
     if (!d)
         return NULL;
@@ -248,9 +272,9 @@ bool domain_vcpus_check(const struct el *root, GError **error)
         const struct vcpu_state *s = &g_array_index(states, struct vcpu_state, i);
         bool cold = s->on && !s->pluggable;
         if (i == 0 && !cold)
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: vCPU 0 must be enabled, and not hot-pluggable");
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "vCPU 0 must be enabled, and not hot-pluggable");
         if (cold && end)
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: vCPU %u, which is not hot-pluggable, stands behind one that is or that is off", i);
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "vCPU %u, which is not hot-pluggable, stands behind one that is or that is off", i);
         end |= !cold;
     }
     return true;

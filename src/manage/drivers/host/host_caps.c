@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manage/core/manage_services.h"
 #include "manage/drivers/host/host.h"
 
 #define NODES "/sys/devices/system/node"
@@ -50,17 +51,17 @@ static void guest(GString *out, const struct host_emulator *e)
 
 GVariant *host_capabilities(struct manage_call *c, GError **error)
 {
-    struct host_data *h = manage_data(c->conn->state, "host");
     host_emulator_auto *e = host_emulator_get(c->conn->state, NULL, error);
     struct host_topology t;
     if (!e)
         return NULL;
     host_topology(&t);
     g_autoptr(GString) out = g_string_new("<capabilities>\n\n  <host>\n");
-    g_string_append_printf(out, "    <uuid>%s</uuid>\n    <cpu>\n", h->uuid);
+    g_string_append_printf(out, "    <uuid>%s</uuid>\n    <cpu>\n", manage_services_of(c->conn->state)->host_uuid(c->conn->state));
     host_cpu_xml(out);
     g_string_append(out, "    </cpu>\n    <power_management/>\n");
     g_string_append_printf(out, "    <iommu support='%s'/>\n", access("/sys/kernel/iommu_groups/0", F_OK) == 0 ? "yes" : "no");
+    g_string_append(out, "    <migration_features>\n      <live/>\n      <uri_transports>\n        <uri_transport>tcp</uri_transport>\n      </uri_transports>\n    </migration_features>\n");
     cells(out, &t);
     g_string_append(out, "    <secmodel>\n      <model>none</model>\n      <doi>0</doi>\n    </secmodel>\n  </host>\n\n");
     guest(out, e);

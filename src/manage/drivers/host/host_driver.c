@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manage/core/manage_services.h"
 #include "manage/drivers/host/host.h"
 
 #define LIBVIRT_VERSION 9000000 /* whose API this is */
@@ -11,6 +12,12 @@
 static bool has_feature(int feature)
 {
     switch (feature) {
+    case 4:  /* migration: daemon to daemon */
+    case 6:  /* version 3 */
+    case 7:  /* nothing changes the domain in between */
+    case 11: /* documents for another host */
+    case 12: /* of domains that do not run */
+    case 13: /* with parameters */
     case 8:  /* descriptors */
     case 9:  /* string parameters */
     case 10: /* keepalive */
@@ -82,6 +89,22 @@ static GVariant *supports_feature(struct manage_call *c, GError **error)
 
 static GVariant *nothing(struct manage_call *c, GError **error) { return manage_void(); }
 
+/* Who a client acts for. Nothing here depends on it: who may connect may do everything that its socket allows. */
+static GVariant *set_identity(struct manage_call *c, GError **error)
+{
+    static const char *const known[] = { VIR_CONNECT_IDENTITY_USER_NAME, VIR_CONNECT_IDENTITY_UNIX_USER_ID, VIR_CONNECT_IDENTITY_GROUP_NAME, VIR_CONNECT_IDENTITY_UNIX_GROUP_ID,
+                                         VIR_CONNECT_IDENTITY_PROCESS_ID, VIR_CONNECT_IDENTITY_PROCESS_TIME, VIR_CONNECT_IDENTITY_SASL_USER_NAME,
+                                         VIR_CONNECT_IDENTITY_X509_DISTINGUISHED_NAME, VIR_CONNECT_IDENTITY_SELINUX_CONTEXT, NULL };
+    g_autoptr(GVariant) params = g_variant_get_child_value(c->args, 0);
+    for (gsize i = 0; i < g_variant_n_children(params); i++) {
+        const char *name;
+        g_variant_get_child(params, i, "(&sv)", &name, NULL);
+        if (!g_strv_contains(known, name))
+            return manage_null(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "parameter '%s' not supported", name);
+    }
+    return manage_void();
+}
+
 const struct manage_row host_rows[] = {
     { RPC_CONNECT_OPEN, connect_open },
     { RPC_CONNECT_CLOSE, connect_close },
@@ -94,6 +117,7 @@ const struct manage_row host_rows[] = {
     { RPC_CONNECT_SUPPORTS_FEATURE, supports_feature },
     { RPC_CONNECT_REGISTER_CLOSE_CALLBACK, nothing },
     { RPC_CONNECT_UNREGISTER_CLOSE_CALLBACK, nothing },
+    { RPC_CONNECT_SET_IDENTITY, set_identity },
     { RPC_CONNECT_GET_CAPABILITIES, host_capabilities },
     { RPC_CONNECT_GET_DOMAIN_CAPABILITIES, host_domain_capabilities },
     { RPC_CONNECT_COMPARE_CPU, host_compare_cpu },
@@ -123,6 +147,12 @@ static bool find_uuid(struct manage_state *s, char text[37], GError **error)
     return true;
 }
 
+static const char *host_uuid(struct manage_state *s)
+{
+    const struct host_data *h = manage_data(s, "host");
+    return s->host_uuid ? s->host_uuid : h->uuid;
+}
+
 static void emulator_unref(gpointer e) { host_emulator_unref(e); }
 
 static bool start(struct manage_state *s, void **ret_data, GError **error)
@@ -131,6 +161,7 @@ static bool start(struct manage_state *s, void **ret_data, GError **error)
     g_mutex_init(&h->lock);
     h->emulators = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, emulator_unref);
     *ret_data = h;
+    manage_services_of(s)->host_uuid = host_uuid;
     return find_uuid(s, h->uuid, error);
 }
 

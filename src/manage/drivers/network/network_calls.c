@@ -140,7 +140,7 @@ static GVariant *get_xml_desc(struct manage_call *c, GError **error)
         show_connections_locked(n, copy);
     g_autofree char *text = d ? doc_format(copy ? copy : d) : NULL;
     g_mutex_unlock(&n->lock);
-    return text ? g_variant_new("(s)", text) : manage_null(error, VIR_ERR_NO_NETWORK, "Network not found: '%s' has just been removed", n->name);
+    return text ? g_variant_new("(s)", text) : manage_null(error, VIR_ERR_NO_NETWORK, "'%s' has just been removed", n->name);
 }
 
 /* ---- define, undefine, autostart ---- */
@@ -232,7 +232,7 @@ static GVariant *create(struct manage_call *c, GError **error)
     doc_auto *d = network_definition(n);
     bool ok = network_is_active(n) ? manage_fail(error, VIR_ERR_OPERATION_INVALID, "network is already active: '%s'", n->name)
               : d                  ? true
-                                   : manage_fail(error, VIR_ERR_NO_NETWORK, "Network not found: '%s' has no definition", n->name);
+                                   : manage_fail(error, VIR_ERR_NO_NETWORK, "'%s' has no definition", n->name);
     ok = ok && network_start(n, d, error);
     g_mutex_unlock(&dr->change);
     if (!ok)

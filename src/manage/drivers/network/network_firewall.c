@@ -3,16 +3,10 @@
  * nftables of one network: a table "inet vireo_BRIDGE" of its own, made in one transaction and taken away with one. What other tables
  * drop it cannot allow; what it rejects (the way into a network that is not routed, isolation) no other table lets through.
  */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netlink.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
+#include "manage/core/manage_nft.h"
 #include "manage/drivers/network/network.h"
 
 struct rules {
@@ -133,105 +127,30 @@ static char *whole_text(const struct doc *d)
 
 /* ---- the rules that the kernel has ---- */
 
-struct dump {
-    void (*fn)(struct dump *d, const struct nlmsghdr *h);
-    const char *table;  /* count_rule */
-    unsigned count;
-    GString *text;      /* dropping_chain */
-};
-
-/* The attribute of a message, or of a nest; NULL. */
-static const struct nlattr *find_attr(const char *at, const char *end, unsigned type)
-{
-    while (at + NLA_HDRLEN <= end) {
-        const struct nlattr *a = (const struct nlattr *)at;
-        if (a->nla_len < NLA_HDRLEN || a->nla_len > end - at)
-            return NULL;
-        if ((a->nla_type & NLA_TYPE_MASK) == type)
-            return a;
-        at += NLA_ALIGN(a->nla_len);
-    }
-    return NULL;
-}
-
-static const struct nlattr *message_attr(const struct nlmsghdr *h, unsigned type)
-{
-    return find_attr((const char *)h + NLMSG_LENGTH(sizeof(struct nfgenmsg)), (const char *)h + h->nlmsg_len, type);
-}
-
-static const struct nlattr *inner_attr(const struct nlattr *a, unsigned type)
-{
-    return a ? find_attr((const char *)a + NLA_HDRLEN, (const char *)a + a->nla_len, type) : NULL;
-}
-
-static const char *attr_text(const struct nlattr *a)
-{
-    const char *text = a ? (const char *)a + NLA_HDRLEN : "";
-    return a && a->nla_len > NLA_HDRLEN && !((const char *)a)[a->nla_len - 1] ? text : "";
-}
-
-static uint32_t attr_be32(const struct nlattr *a)
-{
-    uint32_t v = 0;
-    if (a && a->nla_len >= NLA_HDRLEN + 4)
-        memcpy(&v, (const char *)a + NLA_HDRLEN, 4);
-    return ntohl(v);
-}
-
-/* Lists what the kernel has (linux/netfilter/nf_tables.h): `type` NFT_MSG_GET...; false where it does not answer. */
-static bool dump(struct dump *d, unsigned type, unsigned family)
-{
-    struct { struct nlmsghdr h; struct nfgenmsg g; } request = { { sizeof request, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), NLM_F_REQUEST | NLM_F_DUMP, 1, 0 },
-                                                                 { (uint8_t)family, NFNETLINK_V0, 0 } };
-    g_autofree char *buffer = g_malloc(65536);
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-    struct timeval wait = { 5, 0 };
-    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) == 0 && send(fd, &request, sizeof request, 0) >= 0, done = false;
-    while (ok && !done) {
-        ssize_t got = recv(fd, buffer, 65536, 0);
-        unsigned left = got > 0 ? (unsigned)got : 0;
-        ok = got > 0 || (got < 0 && errno == EINTR);
-        for (struct nlmsghdr *h = (struct nlmsghdr *)buffer; NLMSG_OK(h, left) && !done; h = NLMSG_NEXT(h, left)) {
-            done = h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR;
-            if (!done && h->nlmsg_len >= NLMSG_LENGTH(sizeof(struct nfgenmsg)))
-                d->fn(d, h);
-        }
-    }
-    if (fd >= 0)
-        close(fd);
-    return ok;
-}
-
-static void count_rule(struct dump *d, const struct nlmsghdr *h)
-{
-    d->count += !strcmp(attr_text(message_attr(h, NFTA_RULE_TABLE)), d->table);
-}
-
 /* -1 where that cannot be known. */
 static int count_rules(const char *bridge)
 {
     g_autofree char *table = g_strconcat("vireo_", bridge, NULL);
-    struct dump d = { .fn = count_rule, .table = table };
-    return dump(&d, NFT_MSG_GETRULE, NFPROTO_INET) ? (int)d.count : -1;
+    return manage_nft_count(NFPROTO_INET, table);
 }
 
 /* A base chain of the forward hook whose policy is drop, and that is not ours. */
-static void dropping_chain(struct dump *d, const struct nlmsghdr *h)
+static void dropping_chain(void *opaque, const struct nlmsghdr *h)
 {
+    GString *found = opaque;
     const struct nfgenmsg *g = NLMSG_DATA(h);
-    const char *table = attr_text(message_attr(h, NFTA_CHAIN_TABLE)), *name = attr_text(message_attr(h, NFTA_CHAIN_NAME));
-    const struct nlattr *hook = inner_attr(message_attr(h, NFTA_CHAIN_HOOK), NFTA_HOOK_HOOKNUM), *policy = message_attr(h, NFTA_CHAIN_POLICY);
+    const char *table = manage_nft_text(manage_nft_attr(h, NFTA_CHAIN_TABLE)), *name = manage_nft_text(manage_nft_attr(h, NFTA_CHAIN_NAME));
+    const struct nlattr *hook = manage_nft_inner(manage_nft_attr(h, NFTA_CHAIN_HOOK), NFTA_HOOK_HOOKNUM), *policy = manage_nft_attr(h, NFTA_CHAIN_POLICY);
     const char *family = g->nfgen_family == NFPROTO_INET ? "inet" : g->nfgen_family == NFPROTO_IPV4 ? "ip" : g->nfgen_family == NFPROTO_IPV6 ? "ip6" : NULL;
-    if (family && hook && policy && attr_be32(hook) == NF_INET_FORWARD && attr_be32(policy) == NF_DROP && !g_str_has_prefix(table, "vireo_"))
-        g_string_append_printf(d->text, "%s%s %s %s", d->text->len ? ", " : "", family, table, name);
+    if (family && hook && policy && manage_nft_u32(hook) == NF_INET_FORWARD && manage_nft_u32(policy) == NF_DROP && !g_str_has_prefix(table, "vireo_"))
+        g_string_append_printf(found, "%s%s %s %s", found->len ? ", " : "", family, table, name);
 }
 
 void network_firewall_warn(const struct network *n, const struct doc *d)
 {
     const char *bridge = el_get(doc_root(d), "bridge/@name");
     g_autoptr(GString) text = g_string_new(NULL);
-    struct dump chains = { .fn = dropping_chain, .text = text };
-    if (network_mode(d) == NETWORK_ISOLATED || !dump(&chains, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC) || !text->len)
+    if (network_mode(d) == NETWORK_ISOLATED || !manage_nft_dump(NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, dropping_chain, text) || !text->len)
         return;
     g_warning("network '%s': another firewall drops what it does not know of forwarded packets (nftables chain %s): where it has no rule for '%s', guests reach nothing "
               "beyond the host. Rules that allow it: nft insert rule CHAIN iifname %s accept; nft insert rule CHAIN oifname %s ct state established,related accept",
@@ -240,15 +159,13 @@ void network_firewall_warn(const struct network *n, const struct doc *d)
 
 /* ---- making and taking away ---- */
 
-static const char *const nft[] = { "nft", "-f", "-", NULL };
-
 bool network_firewall_apply(struct network *n, const struct doc *d, GError **error)
 {
     g_autofree char *text = whole_text(d);
     if (!text)
         return true;
     g_autoptr(GError) why = NULL;
-    if (!manage_run(nft, text, &why))
+    if (!manage_nft_run(text, &why))
         return manage_fail(error, why->code, "cannot make the firewall rules of network '%s': %s", n->name, why->message);
     int count = count_rules(el_get(doc_root(d), "bridge/@name"));
     n->rules = count > 0 ? (unsigned)count : 0;
@@ -259,7 +176,7 @@ void network_firewall_remove(const char *bridge)
 {
     g_autofree char *text = g_strdup_printf("table inet vireo_%s { }\ndelete table inet vireo_%s\n", bridge, bridge);
     g_autoptr(GError) error = NULL;
-    if (count_rules(bridge) != 0 && !manage_run(nft, text, &error))
+    if (count_rules(bridge) != 0 && !manage_nft_run(text, &error))
         g_warning("the firewall rules of bridge '%s' are left behind: %s", bridge, error->message);
 }
 

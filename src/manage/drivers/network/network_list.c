@@ -117,7 +117,7 @@ struct network *network_by_name(struct network_driver *dr, const char *name, GEr
     if (n)
         network_ref(n);
     g_mutex_unlock(&dr->lock);
-    return n ? n : manage_null(error, VIR_ERR_NO_NETWORK, "Network not found: no network with matching name '%s'", name);
+    return n ? n : manage_null(error, VIR_ERR_NO_NETWORK, "no network with matching name '%s'", name);
 }
 
 struct network *network_by_uuid(struct network_driver *dr, const uint8_t uuid[16], const char *name, GError **error)
@@ -131,8 +131,8 @@ struct network *network_by_uuid(struct network_driver *dr, const uint8_t uuid[16
         return n;
     char text[37];
     manage_uuid_format(uuid, text);
-    return name ? manage_null(error, VIR_ERR_NO_NETWORK, "Network not found: no network with matching uuid '%s' (%s)", text, name)
-                : manage_null(error, VIR_ERR_NO_NETWORK, "Network not found: no network with matching uuid '%s'", text);
+    return name ? manage_null(error, VIR_ERR_NO_NETWORK, "no network with matching uuid '%s' (%s)", text, name)
+                : manage_null(error, VIR_ERR_NO_NETWORK, "no network with matching uuid '%s'", text);
 }
 
 static gint by_name(gconstpointer a, gconstpointer b)

@@ -68,9 +68,10 @@ static void refused(struct fixture *f, unsigned proc, GVariant *args, int code, 
     g_autoptr(GError) error = NULL;
     g_autoptr(GVariant) v = try_call(f, proc, args, &error);
     g_assert_null(v);
-    g_test_message("%s", error->message);
-    if (!strstr(error->message, words))
-        g_error("'%s' lacks '%s'", error->message, words);
+    g_autofree char *text = manage_error_text(error);
+    g_test_message("%s", text);
+    if (!strstr(text, words))
+        g_error("'%s' lacks '%s'", text, words);
     g_assert_cmpint(error->code, ==, code);
 }
 

@@ -126,6 +126,8 @@ static void mend_rules(struct network_watch *w)
         mended |= network_firewall_mend(all->pdata[i]);
         g_mutex_unlock(&w->driver->change);
     }
+    const struct manage_services *services = w->driver->state->services;
+    mended |= services->filter_mend && services->filter_mend(w->driver->state);
     g_mutex_lock(&w->lock);
     if (!mended)
         w->last = 0; /* it was our own change that was heard of */

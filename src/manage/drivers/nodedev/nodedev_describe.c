@@ -250,5 +250,5 @@ char *nodedev_describe(const struct nodedev *d, GError **error)
         describe(root, d, u);
     udev_device_unref(u);
     udev_unref(udev);
-    return ok ? doc_format(doc) : manage_null(error, VIR_ERR_NO_NODE_DEVICE, "Node device not found: '%s' has gone", d->name);
+    return ok ? doc_format(doc) : manage_null(error, VIR_ERR_NO_NODE_DEVICE, "'%s' has gone", d->name);
 }

@@ -34,7 +34,7 @@ static struct nodedev *find(struct manage_call *c, const char *name, GError **er
         *copy = (struct nodedev){ g_strdup(d->name), g_strdup(d->path), g_strdup(d->parent), d->type, d->caps };
     }
     g_mutex_unlock(&t->lock);
-    return copy ? copy : manage_null(error, VIR_ERR_NO_NODE_DEVICE, "Node device not found: no node device with matching name '%s'", name);
+    return copy ? copy : manage_null(error, VIR_ERR_NO_NODE_DEVICE, "no node device with matching name '%s'", name);
 }
 
 static struct nodedev *of_call(struct manage_call *c, GError **error)
@@ -135,7 +135,7 @@ static GVariant *lookup_wwn(struct manage_call *c, GError **error)
 {
     const char *wwnn, *wwpn;
     g_variant_get(c->args, "(&s&su)", &wwnn, &wwpn, NULL);
-    return manage_null(error, VIR_ERR_NO_NODE_DEVICE, "Node device not found: no SCSI host with wwnn '%s', wwpn '%s'", wwnn, wwpn);
+    return manage_null(error, VIR_ERR_NO_NODE_DEVICE, "no SCSI host with wwnn '%s', wwpn '%s'", wwnn, wwpn);
 }
 
 static GVariant *get_xml(struct manage_call *c, GError **error)

@@ -125,7 +125,7 @@ static struct secret *find_uuid(struct secrets_table *t, const uint8_t uuid[16],
     char text[37];
     manage_uuid_format(uuid, text);
     struct secret *s = g_hash_table_lookup(t->by_uuid, text);
-    return s ? s : manage_null(error, VIR_ERR_NO_SECRET, "Secret not found: no secret with matching uuid '%s'", text);
+    return s ? s : manage_null(error, VIR_ERR_NO_SECRET, "no secret with matching uuid '%s'", text);
 }
 
 /* The secret of a call, under the lock. */
@@ -288,7 +288,7 @@ static GVariant *lookup_usage(struct manage_call *c, GError **error)
     g_mutex_lock(&t->lock);
     struct secret *s = find_usage(t, type, usage);
     if (!s)
-        manage_fail(error, VIR_ERR_NO_SECRET, "Secret not found: no secret with matching usage '%s'", usage);
+        manage_fail(error, VIR_ERR_NO_SECRET, "no secret with matching usage '%s'", usage);
     return one(t, s);
 }
 
@@ -429,7 +429,7 @@ static GVariant *get_value(struct manage_call *c, GError **error)
     if (s && is_private(s))
         manage_fail(error, VIR_ERR_INVALID_SECRET, "Invalid secret: secret is private");
     else if (s && !s->value)
-        manage_fail(error, VIR_ERR_NO_SECRET, "Secret not found: secret '%s' does not have a value", el_get(doc_root(s->def), "uuid"));
+        manage_fail(error, VIR_ERR_NO_SECRET, "secret '%s' does not have a value", el_get(doc_root(s->def), "uuid"));
     else if (s)
         v = g_variant_new("(@ay)", g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, s->value, s->size, 1));
     g_mutex_unlock(&t->lock);
@@ -456,9 +456,9 @@ static GBytes *secret_value(struct manage_state *state, const char *uuid, const 
     g_mutex_lock(&t->lock);
     const struct secret *s = uuid ? find_uuid(t, bytes, error) : find_usage(t, type_of(usage_type), usage ? usage : "");
     if (!s && !uuid)
-        manage_fail(error, VIR_ERR_NO_SECRET, "Secret not found: no secret with matching usage '%s'", usage ? usage : "");
+        manage_fail(error, VIR_ERR_NO_SECRET, "no secret with matching usage '%s'", usage ? usage : "");
     else if (s && !s->value)
-        manage_fail(error, VIR_ERR_NO_SECRET, "Secret not found: secret '%s' does not have a value; 'secret-set-value' gives it one", el_get(doc_root(s->def), "uuid"));
+        manage_fail(error, VIR_ERR_NO_SECRET, "secret '%s' does not have a value; 'secret-set-value' gives it one", el_get(doc_root(s->def), "uuid"));
     else if (s)
         value = g_bytes_new(s->value, s->size);
     g_mutex_unlock(&t->lock);

@@ -50,7 +50,7 @@ bool storage_device_look(struct storage_volume *v, GError **error)
         storage_target_clear(deeper);
     g_free(deeper);
     if (!ok)
-        manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: the device '%s' has gone%s%s", v->target.path, e ? ": " : "", e ? e->message : "");
+        manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "the device '%s' has gone%s%s", v->target.path, e ? ": " : "", e ? e->message : "");
     g_clear_error(&e);
     v->type = VIR_STORAGE_VOL_BLOCK;
     g_free(v->target.format);

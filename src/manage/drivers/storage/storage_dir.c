@@ -90,7 +90,7 @@ struct storage_volume *storage_dir_look_at(struct storage_pool *p, const struct 
     GError *e = NULL;
     struct storage_volume *new = look(p->storage, directory, v->name, &e);
     if (!new)
-        manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: the file '%s' has gone%s%s", v->target.path, e ? ": " : "", e ? e->message : "");
+        manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "the file '%s' has gone%s%s", v->target.path, e ? ": " : "", e ? e->message : "");
     g_clear_error(&e);
     return new;
 }

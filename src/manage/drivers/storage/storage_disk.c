@@ -480,7 +480,7 @@ static bool delete_volume(struct storage_pool *p, struct storage_volume *v, unsi
         part = strcmp(name, v->name) ? part : one;
     }
     if (ok && !part)
-        ok = manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: the disk '%s' has no partition '%s' any more", l.device, v->name);
+        ok = manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "the disk '%s' has no partition '%s' any more", l.device, v->name);
     ok = ok && keeps_names(&l, part, error) && remove_part(l.device, part, error);
     if (ok && read_label(p, &after, NULL))
         show_free(p, &after);

@@ -29,7 +29,7 @@ static char *volume_path(struct manage_state *state, const char *pool, const cha
         return NULL;
     storage_volume_auto *v = volume_in(p, volume);
     if (!v)
-        return manage_null(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no volume '%s' in pool '%s', or the pool is not active", volume, pool);
+        return manage_null(error, VIR_ERR_NO_STORAGE_VOL, "no volume '%s' in pool '%s', or the pool is not active", volume, pool);
     if (ret_format)
         *ret_format = g_strdup(v->type == VIR_STORAGE_VOL_BLOCK || !v->target.format ? "raw" : v->target.format);
     return g_strdup(v->target.path);

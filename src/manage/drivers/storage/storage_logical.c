@@ -261,7 +261,7 @@ static bool learn(const struct storage_pool *p, struct storage_volume *v, GError
     if (!volumes)
         return false;
     if (!now)
-        return manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: '%s' has gone", full);
+        return manage_fail(error, VIR_ERR_NO_STORAGE_VOL, "'%s' has gone", full);
     g_free(v->key);
     v->key = g_strdup(now->key);
     g_clear_pointer(&v->extents, g_array_unref);

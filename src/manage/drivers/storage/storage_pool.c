@@ -88,9 +88,9 @@ struct storage_pool *storage_find_uuid(struct storage *s, const uint8_t uuid[16]
         char text[37];
         manage_uuid_format(uuid, text);
         if (name)
-            manage_fail(error, VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: no storage pool with matching uuid '%s' (%s)", text, name);
+            manage_fail(error, VIR_ERR_NO_STORAGE_POOL, "no storage pool with matching uuid '%s' (%s)", text, name);
         else
-            manage_fail(error, VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: no storage pool with matching uuid '%s'", text);
+            manage_fail(error, VIR_ERR_NO_STORAGE_POOL, "no storage pool with matching uuid '%s'", text);
     }
     return p;
 }
@@ -102,7 +102,7 @@ struct storage_pool *storage_find_name(struct storage *s, const char *name, GErr
     if (p)
         storage_pool_ref(p);
     g_mutex_unlock(&s->lock);
-    return p ? p : manage_null(error, VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: no storage pool with matching name '%s'", name);
+    return p ? p : manage_null(error, VIR_ERR_NO_STORAGE_POOL, "no storage pool with matching name '%s'", name);
 }
 
 struct storage *storage_of(struct manage_call *c) { return manage_data(c->conn->state, "storage"); }
@@ -275,7 +275,7 @@ static bool check_conflict(struct storage *s, const struct storage_pool *self, c
         bool same = same_source(b, root, other->backend, doc_root(other->def));
         g_mutex_unlock(&other->lock);
         if (same)
-            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: Storage source conflict with pool: '%s'", other->name);
+            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "Storage source conflict with pool: '%s'", other->name);
     }
     return true;
 }
@@ -288,11 +288,11 @@ static bool find_same(struct storage *s, const struct el *root, const uint8_t uu
     struct storage_pool *u = g_hash_table_lookup(s->by_uuid, uuid), *n = g_hash_table_lookup(s->by_name, name);
     if (u && strcmp(u->name, name)) {
         manage_uuid_format(uuid, text);
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: pool '%s' is already defined with uuid %s", u->name, text);
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "pool '%s' is already defined with uuid %s", u->name, text);
     }
     if (n && n != u) {
         manage_uuid_format(n->uuid, text);
-        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "operation failed: pool '%s' already exists with uuid %s", name, text);
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "pool '%s' already exists with uuid %s", name, text);
     }
     *ret = u;
     return true;
@@ -579,7 +579,7 @@ bool storage_job_begin(struct storage_job *j, struct storage_pool *p, struct man
     p->jobs += active;
     g_mutex_unlock(&p->lock);
     if (!active)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: storage pool '%s' is not active", p->name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "storage pool '%s' is not active", p->name);
     *j = (struct storage_job){ storage_pool_ref(p), manage_conn_ref(conn), !conn->open, 0 };
     g_mutex_lock(&p->storage->lock);
     g_ptr_array_add(p->storage->jobs, j);

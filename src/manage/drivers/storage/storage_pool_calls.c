@@ -120,7 +120,7 @@ static GVariant *lookup_target(struct manage_call *c, GError **error)
         if (hit)
             return one(storage_pool_ref(p));
     }
-    return manage_null(error, VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: no storage pool with matching target path '%s'", path);
+    return manage_null(error, VIR_ERR_NO_STORAGE_POOL, "no storage pool with matching target path '%s'", path);
 }
 
 /* ---- defining ---- */
@@ -162,22 +162,22 @@ static bool set_autostart(struct storage_pool *p, bool on, GError **error)
 /* What keeps a pool from being stopped, changed or looked at anew. Under the lock. */
 static bool no_jobs(struct storage_pool *p, GError **error)
 {
-    return !p->jobs || manage_fail(error, VIR_ERR_INTERNAL_ERROR, "internal error: pool '%s' has asynchronous jobs running.", p->name);
+    return !p->jobs || manage_fail(error, VIR_ERR_INTERNAL_ERROR, "pool '%s' has asynchronous jobs running.", p->name);
 }
 
 static bool is_inactive(struct storage_pool *p, const char *still, GError **error)
 {
-    return !p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: storage pool '%s' is %s active", p->name, still);
+    return !p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "storage pool '%s' is %s active", p->name, still);
 }
 
 static bool is_active(struct storage_pool *p, GError **error)
 {
-    return p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: storage pool '%s' is not active", p->name);
+    return p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "storage pool '%s' is not active", p->name);
 }
 
 static bool is_there(struct storage_pool *p, GError **error)
 {
-    return !p->gone || manage_fail(error, VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: '%s' was undefined meanwhile", p->name);
+    return !p->gone || manage_fail(error, VIR_ERR_NO_STORAGE_POOL, "'%s' was undefined meanwhile", p->name);
 }
 
 static GVariant *undefine(struct manage_call *c, GError **error)

@@ -18,12 +18,12 @@ static GVariant *one(const struct storage_pool *p, const struct storage_volume *
 
 static void *no_volume(const char *what, const char *value, GError **error)
 {
-    return manage_null(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no storage vol with matching %s '%s'", what, value);
+    return manage_null(error, VIR_ERR_NO_STORAGE_VOL, "no storage vol with matching %s '%s'", what, value);
 }
 
 static bool check_active(const struct storage_pool *p, GError **error)
 {
-    return p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: storage pool '%s' is not active", p->name);
+    return p->active || manage_fail(error, VIR_ERR_OPERATION_INVALID, "storage pool '%s' is not active", p->name);
 }
 
 /* Under the lock; referenced. */
@@ -349,7 +349,7 @@ static void take_after(struct storage_volume *v, const struct storage_volume *fr
 static bool may_read(struct storage_pool *p, const struct storage_volume *v, GError **error)
 {
     g_mutex_lock(&p->lock);
-    bool ok = !v->building || manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: volume '%s' is still being allocated.", v->name);
+    bool ok = !v->building || manage_fail(error, VIR_ERR_OPERATION_INVALID, "volume '%s' is still being allocated.", v->name);
     g_mutex_unlock(&p->lock);
     return ok;
 }
@@ -389,9 +389,9 @@ static bool is_free(struct storage_pool *p, const struct storage_volume *v, cons
     bool building = now && now->building, used = now && now->in_use;
     g_mutex_unlock(&p->lock);
     if (building)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: volume '%s' is still being allocated.", v->name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "volume '%s' is still being allocated.", v->name);
     if (used)
-        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: volume '%s' is still in use.", v->name);
+        return manage_fail(error, VIR_ERR_OPERATION_INVALID, "volume '%s' is still in use.", v->name);
     g_autofree char *domain = state->services->disk_user ? state->services->disk_user(state, v->target.path) : NULL;
     if (domain && *domain)
         return manage_fail(error, VIR_ERR_OPERATION_INVALID, "volume '%s' is in use by domain '%s': it cannot be %s while that runs", v->name, domain, what);
@@ -434,9 +434,9 @@ static bool new_capacity(const struct storage_volume *v, uint64_t asked, uint32_
         return manage_fail(error, VIR_ERR_INVALID_ARG, "the new capacity is too large");
     bool raw = !v->target.format || !strcmp(v->target.format, "raw");
     if (raw && *ret < v->target.allocation && !shrink)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: can't shrink capacity below existing allocation");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "can't shrink capacity below existing allocation");
     if (*ret < old && !shrink)
-        return manage_fail(error, VIR_ERR_INVALID_ARG, "invalid argument: Can't shrink capacity below current capacity unless shrink flag explicitly specified");
+        return manage_fail(error, VIR_ERR_INVALID_ARG, "Can't shrink capacity below current capacity unless shrink flag explicitly specified");
     if (!*ret)
         return manage_fail(error, VIR_ERR_INVALID_ARG, "a volume cannot have no size at all");
     return true;

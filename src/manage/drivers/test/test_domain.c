@@ -93,7 +93,7 @@ LOCKED(undefine)
     if (!o)
         return NULL;
     if (!o->persistent)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot undefine transient domain '%s'", o->name);
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain '%s'", o->name);
     o->persistent = false;
     test_event(c, o, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_REMOVED);
     if (!o->active)
@@ -141,7 +141,7 @@ LOCKED(resume)
     if (!o || !test_want(o, TEST_DOMAIN, true, error))
         return NULL;
     if (o->state != VIR_DOMAIN_PAUSED)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain '%s' is not paused", o->name);
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is not paused", o->name);
     set_state(c, o, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_UNPAUSED);
     return manage_void();
 }
@@ -175,7 +175,7 @@ LOCKED(set_memory)
         return NULL;
     g_variant_get_child(c->args, 1, "t", &kib);
     if (kib > o->max_kib)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: domain '%s' has at most %" G_GUINT64_FORMAT " KiB of memory", o->name, o->max_kib);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "domain '%s' has at most %" G_GUINT64_FORMAT " KiB of memory", o->name, o->max_kib);
     o->memory_kib = kib;
     return manage_void();
 }
@@ -188,7 +188,7 @@ LOCKED(set_vcpus)
         return NULL;
     g_variant_get_child(c->args, 1, "u", &n);
     if (!n || n > o->max_vcpus)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "invalid argument: domain '%s' has at most %u vCPUs", o->name, o->max_vcpus);
+        return manage_null(error, VIR_ERR_INVALID_ARG, "domain '%s' has at most %u vCPUs", o->name, o->max_vcpus);
     o->vcpus = n;
     return manage_void();
 }
@@ -211,10 +211,10 @@ LOCKED(rename_domain)
     if (!o)
         return NULL;
     if (o->active)
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot rename active domain");
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "cannot rename active domain");
     g_variant_get_child(c->args, 1, "m&s", &name);
     if (!name || !*name || test_find(t, TEST_DOMAIN, name))
-        return manage_null(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain with name '%s' already exists", name ? name : "");
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "domain with name '%s' already exists", name ? name : "");
     test_event(c, o, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_RENAMED);
     g_free(o->name);
     o->name = g_strdup(name);
@@ -257,7 +257,7 @@ LOCKED(get_metadata)
     if (!(path = metadata_path(type, error)))
         return NULL;
     text = el_get(doc_root(o->def), path);
-    return text ? g_variant_new("(s)", text) : manage_null(error, VIR_ERR_NO_DOMAIN_METADATA, "metadata not found: Requested metadata element is not present");
+    return text ? g_variant_new("(s)", text) : manage_null(error, VIR_ERR_NO_DOMAIN_METADATA, "Requested metadata element is not present");
 }
 
 const struct manage_row test_domain_rows[] = {

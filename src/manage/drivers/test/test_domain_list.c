@@ -66,7 +66,7 @@ LOCKED(lookup_id)
         if (o->active && o->id == id)
             return g_variant_new("(@(sayi))", test_record(o));
     }
-    return manage_null(error, VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching id %d", id);
+    return manage_null(error, VIR_ERR_NO_DOMAIN, "no domain with matching id %d", id);
 }
 
 /* Microseconds that the domain has run, as if one of its vCPUs was always busy. */

@@ -207,7 +207,7 @@ bool test_want(const struct test_object *o, enum test_kind kind, bool active, GE
 {
     if (o->active == active)
         return true;
-    return manage_fail(error, VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: %s '%s' is %s", kinds[kind].what, o->name,
+    return manage_fail(error, VIR_ERR_OPERATION_INVALID, "%s '%s' is %s", kinds[kind].what, o->name,
                        active ? kind == TEST_DOMAIN ? "not running" : "not active" : kind == TEST_DOMAIN ? "already running" : "already active");
 }
 

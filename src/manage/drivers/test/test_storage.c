@@ -126,7 +126,7 @@ LOCKED(lookup)
     g_variant_get_child(c->args, 1, "&s", &name);
     struct test_object *v = test_find(t, TEST_VOLUME, name);
     if (!v || strcmp(v->pool, p->name))
-        return manage_null(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no storage vol with matching name '%s'", name);
+        return manage_null(error, VIR_ERR_NO_STORAGE_VOL, "no storage vol with matching name '%s'", name);
     return g_variant_new("(@(sss))", test_record(v));
 }
 
@@ -140,7 +140,7 @@ LOCKED(lookup_path)
         if (!strcmp(own, path))
             return g_variant_new("(@(sss))", test_record(v));
     }
-    return manage_null(error, VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no storage vol with matching path '%s'", path);
+    return manage_null(error, VIR_ERR_NO_STORAGE_VOL, "no storage vol with matching path '%s'", path);
 }
 
 LOCKED(pool_of_volume)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "vmm/core/state.h"
 
 enum { REGS_SIZE = 0x4000, ALIASES = 0x2000, RING = 256, STREAMS_AT = 0x80, STREAM_SIZE = 0x20, WALCLK_HZ = 24 };
 /* The registers' words. */
@@ -324,6 +325,18 @@ static void tick(void *opaque)
         audiodev_flush(sinks[i]); /* they outlive the devices */
 }
 
+/* Positions are worked out from the list and the virtual clock each time, whatever the registers hold. */
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct hda *h = (struct hda *)d;
+    bool any = false;
+    for (unsigned i = 0; i < HDA_STREAMS; i++)
+        any |= h->sd_ctl[i] & HDA_RUN;
+    if (any)
+        vtimer_set(h->timer, vclock_now(d->machine->clock));
+    return true;
+}
+
 /* ---- life ---- */
 
 static void reset(struct device *d)
@@ -387,6 +400,6 @@ static const struct device_field fields[] = {
 };
 #define CONTROLLER(id, kind, text)                                                                                                                       \
     const struct device_class id = { .name = kind, .help = text, .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields,               \
-                                     .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize }
+                                     .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .load = load }
 CONTROLLER(intel_hda_class, "intel-hda", "Intel HD Audio controller (ICH6)");
 CONTROLLER(ich9_intel_hda_class, "ich9-intel-hda", "Intel HD Audio controller (ICH9)");

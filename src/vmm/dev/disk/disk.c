@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 enum { SECTOR = 512 };
 
@@ -139,6 +140,26 @@ void disk_settle(struct disk *d)
     while ((r = g_queue_pop_head(&d->retry)))
         r->complete(r, ECANCELED);
     d->dropping = false;
+}
+
+void disk_drain(struct disk *d)
+{
+    while (d->dev && d->inflight)
+        g_cond_wait(&d->idle, d->lock);
+}
+
+void disk_save(const struct disk *d, struct state_writer *w)
+{
+    state_put_u64(w, "disk.write_back", disk_has_cache(d));
+}
+
+bool disk_load(struct disk *d, struct state_reader *r, GError **error)
+{
+    uint64_t on;
+    if (!state_get_u64(r, "disk.write_back", 1, &on, error))
+        return false;
+    disk_set_cache(d, on);
+    return true;
 }
 
 int disk_slice(const struct iovec *iov, unsigned n, uint64_t skip, uint64_t length, struct iovec *ret)

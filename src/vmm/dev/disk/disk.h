@@ -15,6 +15,8 @@
 #include "vmm/core/device.h"
 
 struct disk_request;
+struct state_reader;
+struct state_writer;
 
 struct disk {
     /* properties: DISK_PROPS */
@@ -59,6 +61,12 @@ void disk_close(struct disk *d);
 void disk_submit(struct disk *d, struct disk_request *r);
 /* Lock held, given up while it waits until no request is in flight. Those that wait for another try are completed with ECANCELED. */
 void disk_settle(struct disk *d);
+/* For device_class.drain: lock held, given up while it waits until no request is in flight. Those that wait for another try go on waiting, in
+ * `retry`: what the device saves of them is enough to begin them anew. */
+void disk_drain(struct disk *d);
+/* The guest's choice of cache. */
+void disk_save(const struct disk *d, struct state_writer *w);
+bool disk_load(struct disk *d, struct state_reader *r, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Back to what the drive or write-cache= say; the guest's choice. */
 void disk_reset_cache(struct disk *d);
 void disk_set_cache(struct disk *d, bool write_back);

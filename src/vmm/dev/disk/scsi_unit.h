@@ -40,6 +40,11 @@ struct scsi_unit {
     void *opaque;              /* the controller's */
 };
 
+/* State rows of what has a struct scsi_unit `member`. */
+#define SCSI_UNIT_FIELDS(type, member)                                                                                                 \
+    DEVICE_FIELD(type, member.tray.open), DEVICE_FIELD(type, member.tray.locked), DEVICE_FIELD(type, member.stopped),                  \
+    DEVICE_FIELD(type, member.attention), DEVICE_FIELD(type, member.media_event)
+
 struct scsi_command {
     struct disk_request d;     /* the unit's own */
     struct scsi_unit *unit;

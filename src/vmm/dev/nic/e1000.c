@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/core/vclock.h"
 #include "vmm/net/ether.h"
 
@@ -688,21 +689,41 @@ static void unrealize(struct device *d)
     drop((struct e1000 *)d);
 }
 
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct e1000 *s = (struct e1000 *)d;
+    for (unsigned i = 0; i < 2 * E1000_QUEUES; i++) { /* as a guest can write them */
+        unsigned q = (i & 1 ? TX_QUEUE : RX_QUEUE) + 0x100 * (i / 2);
+        R(s, q + Q_LEN) &= 0xfff80;
+        R(s, q + Q_HEAD) &= 0xffff;
+        R(s, q + Q_TAIL) &= 0xffff;
+    }
+    s->eeprom.bits = MIN(s->eeprom.bits, 24);
+    arm_timer(s);
+    return true;
+}
+
 #define T struct e1000
+#define CONTEXT_FIELDS(q, t)                                                                                                     \
+    DEVICE_FIELD(T, context[q][t].payload), DEVICE_FIELD(T, context[q][t].ip_end), DEVICE_FIELD(T, context[q][t].l4_end),         \
+    DEVICE_FIELD(T, context[q][t].mss), DEVICE_FIELD(T, context[q][t].ip_start), DEVICE_FIELD(T, context[q][t].ip_sum),           \
+    DEVICE_FIELD(T, context[q][t].l4_start), DEVICE_FIELD(T, context[q][t].l4_sum), DEVICE_FIELD(T, context[q][t].header),        \
+    DEVICE_FIELD(T, context[q][t].ipv4), DEVICE_FIELD(T, context[q][t].tcp)
 static const struct device_prop props[] = { NIC_PROPS(T), { NULL } };
 static const struct device_field fields[] = {
     DEVICE_ARRAY(T, reg), DEVICE_ARRAY(T, phy), DEVICE_FIELD(T, phy_page), DEVICE_FIELD(T, io_address), DEVICE_FIELD(T, timinca),
     DEVICE_FIELD(T, systim_base), DEVICE_FIELD(T, systim_at), DEVICE_ARRAY(T, eeprom.word), DEVICE_FIELD(T, eeprom.select),
     DEVICE_FIELD(T, eeprom.clock), DEVICE_FIELD(T, eeprom.out), DEVICE_FIELD(T, eeprom.writable), DEVICE_FIELD(T, eeprom.bits),
     DEVICE_FIELD(T, eeprom.started), DEVICE_FIELD(T, eeprom.in), DEVICE_FIELD(T, eeprom.shift), DEVICE_FIELD(T, announced),
-    DEVICE_FIELD(T, asserted), DEVICE_ARRAY(T, throttle), DEVICE_ARRAY(T, throttled), { NULL }
+    DEVICE_FIELD(T, asserted), DEVICE_ARRAY(T, throttle), DEVICE_ARRAY(T, throttled), CONTEXT_FIELDS(0, 0),
+    CONTEXT_FIELDS(0, 1), CONTEXT_FIELDS(1, 0), CONTEXT_FIELDS(1, 1), { NULL }
 };
 
 const struct device_class e1000e_class = {
     .name = "e1000e", .help = "Intel 82574L gigabit network card", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .bus_class = &e1000e_class,
+    .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .load = load, .bus_class = &e1000e_class,
 };
 const struct device_class e1000_class = {
     .name = "e1000", .help = "Intel 82540EM gigabit network card, for old guests", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props,
-    .fields = fields, .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .load = load,
 };

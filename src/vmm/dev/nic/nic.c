@@ -8,11 +8,18 @@
 
 /* ---- between card and back end ---- */
 
+/* Also one that waits for a saved machine, or has loaded one and does not run yet. */
+static bool stands_still(const struct nic *n)
+{
+    enum machine_state s = __atomic_load_n(&n->dev.machine->state, __ATOMIC_ACQUIRE);
+    return n->paused || (s != MACHINE_RUNNING && s != MACHINE_PRELAUNCH);
+}
+
 static bool can_receive(void *opaque)
 {
     struct nic *n = opaque;
     g_mutex_lock(&n->dev.lock);
-    bool ok = !n->paused && n->ops->can_receive(n);
+    bool ok = !stands_still(n) && n->ops->can_receive(n);
     g_mutex_unlock(&n->dev.lock);
     return ok;
 }
@@ -21,7 +28,7 @@ static void receive(void *opaque, const uint8_t *frame, size_t size)
 {
     struct nic *n = opaque;
     g_mutex_lock(&n->dev.lock);
-    if (!n->paused)
+    if (!stands_still(n))
         n->ops->receive(n, frame, size);
     g_mutex_unlock(&n->dev.lock);
 }
@@ -109,7 +116,7 @@ static gboolean send_more(gpointer opaque)
     struct nic *n = opaque;
     g_mutex_lock(&n->dev.lock);
     n->later = 0;
-    if (!n->paused)
+    if (!stands_still(n))
         n->ops->send_more(n);
     g_mutex_unlock(&n->dev.lock);
     return G_SOURCE_REMOVE;

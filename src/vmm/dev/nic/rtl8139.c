@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/core/vclock.h"
 
 enum { CR9346_MODE = 0xc0, CR9346_UNLOCKED = 0xc0, CR9346_AUTOLOAD = 0x40, CR9346_PROGRAM = 0x80, EE_DO = 1, EE_DI = 2, EE_SK = 4, EE_CS = 8 };
@@ -394,6 +395,18 @@ static void unrealize(struct device *d)
     drop((struct rtl8139 *)d);
 }
 
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct rtl8139 *s = (struct rtl8139 *)d;
+    if (s->next_tx >= 4 || s->rx_at >= RTL_RING || s->tx_at >= RTL_RING || s->tx_high_at >= RTL_RING) {
+        power_on(s);
+        return state_bad(r, error, "its places in the rings are not possible");
+    }
+    s->eeprom.bits = MIN(s->eeprom.bits, 24);
+    set_timer(s);
+    return true;
+}
+
 #define T struct rtl8139
 static const struct device_prop props[] = {
     NIC_PROPS(T), { "cplus", PROP_BOOL, offsetof(T, cplus), .def = "on", .help = "off: an RTL8139C, without descriptor rings (Linux: 8139too)" },
@@ -412,5 +425,5 @@ static const struct device_field fields[] = {
 
 const struct device_class rtl8139_class = {
     .name = "rtl8139", .help = "Realtek RTL8139C+ network card", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize,
+    .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .load = load,
 };

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 enum { BAR_REGS = 0, BAR_MSIX = 4, DOORBELLS = 0x1000, REGS_SIZE = 0x2000 };
 enum { REG_CAP = 0x00, REG_VS = 0x08, REG_INTMS = 0x0c, REG_INTMC = 0x10, REG_CC = 0x14, REG_CSTS = 0x1c, REG_AQA = 0x24, REG_ASQ = 0x28, REG_ACQ = 0x30 };
@@ -210,6 +211,13 @@ void nvme_drop_waiting(struct nvme_cq *q)
         release(c);
 }
 
+static void drop_again(struct nvme *n)
+{
+    struct nvme_command *c;
+    while ((c = g_queue_pop_head(&n->again)))
+        release(c);
+}
+
 /* Lock held, given up while it waits for the commands that are at work. */
 static void reset(struct nvme *n)
 {
@@ -222,6 +230,7 @@ static void reset(struct nvme *n)
             disk_reset_cache(&n->ns[i]->disk);
         }
     }
+    drop_again(n);
     for (unsigned i = 0; i < NVME_MAX_QUEUES; i++) {
         nvme_drop_waiting(&n->cq[i]);
         n->sq[i] = (struct nvme_sq){ .id = i };
@@ -417,11 +426,191 @@ void nvme_detach_ns(struct nvme_ns *ns)
     ns->n = NULL;
 }
 
+/* ---- a saved machine ---- */
+
+/* Rows of numbers. A command that waits for another try: its queue and entry; an answer that waits for room: queue, id, status, result. */
+enum { SQ_WORDS = 8, CQ_WORDS = 8, COMMAND_WORDS = 1 + NVME_SQE / 8, ANSWER_WORDS = 4, MAX_SAVED = NVME_MAX_QUEUES * 4096 };
+
+/* One namespace's end may begin another's command: until all are at rest. */
+static void drain(struct device *d)
+{
+    struct nvme *n = (struct nvme *)d;
+    for (unsigned i = 0; i < NVME_MAX_NS; i++) {
+        if (!n->ns[i] || !n->ns[i]->disk.inflight)
+            continue;
+        disk_drain(&n->ns[i]->disk);
+        i = (unsigned)-1;
+    }
+}
+
+static void save_queues(const struct nvme *n, struct state_writer *w)
+{
+    uint64_t sq[NVME_MAX_QUEUES * SQ_WORDS], cq[NVME_MAX_QUEUES * CQ_WORDS];
+    for (unsigned i = 0; i < NVME_MAX_QUEUES; i++) {
+        const struct nvme_sq *s = &n->sq[i];
+        const struct nvme_cq *c = &n->cq[i];
+        const uint64_t srow[SQ_WORDS] = { s->used, s->deleting, s->base, s->size, s->head, s->tail, s->cq, s->delete_cid };
+        const uint64_t crow[CQ_WORDS] = { c->used, c->interrupts, c->base, c->size, c->head, c->tail, c->vector, c->phase };
+        memcpy(sq + i * SQ_WORDS, srow, sizeof(srow));
+        memcpy(cq + i * CQ_WORDS, crow, sizeof(crow));
+    }
+    state_put(w, "sq", sq, 8, G_N_ELEMENTS(sq));
+    state_put(w, "cq", cq, 8, G_N_ELEMENTS(cq));
+}
+
+static void add_command(GArray *a, const struct nvme_command *c)
+{
+    uint64_t row[COMMAND_WORDS] = { c->sq->id };
+    memcpy(row + 1, c->sqe, NVME_SQE);
+    g_array_append_vals(a, row, COMMAND_WORDS);
+}
+
+static void save(struct device *d, struct state_writer *w)
+{
+    struct nvme *n = (struct nvme *)d;
+    g_autoptr(GArray) commands = g_array_new(FALSE, FALSE, 8), answers = g_array_new(FALSE, FALSE, 8);
+    for (GList *l = n->again.head; l; l = l->next)
+        add_command(commands, l->data);
+    for (unsigned i = 0; i < NVME_MAX_NS; i++) {
+        for (GList *l = n->ns[i] ? n->ns[i]->disk.retry.head : NULL; l; l = l->next) {
+            if (((struct disk_request *)l->data)->complete != shutdown_done) /* that begins anew by itself */
+                add_command(commands, l->data);
+        }
+    }
+    for (unsigned i = 0; i < NVME_MAX_QUEUES; i++) {
+        for (GList *l = n->cq[i].waiting.head; l; l = l->next) {
+            const struct nvme_command *c = l->data;
+            const uint64_t row[ANSWER_WORDS] = { c->sq->id, c->cid, c->status, c->result };
+            g_array_append_vals(answers, row, ANSWER_WORDS);
+        }
+    }
+    save_queues(n, w);
+    state_put(w, "commands", commands->data, 8, commands->len);
+    state_put(w, "answers", answers->data, 8, answers->len);
+    if (n->own.n) {
+        disk_save(&n->own.disk, w);
+        state_put_u64(w, "changed", n->own.changed);
+    }
+}
+
+/* The first queues' sizes come from a register of twelve bits. */
+static bool queue_ok(const uint64_t *row, unsigned i)
+{
+    return row[0] <= 1 && row[1] <= 1 && (!row[0] || (row[3] >= 2 && row[3] <= (i ? NVME_MAX_ENTRIES : 4096) && row[4] < row[3] && row[5] < row[3]));
+}
+
+static bool load_queues(struct nvme *n, struct state_reader *r, GError **error)
+{
+    uint64_t sq[NVME_MAX_QUEUES * SQ_WORDS], cq[NVME_MAX_QUEUES * CQ_WORDS];
+    if (!state_get(r, "sq", sq, 8, G_N_ELEMENTS(sq), error) || !state_get(r, "cq", cq, 8, G_N_ELEMENTS(cq), error))
+        return false;
+    for (unsigned i = 0; i < NVME_MAX_QUEUES; i++) {
+        const uint64_t *c = cq + i * CQ_WORDS;
+        if (!queue_ok(c, i) || c[6] >= MAX(n->msix_qsize, 1) || c[7] > 1 || (c[0] && i > n->max_ioqpairs))
+            return state_bad(r, error, "its completion queue %u is not possible", i);
+        n->cq[i] = (struct nvme_cq){ .used = c[0], .interrupts = c[1], .base = c[2], .size = (uint32_t)c[3], .head = (uint32_t)c[4], .tail = (uint32_t)c[5],
+                                     .vector = (uint16_t)c[6], .phase = c[7] };
+    }
+    for (unsigned i = 0; i < NVME_MAX_QUEUES; i++) {
+        const uint64_t *s = sq + i * SQ_WORDS;
+        if (!queue_ok(s, i) || s[6] >= NVME_MAX_QUEUES || s[7] > UINT16_MAX || (s[0] && (i > n->max_ioqpairs || !n->cq[s[6]].used)))
+            return state_bad(r, error, "its submission queue %u is not possible", i);
+        n->sq[i] = (struct nvme_sq){ .used = s[0], .deleting = s[1] && s[0], .base = s[2], .size = (uint32_t)s[3], .head = (uint32_t)s[4],
+                                     .tail = (uint32_t)s[5], .id = (uint16_t)i, .cq = (uint16_t)s[6], .delete_cid = (uint16_t)s[7] };
+        n->cq[s[6]].users += n->sq[i].used;
+    }
+    return true;
+}
+
+static GArray *get_rows(struct state_reader *r, const char *name, unsigned words, GError **error)
+{
+    uint32_t count;
+    g_autoptr(GArray) a = g_array_new(FALSE, FALSE, 8);
+    if (!state_get_count(r, name, 8, MAX_SAVED * words, &count, error))
+        return NULL;
+    g_array_set_size(a, count);
+    if (!state_get_some(r, name, a->data, 8, count, &count, error) || (count % words && !state_bad(r, error, "'%s' ends within a row", name)))
+        return NULL;
+    return g_steal_pointer(&a);
+}
+
+/* A command of that queue, counted as under way; NULL: the queue is not there. */
+static struct nvme_command *command_of(struct nvme *n, uint64_t queue)
+{
+    if (queue >= NVME_MAX_QUEUES || !n->sq[queue].used)
+        return NULL;
+    struct nvme_command *c = g_new0(struct nvme_command, 1);
+    c->n = n;
+    c->sq = &n->sq[queue];
+    c->sq->inflight++;
+    return c;
+}
+
+static bool load_commands(struct nvme *n, struct state_reader *r, GError **error)
+{
+    g_autoptr(GArray) commands = get_rows(r, "commands", COMMAND_WORDS, error), answers = commands ? get_rows(r, "answers", ANSWER_WORDS, error) : NULL;
+    for (unsigned i = 0; answers && i < commands->len; i += COMMAND_WORDS) {
+        const uint64_t *row = &g_array_index(commands, uint64_t, i);
+        struct nvme_command *c = command_of(n, row[0]);
+        if (!c)
+            return state_bad(r, error, "a command belongs to no queue");
+        memcpy(c->sqe, row + 1, NVME_SQE);
+        c->cid = nvme16(c->sqe + 2);
+        g_queue_push_tail(&n->again, c);
+    }
+    for (unsigned i = 0; answers && i < answers->len; i += ANSWER_WORDS) {
+        const uint64_t *row = &g_array_index(answers, uint64_t, i);
+        struct nvme_command *c = row[1] <= UINT16_MAX && row[2] <= UINT16_MAX && row[3] <= UINT32_MAX ? command_of(n, row[0]) : NULL;
+        if (!c)
+            return state_bad(r, error, "an answer belongs to no queue");
+        c->cid = (uint16_t)row[1];
+        c->status = (uint16_t)row[2];
+        c->result = (uint32_t)row[3];
+        g_queue_push_tail(&n->cq[c->sq->cq].waiting, c);
+    }
+    return answers != NULL;
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct nvme *n = (struct nvme *)d;
+    uint64_t changed = 0;
+    bool ok = n->naer <= NVME_AER_MAX || state_bad(r, error, "it has %u requests for events", n->naer);
+    ok = ok && load_queues(n, r, error) && load_commands(n, r, error);
+    ok = ok && (!n->own.n || (disk_load(&n->own.disk, r, error) && state_get_u64(r, "changed", 1, &changed, error)));
+    n->own.changed = changed;
+    if (!ok)
+        reset(n);
+    return ok;
+}
+
+static void on_hook(void *opaque, enum machine_hook_event ev)
+{
+    struct nvme *n = opaque;
+    struct nvme_command *c;
+    if (ev != HOOK_RUN)
+        return;
+    g_mutex_lock(&n->dev.lock);
+    bool any = !g_queue_is_empty(&n->again);
+    for (unsigned left = g_queue_get_length(&n->again); left && (c = g_queue_pop_head(&n->again)); left--) {
+        if (c->sq->id)
+            nvme_io(c);
+        else
+            nvme_admin(c);
+    }
+    if (any)
+        process_all(n);
+    if ((n->csts & CSTS_SHST) == CSTS_SHUTTING && !n->flushing)
+        shut_down(n);
+    g_mutex_unlock(&n->dev.lock);
+}
+
 /* ---- the controller's life ---- */
 
 static void unrealize(struct device *d)
 {
     struct nvme *n = (struct nvme *)d;
+    machine_remove_hook(d->machine, on_hook, n);
     pci_device_detach(&n->pci);
     g_mutex_lock(&d->lock);
     reset(n);
@@ -464,8 +653,10 @@ static bool realize(struct device *d, GError **error)
     g_mutex_lock(&d->lock);
     reset(n);
     g_mutex_unlock(&d->lock);
-    if (pci_device_plug(&n->pci, d->machine, n->addr, error))
+    if (pci_device_plug(&n->pci, d->machine, n->addr, error)) {
+        machine_add_hook(d->machine, on_hook, n);
         return true;
+    }
     pci_device_unplug(&n->pci);
     nvme_detach_ns(&n->own);
     return false;
@@ -504,7 +695,7 @@ static const struct device_field fields[] = {
 };
 const struct device_class nvme_class = {
     .name = "nvme", .help = "NVMe controller", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields, .user_creatable = true,
-    .realize = realize, .reset = device_reset_nvme, .unrealize = unrealize,
+    .realize = realize, .reset = device_reset_nvme, .unrealize = unrealize, .drain = drain, .save = save, .load = load,
 };
 #undef T
 
@@ -564,6 +755,17 @@ static bool ns_realize(struct device *d, GError **error)
     return false;
 }
 
+/* Its commands are the controller's. */
+static void ns_save(struct device *d, struct state_writer *w)
+{
+    disk_save(&((struct nvme_ns_device *)d)->ns.disk, w);
+}
+
+static bool ns_load(struct device *d, struct state_reader *r, GError **error)
+{
+    return disk_load(&((struct nvme_ns_device *)d)->ns.disk, r, error);
+}
+
 #define T struct nvme_ns_device
 static const struct device_prop ns_props[] = {
     DISK_PROPS(T, ns.disk),
@@ -573,7 +775,8 @@ static const struct device_prop ns_props[] = {
     { "bootindex", PROP_UINT, offsetof(T, bootindex), 0, UINT32_MAX, .def = "4294967295", .help = "place in the firmware\'s boot order; 4294967295: none" },
     { NULL }
 };
+static const struct device_field ns_fields[] = { DEVICE_FIELD(T, ns.changed), { NULL } };
 const struct device_class nvme_ns_class = {
-    .name = "nvme-ns", .help = "namespace of an NVMe controller", .size = sizeof(T), .props = ns_props, .user_creatable = true, .realize = ns_realize,
-    .unrealize = ns_unrealize,
+    .name = "nvme-ns", .help = "namespace of an NVMe controller", .size = sizeof(T), .props = ns_props, .fields = ns_fields,
+    .user_creatable = true, .realize = ns_realize, .unrealize = ns_unrealize, .save = ns_save, .load = ns_load,
 };

@@ -62,6 +62,7 @@ struct nvme {
     struct nvme_cq cq[NVME_MAX_QUEUES];
     struct nvme_ns *ns[NVME_MAX_NS]; /* by nsid - 1 */
     bool resetting;
+    GQueue again;                  /* struct nvme_command *: of a loaded machine, to begin when it runs */
     unsigned flushing;             /* shutdown: namespaces that are not flushed yet */
     /* features (5.21.1) */
     uint32_t event_config, temperature, arbitration, coalescing, error_recovery;

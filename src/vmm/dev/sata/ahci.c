@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "vmm/bus/pci.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/sata/ide.h"
 
 enum { NPORTS = 6, NSLOTS = 32, BAR_REGS = 5, REGS_SIZE = 0x1000, PORTS_AT = 0x100, PORT_SIZE = 0x80 };
@@ -51,6 +52,7 @@ struct port {
     uint64_t clb, fb;
     uint32_t is, ie, cmd, tfd, sig, ssts, sctl, serr, sact, ci;
     uint32_t running;    /* slots that the drive has */
+    uint32_t again;      /* of a loaded machine: slots that the drive had, and that begin anew when it runs */
     uint32_t finished;   /* queued commands whose bits go with the next Set Device Bits */
     uint8_t current;
     bool halted;         /* an error: until ST is cleared */
@@ -389,7 +391,7 @@ static void stop(struct port *p)
         disk_settle(&p->ide.drive->disk);
         p->stopping = false;
     }
-    p->ci = p->sact = p->finished = p->running = 0;
+    p->ci = p->sact = p->finished = p->running = p->again = 0;
     p->halted = p->in_reset = false;
     p->cmd &= ~(CMD_CR | 0x1f00);
 }
@@ -599,6 +601,60 @@ static void regs_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 
 static const struct io_ops regs_ops = { regs_read, regs_write, 4, 4 };
 
+/* ---- a saved machine: commands that wait for another try begin anew from their slots, which the guest leaves alone until they end ---- */
+
+static void drain(struct device *d)
+{
+    struct ahci *h = (struct ahci *)d;
+    for (unsigned i = 0; i < NPORTS; i++) {
+        struct port *p = &h->ports[i];
+        g_mutex_lock(lock_of(p));
+        if (p->ide.drive)
+            disk_drain(&p->ide.drive->disk);
+        g_mutex_unlock(lock_of(p));
+    }
+}
+
+static void save(struct device *d, struct state_writer *w)
+{
+    struct ahci *h = (struct ahci *)d;
+    uint32_t again[NPORTS];
+    for (unsigned i = 0; i < NPORTS; i++)
+        again[i] = h->ports[i].running | h->ports[i].again;
+    state_put(w, "again", again, sizeof(again[0]), NPORTS);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct ahci *h = (struct ahci *)d;
+    uint32_t again[NPORTS];
+    if (!state_get(r, "again", again, sizeof(again[0]), NPORTS, error))
+        return false;
+    for (unsigned i = 0; i < NPORTS; i++) {
+        struct port *p = &h->ports[i];
+        p->running = p->finished = 0;
+        p->again = p->ide.drive && !p->halted ? again[i] : 0;
+        p->current %= NSLOTS;
+    }
+    return true;
+}
+
+static void on_hook(void *opaque, enum machine_hook_event ev)
+{
+    struct ahci *h = opaque;
+    for (unsigned i = 0; ev == HOOK_RUN && i < NPORTS; i++) {
+        struct port *p = &h->ports[i];
+        g_mutex_lock(lock_of(p));
+        if (p->again) {
+            p->tfd &= ~ATA_BSY;
+            p->ci |= p->again;
+            p->again = 0;
+            run(p);
+        }
+        g_mutex_unlock(lock_of(p));
+    }
+}
+
 /* ---- device ---- */
 
 static struct ide_port *port_of(struct device *d, unsigned n)
@@ -611,6 +667,7 @@ const struct ide_bus_class ahci_bus_class = { NPORTS, port_of };
 static void unrealize(struct device *d)
 {
     struct ahci *h = (struct ahci *)d;
+    machine_remove_hook(d->machine, on_hook, h);
     pci_device_unplug(&h->pci);
     for (unsigned i = 0; i < NPORTS; i++)
         g_mutex_clear(&h->ports[i].own_lock);
@@ -632,6 +689,7 @@ static bool realize(struct device *d, GError **error)
     pci_msi_init(&h->pci);
     pci_bar_init(&h->pci, BAR_REGS, PCI_BAR_MEM32, REGS_SIZE, &regs_ops, h, NULL);
     h->ghc = GHC_AHCI;
+    machine_add_hook(d->machine, on_hook, h);
     if (pci_device_plug(&h->pci, d->machine, h->addr, error))
         return true;
     unrealize(d);
@@ -653,12 +711,13 @@ static const struct device_prop props[] = { { "addr", PROP_PCI_ADDR, offsetof(T,
     DEVICE_FIELD(T, ports[n].sctl), DEVICE_FIELD(T, ports[n].serr), DEVICE_FIELD(T, ports[n].sact), DEVICE_FIELD(T, ports[n].ci), \
     DEVICE_FIELD(T, ports[n].current), DEVICE_FIELD(T, ports[n].halted), DEVICE_FIELD(T, ports[n].in_reset)
 static const struct device_field fields[] = {
-    DEVICE_ARRAY(T, pci.config), DEVICE_FIELD(T, ghc), DEVICE_FIELD(T, is), PORT_FIELDS(0), PORT_FIELDS(1), PORT_FIELDS(2), PORT_FIELDS(3),
+    DEVICE_FIELD(T, ghc), DEVICE_FIELD(T, is), PORT_FIELDS(0), PORT_FIELDS(1), PORT_FIELDS(2), PORT_FIELDS(3),
     PORT_FIELDS(4), PORT_FIELDS(5), { NULL }
 };
 
 extern const struct device_class ahci_class;
 const struct device_class ahci_class = {
     .name = "ich9-ahci", .help = "SATA controller with six ports", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .bus_class = &ahci_bus_class,
+    .user_creatable = true, .realize = realize, .reset = reset, .unrealize = unrealize, .drain = drain, .save = save, .load = load,
+    .bus_class = &ahci_bus_class,
 };

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 enum { SECTOR = 512, MULTIPLE_MAX = 16, QUEUE_DEPTH = 32, TRIM_BLOCKS = 8, IOV_LIMIT = 1000 };
 
@@ -708,6 +709,27 @@ static void unrealize(struct device *dev)
     g_mutex_unlock(&dev->lock);
 }
 
+/* Its commands are in the controller's slots. */
+static void drain(struct device *d)
+{
+    disk_drain(&((struct ide_drive *)d)->disk);
+}
+
+static void save(struct device *d, struct state_writer *w)
+{
+    disk_save(&((struct ide_drive *)d)->disk, w);
+}
+
+static bool load(struct device *dev, struct state_reader *r, GError **error)
+{
+    struct ide_drive *d = (struct ide_drive *)dev;
+    if (d->multiple > MULTIPLE_MAX || d->failed_tag >= QUEUE_DEPTH) {
+        d->multiple = d->failed_tag = 0;
+        return state_bad(r, error, "it moves more sectors at once, or has had more commands, than a drive can");
+    }
+    return disk_load(&d->disk, r, error);
+}
+
 #define T struct ide_drive
 #define IDE_PROPS                                                                                                              \
     { "bus", PROP_STRING, offsetof(T, bus_name), .help = "ide.N of the board, or ID.N of a controller; default: the first that is free" }, \
@@ -735,9 +757,9 @@ static const struct device_field fields[] = {
 extern const struct device_class ide_hd_class, ide_cd_class;
 const struct device_class ide_hd_class = {
     .name = "ide-hd", .help = "SATA disk", .bus = DEV_BUS_IDE, .size = sizeof(T), .props = hd_props, .fields = fields, .user_creatable = true,
-    .realize = realize_hd, .unrealize = unrealize,
+    .realize = realize_hd, .unrealize = unrealize, .drain = drain, .save = save, .load = load,
 };
 const struct device_class ide_cd_class = {
     .name = "ide-cd", .help = "SATA CD/DVD-ROM drive", .bus = DEV_BUS_IDE, .size = sizeof(T), .props = cd_props, .fields = fields, .user_creatable = true,
-    .realize = realize_cd, .unrealize = unrealize,
+    .realize = realize_cd, .unrealize = unrealize, .drain = drain, .save = save, .load = load,
 };

@@ -37,6 +37,8 @@ struct scsi_device *scsi_bus_find(const struct scsi_bus *b, unsigned id, unsigne
 unsigned scsi_bus_luns(const struct scsi_bus *b, unsigned id, uint16_t *ret, unsigned n);
 /* Lock held, given up while it waits: no command is at work any more; those that waited for another try are cancelled. */
 void scsi_bus_settle(struct scsi_bus *b);
+/* The same, but those that wait for another try go on waiting (disk_drain). */
+void scsi_bus_drain(struct scsi_bus *b);
 void scsi_bus_reset(struct scsi_bus *b); /* lock held */
 /* The bus of a controller (virtio_scsi.c), NULL: the device is none. */
 struct scsi_bus *scsi_bus_of(struct device *d);

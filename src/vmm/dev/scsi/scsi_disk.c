@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/scsi/scsi_bus.h"
 
 enum { AUTO = UINT32_MAX, CD_BLOCK = 2048 };
@@ -58,6 +59,12 @@ void scsi_bus_settle(struct scsi_bus *b)
 {
     for (guint i = 0; i < b->devices->len; i++)
         disk_settle(&((struct scsi_device *)b->devices->pdata[i])->disk);
+}
+
+void scsi_bus_drain(struct scsi_bus *b)
+{
+    for (guint i = 0; i < b->devices->len; i++)
+        disk_drain(&((struct scsi_device *)b->devices->pdata[i])->disk);
 }
 
 void scsi_bus_reset(struct scsi_bus *b)
@@ -209,6 +216,17 @@ static bool unplug(struct device *d, GError **error)
     return true;
 }
 
+/* Its commands are the controller's. */
+static void save(struct device *d, struct state_writer *w)
+{
+    disk_save(&((struct scsi_device *)d)->disk, w);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    return disk_load(&((struct scsi_device *)d)->disk, r, error);
+}
+
 #define T struct scsi_device
 #define SCSI_PROPS                                                                                                           \
     DISK_PROPS(T, disk), DISK_ERROR_PROPS(T, disk), DISK_SERIAL_PROP(T, disk, "serial number, up to 36 bytes"),              \
@@ -234,12 +252,13 @@ static const struct device_prop hd_props[] = {
     { NULL }
 };
 static const struct device_prop cd_props[] = { SCSI_PROPS, { NULL } };
+static const struct device_field fields[] = { SCSI_UNIT_FIELDS(T, unit), { NULL } };
 
 const struct device_class scsi_hd_class = {
-    .name = "scsi-hd", .help = "disk on a SCSI controller", .size = sizeof(T), .props = hd_props, .user_creatable = true, .realize = realize,
-    .unrealize = unrealize, .hotplug = true, .unplug = unplug,
+    .name = "scsi-hd", .help = "disk on a SCSI controller", .size = sizeof(T), .props = hd_props, .fields = fields, .user_creatable = true, .realize = realize,
+    .unrealize = unrealize, .hotplug = true, .unplug = unplug, .save = save, .load = load,
 };
 const struct device_class scsi_cd_class = {
-    .name = "scsi-cd", .help = "CD/DVD drive on a SCSI controller", .size = sizeof(T), .props = cd_props, .user_creatable = true, .realize = realize,
-    .unrealize = unrealize, .hotplug = true, .unplug = unplug,
+    .name = "scsi-cd", .help = "CD/DVD drive on a SCSI controller", .size = sizeof(T), .props = cd_props, .fields = fields, .user_creatable = true, .realize = realize,
+    .unrealize = unrealize, .hotplug = true, .unplug = unplug, .save = save, .load = load,
 };

@@ -11,6 +11,7 @@
 #include "vmm/bus/virtio_event.h"
 #include "vmm/core/iothread.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/scsi/scsi_bus.h"
 
 enum { F_HOTPLUG = 1 << 1, F_CHANGE = 1 << 2 };
@@ -33,6 +34,7 @@ struct virtio_scsi {
     uint32_t sense_size, cdb_size; /* the driver's choice */
     bool events_missed;
     GQueue commands;               /* struct request *, at work */
+    GQueue parked;                 /* struct virtio_chain *: requests of a loaded machine, which begin anew when it runs */
     uint64_t interrupts;           /* queues with answers that the driver has not been told of */
 };
 
@@ -375,9 +377,70 @@ static void stop(struct virtio_device *v)
     scsi_bus_settle(&s->bus);
     scsi_bus_reset(&s->bus);
     s->interrupts = 0;
+    g_queue_clear_full(&s->parked, (GDestroyNotify)virtio_chain_free);
     s->events_missed = false;
     s->sense_size = DEFAULT_SENSE;
     s->cdb_size = DEFAULT_CDB;
+}
+
+/* ---- a saved machine ---- */
+
+static void drain(struct device *d)
+{
+    scsi_bus_drain(&((struct virtio_scsi *)d)->bus);
+}
+
+static void save_chain(const struct virtio_chain *c, struct state_writer *w, unsigned *n)
+{
+    g_autofree char *name = g_strdup_printf("request%u", (*n)++);
+    virtio_chain_save(c, w, name);
+}
+
+/* Commands that wait for another try, then what waits for their end: in this order they are given again. */
+static void save(struct device *d, struct state_writer *w)
+{
+    struct virtio_scsi *s = (struct virtio_scsi *)d;
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    unsigned n = 0;
+    virtio_save(&s->v, w);
+    for (const GList *l = s->parked.head; l; l = l->next)
+        save_chain(l->data, w, &n);
+    for (const GList *l = s->commands.head; l; l = l->next)
+        save_chain(((struct request *)l->data)->c, w, &n);
+    for (const GList *l = s->commands.head; l; l = l->next) {
+        struct tmf *t = ((struct request *)l->data)->tmf;
+        if (t && g_hash_table_add(seen, t))
+            save_chain(t->c, w, &n);
+    }
+    state_put_u64(w, "requests", n);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct virtio_scsi *s = (struct virtio_scsi *)d;
+    if (!s->sense_size || s->sense_size > MAX_SENSE || !s->cdb_size || s->cdb_size > MAX_CDB) {
+        s->sense_size = DEFAULT_SENSE;
+        s->cdb_size = DEFAULT_CDB;
+        return state_bad(r, error, "its sizes of sense data and commands are not possible");
+    }
+    return virtio_load(&s->v, r, error) && virtio_chains_load(&s->v, r, VIRTIO_MAX_QUEUES * s->queue_size, &s->parked, error);
+}
+
+static void on_hook(void *opaque, enum machine_hook_event ev)
+{
+    struct virtio_scsi *s = opaque;
+    struct virtio_chain *c;
+    if (ev != HOOK_RUN)
+        return;
+    g_mutex_lock(&s->v.dev.lock);
+    while ((c = g_queue_pop_head(&s->parked))) {
+        if (c->queue->index == Q_CONTROL)
+            handle_control(s, c);
+        else
+            handle_request(s, c);
+    }
+    interrupt(&s->bus);
+    g_mutex_unlock(&s->v.dev.lock);
 }
 
 static bool check(struct virtio_scsi *s, GError **error)
@@ -411,6 +474,7 @@ static bool realize(struct device *d, GError **error)
     s->sense_size = DEFAULT_SENSE;
     s->cdb_size = DEFAULT_CDB;
     g_queue_init(&s->commands);
+    g_queue_init(&s->parked);
     scsi_bus_init(&s->bus, d, MAX_TARGET, MAX_LUN);
     s->bus.plugged = plugged;
     s->bus.changed = unit_changed;
@@ -419,12 +483,14 @@ static bool realize(struct device *d, GError **error)
         scsi_bus_finish(&s->bus);
         return false;
     }
+    machine_add_hook(d->machine, on_hook, s);
     return true;
 }
 
 static void unrealize(struct device *d)
 {
     struct virtio_scsi *s = (struct virtio_scsi *)d;
+    machine_remove_hook(d->machine, on_hook, s);
     virtio_unrealize(&s->v);
     scsi_bus_finish(&s->bus);
 }
@@ -442,7 +508,7 @@ static void unrealize(struct device *d)
 
 static const struct device_prop pci_props[] = { SCSI_PROPS, VIRTIO_PCI_PROPS(T, "3"), { NULL } };
 static const struct device_prop mmio_props[] = { SCSI_PROPS, VIRTIO_COMMON_PROPS(T), { NULL } };
-static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, sense_size), DEVICE_FIELD(T, cdb_size), { NULL } };
+static const struct device_field fields[] = { VIRTIO_FIELDS(T), DEVICE_FIELD(T, sense_size), DEVICE_FIELD(T, cdb_size), DEVICE_FIELD(T, events_missed), { NULL } };
 static const struct virtio_class scsi = {
     .name = "virtio-scsi", .id = VIRTIO_ID_SCSI, .pci_class = 0x01, .pci_subclass = 0x00, .config_size = CONFIG_SIZE, .features = features,
     .config_read = config_read, .config_write = config_write, .queue_notify = queue_notify, .stop = stop,
@@ -455,9 +521,11 @@ struct scsi_bus *scsi_bus_of(struct device *d)
 
 const struct device_class virtio_scsi_pci_class = {
     .name = "virtio-scsi-pci", .help = "virtio SCSI controller", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = pci_props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &scsi,
+    .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .drain = drain, .save = save,
+    .load = load, .bus_class = &scsi,
 };
 const struct device_class virtio_scsi_mmio_class = {
     .name = "virtio-scsi-device", .help = "virtio SCSI controller in an MMIO slot", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = mmio_props,
-    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .bus_class = &scsi,
+    .fields = fields, .user_creatable = true, .realize = realize, .reset = virtio_device_reset, .unrealize = unrealize, .drain = drain, .save = save,
+    .load = load, .bus_class = &scsi,
 };

@@ -15,10 +15,12 @@
 
 #include "vmm/core/device.h"
 
+struct state_reader;
+
 enum usb_speed { USB_SPEED_NONE, USB_SPEED_FULL, USB_SPEED_LOW, USB_SPEED_HIGH, USB_SPEED_SUPER }; /* xHCI's default speed numbers (7.2.2.1.1) */
 /* NAK: nothing yet, try again after usb_wakeup. PENDING: complete is called. */
 enum usb_status { USB_DONE, USB_NAK, USB_PENDING, USB_STALL, USB_BABBLE };
-enum { USB_MAX_PORTS = 30, USB_MAX_CONTROL = 4096, USB_MAX_ENDPOINTS = 3 };
+enum { USB_MAX_PORTS = 30, USB_MAX_CONTROL = 4096, USB_MAX_ENDPOINTS = 3, USB_MAX_SLOTS = 64 /* of a controller */ };
 
 /* Data to or from an endpoint other than 0. */
 struct usb_packet {
@@ -110,6 +112,9 @@ size_t usb_packet_read(struct usb_packet *p, void *ret, size_t n);
     { "serial", PROP_STRING, offsetof(type, member.serial), .help = "serial number that the guest sees" }
 #define USB_FIELDS(type, member)                                                                                                      \
     DEVICE_FIELD(type, member.slot), DEVICE_FIELD(type, member.configuration), DEVICE_FIELD(type, member.wakeup_enabled), DEVICE_FIELD(type, member.halted)
+
+/* In device_class.load of every device, when its table is loaded. */
+bool usb_device_loaded(struct usb_device *u, struct state_reader *r, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* ---- for controllers; lock held ---- */
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 
 enum { GET_STATUS = 0, CLEAR_FEATURE = 1, SET_FEATURE = 3, SET_ADDRESS = 5, GET_DESCRIPTOR = 6, GET_CONFIGURATION = 8, SET_CONFIGURATION = 9, GET_INTERFACE = 10,
        SET_INTERFACE = 11, SET_SEL = 0x30, SET_ISOCH_DELAY = 0x31 };
@@ -259,6 +260,15 @@ void usb_reset(struct usb_device *u)
     u->configuration = 0;
     u->wakeup_enabled = false;
     forget(u);
+}
+
+bool usb_device_loaded(struct usb_device *u, struct state_reader *r, GError **error)
+{
+    uint8_t slot = u->slot, configuration = u->configuration;
+    if (slot <= USB_MAX_SLOTS && configuration <= 1)
+        return true;
+    u->slot = u->configuration = 0;
+    return state_bad(r, error, "slot %u and configuration %u are not possible", slot, configuration);
 }
 
 /* ---- coming and going ---- */

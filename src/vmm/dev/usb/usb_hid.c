@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/usb/usb.h"
 #include "vmm/display/display.h"
 
@@ -344,6 +345,33 @@ static void reset(struct device *d)
     g_mutex_unlock(usb_lock(&h->u));
 }
 
+/* Rows of x, y, buttons, wheel. */
+static void save(struct device *d, struct state_writer *w)
+{
+    struct hid *h = (struct hid *)d;
+    uint16_t rows[BACKLOG][4];
+    for (unsigned i = 0; i < h->nqueue; i++) {
+        const struct event *e = &h->queue[i];
+        const uint16_t row[] = { (uint16_t)e->x, (uint16_t)e->y, e->buttons, (uint16_t)e->wheel };
+        memcpy(rows[i], row, sizeof(row));
+    }
+    state_put(w, "queue", rows, 2, h->nqueue * 4u);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct hid *h = (struct hid *)d;
+    uint16_t rows[BACKLOG][4];
+    uint32_t n;
+    if (!usb_device_loaded(&h->u, r, error) || !state_get_some(r, "queue", rows, 2, BACKLOG * 4, &n, error))
+        return false;
+    h->nqueue = (uint16_t)(n / 4);
+    for (unsigned i = 0; i < h->nqueue; i++)
+        h->queue[i] = (struct event){ (int16_t)rows[i][0], (int16_t)rows[i][1], (uint8_t)rows[i][2], (int8_t)rows[i][3] };
+    h->protocol &= 1;
+    return true;
+}
+
 #define T struct hid
 #define HID_CLASS(id, text, sub, proto)                                                                                          \
     static const struct usb_class id = { .product = text, .vendor_id = 0x0627, .product_id = 0x0001, .class = 3, .subclass = sub,       \
@@ -362,12 +390,13 @@ static const struct device_prop props[] = {
 };
 static const struct device_field fields[] = {
     USB_FIELDS(T, u), DEVICE_FIELD(T, idle), DEVICE_FIELD(T, protocol), DEVICE_FIELD(T, leds), DEVICE_FIELD(T, modifiers), DEVICE_ARRAY(T, keys),
-    DEVICE_FIELD(T, last.x), DEVICE_FIELD(T, last.y), DEVICE_FIELD(T, last.buttons),
+    DEVICE_FIELD(T, last.x), DEVICE_FIELD(T, last.y), DEVICE_FIELD(T, last.buttons), DEVICE_FIELD(T, raw_buttons),
     { NULL }
 };
 #define DEVICE(id, kind, text, bus)                                                                                                       \
     const struct device_class id = { .name = kind, .help = text, .size = sizeof(T), .props = props, .fields = fields, .user_creatable = true, \
-                                     .realize = realize, .reset = reset, .unrealize = unrealize, .hotplug = true, .unplug = usb_device_unplug, .bus_class = &bus }
+                                     .realize = realize, .reset = reset, .unrealize = unrealize, .hotplug = true, .unplug = usb_device_unplug, .save = save, \
+                                     .load = load, .bus_class = &bus }
 DEVICE(usb_tablet_class, "usb-tablet", "USB tablet: a pointer at absolute places", tablet);
 DEVICE(usb_mouse_class, "usb-mouse", "USB mouse", mouse);
 DEVICE(usb_kbd_class, "usb-kbd", "USB keyboard", keyboard);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/dev/disk/scsi_unit.h"
 #include "vmm/dev/usb/usb.h"
 
@@ -33,6 +34,7 @@ struct storage {
     bool removable;
     uint64_t bootindex;
     struct run *run;          /* the one that is awaited */
+    bool again;               /* of a loaded machine: the command begins when it runs */
     unsigned nrunning;
     uint8_t *data;            /* on its way to the unit, or to the guest */
     /* state; a command under way is begun anew by the guest */
@@ -106,6 +108,7 @@ static void abandon(struct storage *s)
     s->run = NULL;
     g_clear_pointer(&s->data, g_free);
     s->phase = COMMAND;
+    s->again = false;
 }
 
 /* ---- the two pipes ---- */
@@ -201,6 +204,69 @@ static bool control(struct usb_device *u, const uint8_t setup[8], uint8_t *to, u
 
 static void bus_reset(struct usb_device *u) { abandon((struct storage *)u); }
 
+/* ---- a saved machine: a command that waits for another try begins anew, with the data that it came with ---- */
+
+static void drain(struct device *d)
+{
+    struct storage *s = (struct storage *)d;
+    g_mutex_lock(s->disk.lock);
+    disk_drain(&s->disk);
+    g_mutex_unlock(s->disk.lock);
+}
+
+static void save(struct device *d, struct state_writer *w)
+{
+    struct storage *s = (struct storage *)d;
+    g_mutex_lock(s->disk.lock);
+    const uint8_t *data = s->run && !s->to_host ? s->run->iov.iov_base : s->data;
+    disk_save(&s->disk, w);
+    state_put(w, "data", data, 1, data ? s->length : 0);
+    g_mutex_unlock(s->disk.lock);
+}
+
+static bool phase_ok(const struct storage *s, bool has_data)
+{
+    bool possible = s->phase <= STATUS && s->failed <= 1 && s->there <= s->length && s->moved <= s->length && s->residue <= s->length;
+    switch (s->phase) {
+    case RUNNING: return possible && s->length <= MAX_DATA && (s->to_host || !s->length || has_data);
+    case DATA_IN: return possible && s->moved <= s->there && (!s->there || has_data);
+    case DATA_OUT: return possible && !s->to_host;
+    default: return possible;
+    }
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct storage *s = (struct storage *)d;
+    uint32_t n = 0;
+    g_mutex_lock(s->disk.lock);
+    g_clear_pointer(&s->data, g_free);
+    const uint8_t *data = usb_device_loaded(&s->u, r, error) && disk_load(&s->disk, r, error) ? state_get_bytes(r, "data", &n, error) : NULL;
+    bool ok = data && (((!n || n == s->length) && n <= MAX_DATA && phase_ok(s, n)) || state_bad(r, error, "the state of its command is not possible"));
+    if (ok) {
+        s->data = n ? g_memdup2(data, n) : NULL;
+        s->again = s->phase == RUNNING;
+    } else {
+        abandon(s);
+    }
+    g_mutex_unlock(s->disk.lock);
+    return ok;
+}
+
+static void on_hook(void *opaque, enum machine_hook_event ev)
+{
+    struct storage *s = opaque;
+    if (ev != HOOK_RUN)
+        return;
+    g_mutex_lock(s->disk.lock);
+    if (s->again) {
+        s->again = false;
+        s->data = s->data || !s->length ? s->data : g_malloc0(s->length);
+        execute(s);
+    }
+    g_mutex_unlock(s->disk.lock);
+}
+
 /* ---- life ---- */
 
 static void changed(void *opaque, bool resized)
@@ -237,6 +303,7 @@ static bool realize(struct device *d, GError **error)
     d->boot_controller = s->u.bus->controller;
     g_snprintf(d->boot_unit, sizeof(d->boot_unit), "/storage@%x/channel@0/disk@0,0", (s->u.port < s->u.bus->n2 ? s->u.port : s->u.port - s->u.bus->n2) + 1);
     usb_device_show(&s->u);
+    machine_add_hook(d->machine, on_hook, s);
     return true;
 }
 
@@ -245,6 +312,7 @@ static void unrealize(struct device *d)
     struct storage *s = (struct storage *)d;
     if (!s->disk.lock)
         return;
+    machine_remove_hook(d->machine, on_hook, s);
     usb_device_detach(&s->u);
     g_mutex_lock(s->disk.lock);
     abandon(s);
@@ -280,9 +348,10 @@ static const struct device_prop props[] = {
 static const struct device_field fields[] = {
     USB_FIELDS(T, u), DEVICE_FIELD(T, phase), DEVICE_FIELD(T, failed), DEVICE_ARRAY(T, cdb), DEVICE_FIELD(T, tag), DEVICE_FIELD(T, length), DEVICE_FIELD(T, there),
     DEVICE_FIELD(T, moved), DEVICE_FIELD(T, residue), DEVICE_FIELD(T, to_host),
-    { NULL }
+    SCSI_UNIT_FIELDS(T, unit), { NULL }
 };
 const struct device_class usb_storage_class = {
     .name = "usb-storage", .help = "USB disk", .size = sizeof(T), .props = props, .fields = fields, .user_creatable = true, .realize = realize, .reset = reset,
-    .unrealize = unrealize, .hotplug = true, .unplug = usb_device_unplug, .bus_class = &storage_class,
+    .unrealize = unrealize, .hotplug = true, .unplug = usb_device_unplug, .drain = drain, .save = save, .load = load,
+    .bus_class = &storage_class,
 };

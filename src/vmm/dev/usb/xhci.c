@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "vmm/core/state.h"
 #include "vmm/core/vclock.h"
 
 enum { BAR_REGS = 0, BAR_MSIX = 2, REGS_SIZE = 0x4000, CAP_LENGTH = 0x40, PORTS_AT = 0x400, PORT_SIZE = 16, RUNTIME = 0x1000, DOORBELLS = 0x2000, INTERRUPTERS = 0x20 };
@@ -353,6 +354,51 @@ static void regs_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 
 static const struct io_ops regs_ops = { regs_read, regs_write, 1, 4 };
 
+/* ---- a saved machine: transfers begin anew from their rings ---- */
+
+static bool slots_ok(const struct xhci *x)
+{
+    for (unsigned i = 0; i <= XHCI_SLOTS; i++) {
+        bool may_be = i && i <= x->nslots;
+        if (x->slot_state[i] > (may_be ? SLOT_CONFIGURED : SLOT_NONE) || x->slot_port[i] > x->bus.n2 + x->bus.n3 || x->ep_interrupter[i] >= x->nintrs)
+            return false;
+        for (unsigned ep = 0; ep < XHCI_EPS; ep++) {
+            unsigned e = XHCI_EP(i, ep);
+            if (x->ep_state[e] > (may_be && ep ? EP_ERROR : EP_DISABLED) || x->ep_type[e] > EPT_INTERRUPT_IN)
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    struct xhci *x = (struct xhci *)d;
+    if (slots_ok(x) && xhci_interrupters_ok(x))
+        return true;
+    memset(x->slot_state, SLOT_NONE, sizeof(x->slot_state));
+    memset(x->slot_port, 0, sizeof(x->slot_port));
+    reset(x);
+    return state_bad(r, error, "its slots, endpoints or event rings are not possible");
+}
+
+static void on_hook(void *opaque, enum machine_hook_event ev)
+{
+    struct xhci *x = opaque;
+    if (ev != HOOK_RUN)
+        return;
+    g_mutex_lock(&x->dev.lock);
+    xhci_enter(x);
+    for (unsigned slot = 1; slot <= x->nslots; slot++) {
+        for (unsigned ep = 1; x->slot_state[slot] >= SLOT_DEFAULT && ep < XHCI_EPS; ep++) {
+            if (x->ep_state[XHCI_EP(slot, ep)] == EP_RUNNING)
+                xhci_ep_run(x, slot, ep);
+        }
+    }
+    xhci_leave(x);
+    g_mutex_unlock(&x->dev.lock);
+}
+
 /* ---- life ---- */
 
 static void device_reset_xhci(struct device *d)
@@ -388,8 +434,10 @@ static bool realize(struct device *d, GError **error)
     g_mutex_lock(&d->lock);
     reset(x);
     g_mutex_unlock(&d->lock);
-    if (pci_device_plug(&x->pci, d->machine, x->addr, error))
+    if (pci_device_plug(&x->pci, d->machine, x->addr, error)) {
+        machine_add_hook(d->machine, on_hook, x);
         return true;
+    }
     pci_device_unplug(&x->pci);
     return false;
 }
@@ -397,6 +445,7 @@ static bool realize(struct device *d, GError **error)
 static void unrealize(struct device *d)
 {
     struct xhci *x = (struct xhci *)d;
+    machine_remove_hook(d->machine, on_hook, x);
     pci_device_detach(&x->pci);
     g_mutex_lock(&d->lock);
     reset(x);
@@ -437,9 +486,9 @@ static const struct device_field fields[] = {
 };
 const struct device_class qemu_xhci_class = {
     .name = "qemu-xhci", .help = "USB controller: USB 2 and 3 (xHCI)", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields, .user_creatable = true,
-    .realize = realize, .reset = device_reset_xhci, .unrealize = unrealize,
+    .realize = realize, .reset = device_reset_xhci, .unrealize = unrealize, .load = load,
 };
 const struct device_class nec_usb_xhci_class = {
     .name = "nec-usb-xhci", .help = "USB controller as NEC's uPD720200 (xHCI)", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = props, .fields = fields,
-    .user_creatable = true, .realize = realize, .reset = device_reset_xhci, .unrealize = unrealize,
+    .user_creatable = true, .realize = realize, .reset = device_reset_xhci, .unrealize = unrealize, .load = load,
 };

@@ -17,7 +17,7 @@
 #include "vmm/core/machine.h"
 #include "vmm/dev/usb/usb.h"
 
-enum { XHCI_SLOTS = 64, XHCI_EPS = 32 /* 1 to 31 */, XHCI_INTERRUPTERS = 16, XHCI_WORK = 4096, XHCI_TD_TRBS = 2048 };
+enum { XHCI_SLOTS = USB_MAX_SLOTS, XHCI_EPS = 32 /* 1 to 31 */, XHCI_INTERRUPTERS = 16, XHCI_WORK = 4096, XHCI_TD_TRBS = 2048 };
 enum { XHCI_TRB = 16, XHCI_WORK_BYTES = 16384 /* of data: as much work as a TRB */ };
 
 /* TRB types (6.4.6) */
@@ -116,6 +116,7 @@ uint32_t xhci_interrupter_read(struct xhci *x, unsigned offset);
 void xhci_interrupter_write(struct xhci *x, unsigned offset, uint32_t value);
 void xhci_update_interrupts(struct xhci *x); /* what is enabled has changed */
 void xhci_interrupters_reset(struct xhci *x);
+bool xhci_interrupters_ok(const struct xhci *x); /* of loaded ones: whether they can be */
 
 /* ---- xhci_command.c ---- */
 void xhci_commands(struct xhci *x);

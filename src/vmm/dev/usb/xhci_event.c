@@ -169,6 +169,16 @@ void xhci_interrupter_write(struct xhci *x, unsigned offset, uint32_t value)
     }
 }
 
+bool xhci_interrupters_ok(const struct xhci *x)
+{
+    for (unsigned i = 0; i < XHCI_INTERRUPTERS; i++) {
+        uint32_t size = x->er_size[i];
+        if ((size && (size < MIN_SIZE || size > MAX_SIZE)) || x->er_index[i] >= MAX(size, 1) || x->er_cycle[i] > 1 || x->er_full[i] > 1)
+            return false;
+    }
+    return true;
+}
+
 void xhci_interrupters_reset(struct xhci *x)
 {
     for (unsigned i = 0; i < XHCI_INTERRUPTERS; i++) {

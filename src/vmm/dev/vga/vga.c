@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/core/machine.h"
+#include "vmm/core/state.h"
 #include "vmm/display/display.h"
 
 /* ---- ports and window ---- */
@@ -106,6 +107,57 @@ void vga_hide(struct vga *v, bool hidden)
     v->width = v->height = 0; /* the display's size is not ours now */
     g_clear_pointer(&v->line, g_free);
     v->touched = true;
+}
+
+/* ---- a saved machine ---- */
+
+enum { PIECE = 16 << 10 };
+
+static bool is_zero(const uint8_t *p)
+{
+    return !p[0] && !memcmp(p, p + 1, PIECE - 1);
+}
+
+void vga_save(const struct vga *v, struct state_writer *w)
+{
+    unsigned n = v->vram_size / PIECE;
+    g_autofree uint8_t *there = g_malloc0(n);
+    g_autoptr(GByteArray) pieces = g_byte_array_new();
+    for (unsigned i = 0; i < n; i++) {
+        there[i] = !is_zero(v->vram + (size_t)i * PIECE);
+        if (there[i])
+            g_byte_array_append(pieces, v->vram + (size_t)i * PIECE, PIECE);
+    }
+    state_put(w, "vga.there", there, 1, n);
+    state_put(w, "vga.memory", pieces->data, 1, pieces->len);
+}
+
+static bool load_memory(struct vga *v, struct state_reader *r, GError **error)
+{
+    unsigned n = v->vram_size / PIECE;
+    uint32_t size, at = 0;
+    g_autofree uint8_t *there = g_malloc(n);
+    const uint8_t *pieces = state_get(r, "vga.there", there, 1, n, error) ? state_get_bytes(r, "vga.memory", &size, error) : NULL;
+    for (unsigned i = 0; pieces && i < n; i++) {
+        uint8_t *to = v->vram + (size_t)i * PIECE;
+        if (there[i] && size - at < PIECE)
+            return state_bad(r, error, "its memory ends too early");
+        if (there[i])
+            memcpy(to, pieces + at, PIECE);
+        else if (!is_zero(to))
+            memset(to, 0, PIECE);
+        at += there[i] ? PIECE : 0;
+    }
+    return pieces != NULL;
+}
+
+bool vga_load(struct vga *v, struct state_reader *r, GError **error)
+{
+    vga_regs_loaded(v);
+    v->dispi[DISPI_BANK] &= (uint16_t)((v->vram_size >> 16) - 1);
+    v->dispi[DISPI_BPP] = v->dispi[DISPI_BPP] ? v->dispi[DISPI_BPP] : 8;
+    vga_hide(v, v->hidden);
+    return load_memory(v, r, error);
 }
 
 void vga_reset(struct vga *v)

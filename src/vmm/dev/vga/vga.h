@@ -21,6 +21,8 @@
 #include "vmm/core/memory.h"
 
 struct display;
+struct state_reader;
+struct state_writer;
 
 enum { VGA_NSEQ = 5, VGA_NGFX = 9, VGA_NATTR = 21, VGA_NCRTC = 25, VGA_NDISPI = 11 };
 
@@ -64,6 +66,11 @@ void vga_attach(struct vga *v, struct display *display);
 void vga_detach(struct vga *v);
 void vga_finish(struct vga *v);
 void vga_reset(struct vga *v);
+/* The card's memory, what of it is not zero. load: after the device's table: registers get what bits they can have, and the picture is drawn anew. */
+void vga_save(const struct vga *v, struct state_writer *w);
+bool vga_load(struct vga *v, struct state_reader *r, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Part of it, vga_regs.c: the registers. */
+void vga_regs_loaded(struct vga *v);
 /* Draws what has changed; takes the device's lock. For display_set_refresh. */
 void vga_refresh(void *vga);
 
@@ -77,7 +84,7 @@ extern const struct io_ops vga_register_ops;
     DEVICE_FIELD(T, vga.crtc_index), DEVICE_FIELD(T, vga.attr_data), DEVICE_ARRAY(T, vga.seq), DEVICE_ARRAY(T, vga.gfx), DEVICE_ARRAY(T, vga.attr), \
     DEVICE_ARRAY(T, vga.crtc), DEVICE_FIELD(T, vga.dac_mask), DEVICE_FIELD(T, vga.dac_read), DEVICE_FIELD(T, vga.dac_write), DEVICE_FIELD(T, vga.dac_step), \
     DEVICE_FIELD(T, vga.dac_reads), DEVICE_ARRAY(T, vga.dac_latch), DEVICE_ARRAY(T, vga.palette), DEVICE_ARRAY(T, vga.latch), DEVICE_FIELD(T, vga.dispi_index), \
-    DEVICE_ARRAY(T, vga.dispi), DEVICE_FIELD(T, vga.big_endian)
+    DEVICE_ARRAY(T, vga.dispi), DEVICE_FIELD(T, vga.big_endian), DEVICE_FIELD(T, vga.hidden)
 
 /* ---- lock held ---- */
 

@@ -79,6 +79,16 @@ static void reset(struct device *d)
     g_mutex_unlock(&d->lock);
 }
 
+static void save(struct device *d, struct state_writer *w)
+{
+    vga_save(&((struct vga_card *)d)->vga, w);
+}
+
+static bool load(struct device *d, struct state_reader *r, GError **error)
+{
+    return vga_load(&((struct vga_card *)d)->vga, r, error);
+}
+
 #define T struct vga_card
 #define COMMON_PROPS \
     { "xres", PROP_UINT, offsetof(T, width), 64, DISPLAY_MAX_SIZE / 2 - 1, .def = "1280", .help = "width in pixels that the monitor prefers" }, \
@@ -96,9 +106,9 @@ static const struct device_field fields[] = { VGA_FIELDS(T), { NULL } };
 extern const struct device_class vga_class, bochs_display_class;
 const struct device_class vga_class = {
     .name = "VGA", .help = "standard VGA with Bochs' large modes", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = vga_props, .fields = fields,
-    .user_creatable = true, .realize = vga_realize, .reset = reset, .unrealize = unrealize,
+    .user_creatable = true, .realize = vga_realize, .reset = reset, .unrealize = unrealize, .save = save, .load = load,
 };
 const struct device_class bochs_display_class = {
     .name = "bochs-display", .help = "a simple frame buffer, without VGA", .bus = DEV_BUS_PCI, .size = sizeof(T), .props = bochs_props, .fields = fields,
-    .user_creatable = true, .realize = bochs_realize, .reset = reset, .unrealize = unrealize,
+    .user_creatable = true, .realize = bochs_realize, .reset = reset, .unrealize = unrealize, .save = save, .load = load,
 };

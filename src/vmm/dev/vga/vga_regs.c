@@ -81,6 +81,21 @@ static void crtc_write(struct vga *v, uint8_t value)
     v->crtc[v->crtc_index] = value;
 }
 
+void vga_regs_loaded(struct vga *v)
+{
+    v->seq_index &= 7;
+    v->gfx_index &= 0xf;
+    v->attr_index &= 0x3f;
+    v->crtc_index &= 0x3f;
+    v->dac_step %= 3;
+    for (unsigned i = 0; i < VGA_NSEQ; i++)
+        v->seq[i] &= seq_mask[i];
+    for (unsigned i = 0; i < VGA_NGFX; i++)
+        v->gfx[i] &= gfx_mask[i];
+    for (unsigned i = 0; i < VGA_NATTR; i++)
+        v->attr[i] &= attr_mask[i];
+}
+
 /* ---- ports ---- */
 
 /* CRT controller and status 1 are at 3Bxh for monochrome, at 3Dxh for colour displays. */

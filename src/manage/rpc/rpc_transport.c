@@ -3,7 +3,8 @@
  * Transports: a UNIX socket, TCP, or the standard input and output of a program (ssh, or any that ?command= names). Schemes say whose socket is looked
  * for first: vireo: that of vireod, others (qemu, ...) that of libvirtd; the other one is taken where the first is not there.
  */
-#include "manage/api/api_transport.h"
+#include "manage/core/manage_error.h"
+#include "manage/rpc/rpc_transport.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -15,14 +16,14 @@
 /* ---- sockets of this host ---- */
 
 /* Root has no session: both paths mean the system's daemon. */
-static bool is_session(const struct api_uri *u) { return geteuid() && !g_str_has_prefix(u->path, "/system"); }
+static bool is_session(const struct rpc_uri *u) { return geteuid() && !g_str_has_prefix(u->path, "/system"); }
 
 /* Where sockets may be, most wanted first. */
-static GPtrArray *candidates(const struct api_uri *u, bool readonly)
+static GPtrArray *candidates(const struct rpc_uri *u, bool readonly)
 {
     GPtrArray *out = g_ptr_array_new_with_free_func(g_free);
     bool session = is_session(u), ours = !strcmp(u->driver, "vireo") || !strcmp(u->driver, "remote");
-    const char *suffix = readonly && !session ? "-ro" : "", *mode = api_uri_query(u, "mode");
+    const char *suffix = readonly && !session ? "-ro" : "", *mode = rpc_uri_query(u, "mode");
     const char *base = session ? g_get_user_runtime_dir() : "/run";
     g_autofree char *vireo = g_strdup_printf("%s/vireo/libvirt-sock%s", base, suffix);
     g_autofree char *direct = g_strdup_printf("%s/libvirt/virt%sd-sock%s", base, ours ? "qemu" : u->driver, suffix);
@@ -38,9 +39,9 @@ static GPtrArray *candidates(const struct api_uri *u, bool readonly)
     return out;
 }
 
-static struct rpc_client *connect_local(const struct api_uri *u, bool readonly, GError **error)
+static struct rpc_client *connect_local(const struct rpc_uri *u, bool readonly, rpc_transport_start start_session, GError **error)
 {
-    const char *named = api_uri_query(u, "socket");
+    const char *named = rpc_uri_query(u, "socket");
     if (named)
         return rpc_client_unix(named, error);
     g_autoptr(GPtrArray) paths = candidates(u, readonly);
@@ -56,9 +57,9 @@ static struct rpc_client *connect_local(const struct api_uri *u, bool readonly, 
             g_error_free(inner);
     }
     const char *start = g_getenv("LIBVIRT_AUTOSTART");
-    if (is_session(u) && (!start || strcmp(start, "0"))) {
+    if (start_session && is_session(u) && (!start || strcmp(start, "0"))) {
         g_autofree char *path = g_build_filename(g_get_user_runtime_dir(), "vireo", "libvirt-sock", NULL);
-        return api_session_start(path, error);
+        return start_session(path, error);
     }
     manage_fail(error, manage_error_code(first), "%s; is vireod running? (systemctl start vireod)", first->message);
     return NULL;
@@ -89,9 +90,9 @@ static struct rpc_client *connect_program(char **argv, GError **error)
 }
 
 /* What runs on the other host: the helper where it is installed, else a netcat that speaks UNIX sockets. */
-static char *remote_command(const struct api_uri *u, bool readonly)
+static char *remote_command(const struct rpc_uri *u, bool readonly)
 {
-    const char *netcat = api_uri_query(u, "netcat"), *socket = api_uri_query(u, "socket");
+    const char *netcat = rpc_uri_query(u, "netcat"), *socket = rpc_uri_query(u, "socket");
     g_autoptr(GPtrArray) paths = candidates(u, readonly);
     GString *s = g_string_new(NULL);
     g_autofree char *nc = g_shell_quote(netcat ? netcat : "nc");
@@ -106,10 +107,10 @@ static char *remote_command(const struct api_uri *u, bool readonly)
     return g_strdup_printf("sh -c %s", as_word);
 }
 
-static struct rpc_client *connect_ssh(const struct api_uri *u, bool readonly, GError **error)
+static struct rpc_client *connect_ssh(const struct rpc_uri *u, bool readonly, GError **error)
 {
-    const char *command = api_uri_query(u, "command"), *key = api_uri_query(u, "keyfile"), *no_tty = api_uri_query(u, "no_tty"),
-               *no_verify = api_uri_query(u, "no_verify");
+    const char *command = rpc_uri_query(u, "command"), *key = rpc_uri_query(u, "keyfile"), *no_tty = rpc_uri_query(u, "no_tty"),
+               *no_verify = rpc_uri_query(u, "no_verify");
     if (!u->host)
         return manage_null(error, VIR_ERR_INVALID_ARG, "URI '%s' names no host: %s+ssh://HOST/system", u->text, u->driver);
     if (*u->host == '-' || (u->user && *u->user == '-')) /* would be an option of ssh */
@@ -134,16 +135,16 @@ static struct rpc_client *connect_ssh(const struct api_uri *u, bool readonly, GE
     return connect_program((char **)argv->pdata, error);
 }
 
-static struct rpc_client *connect_ext(const struct api_uri *u, GError **error)
+static struct rpc_client *connect_ext(const struct rpc_uri *u, GError **error)
 {
-    const char *command = api_uri_query(u, "command");
+    const char *command = rpc_uri_query(u, "command");
     if (!command)
         return manage_null(error, VIR_ERR_INVALID_ARG, "URI '%s' names no program: add ?command=/path/of/it", u->text);
     char *argv[] = { (char *)command, NULL };
     return connect_program(argv, error);
 }
 
-struct rpc_client *api_transport_connect(const struct api_uri *u, bool readonly, bool *ret_local, bool *ret_encrypted, GError **error)
+struct rpc_client *rpc_transport_connect(const struct rpc_uri *u, bool readonly, rpc_transport_start start_session, bool *ret_local, bool *ret_encrypted, GError **error)
 {
     const char *t = u->transport ? u->transport : u->host ? "tls" : "unix";
     g_autofree char *port = u->port ? g_strdup_printf("%d", u->port) : NULL;
@@ -152,7 +153,7 @@ struct rpc_client *api_transport_connect(const struct api_uri *u, bool readonly,
     if (*ret_local && u->host)
         return manage_null(error, VIR_ERR_INVALID_ARG, "URI '%s': a UNIX socket is on this host, leave out '%s'", u->text, u->host);
     if (*ret_local)
-        return connect_local(u, readonly, error);
+        return connect_local(u, readonly, start_session, error);
     if (!strcmp(t, "tcp"))
         return rpc_client_tcp(u->host ? u->host : "localhost", port, error);
     if (*ret_encrypted)
