@@ -10,6 +10,7 @@ import os
 import re
 
 # /init: mounts, loads modules, runs the test's script, powers off. A line that starts with "VT " is for the test.
+# await CONDITION is for the test's script; so is opens FILE..., for disks: Linux makes the node of a disk before the disk can be opened.
 INIT = b"""#!/bin/sh
 export PATH=/bin
 /bin/busybox mkdir -p /proc /sys /dev /tmp /mnt
@@ -24,6 +25,8 @@ for m in $(cat /modules/order 2>/dev/null); do
     # insmod does not look at the kernel's command line, where a microvm names its devices.
     insmod /modules/$m.ko $(tr ' ' '\\n' < /proc/cmdline | grep "^$m\\." | cut -d . -f 2-) || echo "VT insmod $m failed"
 done
+await() { local n=0; while [ $n -lt 600 ]; do eval "$1" && return; sleep 0.1; n=$((n + 1)); done; echo "VT never: $1"; }
+opens() { local f; for f; do true <"$f" || return; done 2>/dev/null; }
 [ -f /test.sh ] && . /test.sh
 echo "VT done"
 poweroff -f

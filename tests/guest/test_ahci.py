@@ -13,10 +13,6 @@ BOOT = 150
 AHCI = ("ahci", "crct10dif_generic", "sd_mod", "sr_mod")
 FILES = AHCI + ("ext4", "crc32c_generic", "isofs")
 
-AWAIT = """
-await() { i=0; while [ $i -lt 300 ]; do eval "$1" && return; sleep 0.1; i=$((i + 1)); done; echo "VT never: $1"; }
-"""
-
 
 def disk(path, extra="", drive=""):
     return ("-drive", f"file={path},format=raw,if=none,id=d{drive}", "-device", f"ide-hd,drive=d{extra}")
@@ -25,8 +21,8 @@ def disk(path, extra="", drive=""):
 def test_written_file_system_is_whole(linux, image):
     """Two vCPUs, queued commands, flushes, discards; what the guest wrote is in the image."""
     path = image(ext4=True)
-    m = linux(*disk(path, ",serial=SATA-1,wwn=0x5000c50015ea71ad"), "-smp", "2", kernel="generic", modules=FILES, script=AWAIT + """
-await "[ -e /dev/sda ]"
+    m = linux(*disk(path, ",serial=SATA-1,wwn=0x5000c50015ea71ad"), "-smp", "2", kernel="generic", modules=FILES, script="""
+await "opens /dev/sda"
 echo "VT disk $(cat /sys/block/sda/size) $(cat /sys/block/sda/device/model) $(cat /sys/block/sda/device/queue_depth) $(cat /sys/block/sda/device/wwid)"
 mount -t ext4 -o discard /dev/sda /mnt
 mkdir /mnt/tree
@@ -53,8 +49,8 @@ def test_without_queue_and_six_disks(linux, image):
         bus = f"ide.{n}" if n < 5 else "second.3"
         drives += ["-device", f"ide-hd,drive=d{n},bus={bus},serial=S{n}"]
     m = linux("-device", "pcie-root-port,id=r,chassis=1", "-device", "ich9-ahci,id=second,bus=r", *drives, kernel="generic", modules=AHCI,
-              append="libata.force=noncq", script=AWAIT + """
-await "[ -e /dev/sdf ]"
+              append="libata.force=noncq", script="""
+await "opens /dev/sda /dev/sdb /dev/sdc /dev/sdd /dev/sde /dev/sdf"
 for d in a b c d e f; do
     dd if=/dev/urandom of=/tmp/w bs=64k count=16 2>/dev/null
     dd if=/tmp/w of=/dev/sd$d bs=64k conv=fsync 2>/dev/null; echo 3 > /proc/sys/vm/drop_caches
@@ -84,7 +80,7 @@ def test_cd_rom(linux, image, cdtool):
     data = blocks()
     path = image(name="cd", data=data)
     m = linux("-drive", f"file={path},format=raw,if=none,id=cd,readonly=on", "-device", "ide-cd,drive=cd,id=cd0,bus=ide.2", kernel="generic", modules=AHCI,
-              extra=cdtool, script=AWAIT + """
+              extra=cdtool, script="""
 await "[ -e /dev/sr0 ]"
 echo "VT cd $(cat /sys/block/sr0/size) $(cat /sys/block/sr0/device/model)"
 echo "VT sum $(dd if=/dev/sr0 bs=64k 2>/dev/null | sha256sum)"
@@ -116,7 +112,7 @@ echo "VT again $(dd if=/dev/sr0 bs=64k 2>/dev/null | sha256sum)"
 
 
 def test_empty_cd_rom(linux, cdtool):
-    m = linux("-device", "ide-cd,id=cd0", kernel="generic", modules=AHCI, extra=cdtool, script=AWAIT + """
+    m = linux("-device", "ide-cd,id=cd0", kernel="generic", modules=AHCI, extra=cdtool, script="""
 await "[ -e /dev/sr0 ]"
 cdtool /dev/sr0 status | sed 's/^/VT /'
 dd if=/dev/sr0 of=/dev/null bs=2048 count=1 2>&1 | grep -i 'no medium' | sed 's/^/VT /'
@@ -131,8 +127,8 @@ def test_short_options(linux, image):
     cd = blocks(100)
     paths = [image(1, "a.img"), image(2, "b.img"), image(name="c", data=cd), image(3, "d.img")]
     m = linux("-hda", paths[0], "-drive", f"file={paths[1]},format=raw", "-cdrom", paths[2], "-drive", f"file={paths[3]},format=raw,if=ide,index=4",
-              kernel="generic", modules=AHCI, script=AWAIT + """
-await "[ -e /dev/sdc ] && [ -e /dev/sr0 ]"
+              kernel="generic", modules=AHCI, script="""
+await "opens /dev/sda /dev/sdb /dev/sdc /dev/sr0"
 for d in /sys/block/sd[a-c] /sys/block/sr0; do echo "VT $(readlink $d | grep -o 'ata[0-9]*') $(cat $d/size)"; done | sort
 echo "VT sum $(dd if=/dev/sr0 bs=64k 2>/dev/null | sha256sum)"
 """)
@@ -146,7 +142,7 @@ def test_medium_changes(linux, image, cdtool):
     """By QMP, as libvirt and QEMU's users do it; the guest hears of it, and may hold the tray."""
     first, second = blocks(100), blocks(200, 5000)
     paths = [image(name="a", data=first), image(name="b", data=second)]
-    m = linux("-drive", "if=none,id=cd,media=cdrom", "-device", "ide-cd,drive=cd,id=cd0", kernel="generic", modules=AHCI, extra=cdtool, script=AWAIT + """
+    m = linux("-drive", "if=none,id=cd,media=cdrom", "-device", "ide-cd,drive=cd,id=cd0", kernel="generic", modules=AHCI, extra=cdtool, script="""
 await "[ -e /dev/sr0 ]"
 echo "VT empty"
 while read word; do

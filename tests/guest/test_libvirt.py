@@ -62,10 +62,10 @@ def test_default_domain_starts(work, machine, kernels):
     import initramfs
     initrd = os.path.join(work, "initrd")
     script = """
-i=0; while [ $i -lt 200 ] && ! { [ -e /dev/sr0 ] && [ -e /dev/sda ] && [ -e /dev/vda ]; }; do sleep 0.1; i=$((i + 1)); done
+await "opens /dev/sr0 /dev/sda /dev/vda"
 for d in /sys/bus/pci/devices/*; do [ -e $d/driver ] && echo "VT at $(basename $d) $(basename $(readlink $d/driver))"; done
 echo "VT disks $(cat /sys/block/vda/size) $(cat /sys/block/sda/size) $(cat /sys/block/sr0/size) $(cat /sys/class/virtio-ports/vport*/name)"
-i=0; while [ $i -lt 300 ] && ! [ -e /dev/vdb ]; do sleep 0.1; i=$((i + 1)); done
+await "opens /dev/vdb"
 echo "VT plugged $(cat /sys/block/vdb/size)"
 """
     with open(initrd, "wb") as f:

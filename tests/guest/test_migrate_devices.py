@@ -63,11 +63,10 @@ CARDS = {"e1000": 1, "e1000e": 2, "rtl8139": 3}
 MODULES = ("ahci", "sd_mod", "sr_mod", "virtio_pci", "virtio_scsi", "nvme", "xhci-pci", "usb-storage", "usbhid", "hid-generic", "evdev", "e1000", "e1000e", "8139cp",
            "af_packet", "snd-hda-codec-generic", "snd-hda-intel", "virtio_balloon", "virtio_rng")
 WORK = r"""
-until_there() { for i in $(seq 300); do eval "$1" && return; sleep 0.1; done; echo "VT never: $1"; }
-disk_of() { for d in /sys/block/*; do [ "$(cat $d/size)" = $(($1 * 2048)) ] && echo /dev/$(basename $d) && return; done; }
+disk_of() { for d in /sys/block/*; do [ "$(cat $d/size)" = $(($1 * 2048)) ] && opens /dev/$(basename $d) && echo /dev/$(basename $d) && return; done; }
 dd if=/dev/urandom of=/tmp/blob bs=1M count=1 2>/dev/null
 use_disk() {
-    until_there "[ -n \"\$(disk_of $2)\" ]"
+    await "[ -n \"\$(disk_of $2)\" ]"
     d=$(disk_of $2); n=0
     while [ ! -e /tmp/stop ]; do
         dd if=/tmp/blob of=$d bs=64k seek=$((n % 20 * 16)) oflag=direct conv=notrunc 2>/dev/null || { echo "VT $1 cannot write"; break; }
@@ -76,7 +75,7 @@ use_disk() {
     done
 }
 use_cd() {
-    until_there "[ -b /dev/$1 ]"; n=0; sum=$(dd if=/dev/$1 bs=64k iflag=direct 2>/dev/null | md5sum)
+    await "opens /dev/$1"; n=0; sum=$(dd if=/dev/$1 bs=64k iflag=direct 2>/dev/null | md5sum)
     while [ ! -e /tmp/stop ]; do
         [ "$(dd if=/dev/$1 bs=64k iflag=direct 2>/dev/null | md5sum)" = "$sum" ] || { echo "VT $1 differs"; break; }
         n=$((n + 1)); echo $n > /tmp/n.$1
@@ -120,12 +119,12 @@ def test_all_at_work(linux, machine, work, soundtool):  # noqa: F811
     drivers = {"e1000": "e1000", "e1000e": "e1000e", "rtl8139": "8139cp"}
     script = WORK + "\n".join(f"use_disk {n} {s} &" for n, s in DISKS.items()) + "\nuse_cd sr0 &\nuse_cd sr1 &\n" + "\n".join(f"use_card {n} {i} {drivers[n]} &" for n, i in CARDS.items()) + f"""
 printf '\\033[?25lthe screen is kept' > /dev/tty1
-until_there '[ -e /dev/snd/pcmC0D0p ]'
+await '[ -e /dev/snd/pcmC0D0p ]'
 soundtool play /dev/snd/pcmC0D0p 48000 {frames} > /tmp/played 2>&1 &
 find_event() {{ for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) echo /dev/input/$(basename $e) ;; esac; done; }}
-until_there '[ -n "$(find_event "USB Keyboard")" ]'
+await '[ -n "$(find_event "USB Keyboard")" ]'
 dd bs=24 count=2 < $(find_event "USB Keyboard") 2>/dev/null | hexdump -v -e '24/1 "%02x" "\\n"' > /tmp/keys &
-until_there '[ -e /tmp/n.ide -a -e /tmp/n.scsi -a -e /tmp/n.usb -a -e /tmp/n.nvme -a -e /tmp/n.e1000 -a -e /tmp/n.e1000e -a -e /tmp/n.rtl8139 -a -e /tmp/n.sr0 -a -e /tmp/n.sr1 ]'
+await '[ -e /tmp/n.ide -a -e /tmp/n.scsi -a -e /tmp/n.usb -a -e /tmp/n.nvme -a -e /tmp/n.e1000 -a -e /tmp/n.e1000e -a -e /tmp/n.rtl8139 -a -e /tmp/n.sr0 -a -e /tmp/n.sr1 ]'
 echo "VT at work"
 read line
 echo "VT before $(cd /tmp; for f in n.*; do echo -n "$f=$(cat $f) "; done)"
@@ -176,8 +175,7 @@ sed 's/^/VT key /' /tmp/keys; cat /tmp/played
 
 COUNT = """
 n=0
-until_there() { for i in $(seq 300); do eval "$1" && return; sleep 0.1; done; echo "VT never: $1"; }
-until_there '[ -b /dev/vda -a -b /dev/vdb ]'
+await 'opens /dev/vda /dev/vdb'
 while [ ! -e /tmp/stop ]; do
     n=$((n + 1))
     for d in /dev/vda /dev/vdb; do echo "number $n of $d" | dd of=$d bs=512 conv=sync,notrunc,fsync oflag=direct 2>/dev/null; done
@@ -279,8 +277,7 @@ def test_snapshots_with_memory(linux, machine, work, image):
 # ---- requests that wait for another try ----
 
 FULL = r"""
-until_there() { for i in $(seq 300); do eval "$1" && return; sleep 0.1; done; echo "VT never: $1"; }
-disk_of() { for d in /sys/block/*; do [ "$(cat $d/size)" = $(($1 * 2048)) ] && echo /dev/$(basename $d) && return; done; }
+disk_of() { for d in /sys/block/*; do [ "$(cat $d/size)" = $(($1 * 2048)) ] && opens /dev/$(basename $d) && echo /dev/$(basename $d) && return; done; }
 tr '\0' x < /dev/zero | dd of=/tmp/blob bs=64k count=4 iflag=fullblock 2>/dev/null
 write() { dd if=/tmp/blob of=$(disk_of $2) bs=64k seek=16 oflag=direct conv=notrunc 2>/dev/null && echo "VT written $1"; }
 """
@@ -302,7 +299,7 @@ def test_requests_that_wait_are_done_there(linux, machine, work, image):
             args += ["-blockdev", node, "-device", f"{on[name]},drive={name}"]
         return args
 
-    script = FULL + "\n".join(f"until_there '[ -n \"$(disk_of {size})\" ]'" for size in sizes.values()) + "\necho VT ready\n" + \
+    script = FULL + "\n".join(f"await '[ -n \"$(disk_of {size})\" ]'" for size in sizes.values()) + "\necho VT ready\n" + \
         "\n".join(f"write {name} {size}" for name, size in sizes.items()) + "\necho VT all written\n"
     names = list(sizes)
     m = linux(*disks(names[0]), kernel="generic", modules=(*MODULES[:8], "virtio_blk"), script=script, qmp=True)
@@ -332,17 +329,16 @@ def test_requests_that_wait_are_done_there(linux, machine, work, image):
 # ---- virtio's display and input, and what was plugged in at run time ----
 
 LATER = r"""
-until_there() { for i in $(seq 300); do eval "$1" && return; sleep 0.1; done; echo "VT never: $1"; }
 find_event() { for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) echo /dev/input/$(basename $e) ;; esac; done; }
-until_there '[ -n "$(find_event "virtio tablet")" ]'
+await '[ -n "$(find_event "virtio tablet")" ]'
 dd bs=24 count=3 < $(find_event "virtio tablet") 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' > /tmp/moves &
 printf '\033[?25lthe first picture\n' > /dev/tty1
 echo "VT shown"
 read line
-until_there '[ -d /sys/devices/system/cpu/cpu1 ]'
-until_there 'echo 1 > /sys/devices/system/cpu/cpu1/online'
+await '[ -d /sys/devices/system/cpu/cpu1 ]'
+await 'echo 1 > /sys/devices/system/cpu/cpu1/online'
 for b in /sys/devices/system/memory/memory*; do grep -q offline $b/state && echo online_movable > $b/state; done
-until_there '[ $(awk "/MemTotal/ { print \$2 }" /proc/meminfo) -gt 400000 ]'
+await '[ $(awk "/MemTotal/ { print \$2 }" /proc/meminfo) -gt 400000 ]'
 mount -t tmpfs -o size=90% none /mnt
 dd if=/dev/urandom of=/mnt/noise bs=1M count=80 2>/dev/null; sum=$(md5sum < /mnt/noise)
 echo "VT plugged $(nproc) $(awk '/MemTotal/ { print $2 }' /proc/meminfo)"
@@ -351,7 +347,7 @@ read line
 echo "VT now $(nproc) $(awk '/MemTotal/ { print $2 }' /proc/meminfo) $(cat /sys/devices/system/cpu/online)"
 ping -c 3 -W 2 10.0.2.2 > /dev/null; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ping -c 2 -W 2 10.0.2.2 > /dev/null && echo "VT ping"
 printf 'the second picture\n' > /dev/tty1
-until_there '[ "$(wc -l < /tmp/moves)" -ge 3 ]'; sed 's/^/VT move /' /tmp/moves
+await '[ "$(wc -l < /tmp/moves)" -ge 3 ]'; sed 's/^/VT move /' /tmp/moves
 echo "VT more"
 read line
 """
@@ -396,8 +392,7 @@ def test_plugged_in_and_virtio_display(linux, machine, work):
 
 
 BLOCKS = r"""
-until_there() { for i in $(seq 300); do eval "$1" && return; sleep 0.1; done; echo "VT never: $1"; }
-until_there '[ $(awk "/MemTotal/ { print \$2 }" /proc/meminfo) -gt 500000 ]'
+await '[ $(awk "/MemTotal/ { print \$2 }" /proc/meminfo) -gt 500000 ]'
 mount -t tmpfs -o size=90% none /mnt
 dd if=/dev/urandom of=/mnt/noise bs=1M count=80 2>/dev/null; sum=$(md5sum < /mnt/noise)
 echo "VT full $(awk '/MemTotal/ { print $2 }' /proc/meminfo)"

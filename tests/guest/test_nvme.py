@@ -13,7 +13,7 @@ MODULES = ("nvme", "ext4", "crc32c_generic")
 
 
 WRITE = """
-while [ ! -b /dev/nvme0n1 ]; do sleep 0.1; done
+await "opens /dev/nvme0n1"
 echo "VT queues $(ls /sys/block/nvme0n1/mq | wc -l)"
 mount -t ext4 /dev/nvme0n1 /mnt || { echo VT mount failed; poweroff -f; }
 for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/mnt/f$i bs=64k count=$((i * 8)) 2>/dev/null & done; wait
@@ -38,7 +38,7 @@ def test_namespaces_discard_and_resets(linux, image):
     m = linux("-device", "nvme,serial=SN-10,id=n", "-drive", f"file={path},format=raw,if=none,id=d,discard=unmap", "-device",
               "nvme-ns,drive=d,bus=n,nsid=2,uuid=12345678-9abc-def0-1234-56789abcdef0,physical_block_size=4096,logical_block_size=4096", "-drive",
               f"file={image(4, 'ro.img')},format=raw,if=none,id=r,readonly=on", "-device", "nvme-ns,drive=r,nsid=7", modules=MODULES, script="""
-while [ ! -b /dev/nvme0n2 ]; do sleep 0.1; done
+await "opens /dev/nvme0n1 /dev/nvme0n2"
 d=/sys/block/nvme0n1; [ "$(cat $d/nsid)" = 2 ] || d=/sys/block/nvme0n2
 b=/dev/$(basename $d); q=$d/queue
 echo "VT who $(cat /sys/class/nvme/nvme0/model | xargs) $(cat /sys/class/nvme/nvme0/serial | xargs)"
@@ -69,10 +69,10 @@ def test_comes_and_goes(linux, image):
     m = linux("-device", "pcie-root-port,id=rp,chassis=1", "-drive", f"file={image(8)},format=raw,if=none,id=d", modules=MODULES, qmp=True, script="""
 echo "VT ready"
 for i in 1 2; do
-    while [ ! -b /dev/nvme0n1 ]; do sleep 0.1; done
+    await "opens /dev/nvme0n1"
     dd if=/dev/nvme0n1 of=/dev/null bs=1M count=8 2>/dev/null && echo "VT there $i"
     (while dd if=/dev/nvme0n1 of=/dev/null bs=4k iflag=direct 2>/dev/null; do :; done) &
-    while [ -b /dev/nvme0n1 ]; do sleep 0.1; done
+    await "[ ! -b /dev/nvme0n1 ]"
     wait; echo "VT away $i"
 done
 """)

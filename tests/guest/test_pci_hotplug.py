@@ -14,11 +14,10 @@ AGENT = """
 disks() { echo "VT disks" $(ls /sys/block | grep -v -e loop -e ram); }
 cards() { echo "VT cards" $(ls /sys/class/net | grep -v lo); }
 functions() { echo "VT functions" $(ls /sys/bus/pci/devices); }
-await() { i=0; while [ $i -lt 200 ]; do eval "$1" && return; sleep 0.1; i=$((i + 1)); done; echo "VT never: $1"; }
 functions; disks
 while read word a b; do
     case $word in
-    disk) await "[ -e /sys/block/$a ]"; echo "VT got $a $(cat /sys/block/$a/serial)" ;;
+    disk) await "opens /dev/$a"; echo "VT got $a $(cat /sys/block/$a/serial)" ;;
     nodisk) await "[ ! -e /sys/block/$a ]"; disks ;;
     write) echo "$b" > /tmp/w; dd if=/tmp/w of=/dev/$a conv=fsync,notrunc 2>/dev/null && echo "VT written" ;;
     card) await "[ -e /sys/class/net/eth0 ]"; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 2 -w 20 10.0.2.2 > /tmp/ping && echo "VT pinged" ;;

@@ -19,7 +19,7 @@ def options(path, more="", prop=""):
 
 
 WRITE = """
-while [ ! -b /dev/sda ]; do sleep 0.1; done
+await "opens /dev/sda"
 mount -t ext4 /dev/sda /mnt || { echo VT mount failed; poweroff -f; }
 for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/mnt/f$i bs=64k count=$((i * 8)) 2>/dev/null & done; wait
 rm /mnt/f3; umount /mnt; mount -t ext4 /dev/sda /mnt
@@ -42,7 +42,7 @@ def test_what_a_disk_says(linux, image):
     path = image(16)
     m = linux(*options(path, prop=",wwn=0x5000c500a1b2c3d4,physical_block_size=4096,rotation_rate=1,vendor=ACME,product=Rocket,ver=1.5"), "-drive",
               f"file={image(2, 'ro.img')},format=raw,if=none,id=r,readonly=on", "-device", "scsi-hd,drive=r,scsi-id=0,lun=3", modules=MODULES, script="""
-while [ ! -b /dev/sda -o ! -b /dev/sdb ]; do sleep 0.1; done
+await "opens /dev/sda /dev/sdb"
 a=$(ls /sys/bus/scsi/devices/0:0:0:0/block) b=$(ls /sys/bus/scsi/devices/0:0:0:3/block) # the names go to whichever answers first
 q=/sys/block/$a/queue; d=/sys/block/$a/device
 echo "VT who $(cat $d/vendor $d/model $d/rev | xargs) $(cat $d/wwid) serial $(tail -c +5 $d/vpd_pg80)"
@@ -85,7 +85,7 @@ def test_cd(linux, image, work):
         subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-b", "2048", "-d", tree, iso, "8M"], check=True)
     m = linux("-device", "virtio-scsi-pci", "-drive", f"file={iso},format=raw,if=none,id=c,readonly=on", "-device", "scsi-cd,drive=c,id=cd0",
               "-device", "scsi-cd,id=cd1", modules=MODULES, script=f"""
-while [ ! -b /dev/sr0 -o ! -b /dev/sr1 ]; do sleep 0.1; done
+await "opens /dev/sr0 && [ -b /dev/sr1 ]"
 mount -t {fs} -o ro /dev/sr0 /mnt && echo "VT sum $(md5sum < /mnt/hello.txt | cut -c 1-32)"
 umount /mnt
 dd if=/dev/sr1 of=/dev/null bs=2048 count=1 2>&1 | grep -q "No medium" && echo "VT empty"
@@ -106,10 +106,10 @@ def test_disks_come_and_go(linux, image):
     m = linux("-device", "virtio-scsi-pci,id=s", "-drive", f"file={image(8)},format=raw,if=none,id=d", modules=MODULES, qmp=True, script="""
 echo "VT ready"
 for i in 1 2 3; do
-    while [ ! -b /dev/sda ]; do sleep 0.1; done
+    await "opens /dev/sda"
     dd if=/dev/sda of=/dev/null bs=1M count=8 2>/dev/null && echo "VT there $i"
     (while dd if=/dev/sda of=/dev/null bs=4k iflag=direct 2>/dev/null; do :; done) &
-    while [ -b /dev/sda ]; do sleep 0.1; done
+    await "[ ! -b /dev/sda ]"
     wait; echo "VT away $i"
 done
 """)
@@ -143,7 +143,7 @@ def test_drive_without_device(linux, image):
     """-drive if=scsi makes the controller by itself; media=cdrom makes a CD drive of it."""
     m = linux("-drive", f"file={image(4)},format=raw,if=scsi", "-drive", f"file={image(2, 'two.img')},format=raw,if=scsi,unit=5", "-drive",
               f"file={image(1, 'cd.img')},format=raw,if=scsi,media=cdrom", modules=MODULES, script="""
-while [ ! -b /dev/sdb -o ! -b /dev/sr0 ]; do sleep 0.1; done
+await "opens /dev/sda /dev/sdb /dev/sr0"
 for d in sda sdb sr0; do echo "VT $(basename $(readlink /sys/block/$d/device)) $(cat /sys/block/$d/size)"; done
 """)
     text = m.wait_text("VT done", BOOT)

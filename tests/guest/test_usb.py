@@ -13,7 +13,6 @@ BOOT = 120
 MODULES = ("xhci-pci", "usbhid", "hid-generic", "evdev")
 
 LIST = r"""
-sleep_until() { for i in $(seq 200); do eval "$1" && return; sleep 0.1; done; echo "VT never: $1"; }
 list() {
     for d in /sys/bus/usb/devices/[0-9]*-*; do
         case $d in *:*) continue ;; esac
@@ -30,7 +29,7 @@ list() {
 def test_devices_are_found(linux, controller):
     m = linux("-device", f"{controller},id=usb", "-device", "usb-tablet,bus=usb.0,port=1", "-device", "usb-kbd,bus=usb.0", "-device", "usb-mouse,bus=usb.0,port=4",
               kernel="generic", modules=MODULES, script=LIST + """
-sleep_until '[ $(ls -d /sys/bus/usb/drivers/usbhid/*-* | wc -l) -ge 3 ]'
+await '[ $(ls -d /sys/bus/usb/drivers/usbhid/*-* | wc -l) -ge 3 ]'
 list; grep -i xhci /proc/interrupts | sed 's/^/VT irq /'
 """)
     m.wait_text("VT listed", BOOT)
@@ -53,7 +52,7 @@ def test_disk_is_read_and_written(linux, work, ports, speed):
         f.write(data)
     m = linux("-device", f"qemu-xhci,id=usb,{ports}", "-drive", f"file={path},format=raw,if=none,id=d", "-device",
               "usb-storage,bus=usb.0,port=2,drive=d,serial=S-1,removable=on", kernel="generic", modules=DISK, script=LIST + """
-sleep_until '[ -b /dev/sda ]'
+await 'opens /dev/sda'
 list
 echo "VT disk $(cat /sys/block/sda/size) $(cat /sys/block/sda/removable) $(cat /sys/block/sda/device/model | xargs) $(cat /sys/bus/usb/devices/*-2/serial)"
 echo "VT sum $(md5sum < /dev/sda | cut -c 1-32)"
@@ -74,14 +73,14 @@ dd if=/dev/sda of=/dev/null bs=4M iflag=direct 2>/dev/null && echo "VT large"
 
 EVENTS = LIST + r"""
 find_event() { for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) echo /dev/input/$(basename $e) ;; esac; done; }
-sleep_until '[ -n "$(find_event Tablet)" ] && [ -n "$(find_event Keyboard)" ] && [ -n "$(find_event "USB Mouse")" ]'
+await '[ -n "$(find_event Tablet)" ] && [ -n "$(find_event Keyboard)" ] && [ -n "$(find_event "USB Mouse")" ]'
 k=$(find_event "USB Keyboard"); t=$(find_event "USB Tablet"); p=$(find_event "USB Mouse")
 exec 3< $k 4< $t 5< $p # open: from now on the guest asks for reports
 (timeout 60 dd bs=24 count=12 <&3 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT key /') &
 (timeout 60 dd bs=24 count=9 <&4 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT ptr /') &
 (timeout 60 dd bs=24 count=5 <&5 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/VT rel /') &
 for d in /sys/bus/usb/devices/1-1; do echo 100 > $d/power/autosuspend_delay_ms; echo auto > $d/power/control; done
-sleep_until '[ "$(cat /sys/bus/usb/devices/1-1/power/runtime_status)" = suspended ]'
+await '[ "$(cat /sys/bus/usb/devices/1-1/power/runtime_status)" = suspended ]'
 echo "VT ready"
 wait
 """
@@ -120,10 +119,10 @@ def test_come_and_go(linux, work):
         f.write(b"u" * (1 << 20))
     m = linux("-device", "qemu-xhci,id=usb", "-drive", f"file={path},format=raw,if=none,id=d", kernel="generic", modules=MODULES + DISK, qmp=True, script=LIST + r"""
 echo "VT empty"
-sleep_until '[ -b /dev/sda ]'; echo "VT sum $(md5sum < /dev/sda | cut -c 1-32)"
-sleep_until '[ ! -e /sys/block/sda ]'; echo "VT disk went"
-sleep_until '[ -d /sys/bus/usb/devices/1-3 ]'; sleep 0.5; list
-sleep_until '[ ! -d /sys/bus/usb/devices/1-3 ]'; echo "VT tablet went"
+await 'opens /dev/sda'; echo "VT sum $(md5sum < /dev/sda | cut -c 1-32)"
+await '[ ! -e /sys/block/sda ]'; echo "VT disk went"
+await '[ -d /sys/bus/usb/devices/1-3 ]'; sleep 0.5; list
+await '[ ! -d /sys/bus/usb/devices/1-3 ]'; echo "VT tablet went"
 """)
     m.wait_text("VT empty", BOOT)
     m.qmp.command("device_add", driver="usb-storage", id="stick", bus="usb.0", drive="d")
