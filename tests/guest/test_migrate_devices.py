@@ -385,7 +385,7 @@ def test_plugged_in_and_virtio_display(linux, machine, work):
             break
         time.sleep(0.1)
     assert screen(m2, f"{work}/later.ppm") != picture, "the screen stands still"
-    m2.qmp.command("device_del", id="nic1")
+    m2.qmp.unplug("nic1")
     assert m2.qmp.wait_event("DEVICE_DELETED", 30)["data"]["device"] == "nic1"
     m2.send("\n")
     m2.wait(30)

@@ -80,7 +80,7 @@ done
     for i in (1, 2):
         m.qmp.command("device_add", driver="nvme", id="n", drive="d", serial="S", bus="rp")
         m.wait_text(f"VT there {i}", 40, "the guest does not see a controller that came")
-        m.qmp.command("device_del", id="n")
+        m.qmp.unplug("n")
         assert m.qmp.wait_event("DEVICE_DELETED", 40)["data"]["device"] == "n"
         m.wait_text(f"VT away {i}", 60, "the guest still has a disk that went")
     m.wait(30)

@@ -74,7 +74,7 @@ def test_disk_comes_and_goes_and_comes_again(linux, image):
         say(m, f"write vda {text}", "VT written")
         with open(path, "rb") as f:
             assert f.read(64).startswith(text.encode()), "what the guest wrote to a plugged disk is not in its image"
-        q.command("device_del", id=f"disk{n}")
+        q.unplug(f"disk{n}")
         assert "already in the process" in q.execute("device_del", id=f"disk{n}")["error"]["desc"]
         gone(m, f"disk{n}")
         say(m, "nodisk vda", "VT disks\r\n", 20, "the guest keeps a disk that is gone")
@@ -91,7 +91,7 @@ def test_net_card_comes_and_goes(linux):
     for n in range(2):
         m.qmp.command("device_add", driver="virtio-net-pci", id=f"card{n}", netdev="n", bus="p1")
         say(m, "card", "VT pinged", 60, "a plugged network card does not work")
-        m.qmp.command("device_del", id=f"card{n}")
+        m.qmp.unplug(f"card{n}")
         gone(m, f"card{n}")
         say(m, "nocard", "VT cards\r\n")
     say(m, "end", "VT done")
@@ -107,7 +107,7 @@ def test_eight_ports_at_once(linux, image):
     for n in range(8):
         say(m, f"disk vd{'abcdefgh'[n]}", f"VT got vd{'abcdefgh'[n]} S")
     for n in range(8):
-        m.qmp.command("device_del", id=f"disk{n}")
+        m.qmp.unplug(f"disk{n}")
     for n in range(8):
         m.qmp.wait_event("DEVICE_DELETED", 60)
     say(m, "nodisk vdh", "VT disks\r\n")
@@ -142,7 +142,7 @@ def test_disk_behind(linux, image, way):
 def test_plugged_before_the_guest_runs(linux, image):
     m = linux(*ports(1), *none_drive(image(4, "a"), "d"), *none_drive(image(4, "b"), "e"), "-S", script=AGENT, modules=BLOCK, qmp=True)
     m.qmp.command("device_add", driver="virtio-blk-pci", id="first", drive="e", bus="p1", serial="FIRST")
-    m.qmp.command("device_del", id="first")
+    m.qmp.unplug("first")
     gone(m, "first")
     m.qmp.command("device_add", driver="virtio-blk-pci", id="disk", drive="d", bus="p1", serial="EARLY")
     m.qmp.command("cont")
@@ -225,7 +225,7 @@ def test_every_kind_of_device(linux, image):
         say(m, f"there 0000:{n + 1:02x}:00.0", "VT there", 20, f"the guest does not see a {what['driver']} that was plugged in")
         here.append(n)
     for n in here:
-        m.qmp.command("device_del", id=f"x{n}")
+        m.qmp.unplug(f"x{n}")
     left = {f"x{n}" for n in here}
     while left:
         left.discard(m.qmp.wait_event("DEVICE_DELETED", 60)["data"]["device"])
@@ -244,7 +244,7 @@ def test_unplugged_while_in_use(linux, image):
         m.qmp.command("device_add", driver="virtio-blk-pci", id=f"disk{n}", drive="d", bus=f"p{1 + n}")
         say(m, "disk vda", "VT got vda")
         say(m, "busy vda", "VT busy")
-        m.qmp.command("device_del", id=f"disk{n}")
+        m.qmp.unplug(f"disk{n}")
         gone(m, f"disk{n}")
         say(m, "nodisk vda", "VT disks\r\n", 30)
     say(m, "end", "VT done")

@@ -110,6 +110,14 @@ class Qmp:
             raise GuestError(f"QMP command {name} failed: {answer}")
         return answer["return"]
 
+    def unplug(self, name, deadline=20):
+        """device_del of a PCI device that the guest may have seen just now: as long as it blinks with the slot's light, it takes no other request."""
+        end = time.monotonic() + deadline * SLOW
+        while "blinking" in str(answer := self.execute("device_del", id=name)) and time.monotonic() < end:
+            time.sleep(0.1)
+        if "return" not in answer:
+            raise GuestError(f"device_del of {name} failed: {answer}")
+
     def wait_event(self, name, deadline=20):
         end = time.monotonic() + deadline * SLOW
         while True:

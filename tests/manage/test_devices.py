@@ -200,6 +200,21 @@ def test_medium_changes(guest, tmp_path):
     assert not inserted() and nodes(guest) == before
 
 
+def test_taken_away_before_the_guest_has_it(guest, tmp_path):
+    """The guest is still busy with the slot, and says so with its light."""
+    v, path = guest.vireod, image(tmp_path, "hasty.img")
+    before = nodes(guest)
+    for delay in (0, 0.1):
+        v.virsh("attach-disk", "dev", path, "vdh", "--live")
+        time.sleep(delay)
+        v.virsh("detach-disk", "dev", "vdh", "--live")
+        end = time.monotonic() + 30
+        while "vdh" in live(v):
+            assert time.monotonic() < end, "the disk stays"
+            time.sleep(0.1)
+    assert nodes(guest) == before
+
+
 def test_a_missing_image_changes_nothing(guest, tmp_path):
     v = guest.vireod
     before, xml = nodes(guest), live(v)
@@ -246,7 +261,7 @@ def test_no_free_port_is_said(guest, tmp_path):
     assert taken and "pcie-root-port" in out
     assert guest.until(lambda d: taken[-1] in d or len([x for x in d if x.startswith("vd")]) == len(taken) + 1, "disks")
     for t in taken:
-        guest.qmp.command("device_del", id=re.search(rf"dev='{t}'.*?alias name='([^']*)'", live(v), re.S).group(1))
+        guest.qmp.unplug(re.search(rf"dev='{t}'.*?alias name='([^']*)'", live(v), re.S).group(1))
     end = time.monotonic() + 30
     while any(f"dev='{t}'" in live(v) for t in taken):
         assert time.monotonic() < end, "what the guest gave away stays in the document"

@@ -12,7 +12,7 @@
 #include <libvirt/libvirt.h>
 #include <string.h>
 
-enum { DETACH_WAIT_MS = 8000 }; /* PCI Express gives the user of a slot's button 5 s to change his mind */
+enum { DETACH_WAIT_MS = 8000 /* PCI Express gives the user of a slot's button 5 s to change his mind */, ASK_AGAIN_MS = 100 };
 
 /* Does `e` stand for the same device as `asked`? By what names a device: address, alias, or what its kind is told apart by. */
 static bool same_address(const struct el *a, const struct el *b)
@@ -355,6 +355,28 @@ static bool still_there(struct domain *d, const char *alias)
     return there;
 }
 
+/* device_del. A guest that was given the card just now blinks with the light of its slot until it has it (PCI Express base specification,
+ * 6.7.1.1.2), and takes no other request that long; that is waited for. */
+static bool ask_guest(struct domain *d, const char *id, GError **error)
+{
+    for (unsigned i = 0; ; i++) {
+        GError *e = NULL;
+        struct json_object *args = json_object_new_object();
+        js_set(args, "id", id);
+        struct json_object *o = monitor_command(d, "device_del", args, &e);
+        if (o) {
+            json_object_put(o);
+            return true;
+        }
+        if (i == DETACH_WAIT_MS / ASK_AGAIN_MS || !strstr(e->message, "power indicator blinking")) {
+            g_propagate_error(error, e);
+            return false;
+        }
+        g_error_free(e);
+        g_usleep(ASK_AGAIN_MS * 1000);
+    }
+}
+
 /* device_del, and waits for the guest: it lets go within seconds or not at all. What comes later, the event brings (domain_device_deleted). */
 static bool detach_live(struct domain *d, const struct el *asked, const char *alias, GError **error)
 {
@@ -363,12 +385,8 @@ static bool detach_live(struct domain *d, const struct el *asked, const char *al
     if (!e || !check_removable(e, error) || (g_str_equal(el_name(e), "disk") && !domain_blockjob_none(d, el_get_or(e, "target/@dev", ""), error)))
         return false;
     g_autofree char *id = g_strdup(el_get_or(e, "alias/@name", ""));
-    struct json_object *args = json_object_new_object();
-    js_set(args, "id", id);
-    struct json_object *o = monitor_command(d, "device_del", args, error);
-    if (!o)
+    if (!ask_guest(d, id, error))
         return false;
-    json_object_put(o);
     for (unsigned i = 0; i < DETACH_WAIT_MS / 10 && still_there(d, id); i++)
         g_usleep(10000);
     return true;
