@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The domain driver's own structures; only files of this folder include it. Reading order: domain_driver.c (the rows), domain_list.c
+ * The domain driver's own structures; only files of this folder and those in it include it. Reading order: domain_driver.c (the rows), domain_list.c
  * (which domains there are), domain_store.c (definitions and status on disk), domain_journal.c, domain_define.c, domain_job.c, domain_start.c (a process is made),
- * domain_monitor.c (QMP), domain_event.c (what the machine tells), domain_stop.c, domain_reattach.c (found again after a restart of the daemon),
- * domain_command.c (document to command line), domain_device*.c (attach and detach), domain_stats.c, domain_block.c, domain_chain.c (images behind disks), domain_blockjob*.c,
- * domain_snapshot*.c.
+ * monitor/ (QMP), domain_event.c (what the machine tells), domain_stop.c, domain_reattach.c (found again after a restart of the daemon). Then what one can do
+ * without the rest: complete/ (a definition becomes whole), command/ (document to command line), device/ (attach and detach), net/ (taps, filters),
+ * tune/ (vCPUs, memory, control groups), stats/, guest/ (the agent), block/ (images behind disks, jobs on them), snapshot/ (checkpoints too), backup/,
+ * save/ (managed saves, dumps), migrate/.
  *
  * Locks: list->lock (hash tables alone), then domain->lock (everything in the domain that is not said to be constant). Neither is held while waiting for a
  * monitor, a process or another driver. What takes long on one domain (start, stop, attach, jobs) is bracketed by domain_begin() and

@@ -3,8 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain_moment.h"
-#include "manage/drivers/domain/domain_save.h"
+#include "manage/drivers/domain/snapshot/domain_moment.h"
+#include "manage/drivers/domain/save/domain_save.h"
 
 enum {
     UNDEFINE_FLAGS = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_KEEP_NVRAM |

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain_plan.h"
+#include "manage/drivers/domain/command/domain_plan.h"
 
 static const struct el *nth(const struct doc *live, const char *element, unsigned index)
 {

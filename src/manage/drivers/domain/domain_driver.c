@@ -2,11 +2,11 @@
 /* The domain driver: its rows, its start and its end. Machines go on when the daemon ends. */
 #include <errno.h>
 
-#include "manage/drivers/domain/domain_moment.h"
-#include "manage/drivers/domain/domain_cgroup.h"
+#include "manage/drivers/domain/snapshot/domain_moment.h"
+#include "manage/drivers/domain/tune/domain_cgroup.h"
 #include "manage/drivers/domain/domain_journal.h"
-#include "manage/drivers/domain/domain_migrate.h"
-#include "manage/drivers/domain/domain_save.h"
+#include "manage/drivers/domain/migrate/domain_migrate.h"
+#include "manage/drivers/domain/save/domain_save.h"
 
 enum { WORKERS = 8 };
 

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "manage/drivers/domain/domain.h"
-#include "manage/drivers/domain/domain_blockjob.h"
-#include "manage/drivers/domain/domain_migrate.h"
-#include "manage/drivers/domain/domain_dump.h"
+#include "manage/drivers/domain/block/domain_blockjob.h"
+#include "manage/drivers/domain/migrate/domain_migrate.h"
+#include "manage/drivers/domain/save/domain_dump.h"
 
 /* ---- sending ---- */
 

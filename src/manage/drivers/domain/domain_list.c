@@ -2,11 +2,11 @@
 /* Which domains there are: tables by UUID, name and id, and the calls that look domains up or list them. */
 #include <string.h>
 
-#include "manage/drivers/domain/domain_save.h"
-#include "manage/drivers/domain/domain_backup.h"
-#include "manage/drivers/domain/domain_migrate.h"
-#include "manage/drivers/domain/domain_moment.h"
-#include "manage/drivers/domain/domain_snapshot_record.h"
+#include "manage/drivers/domain/save/domain_save.h"
+#include "manage/drivers/domain/backup/domain_backup.h"
+#include "manage/drivers/domain/migrate/domain_migrate.h"
+#include "manage/drivers/domain/snapshot/domain_moment.h"
+#include "manage/drivers/domain/snapshot/domain_snapshot_record.h"
 #include "manage/rpc/rpc_message.h"
 #include "manage/rpc/rpc_xdr.h"
 

@@ -11,13 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain_backup.h"
-#include "manage/drivers/domain/domain_macvtap.h"
-#include "manage/drivers/domain/domain_migrate.h"
-#include "manage/drivers/domain/domain_save.h"
-#include "manage/drivers/domain/domain_snapshot_record.h"
+#include "manage/drivers/domain/backup/domain_backup.h"
+#include "manage/drivers/domain/net/domain_macvtap.h"
+#include "manage/drivers/domain/migrate/domain_migrate.h"
+#include "manage/drivers/domain/save/domain_save.h"
+#include "manage/drivers/domain/snapshot/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_status.h"
-#include "manage/drivers/domain/domain_tune.h"
+#include "manage/drivers/domain/tune/domain_tune.h"
 
 enum { ATTACH_WAIT_MS = 20000, SHUTOFF_REASONS = VIR_DOMAIN_SHUTOFF_DAEMON + 1 };
 

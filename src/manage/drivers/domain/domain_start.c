@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "manage/drivers/domain/domain.h"
-#include "manage/drivers/domain/domain_tune.h"
+#include "manage/drivers/domain/tune/domain_tune.h"
 
 enum { MONITOR_WAIT_MS = 30000, LAST_WORDS = 4096 };
 

@@ -12,10 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain_backup.h"
-#include "manage/drivers/domain/domain_save.h"
-#include "manage/drivers/domain/domain_migrate.h"
-#include "manage/drivers/domain/domain_snapshot_record.h"
+#include "manage/drivers/domain/backup/domain_backup.h"
+#include "manage/drivers/domain/save/domain_save.h"
+#include "manage/drivers/domain/migrate/domain_migrate.h"
+#include "manage/drivers/domain/snapshot/domain_snapshot_record.h"
 #include "manage/drivers/domain/domain_status.h"
 
 static char *status_path(struct domain_driver *dr, const char *name) { return g_strdup_printf("%s/%s.xml", dr->state_dir, name); }

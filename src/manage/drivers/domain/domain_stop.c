@@ -9,15 +9,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain_bandwidth.h"
-#include "manage/drivers/domain/domain_filter.h"
-#include "manage/drivers/domain/domain_macvtap.h"
-#include "manage/drivers/domain/domain_migrate.h"
-#include "manage/drivers/domain/domain_backup.h"
-#include "manage/drivers/domain/domain_moment.h"
-#include "manage/drivers/domain/domain_cgroup.h"
-#include "manage/drivers/domain/domain_save.h"
-#include "manage/drivers/domain/domain_snapshot_record.h"
+#include "manage/drivers/domain/net/domain_bandwidth.h"
+#include "manage/drivers/domain/net/domain_filter.h"
+#include "manage/drivers/domain/net/domain_macvtap.h"
+#include "manage/drivers/domain/migrate/domain_migrate.h"
+#include "manage/drivers/domain/backup/domain_backup.h"
+#include "manage/drivers/domain/snapshot/domain_moment.h"
+#include "manage/drivers/domain/tune/domain_cgroup.h"
+#include "manage/drivers/domain/save/domain_save.h"
+#include "manage/drivers/domain/snapshot/domain_snapshot_record.h"
 
 enum { TERM_MS = 10000, KILL_MS = 5000, GRACEFUL_MS = 15000 };
 

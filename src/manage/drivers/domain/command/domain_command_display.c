@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a person sees, hears and touches: displays, graphics cards, sound, keyboards and pointers, and their places on USB. */
+#include "manage/drivers/domain/command/domain_command.h"
+#include "manage/drivers/domain/complete/domain_complete.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+bool domain_plan_usb(struct domain_build *b, struct json_object *o, const struct el *e, GError **error)
+{
+    unsigned bus = domain_number(e, "address/@bus", 0);
+    const struct el *at = domain_controller(b->devices, "usb", bus);
+    if (b->m.is_vireo && (!at || el_is(at, "@model", "none")))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<%s>%s: there is no USB controller %u; add <controller type='usb' index='%u' model='qemu-xhci'/>", el_name(e), domain_line(e),
+                           bus, bus);
+    g_autofree char *name = bus ? g_strdup_printf("%s.0", el_get_or(at, "alias/@name", "usb")) : g_strdup("usb.0");
+    js_set(o, "bus", name);
+    js_set(o, "port", el_get(e, "address/@port"));
+    return true;
+}
+
+bool domain_plan_input(struct domain_build *b, struct el *e, GError **error)
+{
+    static const struct { const char *type, *usb, *virtio; } rows[] = { { "tablet", "usb-tablet", "virtio-tablet-pci" }, { "mouse", "usb-mouse", "virtio-mouse-pci" },
+                                                                        { "keyboard", "usb-kbd", "virtio-keyboard-pci" } };
+    if (el_is(e, "@bus", "ps2"))
+        return true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (!el_is(e, "@type", rows[i].type))
+            continue;
+        bool usb = el_is(e, "@bus", "usb");
+        struct json_object *o = domain_plan_device(b, usb ? rows[i].usb : rows[i].virtio, e);
+        return !usb || domain_plan_usb(b, o, e, error);
+    }
+    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<input type='%s'>%s is not there: tablet, mouse and keyboard are", el_get_or(e, "@type", ""), domain_line(e));
+}
+
+bool domain_plan_audio(struct domain_build *b, struct el *e, GError **error)
+{
+    static const char *const known[] = { "none", "spice", "file" };
+    const char *id = el_get_or(e, "@id", "1"), *path = el_get(e, "@path");
+    for (unsigned i = 0; i < G_N_ELEMENTS(known); i++) {
+        const char *driver = i == 2 ? "wav" : known[i];
+        if (!el_is(e, "@type", known[i]))
+            continue;
+        if (b->m.is_vireo) {
+            g_autofree char *file = i == 2 && path ? domain_plan_escape(path) : NULL;
+            domain_plan_option(b, "-audiodev", "%s,id=audio%s%s%s", driver, id, file ? ",path=" : "", file ? file : "");
+        } else {
+            struct json_object *o = json_object_new_object();
+            g_autofree char *name = g_strdup_printf("audio%s", id);
+            js_set(o, "id", name);
+            js_set(o, "driver", driver);
+            js_set(o, "path", i == 2 ? path : NULL);
+            domain_plan_option(b, "-audiodev", "%s", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+            json_object_put(o);
+        }
+        return true;
+    }
+    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<audio type='%s'>%s is not there: none, spice and file are", el_get_or(e, "@type", ""), domain_line(e));
+}
+
+/* A port that nobody listens on. */
+static unsigned free_port(const char *address, unsigned from)
+{
+    for (unsigned port = from; port < from + 1000; port++) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+        int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (inet_pton(AF_INET, address, &a.sin_addr) != 1)
+            a.sin_addr.s_addr = htonl(INADDR_ANY);
+        bool good = s >= 0 && bind(s, (struct sockaddr *)&a, sizeof(a)) == 0;
+        if (s >= 0)
+            close(s);
+        if (good)
+            return port;
+    }
+    return 0;
+}
+
+char *domain_password_end(const struct el *graphics, GError **error)
+{
+    const char *until = el_get(graphics, "@passwdValidTo");
+    g_autoptr(GTimeZone) utc = g_time_zone_new_utc();
+    g_autoptr(GDateTime) t = until ? g_date_time_new_from_iso8601(until, utc) : NULL;
+    if (until && !t)
+        return manage_null(error, VIR_ERR_XML_ERROR, "<graphics>%s: passwdValidTo='%s' is not a time such as 2030-01-31T12:00:00", domain_line(graphics), until);
+    return t ? g_strdup_printf("%" G_GINT64_FORMAT, g_date_time_to_unix(t)) : g_strdup("never");
+}
+
+/* The machine gets it by QMP: command lines can be read by everybody. An empty one lets nobody in. */
+static bool add_password(struct domain_build *b, const struct el *e, GString *s, GError **error)
+{
+    g_autofree char *end = domain_password_end(e, error);
+    if (!end)
+        return false;
+    g_string_append(s, ",password=on");
+    struct json_object *args = domain_plan_after(b, "set_password");
+    js_set(args, "protocol", "vnc");
+    js_set(args, "password", el_get(e, "@passwd"));
+    js_set(args, "connected", el_get(e, "@connected"));
+    args = domain_plan_after(b, "expire_password");
+    js_set(args, "protocol", "vnc");
+    js_set(args, "time", *el_get(e, "@passwd") ? end : "now");
+    return true;
+}
+
+static bool add_vnc(struct domain_build *b, struct el *e, GError **error)
+{
+    const char *socket = el_get(e, "@socket") ? el_get(e, "@socket") : el_get(e, "listen/@socket"), *address = el_get_or(e, "listen/@address", "127.0.0.1");
+    g_autoptr(GString) s = g_string_new(NULL);
+    if (socket) {
+        g_string_append_printf(s, "unix:%s", socket);
+    } else if (el_is(e, "listen/@type", "none")) {
+        g_string_append(s, "none");
+    } else {
+        unsigned port = domain_number(e, "@port", 0);
+        if (el_is(e, "@autoport", "yes") || !port || port < 5900 || port > 65535)
+            port = b->d ? free_port(address, 5900) : 5900;
+        if (!port)
+            return manage_fail(error, VIR_ERR_OPERATION_FAILED, "<graphics>%s: no port from 5900 up is free", domain_line(e));
+        el_setf(e, "@port", "%u", port);
+        el_set(e, "@listen", address);
+        el_set(e, "listen/@address", address);
+        g_string_append_printf(s, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, port - 5900);
+    }
+    if (b->m.is_vireo && el_get(e, "@websocket"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics>%s: vireo-vmm has no port for WebSocket; put a proxy such as websockify in front of the VNC port", domain_line(e));
+    if (el_get(e, "@passwd") && !add_password(b, e, s, error))
+        return false;
+    if (el_get(e, "@sharePolicy"))
+        g_string_append_printf(s, ",share=%s", el_get(e, "@sharePolicy"));
+    if (el_child(b->devices, "audio"))
+        g_string_append_printf(s, ",audiodev=audio%s", el_get_or(el_child(b->devices, "audio"), "@id", "1"));
+    domain_plan_option(b, "-vnc", "%s", s->str);
+    return true;
+}
+
+bool domain_plan_graphics(struct domain_build *b, struct el *e, GError **error)
+{
+    if (el_is(e, "@type", "vnc"))
+        return add_vnc(b, e, error);
+    if (!el_is(e, "@type", "spice"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics type='%s'>%s is not there: vnc is", el_get_or(e, "@type", ""), domain_line(e));
+    const char *address = el_get_or(e, "listen/@address", "127.0.0.1");
+    if (el_is(e, "listen/@type", "none")) {
+        domain_plan_option(b, "-spice", "port=0,disable-ticketing=on");
+        return true;
+    }
+    unsigned port = domain_number(e, "@port", 0);
+    if (!port || port > 65535)
+        port = b->d ? free_port(address, 5900) : 5900;
+    el_setf(e, "@port", "%u", port);
+    el_set(e, "@listen", address);
+    el_set(e, "listen/@address", address);
+    domain_plan_option(b, "-spice", "port=%u,addr=%s,disable-ticketing=on,seamless-migration=on", port, address);
+    return true;
+}
+
+bool domain_plan_video(struct domain_build *b, struct el *e, GError **error)
+{
+    static const struct { const char *type, *first, *other; } rows[] = { { "vga", "VGA", "secondary-vga" }, { "cirrus", "cirrus-vga", "cirrus-vga" }, { "qxl", "qxl-vga", "qxl" },
+        { "virtio", "virtio-vga", "virtio-gpu-pci" }, { "vmvga", "vmware-svga", "vmware-svga" }, { "bochs", "bochs-display", "bochs-display" }, { "ramfb", "ramfb", "ramfb" } };
+    if (el_is(e, "model/@type", "none"))
+        return true;
+    if (b->m.is_vireo && el_next(el_child(b->devices, "video"), "video"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<video>%s: vireo-vmm has one graphics card a machine", domain_line(el_next(el_child(b->devices, "video"), "video")));
+    if (b->m.is_vireo && domain_number(e, "model/@heads", 1) > 1)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<video>%s: a graphics card of vireo-vmm has one head, not %s", domain_line(e), el_get(e, "model/@heads"));
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (!el_is(e, "model/@type", rows[i].type))
+            continue;
+        struct json_object *o = domain_plan_device(b, el_is(e, "model/@primary", "yes") ? rows[i].first : rows[i].other, e);
+        uint64_t ram = domain_number(e, "model/@ram", 0), vram = domain_number(e, "model/@vram", 0);
+        if (i == 3 || i == 2)
+            js_int(o, "max_outputs", (int64_t)domain_number(e, "model/@heads", 1));
+        if (i == 2 && ram)
+            js_int(o, "ram_size", (int64_t)ram << 10);
+        if (i == 2 && vram)
+            js_int(o, "vram_size", (int64_t)vram << 10);
+        if (i == 2)
+            js_int(o, "vgamem_mb", (int64_t)MAX(domain_number(e, "model/@vgamem", 16384) >> 10, 1));
+        if (i < 2 && vram)
+            js_int(o, "vgamem_mb", (int64_t)MAX(vram >> 10, 1));
+        if (i == 5 && vram) {
+            g_autofree char *memory = g_strdup_printf("%" G_GUINT64_FORMAT "k", vram);
+            js_set(o, "vgamem", memory);
+        }
+        if (el_find(e, "model/resolution") && (i == 0 || i == 2 || i == 3 || i == 5)) {
+            js_int(o, "xres", (int64_t)domain_number(e, "model/resolution/@x", 0));
+            js_int(o, "yres", (int64_t)domain_number(e, "model/resolution/@y", 0));
+        }
+        return true;
+    }
+    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<video> <model type='%s'>%s is not there", el_get_or(e, "model/@type", ""), domain_line(e));
+}
+
+bool domain_plan_sound(struct domain_build *b, struct el *e, GError **error)
+{
+    static const struct { const char *model, *driver; bool codec; } rows[] = { { "ich9", "ich9-intel-hda", true }, { "ich6", "intel-hda", true }, { "ac97", "AC97", false },
+                                                                             { "es1370", "ES1370", false }, { "sb16", "sb16", false }, { "usb", "usb-audio", false } };
+    const char *audio = el_get_or(el_child(b->devices, "audio"), "@id", "1");
+    g_autofree char *audiodev = g_strdup_printf("audio%s", audio), *alias = g_strdup(el_get_or(e, "alias/@name", "sound0"));
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (!el_is(e, "@model", rows[i].model))
+            continue;
+        struct json_object *o = domain_plan_device(b, rows[i].driver, e);
+        if (!rows[i].codec) {
+            js_set(o, "audiodev", audiodev);
+            return true;
+        }
+        g_autofree char *id = g_strdup_printf("%s-codec0", alias), *bus = g_strdup_printf("%s.0", alias);
+        o = domain_plan_device(b, el_is(e, "codec/@type", "micro") ? "hda-micro" : el_is(e, "codec/@type", "output") ? "hda-output" : "hda-duplex", NULL);
+        js_set(o, "id", id);
+        js_set(o, "bus", bus);
+        js_int(o, "cad", 0);
+        js_set(o, "audiodev", audiodev);
+        return true;
+    }
+    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<sound model='%s'>%s is not there", el_get_or(e, "@model", ""), domain_line(e));
+}
+
+bool domain_plan_hub(struct domain_build *b, struct el *e, GError **error)
+{
+    struct json_object *o = domain_plan_device(b, "usb-hub", e);
+    return domain_plan_usb(b, o, e, error);
+}
