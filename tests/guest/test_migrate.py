@@ -181,6 +181,66 @@ def test_live_migration_under_load(linux, image, work):
     subprocess.run(["e2fsck", "-fn", disk], check=True, stdout=subprocess.DEVNULL)
 
 
+# Writes 48 MiB of noise again and again.
+HASTE = """
+dd if=/dev/urandom of=/tmp/a bs=1M count=48 2>/dev/null
+good=$(sha256sum < /tmp/a)
+{ read x < /dev/console; touch /tmp/stop; } &
+i=0
+while [ ! -e /tmp/stop ]; do
+    dd if=/tmp/a of=/tmp/b bs=64k conv=notrunc 2>/dev/null
+    [ $((i % 5)) = 0 ] && echo "VT round $i"
+    i=$((i+1))
+done
+[ "$(sha256sum < /tmp/b)" = "$good" ] && echo "VT memory good"
+"""
+
+
+def test_auto_converge(linux):
+    """A guest that writes faster than its memory is sent goes nowhere; with auto-converge its vCPUs rest until it does, and rest no more where it has arrived."""
+    def start(*args):
+        return linux("-smp", "2", *args, script=HASTE, memory="256", qmp=True)
+
+    m = start()
+    m.wait_text("VT round 0", 90)
+    a, b = socket.socketpair()
+    reader = threading.Thread(target=lambda: [None for _ in iter(lambda: b.recv(1 << 20), b"")])
+    reader.start()
+    give_fd(m, "there", a.fileno())
+    a.close()
+    m.qmp.command("migrate-set-parameters", **{"downtime-limit": 100, "max-bandwidth": 32 << 20, "cpu-throttle-initial": 60, "cpu-throttle-increment": 39})
+    m.qmp.command("migrate", uri="fd:there")
+    end = time.monotonic() + 60 * vmm.SLOW
+    while (info := m.qmp.command("query-migrate"))["ram"]["dirty-sync-count"] < 6:
+        assert info["status"] == "active" and "cpu-throttle-percentage" not in info and time.monotonic() < end, info
+        time.sleep(0.1)
+    m.qmp.command("migrate_cancel")
+    wait_migration(m, "cancelled")
+    reader.join()
+    b.close()
+    n = start("-incoming", "defer")
+    connect(m, n)
+    m.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "auto-converge", "state": True}])
+    n.qmp.command("migrate-incoming", uri="fd:here")
+    m.qmp.command("migrate", uri="fd:there")
+    rested = set()
+    end = time.monotonic() + 120 * vmm.SLOW
+    while (info := m.qmp.command("query-migrate"))["status"] == "active":
+        assert time.monotonic() < end, info
+        rested.add(info.get("cpu-throttle-percentage", 0))
+        time.sleep(0.05)
+    wait_migration(m, "completed")
+    assert rested <= {0, 60, 99} and 60 in rested, rested
+    assert "cpu-throttle-percentage" not in m.qmp.command("query-migrate")
+    wait_migration(n, "completed")
+    m.qmp.command("quit")
+    m.wait(20)
+    n.wait_text("VT round", 60)
+    n.send("stop\n")
+    n.wait_text("VT memory good", 60)
+    n.wait(30)
+
+
 def test_what_ends_a_migration_leaves_the_guest_running(linux, image):
     """Cancelled, its other side dies, nobody reads: the guest goes on, and its disk is its own. In the end it moves after all."""
     disk = image(64, ext4=True)
@@ -297,13 +357,15 @@ def test_a_damaged_stream_is_refused(machine, flat, saved, work):
 def test_refusals_of_commands(machine, flat):
     m = spinning(machine, flat)
     q = m.qmp
-    for name in ("xbzrle", "postcopy-ram", "multifd", "auto-converge", "return-path"):
+    for name in ("xbzrle", "postcopy-ram", "multifd", "return-path"):
         text = q.execute("migrate-set-capabilities", capabilities=[{"capability": name, "state": True}])["error"]["desc"]
         assert f"'{name}' is not there" in text
     assert "does not accept" in q.execute("migrate-set-capabilities", capabilities=[{"capability": "x", "state": True}])["error"]["desc"]
-    assert {c["capability"] for c in q.command("query-migrate-capabilities")} == {"events", "pause-before-switchover", "late-block-activate"}
+    assert {c["capability"] for c in q.command("query-migrate-capabilities")} == {"events", "pause-before-switchover", "late-block-activate", "auto-converge"}
     assert "unexpected" in q.execute("migrate-set-parameters", warp=9)["error"]["desc"]
     assert "range" in q.execute("migrate-set-parameters", **{"downtime-limit": -1})["error"]["desc"]
+    for name, value in (("cpu-throttle-initial", 0), ("cpu-throttle-increment", 100), ("max-cpu-throttle", 100), ("throttle-trigger-threshold", 101), ("throttle-trigger-threshold", "50")):
+        assert f"'{name}' expects an integer in the range of 1 to" in q.execute("migrate-set-parameters", **{name: value})["error"]["desc"]
     assert "not encrypted" in q.execute("migrate-set-parameters", **{"tls-creds": "x"})["error"]["desc"]
     q.command("migrate-set-parameters", **{"max-bandwidth": 1 << 20, "downtime-limit": 50, "cpu-throttle-initial": 30})
     now = q.command("query-migrate-parameters")

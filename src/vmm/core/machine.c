@@ -461,6 +461,15 @@ void machine_let_vcpus(struct machine *m)
     }
 }
 
+void machine_nap(struct machine *m, int64_t us)
+{
+    int64_t until = g_get_monotonic_time() + us;
+    for (unsigned i = 0; m->state == MACHINE_RUNNING && i < m->max_vcpus; i++) {
+        if (m->vcpus[i])
+            vcpu_nap(m->vcpus[i], until);
+    }
+}
+
 static void pause_vcpus(struct machine *m)
 {
     vcpus_outside(m);

@@ -198,6 +198,8 @@ void machine_remove_listener(struct machine *m, void *opaque); /* all with this 
  * goes on. What a device gives back that a guest can reach is given back here. Not nested. */
 void machine_hold_vcpus(struct machine *m);
 void machine_let_vcpus(struct machine *m);
+/* All vCPUs stay out of guest code for so many microseconds, at most until the machine is stopped. Does not wait for them. Main thread. */
+void machine_nap(struct machine *m, int64_t us);
 
 /* An event of this name (QEMU's QMP reference) to all listeners; takes data over, which may be NULL. Main thread. */
 void machine_event(struct machine *m, const char *name, struct json_object *data);

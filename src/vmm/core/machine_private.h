@@ -56,6 +56,8 @@ void vcpu_revive(struct vcpu *v);
 void vcpu_pause(struct vcpu *v);
 void vcpu_wait_paused(struct vcpu *v);
 void vcpu_resume(struct vcpu *v);
+/* No guest code before this monotonic time (g_get_monotonic_time), unless it is paused and resumed in between. */
+void vcpu_nap(struct vcpu *v, int64_t until);
 /* The calling vCPU, if the caller is one, will not return to guest code before vcpu_release. */
 void vcpu_hold_current(struct machine *m);
 void vcpu_release(struct vcpu *v);

@@ -40,6 +40,7 @@ struct vcpu {
     struct work *work;
     bool pause, hold, quit;
     bool paused;      /* outside guest code and staying there */
+    int64_t nap;      /* monotonic time until which it runs no guest code; 0: none */
     bool init, sipi;  /* signals that have arrived */
     uint8_t sipi_vector;
     _Atomic bool attention; /* any of the above wants a look before the next run */
@@ -166,6 +167,17 @@ static void sleep_locked(struct vcpu *v)
     v->poll_us = was_short ? MIN(MAX(v->poll_us * 2, POLL_MIN_US), POLL_MAX_US) : v->poll_us / 2 < POLL_MIN_US ? 0 : v->poll_us / 2;
 }
 
+/* True: there may be something else to look at now. */
+static bool nap_locked(struct vcpu *v)
+{
+    if (g_get_monotonic_time() < v->nap) {
+        g_cond_wait_until(&v->wake, &v->lock, v->nap);
+        return true;
+    }
+    v->nap = 0;
+    return false;
+}
+
 /* Waits until there is guest code to run; false: the thread ends. */
 static bool get_ready(struct vcpu *v)
 {
@@ -187,7 +199,7 @@ static bool get_ready(struct vcpu *v)
         }
         v->paused = false;
         do_signals_locked(v);
-        if (atomic_load(&v->attention))
+        if (atomic_load(&v->attention) || nap_locked(v))
             continue;
         if (machine_lapic_inside(v->machine)) {
             run = true; /* waits for interrupts and start-up messages inside */
@@ -358,6 +370,15 @@ void vcpu_resume(struct vcpu *v)
 {
     g_mutex_lock(&v->lock);
     v->pause = v->hold = v->paused = false;
+    v->nap = 0;
+    alert_locked(v);
+    g_mutex_unlock(&v->lock);
+}
+
+void vcpu_nap(struct vcpu *v, int64_t until)
+{
+    g_mutex_lock(&v->lock);
+    v->nap = until;
     alert_locked(v);
     g_mutex_unlock(&v->lock);
 }

@@ -18,7 +18,7 @@ static const struct { const char *name, *why; } capabilities[NCAPS] = {
     [CAP_LATE_BLOCK_ACTIVATE] = { "late-block-activate", NULL },
     [CAP_XBZRLE] = { "xbzrle", "pages are sent whole" },
     [CAP_RDMA_PIN_ALL] = { "rdma-pin-all", "there is no RDMA" },
-    [CAP_AUTO_CONVERGE] = { "auto-converge", "vCPUs are not slowed down; raise downtime-limit or max-bandwidth" },
+    [CAP_AUTO_CONVERGE] = { "auto-converge", NULL },
     [CAP_ZERO_BLOCKS] = { "zero-blocks", "disks are not part of the stream" },
     [CAP_COMPRESS] = { "compress", "pages are sent as they are" },
     [CAP_POSTCOPY_RAM] = { "postcopy-ram", "the machine moves when all of its memory is there" },
@@ -35,13 +35,27 @@ static const struct { const char *name, *why; } capabilities[NCAPS] = {
     [CAP_POSTCOPY_PREEMPT] = { "postcopy-preempt", "there is no postcopy" },
 };
 
+/* Parameters that are numbers; unit: for an error's words. */
+#define N(member) offsetof(struct migrate_numbers, member)
+static const struct { const char *name; size_t offset; int64_t value, least, most; const char *unit; } numbers[] = {
+    { "max-bandwidth", N(max_bandwidth), 128 << 20, 0, INT64_MAX, " bytes/second" }, { "downtime-limit", N(downtime_limit), 300, 0, 2000000, " ms" },
+    { "throttle-trigger-threshold", N(throttle_trigger), 50, 1, 100, "" }, { "cpu-throttle-initial", N(throttle_initial), 20, 1, 99, "" },
+    { "cpu-throttle-increment", N(throttle_increment), 10, 1, 99, "" }, { "max-cpu-throttle", N(throttle_max), 99, 1, 99, "" },
+};
+#undef N
+
+static int64_t *number_of(struct migration *g, size_t i)
+{
+    return (int64_t *)((char *)&g->numbers + numbers[i].offset);
+}
+
 struct migration *migration_of(struct machine *m)
 {
     if (!m->migration) {
         m->migration = g_new0(struct migration, 1);
         m->migration->machine = m;
-        m->migration->max_bandwidth = 128 << 20;
-        m->migration->downtime_limit = 300;
+        for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
+            *number_of(m->migration, i) = numbers[i].value;
         m->migration->other_params = json_object_new_object();
     }
     return m->migration;
@@ -161,9 +175,8 @@ struct json_object *migrate_query_capabilities(struct machine *m)
 /* Parameters whose meaning is not there; they are remembered with QEMU's defaults, so that clients that set them all find them. */
 static const struct { const char *name; int64_t value; const char *text; } others[] = {
     { "announce-initial", 50 }, { "announce-max", 550 }, { "announce-rounds", 5 }, { "announce-step", 100 }, { "compress-level", 1 }, { "compress-threads", 8 },
-    { "compress-wait-thread", -1 }, { "decompress-threads", 2 }, { "throttle-trigger-threshold", 50 }, { "cpu-throttle-initial", 20 }, { "cpu-throttle-increment", 10 },
-    { "cpu-throttle-tailslow", -2 }, { "x-checkpoint-delay", 20000 }, { "block-incremental", -2 }, { "multifd-channels", 2 }, { "xbzrle-cache-size", 67108864 },
-    { "max-postcopy-bandwidth", 0 }, { "max-cpu-throttle", 99 }, { "multifd-compression", 0, "none" }, { "tls-creds", 0, "" }, { "tls-hostname", 0, "" },
+    { "compress-wait-thread", -1 }, { "decompress-threads", 2 }, { "cpu-throttle-tailslow", -2 }, { "x-checkpoint-delay", 20000 }, { "block-incremental", -2 }, { "multifd-channels", 2 }, { "xbzrle-cache-size", 67108864 },
+    { "max-postcopy-bandwidth", 0 }, { "multifd-compression", 0, "none" }, { "tls-creds", 0, "" }, { "tls-hostname", 0, "" },
     { "tls-authz", 0, "" },
 };
 
@@ -188,10 +201,12 @@ static bool check_parameter(const char *name, struct json_object *value, GError 
     bool number = json_object_is_type(value, json_type_int);
     int64_t v = json_object_get_int64(value);
     int other = other_of(name);
-    if (!strcmp(name, "max-bandwidth"))
-        return (number && v >= 0) || vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'max_bandwidth' expects an integer in the range of 0 to 9223372036854775807 bytes/second");
-    if (!strcmp(name, "downtime-limit"))
-        return (number && v >= 0 && v <= 2000000) || vireo_fail(error, VIREO_ERROR_INVALID, "Parameter 'downtime_limit' expects an integer in the range of 0 to 2000000 ms");
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        if (!strcmp(name, numbers[i].name))
+            return (number && v >= numbers[i].least && v <= numbers[i].most) ||
+                   vireo_fail(error, VIREO_ERROR_INVALID, "Parameter '%s' expects an integer in the range of %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT "%s", name, numbers[i].least,
+                              numbers[i].most, numbers[i].unit);
+    }
     if (other < 0)
         return vireo_fail(error, VIREO_ERROR_INVALID, "Parameter '%s' is unexpected", name);
     if (g_str_has_prefix(name, "tls-") && *json_object_get_string(value))
@@ -207,11 +222,13 @@ bool migrate_set_parameters(struct machine *m, struct json_object *members, GErr
             return false;
     }
     json_object_object_foreach(members, key, v) {
-        if (!strcmp(key, "max-bandwidth"))
-            g->max_bandwidth = (uint64_t)json_object_get_int64(v);
-        else if (!strcmp(key, "downtime-limit"))
-            g->downtime_limit = (uint64_t)json_object_get_int64(v);
-        else
+        bool number = false;
+        for (size_t i = 0; i < G_N_ELEMENTS(numbers) && !number; i++) {
+            number = !strcmp(key, numbers[i].name);
+            if (number)
+                __atomic_store_n(number_of(g, i), json_object_get_int64(v), __ATOMIC_RELAXED);
+        }
+        if (!number)
             json_object_object_add(g->other_params, key, json_object_get(v));
     }
     migrate_out_limits(g);
@@ -220,9 +237,10 @@ bool migrate_set_parameters(struct machine *m, struct json_object *members, GErr
 
 struct json_object *migrate_query_parameters(struct machine *m)
 {
-    const struct migration *g = migration_of(m);
-    struct json_object *o = json_make("max-bandwidth", json_object_new_int64((int64_t)g->max_bandwidth), "downtime-limit",
-                                      json_object_new_int64((int64_t)g->downtime_limit), NULL);
+    struct migration *g = migration_of(m);
+    struct json_object *o = json_object_new_object();
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
+        json_object_object_add(o, numbers[i].name, json_object_new_int64(*number_of(g, i)));
     for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
         struct json_object *set = json_object_object_get(g->other_params, others[i].name);
         json_object_object_add(o, others[i].name, set ? json_object_get(set) : default_of(i));

@@ -31,6 +31,7 @@ struct migrate_out {
     GPtrArray *states;      /* once the machine stands still */
     struct ram_stats stats;
     enum machine_state was; /* before it was stopped */
+    struct converge converge;
     bool stopped, handed, over, go_on; /* over: the main thread has heard of the end; go_on: migrate-continue */
     uint64_t remaining;     /* bytes; atomic, like what follows */
     uint64_t rounds, dirty_rate, bandwidth /* bytes a second, as measured */, expected_downtime;
@@ -59,6 +60,8 @@ static bool read_dirty(void *opaque, GError **error)
         return false;
     __atomic_store_n(&o->remaining, bytes_of(o->dirty), __ATOMIC_RELAXED);
     __atomic_fetch_add(&o->rounds, 1, __ATOMIC_RELAXED);
+    if (o->g->caps[CAP_AUTO_CONVERGE] && !o->stopped)
+        converge_round(&o->converge, bytes_of(o->dirty), __atomic_load_n(&o->channel.bytes, __ATOMIC_RELAXED));
     return true;
 }
 
@@ -68,6 +71,7 @@ static bool stop_machine(void *opaque, GError **error)
     struct machine *m = o->machine;
     if (!migrate_possible(m, error)) /* something may have been plugged in */
         return false;
+    converge_end(&o->converge);
     o->was = m->state;
     o->stopped = true;
     o->stopped_at = now_ms();
@@ -141,6 +145,7 @@ static void end(void *opaque)
     struct migrate_out *o = opaque;
     struct migration *g = o->g;
     o->over = true;
+    converge_end(&o->converge);
     dirty_log_stop(o->machine);
     o->total_ms = now_ms() - o->began;
     o->downtime_ms = o->stopped_at ? now_ms() - o->stopped_at : 0;
@@ -179,7 +184,7 @@ static bool send_dirty(struct migrate_out *o, const struct migrate_sink *k, GErr
 static uint64_t affordable(struct migrate_out *o)
 {
     uint64_t bandwidth = __atomic_load_n(&o->bandwidth, __ATOMIC_RELAXED);
-    return (uint64_t)((double)MAX(bandwidth, 1 << 20) * (double)__atomic_load_n(&o->g->downtime_limit, __ATOMIC_RELAXED) / 1000);
+    return (uint64_t)((double)MAX(bandwidth, 1 << 20) * (double)__atomic_load_n(&o->g->numbers.downtime_limit, __ATOMIC_RELAXED) / 1000);
 }
 
 /* While the guest runs. */
@@ -256,8 +261,10 @@ void migrate_out_free(struct migrate_out *o)
         channel_cancel(&o->channel);
     }
     g_thread_join(o->thread);
-    if (!o->over)
+    if (!o->over) {
+        converge_end(&o->converge);
         dirty_log_stop(o->machine);
+    }
     channel_clear(&o->channel);
     errand_place_clear(&o->errands);
     ram_map_free(o->ram);
@@ -276,7 +283,7 @@ static bool is_busy(const struct migration *g)
 void migrate_out_limits(struct migration *g)
 {
     if (is_busy(g) && !g->out->stopped)
-        __atomic_store_n(&g->out->channel.limit, g->max_bandwidth, __ATOMIC_RELAXED);
+        __atomic_store_n(&g->out->channel.limit, (uint64_t)g->numbers.max_bandwidth, __ATOMIC_RELAXED);
 }
 
 static bool may_start(struct machine *m, GError **error)
@@ -311,7 +318,8 @@ bool migrate_start(struct machine *m, const char *uri, GError **error)
         return false;
     }
     errand_place_init(&o->errands);
-    o->channel.limit = g->max_bandwidth;
+    o->channel.limit = (uint64_t)g->numbers.max_bandwidth;
+    converge_begin(&o->converge, m, &g->numbers);
     o->ram = ram_map_new(m);
     o->description = state_describe(m, o->ram);
     o->remaining = o->ram->pages * STREAM_PAGE;
@@ -379,6 +387,8 @@ struct json_object *migrate_out_query(struct migration *g)
         json_object_object_add(r, "downtime", json_object_new_int64(o->downtime_ms));
     else if (!o->over)
         json_object_object_add(r, "expected-downtime", json_object_new_int64((int64_t)__atomic_load_n(&o->expected_downtime, __ATOMIC_RELAXED)));
+    if (o->converge.timer)
+        json_object_object_add(r, "cpu-throttle-percentage", json_object_new_int((int)o->converge.percent));
     if (g->status != MIGRATE_FAILED && g->status != MIGRATE_CANCELLED)
         json_object_object_add(r, "ram", ram_json(o));
     return r;

@@ -78,13 +78,16 @@ enum migrate_capability { CAP_EVENTS, CAP_RETURN_PATH, CAP_PAUSE_BEFORE_SWITCHOV
                           CAP_ZERO_BLOCKS, CAP_COMPRESS, CAP_POSTCOPY_RAM, CAP_X_COLO, CAP_RELEASE_RAM, CAP_BLOCK, CAP_MULTIFD, CAP_DIRTY_BITMAPS,
                           CAP_POSTCOPY_BLOCKTIME, CAP_X_IGNORE_SHARED, CAP_VALIDATE_UUID, CAP_BACKGROUND_SNAPSHOT, CAP_ZERO_COPY_SEND, CAP_POSTCOPY_PREEMPT, NCAPS };
 
+/* What clients set by numbers; migrate.c has the table. */
+struct migrate_numbers { int64_t max_bandwidth /* bytes a second; 0: no limit */, downtime_limit /* ms */, throttle_trigger, throttle_initial, throttle_increment, throttle_max /* percent */; };
+
 struct migrate_out;
 struct migrate_in;
 
 struct migration {
     struct machine *machine;
     bool caps[NCAPS];
-    uint64_t max_bandwidth, downtime_limit; /* bytes a second; milliseconds */
+    struct migrate_numbers numbers;         /* the thread that sends reads downtime_limit */
     struct json_object *other_params;       /* remembered, without effect */
     enum migrate_status status;
     struct migrate_out *out;                /* under way, or the last one */
@@ -102,6 +105,23 @@ void errand_place_init(struct errand_place *p);
 void errand_place_clear(struct errand_place *p);
 void errand_cancel(struct errand_place *p); /* main thread */
 bool errand_run(struct machine *m, struct errand_place *p, bool (*fn)(void *opaque, GError **error), void *opaque, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* ---- migrate_converge.c: capability auto-converge. Main thread ---- */
+
+/* A guest that writes faster than its memory is sent would never be let go: its vCPUs rest for a part of the time that grows. */
+struct converge {
+    struct machine *machine;
+    const struct migrate_numbers *numbers;
+    int64_t since;          /* when the period began that is looked at */
+    uint64_t dirtied, sent; /* bytes written in it; sent before it */
+    unsigned high;          /* periods one after the other in which too much was written */
+    unsigned percent;       /* of its time in which a vCPU rests */
+    guint timer;
+};
+void converge_begin(struct converge *c, struct machine *m, const struct migrate_numbers *n);
+/* The guest has written so many bytes since the last call; so many have been sent in all. */
+void converge_round(struct converge *c, uint64_t dirtied, uint64_t sent);
+void converge_end(struct converge *c); /* percent stays */
 
 /* migrate_out.c */
 void migrate_out_cancel(struct migrate_out *o);
