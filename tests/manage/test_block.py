@@ -2,6 +2,7 @@
 """Disks of running domains by the real virsh: resizing, pulling a backing chain into the image, limits, sizes."""
 import json
 import os
+import shutil
 import subprocess
 import time
 
@@ -105,6 +106,31 @@ def test_limits_of_one_kind_replace_each_other(vireod, domain):
     assert limits(vireod) == now
     vireod.virsh(*both, "--read-bytes-sec", "0")
     assert "iotune" not in vireod.virsh("dumpxml", "vm") + vireod.virsh("dumpxml", "vm", "--inactive")
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="no qemu-system-x86_64")
+@pytest.mark.parametrize("bus, dev", [("virtio", "vda"), ("sata", "sda"), ("scsi", "sda")])
+def test_limits_of_a_qemu(vireod, tmp_path, bus, dev):
+    """QEMU takes limits at the start and while it runs, whatever the disk is attached to; its virtio disk has them in an inner device."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "a.qcow2", "16M"], check=True)
+    (tmp_path / "q.xml").write_text(
+        f"<domain type='qemu'><name>q</name><memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices>"
+        f"<emulator>/usr/bin/qemu-system-x86_64</emulator><disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{tmp_path}/a.qcow2'/>"
+        f"<target dev='{dev}' bus='{bus}'/><iotune><total_iops_sec>77</total_iops_sec></iotune></disk></devices></domain>", encoding="utf-8")
+
+    def rates():
+        return [(d["inserted"]["iops"], d["inserted"]["bps"]) for d in json.loads(vireod.virsh("qemu-monitor-command", "q", "query-block"))["return"] if "inserted" in d]
+
+    vireod.virsh("define", tmp_path / "q.xml")
+    vireod.virsh("start", "q", "--paused")
+    try:
+        assert rates() == [(77, 0)]
+        vireod.virsh("blkdeviotune", "q", dev, "--total-bytes-sec", "1000000", "--live")
+        assert rates() == [(77, 1000000)]
+        vireod.virsh("blkdeviotune", "q", dev, "--total-bytes-sec", "0", "--total-iops-sec", "0")
+        assert rates() == [(0, 0)] and "iotune" not in vireod.virsh("dumpxml", "q")
+    finally:
+        vireod.virsh("destroy", "q", status=None)
 
 
 def test_definition_with_limits_that_exclude_each_other_is_refused(vireod, domain, tmp_path):

@@ -351,7 +351,7 @@ static void add_geometry(struct json_object *o, const struct el *disk)
 static void add_throttle(struct domain_build *b, const struct el *disk)
 {
     if (el_find(disk, "iotune"))
-        domain_iotune_args(disk, domain_plan_after(b, "block_set_io_throttle"));
+        domain_iotune_args(disk, b->m.is_vireo, domain_plan_after(b, "block_set_io_throttle"));
 }
 
 static bool refuse_unsupported(struct domain_build *b, const struct el *disk, GError **error)

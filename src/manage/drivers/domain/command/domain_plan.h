@@ -76,7 +76,7 @@ void domain_plan_undo(struct domain_plan *p, struct domain *d);
 /* ---- parts ---- */
 
 /* domain_iotune.c: arguments of block_set_io_throttle. */
-void domain_iotune_args(const struct el *disk, struct json_object *args);
+void domain_iotune_args(const struct el *disk, bool is_vireo, struct json_object *args);
 /* The device of one element and its back ends; VIR_ERR_CONFIG_UNSUPPORTED for what the machine does not have. */
 bool domain_plan_element(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_disk(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;

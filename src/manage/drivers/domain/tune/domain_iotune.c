@@ -72,9 +72,12 @@ bool domain_iotune_check(const struct el *disk, int code, GError **error)
     return true;
 }
 
-void domain_iotune_args(const struct el *disk, struct json_object *args)
+void domain_iotune_args(const struct el *disk, bool is_vireo, struct json_object *args)
 {
-    js_set(args, "id", el_get_or(disk, "alias/@name", ""));
+    /* QEMU's virtio disk is two devices, and the one with the limits has no id. */
+    bool inner = !is_vireo && el_is(disk, "target/@bus", "virtio");
+    g_autofree char *id = g_strdup_printf(inner ? "/machine/peripheral/%s/virtio-backend" : "%s", el_get_or(disk, "alias/@name", ""));
+    js_set(args, "id", id);
     for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
         uint64_t v = limit_of(disk, i);
         if (v || i < RATES)
@@ -165,7 +168,7 @@ static bool limit_live(struct domain *d, const char *name, GVariant *params, GEr
     if (!disk || !change_limits(disk, params, error))
         return false;
     struct json_object *args = json_object_new_object();
-    domain_iotune_args(disk, args);
+    domain_iotune_args(disk, d->run->is_vireo, args);
     return domain_command_run(d, "block_set_io_throttle", args, error) && domain_set_live(d, g_steal_pointer(&doc), error);
 }
 
