@@ -11,20 +11,6 @@
 #define WAIT_STEP (50 * 1000)
 #define WAIT_STEPS 200 /* ten seconds */
 
-/* As named, beside the program that runs (a build directory), as installed. */
-static char *find_daemon(void)
-{
-    const char *named = g_getenv("VIREOD_PATH");
-    if (named)
-        return g_strdup(named);
-    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL), *dir = self ? g_path_get_dirname(self) : NULL;
-    g_autofree char *beside = dir ? g_build_filename(dir, "vireod", NULL) : NULL;
-    if (beside && access(beside, X_OK) == 0)
-        return g_steal_pointer(&beside);
-    char *found = g_find_program_in_path("vireod");
-    return found ? found : g_strdup("/usr/sbin/vireod");
-}
-
 static void own_session(gpointer opaque)
 {
     setsid();
@@ -38,7 +24,7 @@ static void own_session(gpointer opaque)
 
 static bool spawn(GError **error)
 {
-    g_autofree char *program = find_daemon();
+    g_autofree char *program = manage_find_daemon();
     char *argv[] = { program, (char *)"--timeout=120", NULL };
     g_autoptr(GError) inner = NULL;
     if (g_spawn_async(NULL, argv, NULL, G_SPAWN_DEFAULT, own_session, NULL, NULL, &inner))

@@ -34,22 +34,6 @@ void manage_dirs_clear(struct manage_dirs *d)
     g_free(d->cache);
 }
 
-/* Beside the program that runs (a build directory), else as installed. */
-static char *find_vmm(void)
-{
-    const char *named = g_getenv("VIREO_VMM");
-    if (named)
-        return g_strdup(named);
-    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-    g_autofree char *dir = self ? g_path_get_dirname(self) : NULL;
-    char *beside = dir ? g_build_filename(dir, "vireo-vmm", NULL) : NULL;
-    if (beside && access(beside, X_OK) == 0)
-        return beside;
-    g_free(beside);
-    char *found = g_find_program_in_path("vireo-vmm");
-    return found ? found : g_strdup("/usr/bin/vireo-vmm");
-}
-
 static void add_rows(struct manage_private *p, const struct manage_row *r)
 {
     for (; r && r->fn; r++) {
@@ -65,7 +49,7 @@ struct manage_state *manage_state_new(const struct manage_table *table, const ch
     s->privileged = geteuid() == 0;
     s->context = g_main_context_ref(context);
     s->uri = g_strdup(s->privileged ? "qemu:///system" : "qemu:///session");
-    s->vmm = find_vmm();
+    s->vmm = manage_find_vmm();
     s->events = manage_events_new();
     s->p = g_new0(struct manage_private, 1);
     s->p->services = g_new0(struct manage_services, 1);

@@ -202,3 +202,6 @@ bool manage_put_file(const char *path, const char *text, gssize size, mode_t mod
 /* What one read gives of a file of the kernel's (/proc, /sys), and a NUL: three system calls, where g_file_get_contents() makes seven. Bytes; -1: errno. */
 gssize manage_read_small(const char *path, char *buf, gsize size);
 bool manage_remove_file(const char *path, GError **error); /* and fsync of the directory; missing is fine */
+/* Programs of ours, wherever they are. */
+char *manage_find_vmm(void);
+char *manage_find_daemon(void);

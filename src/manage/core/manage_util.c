@@ -160,3 +160,22 @@ bool manage_remove_file(const char *path, GError **error)
     }
     return sync_dir(path, error);
 }
+
+/* As the environment names it, beside the program that runs (a build directory), in `folder` beside its own (an installation), in PATH, where this build is installed. */
+static char *find_program(const char *variable, const char *name, const char *folder, const char *installed)
+{
+    const char *named = g_getenv(variable);
+    if (named)
+        return g_strdup(named);
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL), *dir = self ? g_path_get_dirname(self) : NULL, *above = dir ? g_path_get_dirname(dir) : NULL;
+    g_autofree char *beside = dir ? g_build_filename(dir, name, NULL) : NULL, *near = dir ? g_build_filename(above, folder, name, NULL) : NULL;
+    if (beside && access(beside, X_OK) == 0)
+        return g_steal_pointer(&beside);
+    if (near && access(near, X_OK) == 0)
+        return g_steal_pointer(&near);
+    char *found = g_find_program_in_path(name);
+    return found ? found : g_build_filename(installed, name, NULL);
+}
+
+char *manage_find_vmm(void) { return find_program("VIREO_VMM", "vireo-vmm", "bin", VIREO_BINDIR); }
+char *manage_find_daemon(void) { return find_program("VIREOD_PATH", "vireod", "sbin", VIREO_SBINDIR); }
