@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from conftest import Vireod
+
 DOMAIN = "<domain type='qemu'><name>{0}</name><title>{1}</title><memory unit='MiB'>16</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
 
 
@@ -248,3 +250,20 @@ def test_lost_removal(vireod):
     vireod.start()
     assert vireod.virsh("list", "--all", "--name").split() == ["first", "last"], vireod.messages()
     assert title(vireod, "first") == "again"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace")
+def test_little_room(tmp_path):
+    """A disk that has no room for the journal is not filled up by its beginning, and definitions are kept without it."""
+    lib = tmp_path / "var/lib/vireo"
+    os.makedirs(lib)
+    daemon = Vireod(tmp_path, prefix=["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"', str(lib)])
+    try:
+        define(daemon, "a")
+        room = os.statvfs(f"/proc/{daemon.process.pid}/root{lib}")
+        assert room.f_bavail * room.f_frsize > 3 << 20
+        daemon.virsh("undefine", "a")
+        define(daemon, "b")
+        assert daemon.virsh("list", "--all", "--name").split() == ["b"]
+    finally:
+        daemon.stop()

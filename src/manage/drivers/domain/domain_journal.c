@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "manage/core/manage.h"
@@ -155,11 +156,20 @@ static bool write_zeros(struct journal *j, unsigned at, unsigned n)
     return ok;
 }
 
-/* All blocks, once. */
+/* All blocks, once, where the file system has room for them and for the files as well: the last of it is not the journal's. */
 static bool make_ready_locked(struct journal *j)
 {
-    if (!j->ready)
-        j->ready = write_zeros(j, 0, BLOCKS) && fsync(j->fd) == 0;
+    const off_t size = (off_t)BLOCKS * BLOCK;
+    struct stat st;
+    struct statvfs room;
+    if (j->ready)
+        return true;
+    bool whole = fstat(j->fd, &st) == 0 && st.st_size == size;
+    if (!whole && (ftruncate(j->fd, 0) < 0 || fstatvfs(j->fd, &room) < 0 || (uint64_t)room.f_bavail * room.f_frsize < 2 * (uint64_t)size))
+        return false;
+    j->ready = write_zeros(j, 0, BLOCKS) && fsync(j->fd) == 0;
+    if (!j->ready && !whole)
+        (void)!ftruncate(j->fd, 0);
     return j->ready;
 }
 
