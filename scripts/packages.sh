@@ -5,7 +5,7 @@
 set -eu
 build="gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libjson-c-dev libslirp-dev libseccomp-dev libnbd-dev liburing-dev libgcrypt20-dev zlib1g-dev libzstd-dev libisal-dev nasm libxml2-dev libudev-dev libedit-dev libvncserver-dev"
 run="seabios ipxe-qemu mmdebstrap e2fsprogs fakeroot tar python3 uidmap ca-certificates openssh-client dnsmasq-base nftables libvirt-clients"
-check="python3 python3-pytest qemu-utils qemu-system-x86 busybox-static cpio libcapstone-dev acpica-tools curl iproute2 seabios ipxe-qemu grub-pc-bin grub-common xorriso mtools passt git util-linux mawk sqlite3 openssl binutils cryptsetup-bin clang libclang-rt-14-dev nbdkit libnbd-bin libvirt-clients libvirt-daemon-system libvirt-daemon-driver-qemu python3-libvirt virtinst libvirt-dev nftables dnsmasq-base fdisk openssh-client groff-base lvm2 iputils-ping procps strace virt-manager xvfb xdotool imagemagick dbus dbus-daemon at-spi2-core python3-gi"
+check="python3 python3-pytest qemu-utils qemu-system-x86 busybox-static cpio libcapstone-dev acpica-tools curl iproute2 seabios ipxe-qemu grub-pc-bin grub-common xorriso mtools passt git util-linux mawk sqlite3 openssl binutils cryptsetup-bin clang libclang-rt-14-dev nbdkit libnbd-bin libvirt-clients libvirt-daemon-system libvirt-daemon-driver-qemu python3-libvirt virtinst libvirt-dev nftables dnsmasq-base fdisk openssh-client groff-base lvm2 iputils-ping procps strace virt-manager xvfb xdotool imagemagick dbus dbus-daemon at-spi2-core python3-gi bzip2 xz-utils lzop zstd"
 bench="qemu-system-x86 openssl gzip 7zip sqlite3 mawk"
 want=
 for group in "$@"; do

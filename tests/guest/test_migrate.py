@@ -400,3 +400,13 @@ def test_addresses(machine, flat, work):
     wait_migration(n, "completed")
     wait_migration(o, "completed")
     assert o.qmp.command("query-status")["status"] == "running"
+    address = "tcp:127.%d.%d.%d:7777" % tuple(os.urandom(3))  # nobody else's port is in the way
+    p = spinning(machine, flat, "-sandbox", "off", "-incoming", address)
+    p.qmp.command("query-status")
+    assert "sandbox" in o.qmp.execute("migrate", uri=address)["error"]["desc"]
+    q = spinning(machine, flat, "-sandbox", "off")
+    q.wait_text("spinning\n", 20)
+    q.qmp.command("migrate", uri=address)
+    wait_migration(q, "completed")
+    wait_migration(p, "completed")
+    assert p.qmp.command("query-status")["status"] == "running"

@@ -246,6 +246,20 @@ def test_by_a_socket(own):
     own.only_at(own.b, own.a)
 
 
+def test_by_tcp(own, tmp_path):
+    """From daemon to daemon over TCP, and the state to an address of either family."""
+    address = "127.%d.%d.%d" % tuple(os.urandom(3))  # nobody else's port is in the way
+    own.b.stop()
+    own.b = Vireod(tmp_path / "b", "--listen", config=f'host_uuid = "{uuid.uuid4()}"\nlisten_addr = "{address}"\nauth_tcp = "none"\n')
+    own.run()
+    own.migrate(own.a, own.b, "--live", "--p2p", uri=f"qemu+tcp://{address}/system")
+    own.only_at(own.b, own.a, "migrated")
+    words = ["virsh", "-c", f"qemu+tcp://{address}/system", "migrate", "--live", "vm", own.a.uri, "--migrateuri", "tcp://[::1]", "--listen-address", "::1"]
+    done = subprocess.run(words, env=PLAIN, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    own.only_at(own.a, own.b, "migrated")
+
+
 def test_what_the_machine_can(pair):
     """Capabilities of QEMU; one that the machine has not is refused by its name."""
     pair.run()
@@ -365,6 +379,28 @@ def test_disks_are_copied(foreign):
     disks.xml.write_text(disks.xml.read_text().replace("there.qcow2", "nowhere/there.qcow2"), encoding="utf-8")
     assert "cannot make the image" in foreign.migrate(foreign.a, foreign.b, *disks.words, status=1)
     foreign.only_at(foreign.a, foreign.b)
+
+
+def test_top_of_a_disk_is_copied(foreign):
+    """The image below is on both hosts."""
+    disks = Disks(foreign)
+    foreign.a.virsh("destroy", "vm")
+    foreign.said = 0
+    base = foreign.path / "base.qcow2"
+    disks.here.rename(base)
+    for path in (disks.here, disks.there):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", path], check=True)
+    subprocess.run(["qemu-io", "-c", "write -P 9 8M 1M", disks.here], check=True, stdout=subprocess.PIPE)
+    foreign.a.virsh("start", "vm")
+    foreign.goes_on(foreign.a)
+    disks.xml.write_text(foreign.a.virsh("dumpxml", "vm", "--migratable").replace(str(disks.here), str(disks.there)), encoding="utf-8")
+    words = [w.replace("--copy-storage-all", "--copy-storage-inc") for w in disks.words]
+    foreign.migrate(foreign.a, foreign.b, *words)
+    foreign.only_at(foreign.b, foreign.a)
+    foreign.b.virsh("destroy", "vm")
+    subprocess.run(["qemu-img", "compare", disks.here, disks.there], check=True, stdout=subprocess.PIPE)
+    assert str(base) in subprocess.run(["qemu-img", "info", disks.there], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert disks.there.stat().st_size < 4 << 20, "what is below the top was copied too"
 
 
 @pytest.mark.parametrize("who", ["client", "source daemon"])

@@ -134,7 +134,7 @@ def test_packed(vm):
     where = vm.path / "state"
     connection = libvirt.open(vm.daemon.uri)
     domain = connection.lookupByName("vm")
-    for n, name in enumerate(("gzip", "bzip2", "xz"), 1):
+    for n, name in enumerate(("gzip", "bzip2", "xz", "lzop", "zstd"), 1):
         vm.start()
         vm.goes_on()
         domain.saveParams({"file": str(where), "image_format": name})
