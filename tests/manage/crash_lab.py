@@ -16,6 +16,7 @@ import pytest
 
 from conftest import Vireod
 from disk_lab import Domain, run
+from limits import SLOW
 
 STEPS_MOST = 120
 
@@ -53,10 +54,10 @@ class Killer:
         line = self.process.stderr.readline()
         assert "attached" in line, line
 
-    def finish(self):
-        """Whether it was killed."""
+    def finish(self, sure):
+        """Whether it was killed; sure: its client has lost it."""
         try:
-            self.daemon.process.wait(0.5)
+            self.daemon.process.wait(20 * SLOW if sure else 0.5)
         except subprocess.TimeoutExpired:
             pass
         self.process.send_signal(signal.SIGINT)
@@ -74,7 +75,7 @@ def lives_through(vm, calls, k, call):
         call(d)
     except libvirt.libvirtError as e:
         error = e
-    killed = killer.finish()
+    killed = killer.finish(error is not None)
     assert killed or error is None, error
     try:
         c.close()
@@ -158,7 +159,7 @@ class Monitor:
 def end_machine(vm):
     pid = int(ET.fromstring((vm.path / "run/vireo/qemu/vm.xml").read_text(encoding="utf-8").split(">\n", 1)[0] + "/>").get("pid"))
     os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOW
     while os.path.exists(f"/proc/{pid}") and " Z " not in open(f"/proc/{pid}/stat", encoding="utf-8").read():
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -11,6 +11,8 @@ import time
 
 from gi.repository import Gio, GLib
 
+from limits import SLOW
+
 ACCESSIBLE = "org.a11y.atspi.Accessible"
 STATES = {"CHECKED": 4, "SENSITIVE": 24, "SHOWING": 25}
 
@@ -52,7 +54,7 @@ class Desktop:
         for process in reversed(self.processes):
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(10 * SLOW)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -118,7 +120,7 @@ class Desktop:
         return [n for top in ([root] if root else self.windows()) for n in self.tree(top) if self.fits(n, role, name)]
 
     def until(self, what, condition, seconds=30):
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * SLOW
         while True:
             found = condition()
             if found:
@@ -155,7 +157,7 @@ class Desktop:
         self.do("xdotool", "click", 1)
 
     def do(self, *words):
-        subprocess.run([str(w) for w in words], env=self.environment, check=True, timeout=30, stdin=subprocess.DEVNULL)
+        subprocess.run([str(w) for w in words], env=self.environment, check=True, timeout=30 * SLOW, stdin=subprocess.DEVNULL)
 
     def type(self, words):
         """Into what has the keyboard."""
@@ -174,4 +176,4 @@ class Desktop:
     def picture(self, path, window="root"):
         """A screenshot as PNG; how many colours it has."""
         self.do("import", "-window", window, path)
-        return int(subprocess.run(["identify", "-format", "%k", path], stdout=subprocess.PIPE, check=True, text=True, timeout=30).stdout)
+        return int(subprocess.run(["identify", "-format", "%k", path], stdout=subprocess.PIPE, check=True, text=True, timeout=30 * SLOW).stdout)

@@ -15,6 +15,8 @@ import time
 
 import pytest
 
+from limits import SLOW
+
 libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
 TYPES = {1: "pull", 2: "copy", 3: "commit", 4: "active commit", 5: "backup"}
 STATES = {0: "completed", 1: "failed", 2: "canceled", 3: "ready"}
@@ -96,7 +98,7 @@ class Machine:
         return sorted(n["node-name"] for n in self.qmp("query-named-block-nodes", flat=True)["return"] if n["node-name"].startswith("libvirt-"))
 
     def until(self, text, *words):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * SLOW
         while text not in (out := self.virsh(*words, status=None)):
             assert time.monotonic() < end, f"virsh {words} never says {text!r}: {out}"
             time.sleep(0.05)
@@ -164,7 +166,7 @@ class Events:
         self.seen.append((os.path.basename(disk), TYPES[kind], STATES[status]))
 
     def wait(self, *wanted):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * SLOW
         while not set(wanted) <= set(self.seen):
             assert time.monotonic() < end, f"{set(wanted) - set(self.seen)} did not come, but {self.seen}"
             time.sleep(0.02)

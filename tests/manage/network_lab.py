@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from limits import SLOW
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("VIREO_BUILD", os.path.join(os.path.dirname(os.path.dirname(HERE)), "build"))
 GOLDEN = os.path.join(HERE, "golden")
@@ -33,13 +35,13 @@ esac
 
 def run(*words, status=0, stdin=None, env=None, timeout=40):
     done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env or ENV, check=False, input=stdin, text=True,
-                          timeout=timeout)
+                          timeout=timeout * SLOW)
     assert status is None or done.returncode == status, f"{' '.join(map(str, words))}: {done.returncode}: {done.stdout}"
     return done.stdout
 
 
 def wait_for(what, condition, seconds=8):
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * SLOW
     while not condition():
         assert time.monotonic() < until, f"not within {seconds} s: {what}"
         time.sleep(0.05)
@@ -97,7 +99,7 @@ class Guest(Space):
         with open(out, encoding="ascii") as f:
             return dict(w.split("=", 1) for w in f.read().strip().split(" ") if "=" in w)
 
-    def pings(self, address, seconds=1):
+    def pings(self, address, seconds=int(max(SLOW, 1))):
         return self.run("busybox", "ping", "-c", "1", "-W", seconds, address, status=None).find(" 0% packet loss") > 0
 
     def resolve(self, name, server):
@@ -177,7 +179,7 @@ class Lab(Space):
     def end(self):
         self.clean()
         self.daemon.send_signal(signal.SIGTERM)
-        assert self.daemon.wait(20) == 0
+        assert self.daemon.wait(20 * SLOW) == 0
         super().end()
 
 

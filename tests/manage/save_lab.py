@@ -10,6 +10,7 @@ import time
 import pytest
 
 from conftest import BUILD, HERE
+from limits import SLOW
 
 EMULATORS = {"qemu": "/usr/bin/qemu-system-x86_64", "vireo": os.path.abspath(os.path.join(BUILD, "vireo-vmm"))}
 
@@ -43,9 +44,9 @@ class Counter:
         self.said = 0
 
     def connect(self):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * SLOW
         s = socket.socket(socket.AF_UNIX)
-        s.settimeout(20)
+        s.settimeout(20 * SLOW)
         while s.connect_ex(str(self.serial)) != 0:
             assert time.monotonic() < end, self.daemon.messages()
             time.sleep(0.02)
@@ -61,7 +62,7 @@ class Counter:
 
     def starts_over(self):
         """The guest is being reset, which may lose what it is asked before it is up."""
-        answers, end = b"", time.monotonic() + 20
+        answers, end = b"", time.monotonic() + 20 * SLOW
         with self.connect() as s:
             s.settimeout(0.3)
             while not answers:
@@ -79,7 +80,7 @@ class Counter:
         return self.virsh("domstate", "vm", "--reason").strip()
 
     def until(self, text, *words):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * SLOW
         while text not in (out := self.virsh(*words, status=None)):
             assert time.monotonic() < end, f"virsh {words} never says {text!r}: {out}\n{self.daemon.messages()}"
             time.sleep(0.05)
@@ -114,7 +115,7 @@ def fixture_vm(request, vireod, tmp_path):
 
 def told(seen, *wanted):
     """Waits until just these events have come, in this order, and forgets them."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOW
     while seen != list(wanted):
         assert time.monotonic() < end and len(seen) <= len(wanted), seen
         time.sleep(0.02)

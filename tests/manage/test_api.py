@@ -12,6 +12,7 @@ import time
 import pytest
 
 from conftest import BUILD, HERE, PLAIN, Vireod
+from limits import SLOW
 
 ROOT = os.path.dirname(os.path.dirname(HERE))
 LIBRARY = os.path.join(BUILD, "src/manage/api")
@@ -55,13 +56,13 @@ def libvirtd(tmp_path_factory):
               f"exec libvirtd -f {where}/libvirtd.conf -p {where}/pid -t 60")
     with open(where / "log", "wb") as log:
         process = subprocess.Popen(["unshare", "-m", "-n", "sh", "-c", script], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 30 * SLOW
     while not os.path.exists(where / "libvirt-sock"):
         assert process.poll() is None and time.monotonic() < until, (where / "log").read_text()
         time.sleep(0.1)
     yield f"qemu+unix:///system?socket={where}/libvirt-sock"
     process.terminate()
-    process.wait(20)
+    process.wait(20 * SLOW)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def echo_kernel(tmp_path_factory):
 
 
 def output(program, *args, env=None):
-    done = subprocess.run([program, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, text=True, env=dict(PLAIN, **(env or {})))
+    done = subprocess.run([program, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60 * SLOW, check=False, text=True, env=dict(PLAIN, **(env or {})))
     assert done.returncode == 0, f"{program} {args} ended with {done.returncode}: {done.stdout}"
     return done.stdout
 
@@ -132,7 +133,7 @@ def test_the_test_driver_says_what_libvirts_says():
     if not shutil.which("virsh") or not os.path.exists(ours):
         pytest.skip("no virsh or no vireo to compare")
     for words in SAME_IN_BOTH:
-        said = [subprocess.run([program, "-c", "test:///default", *words.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20,
+        said = [subprocess.run([program, "-c", "test:///default", *words.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20 * SLOW,
                                env=PLAIN, check=False).stdout for program in ("virsh", ours)]
         assert said[0] == said[1], words
 
@@ -145,14 +146,14 @@ def python(place, script, *args, uri="test:///default", status=0, env=None):
         libvirt.virEventRegisterDefaultImpl()
         threading.Thread(target=lambda: [libvirt.virEventRunDefaultImpl() for _ in iter(int, 1)], daemon=True).start()
         got = []
-        def wait(n, seconds=5):
+        def wait(n, seconds=20):
             until = time.monotonic() + seconds
             while len(got) < n and time.monotonic() < until: time.sleep(0.01)
             assert len(got) >= n, (n, got)
         c = libvirt.open(sys.argv[1])
     """
     code = textwrap.dedent(head) + textwrap.dedent(script)
-    done = subprocess.run(["/usr/bin/python3", "-c", code, uri, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+    done = subprocess.run(["/usr/bin/python3", "-c", code, uri, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60 * SLOW,
                           env=dict(PLAIN, LD_LIBRARY_PATH=place, **(env or {})), check=False)
     if "No module named 'libvirt'" in done.stdout:
         pytest.skip("python3-libvirt is not installed")
@@ -248,7 +249,7 @@ def test_sparse_and_nonblocking_streams(in_libvirts_place, shared_vireod):
                 st.eventRemoveCallback(); done.set(); return
             back.extend(piece)
     st.eventAddCallback(libvirt.VIR_STREAM_EVENT_READABLE, ready, None)
-    assert done.wait(10), len(back)
+    assert done.wait(20), len(back)
     st.finish()
     assert bytes(back) == open(path + '/a.img', 'rb').read()
     destroy()
@@ -337,11 +338,11 @@ def test_a_loop_of_the_programs_own(in_libvirts_place):
             c, got, over = libvirt.open('test:///default'), [], asyncio.Event()
             number = c.domainEventRegisterAny(None, 0, lambda conn, dom, event, *rest: (got.append(event), over.set() if event == 1 else None), None)
             c.defineXML("<domain type='test'><name>aio</name><memory>65536</memory><os><type>hvm</type></os></domain>").undefine()
-            await asyncio.wait_for(over.wait(), 5)
+            await asyncio.wait_for(over.wait(), 15)
             c.domainEventDeregisterAny(number)
             print('got', got)
         asyncio.run(main())
-    """)], env=dict(PLAIN, LD_LIBRARY_PATH=in_libvirts_place), text=True, timeout=20, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    """)], env=dict(PLAIN, LD_LIBRARY_PATH=in_libvirts_place), text=True, timeout=20 * SLOW, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if "No module named" in done.stdout:
         pytest.skip("python3-libvirt is not installed")
     assert "got [0, 1]" in done.stdout, done.stdout
@@ -367,7 +368,7 @@ def test_a_session_starts_its_daemon(in_libvirts_place, tmp_path):
     os.chmod(in_libvirts_place, 0o755)
     for d in [in_libvirts_place, *map(str, __import__("pathlib").Path(in_libvirts_place).parents)][:3]:
         os.chmod(d, os.stat(d).st_mode | 0o055)
-    done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code], env=env, text=True, timeout=40,
+    done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code], env=env, text=True, timeout=40 * SLOW,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     try:
         assert done.returncode == 0 and "vireo:///session QEMU" in done.stdout and "alias vireo:///session" in done.stdout, done.stdout
@@ -387,7 +388,7 @@ def test_mistakes_in_uris_are_named(in_libvirts_place):
                        ("test:///other.xml", "reads no file"), ("qemu+ssh:///system", "names no host"), ("qemu+ssh://-oProxyCommand=x/system", "no name of a host"),
                        ("qemu+ext:///system", "?command="), ("qemu+unix:///system?socket=/no/such", "/no/such"), ("qemu:///system?socket=%zz", "is not a URI")):
         code = f"import libvirt\ntry: libvirt.open({uri!r})\nexcept libvirt.libvirtError as e: print('said:', e)"
-        done = subprocess.run(["/usr/bin/python3", "-c", code], env=dict(PLAIN, LD_LIBRARY_PATH=in_libvirts_place), text=True, timeout=20,
+        done = subprocess.run(["/usr/bin/python3", "-c", code], env=dict(PLAIN, LD_LIBRARY_PATH=in_libvirts_place), text=True, timeout=20 * SLOW,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         said = [line for line in done.stdout.splitlines() if line.startswith("said:")]
         assert said and words in said[0], (uri, done.stdout)
@@ -423,9 +424,7 @@ CONSOLE = """
                     "<devices><serial type='pty'/></devices></domain>" % sys.argv[2], libvirt.VIR_DOMAIN_START_PAUSED)
     try:
         st = c.newStream(); d.openConsole(None, st)
-        time.sleep(0.5); d.resume()  # the machine looks five times a second whether somebody has opened its terminal
-        said = b''
-        while b'A' not in said: said += st.recv(100)
+        d.resume()  # the machine looks now and then whether somebody has opened its terminal: the guest's A may be lost
         for byte, answer in ((b'a', b'b'), (b'x', b'y'), (b'0', b'1')):
             assert st.send(byte) == 1
             said = b''
@@ -434,7 +433,7 @@ CONSOLE = """
                 said += piece
         st.finish()
         st = c.newStream(libvirt.VIR_STREAM_NONBLOCK); d.openConsole(None, st, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
-        assert st.recv(100) == -2; time.sleep(0.5)
+        assert st.recv(100) == -2
         def ready(st, events, o):
             if events & libvirt.VIR_STREAM_EVENT_WRITABLE:
                 st.send(b'k'); st.eventUpdateCallback(libvirt.VIR_STREAM_EVENT_READABLE)

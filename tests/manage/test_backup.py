@@ -8,6 +8,7 @@ import time
 import pytest
 
 from disk_lab import Domain, Events, loop, reads, run  # noqa: F401 pylint: disable=unused-import
+from limits import SLOW
 
 NOT_VDB = ("--diskspec", "vda", "--diskspec", "vdb,checkpoint=no")
 
@@ -137,7 +138,7 @@ def test_backup_is_aborted_or_over(machine):
 def test_backup_outlives_the_daemon(machine):
     begin(machine)
     machine.restart()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOW
     while len(machine.nodes()) != 8:
         assert time.monotonic() < end, machine.nodes()
         time.sleep(0.05)

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from disk_lab import Domain, Events, libvirt, loop, run  # noqa: F401 pylint: disable=unused-import
+from limits import SLOW
 
 QEMU = shutil.which("qemu-system-x86_64")
 
@@ -104,7 +105,7 @@ class Pulled(Domain):
 
 
 def until(fn):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOW
     while not fn():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from limits import SLOW
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -49,7 +51,7 @@ def test_resize(vireod, domain):
 def test_pull_makes_the_image_stand_alone(vireod, domain):
     assert "backing-filename" in info(domain)
     vireod.virsh("blockpull", "vm", "vda", "--wait")
-    until = time.monotonic() + 20
+    until = time.monotonic() + 20 * SLOW
     while "backing-filename" in info(domain):
         assert time.monotonic() < until, "the image still has its backing file"
         time.sleep(0.05)
@@ -60,11 +62,11 @@ def test_pull_makes_the_image_stand_alone(vireod, domain):
 
 
 def test_slow_pull_is_seen_and_aborted(vireod, domain):
-    vireod.virsh("blockpull", "vm", "vda", "1")
+    vireod.virsh("blockpull", "vm", "vda", "65536", "--bytes")
     seen = vireod.virsh("blockjob", "vm", "vda")
     assert "Block Pull" in seen, seen
     assert "already in active block job" in vireod.virsh("blockpull", "vm", "vda", status=1)
-    vireod.virsh("blockjob", "vm", "vda", "--bandwidth", "2")
+    vireod.virsh("blockjob", "vm", "vda", "--bandwidth", "131072", "--bytes")
     vireod.virsh("blockjob", "vm", "vda", "--abort")
     assert "No current block job" in vireod.virsh("blockjob", "vm", "vda")
     assert "does not have an active block job" in vireod.virsh("blockjob", "vm", "vda", "--abort", status=1)

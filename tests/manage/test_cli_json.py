@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from conftest import BUILD, PLAIN, Vireod
+from limits import SLOW
 
 VIREO = os.path.join(BUILD, "vireo")
 DOMAIN = """<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory><vcpu current='1'>2</vcpu><iothreads>1</iothreads><os><type arch='x86_64' machine='q35'>hvm</type></os>
@@ -43,7 +44,7 @@ FAILING = {"domfsinfo": "a", "domhostname": "a --source agent", "domtime": "a", 
 
 
 def vireo(uri, *words, before=(), output=("--output", "json")):
-    done = subprocess.run([VIREO, *before, "-c", uri, *words, *output], capture_output=True, text=True, env=PLAIN, timeout=30, check=False)
+    done = subprocess.run([VIREO, *before, "-c", uri, *words, *output], capture_output=True, text=True, env=PLAIN, timeout=30 * SLOW, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

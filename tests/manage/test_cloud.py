@@ -12,11 +12,12 @@ import time
 import pytest
 
 from conftest import BUILD, HERE, PLAIN
+from limits import SLOW
 from network_lab import lab, whole_lab  # pylint: disable=unused-import
 
 VIREO = os.path.join(BUILD, "vireo")
 GUEST = os.environ.get("VIREO_GUEST", os.path.join(os.path.abspath(BUILD), "guest"))
-LIMIT = 90 * int(os.environ.get("VIREO_SLOW", "1"))  # seconds for a boot
+LIMIT = int(90 * SLOW)  # seconds for a boot
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def ssh(key, address, command, port=22, around=lambda *words: words):
     """(status, what the command printed) in the guest."""
     words = around("ssh", "-i", key, "-p", port, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes",
                    "-o", "ConnectTimeout=5", f"debian@{address}", command)
-    done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=60, check=False)
+    done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=60 * SLOW, check=False)
     return done.returncode, done.stdout
 
 
@@ -55,7 +56,7 @@ def install(uri, key, image, *network, around=lambda *words: words):
     words = around("virt-install", "--connect", uri, "--import", "--name", "vm", "--memory", "512", "--vcpus", "2", "--disk",
                    f"size=4,backing_store={image},backing_format=raw,bus=virtio", "--cloud-init", f"clouduser-ssh-key={key}.pub", *network,
                    "--osinfo", "debian11", "--graphics", "none", "--noautoconsole")
-    done = subprocess.run(list(map(str, words)), env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
+    done = subprocess.run(list(map(str, words)), env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120 * SLOW, check=False)
     assert done.returncode == 0 and "Domain creation completed" in done.stdout, done.stdout
 
 

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from conftest import BUILD
+from limits import SLOW
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "domain")
 CASES = sorted(os.path.basename(f)[:-4] for f in glob.glob(os.path.join(HERE, "*.xml")) if not f.endswith(".complete.xml"))
@@ -16,7 +17,7 @@ QEMU = "/usr/bin/qemu-system-x86_64"
 
 
 def golden(how, path):
-    return subprocess.run([GOLDEN, how, path], capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run([GOLDEN, how, path], capture_output=True, text=True, timeout=20 * SLOW, check=False)
 
 
 def need_qemu(path):

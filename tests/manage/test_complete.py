@@ -11,6 +11,7 @@ import time
 import pytest
 
 from conftest import PLAIN
+from limits import SLOW
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "domain")
 CASES = sorted(os.path.basename(f)[:-4] for f in glob.glob(os.path.join(HERE, "*.xml")) if not f.endswith(".complete.xml") and not os.path.basename(f).startswith("vireo-"))
@@ -34,7 +35,7 @@ def judge(tmp_path_factory):
     run = tmp_path_factory.mktemp("judge")
     log = open(run / "log", "wb")
     p = subprocess.Popen(["unshare", "-m", "-n", "bash", "-c", SCRIPT, "judge", str(run)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=PLAIN, start_new_session=True)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 30 * SLOW
     while not (run / "libvirt-sock").exists():
         if p.poll() is not None:
             pytest.skip("libvirtd does not run here: " + (run / "log").read_text(errors="replace")[-300:])
@@ -43,12 +44,12 @@ def judge(tmp_path_factory):
     uri = f"qemu+unix:///system?socket={run}/libvirt-sock"
 
     def virsh(*args):
-        return subprocess.run(["virsh", "-c", uri, *args], capture_output=True, text=True, env=PLAIN, timeout=60, check=False)
+        return subprocess.run(["virsh", "-c", uri, *args], capture_output=True, text=True, env=PLAIN, timeout=60 * SLOW, check=False)
 
     yield virsh
     os.killpg(p.pid, signal.SIGTERM)
     try:
-        p.wait(20)
+        p.wait(20 * SLOW)
     except subprocess.TimeoutExpired:
         os.killpg(p.pid, signal.SIGKILL)
         p.wait()

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from limits import SLOW
+
 libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOOL = os.path.join(os.environ.get("VIREO_BUILD", "build"), "src", "manage", "rpc", "doc_test")
@@ -41,7 +43,7 @@ def judge():
 def ours(tmp_path, xml):
     path = tmp_path / "in.xml"
     path.write_text(xml, encoding="utf-8")
-    return subprocess.run([TOOL, "format", "domain", str(path)], capture_output=True, encoding="utf-8", check=False, timeout=20)
+    return subprocess.run([TOOL, "format", "domain", str(path)], capture_output=True, encoding="utf-8", check=False, timeout=20 * SLOW)
 
 
 @pytest.mark.parametrize("xml, name", pieces())

@@ -10,6 +10,7 @@ import time
 import pytest
 
 libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
+from limits import SLOW  # noqa: E402
 from save_lab import EMULATORS, Counter, fixture_vm  # noqa: E402, F401 pylint: disable=unused-import
 
 
@@ -99,7 +100,7 @@ def test_panic(vireod, tmp_path, action, emulator):
     vm.xml.write_text(vm.xml.read_text(encoding="utf-8").replace(str(tmp_path / "tally"), str(guest)).replace("<devices>", f"<features><acpi/></features><on_crash>{action}</on_crash><devices>", 1), encoding="utf-8")
     vm.virsh("define", vm.xml)
     vm.virsh("start", "vm")
-    end, found, wanted = time.monotonic() + 20, [], {"coredump-destroy": "shut off (crashed)", "coredump-restart": "running (booted)"}[action]
+    end, found, wanted = time.monotonic() + 20 * SLOW, [], {"coredump-destroy": "shut off (crashed)", "coredump-restart": "running (booted)"}[action]
     with vm.connect() as serial:
         while not found or vm.state() != wanted:
             assert time.monotonic() < end, f"{vm.state()} {found}\n{vireod.messages()}"

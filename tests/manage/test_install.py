@@ -9,6 +9,7 @@ import pytest
 
 import guest_image
 from conftest import PLAIN
+from limits import SLOW
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
@@ -17,7 +18,7 @@ def image(tmp_path_factory):
 
 
 def wait_for(what, condition, seconds=90):
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * SLOW
     while not condition():
         assert time.monotonic() < until, f"{what} did not happen within {seconds} s"
         time.sleep(0.1)
@@ -33,7 +34,7 @@ def test_import_runs_and_is_counted(vireod, image, tmp_path):
     done = subprocess.run(["virt-install", "--connect", vireod.uri, "--import", "--name", "vm", "--memory", "512", "--vcpus", "2", "--disk",
                            f"path={disk},format=raw,bus=virtio", "--network", "none", "--graphics", "none", "--osinfo", "detect=off,require=off",
                            "--serial", f"file,path={console}", "--noautoconsole"], env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=120, check=False)
+                          text=True, timeout=120 * SLOW, check=False)
     assert done.returncode == 0 and "Domain creation completed" in done.stdout, done.stdout + vireod.messages()
     wait_for("the guest's start from its disk", lambda: console.exists() and b"VT up" in console.read_bytes())
     assert vireod.virsh("domstate", "vm").strip() == "running"

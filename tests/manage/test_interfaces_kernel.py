@@ -55,8 +55,8 @@ def address(guest, device):
     return re.search(r"link/ether (\S+)", link(guest, device))[1]
 
 
-def restart(guest, kill="kill -9 $(pidof vireod)"):
-    guest.run(f"{kill}; while pidof vireod; do sleep 0.02; done; rm -f /srv/run/vireo/libvirt-sock; (/srv/vireod --root /srv > /tmp/vireod.log 2>&1 &)\n"
+def restart(guest, kill="kill -9 $(pidof vireod)", killed="vireod"):
+    guest.run(f"{kill}; while pidof {killed}; do sleep 0.02; done; rm -f /srv/run/vireo/libvirt-sock; (/srv/vireod --root /srv > /tmp/vireod.log 2>&1 &)\n"
               "while ! virsh -q uri; do sleep 0.05; done")
 
 
@@ -140,7 +140,7 @@ def test_daemon_that_is_killed(guest):
     guest.virsh("destroy a")
     assert "macvtap" not in guest.run("ip -br link") and address(guest, "eth1") == own
     guest.virsh("start a")
-    restart(guest, "kill -9 $(pidof vireod vireo-vmm)")
+    restart(guest, "kill -9 $(pidof vireod vireo-vmm)", "vireod vireo-vmm")
     assert "macvtap" not in guest.run("ip -br link") and address(guest, "eth1") == own, "the machine ended while no daemon ran"
     for delay in 0.05, 0.2:
         restart(guest, f"(virsh -q start a > /dev/null 2>&1 &); sleep {delay}; kill -9 $(pidof vireod)")

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from disk_lab import Events, Machine, info, loop, reads, run  # noqa: F401 pylint: disable=unused-import
+from limits import SLOW
 
 
 @pytest.fixture
@@ -286,7 +287,7 @@ def test_failed_job_is_told(machine, events):
 # ---- a daemon that is killed ----
 
 def test_copy_is_found_again(machine):
-    machine.virsh("blockcopy", "vm", "vda", machine.file("copy"), "--transient-job", "--bandwidth", "1")
+    machine.virsh("blockcopy", "vm", "vda", machine.file("copy"), "--transient-job", "--bandwidth", "65536", "--bytes")
     machine.restart()
     machine.until("Block Copy", "blockjob", "vm", "vda")
     assert "job='copy'" in machine.disk() and "ready=" not in machine.disk()
@@ -304,12 +305,12 @@ def test_commit_that_ended_without_the_daemon(machine):
     machine.virsh("blockcommit", "vm", "vda", "--top", machine.file("mid"), "--bandwidth", "1")
     monitor = next((machine.path / "run/vireo/qemu").glob("domain-*/monitor.sock"))
     machine.kill()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOW
     while "mid" in info(machine.file("top"))["backing-filename"]:
         assert time.monotonic() < end and monitor.exists(), "the commit does not end"
         time.sleep(0.05)
     machine.daemon.start()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOW
     while machine.chain() != ["top", "base"]:
         assert time.monotonic() < end, machine.disk()
         time.sleep(0.05)

@@ -16,6 +16,8 @@ import uuid
 import pytest
 
 from conftest import BUILD, PLAIN, Vireod
+from limits import SLOW
+from listener import Listener
 from save_lab import EMULATORS, kernel
 
 UUID = "0d3f5c36-5c0f-4a32-9d0e-5f1f0f5f2b5a"
@@ -24,7 +26,7 @@ PREPARE, PERFORM, FINISH = 303, 305, 306
 
 
 def wait(what, seconds=20):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOW
     while not (got := what()):
         assert time.monotonic() < end, f"{what} does not come true"
         time.sleep(0.03)
@@ -59,7 +61,7 @@ class Pair:
         try:
             tty.setraw(fd)
             os.write(fd, b"x")
-            assert select.select([fd], [], [], 20)[0], f"the guest does not answer: {at.messages()}"
+            assert select.select([fd], [], [], 20 * SLOW)[0], f"the guest does not answer: {at.messages()}"
             assert os.read(fd, 1) == bytes([97 + self.said % 26])
         finally:
             os.close(fd)
@@ -71,7 +73,7 @@ class Pair:
         return ["virsh", "-c", at.uri, "migrate", name, uri or to.uri, *LOCAL, *options]
 
     def migrate(self, at, to, *options, status=0, **named):
-        done = subprocess.run(self.words(at, to, *options, **named), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, timeout=60, text=True, check=False)
+        done = subprocess.run(self.words(at, to, *options, **named), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, timeout=60 * SLOW, text=True, check=False)
         assert status is None or done.returncode == status, f"migrate ended with {done.returncode}: {done.stdout}\n{at.messages()}\n{to.messages()}"
         return done.stdout
 
@@ -141,39 +143,27 @@ def pair_with_memory(tmp_path):
     pair.end()
 
 
-class Listener:
-    """Life cycle events of the domain, as "STARTED/MIGRATED" words of virsh."""
-
-    def __init__(self, at):
-        self.process = subprocess.Popen(["stdbuf", "-oL", "virsh", "-c", at.uri, "event", "--all", "--loop", "--domain", "vm"] if at.virsh("list", "--all", "--name").strip() else
-                                        ["stdbuf", "-oL", "virsh", "-c", at.uri, "event", "--all", "--loop"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, text=True)
-        self.lines = []
-        threading.Thread(target=self.read, daemon=True).start()
-        time.sleep(0.4)
-
-    def read(self):
-        for line in self.process.stdout:
-            self.lines.append(line.strip())
-
-    def expect(self, *texts):
-        wait(lambda: all(any(t in line for line in self.lines) for t in texts) or not print(self.lines))
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
+def listen(at, path):
+    """A listener for all kinds of events. It has registered those of migrations before those of the metadata."""
+    (path / "mark.xml").write_text("<domain type='qemu'><name>mark</name><memory>65536</memory><os><type>hvm</type></os></domain>", encoding="utf-8")
+    heard = Listener("virsh", "-c", at.uri, "event", "--all", "--loop")
+    at.virsh("define", path / "mark.xml")
+    heard.until("'metadata-change' for domain 'mark'", lambda: at.virsh("desc", "mark", "--config", "--title", time.monotonic_ns()))
+    at.virsh("undefine", "mark")
+    return heard
 
 
 # ---- what is to work ----
 
 def test_there_and_back(pair):
     pair.run()
-    told = Listener(pair.a), Listener(pair.b)
-    try:
+    with listen(pair.a, pair.path) as here, listen(pair.b, pair.path) as there:
         assert "100 %" in pair.migrate(pair.a, pair.b, "--live", "--verbose")
         pair.only_at(pair.b, pair.a, "migrated")
         assert pair.state(pair.a) == "shut off (migrated)"
-        told[0].expect("Suspended Migrated", "Stopped Migrated", "migration-iteration", "job-completed")
-        told[1].expect("Started Migrated", "Resumed Migrated")
+        for heard, texts in ((here, ("Suspended Migrated", "Stopped Migrated", "migration-iteration", "job-completed")), (there, ("Started Migrated", "Resumed Migrated"))):
+            for text in texts:
+                heard.until(text)
         info = pair.a.virsh("domjobinfo", "vm", "--completed")
         for line in ("Completed", "Outgoing migration", "Memory total:", "Total downtime:", "Iteration:"):
             assert line in info, info
@@ -181,9 +171,6 @@ def test_there_and_back(pair):
         pair.migrate(pair.b, pair.a, "--live", "--p2p", "--undefinesource", "--persistent")
         pair.only_at(pair.a, pair.b, "migrated")
         assert "vm" not in pair.b.virsh("list", "--all") and "Persistent:     yes" in pair.a.virsh("dominfo", "vm")
-    finally:
-        for listener in told:
-            listener.stop()
 
 
 def test_by_vireo(own):
@@ -242,7 +229,7 @@ def test_by_a_socket(own):
     own.run()
     where = own.path / "state"
     words = ["virsh", "-c", own.a.uri, "migrate", "--live", "--p2p", "vm", own.b.uri, "--migrateuri", f"unix://{where}"]
-    subprocess.run(words, env=PLAIN, timeout=60, check=True, stdout=subprocess.PIPE)
+    subprocess.run(words, env=PLAIN, timeout=60 * SLOW, check=True, stdout=subprocess.PIPE)
     own.only_at(own.b, own.a)
 
 
@@ -293,7 +280,7 @@ class Libvirtd:
         return (self.where / "log").read_text()
 
     def virsh(self, *words, status=0):
-        done = subprocess.run(["virsh", "-c", self.uri, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, timeout=60, check=False, text=True)
+        done = subprocess.run(["virsh", "-c", self.uri, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, timeout=60 * SLOW, check=False, text=True)
         assert status is None or done.returncode == status, done.stdout
         return done.stdout
 
@@ -313,7 +300,7 @@ def test_with_libvirtd(tmp_path):
     finally:
         theirs.virsh("destroy", "vm", status=None)
         theirs.process.terminate()
-        theirs.process.wait(20)
+        theirs.process.wait(20 * SLOW)
         pair.end()
 
 
@@ -355,7 +342,7 @@ class Disks:
     def __init__(self, pair):
         self.pair, self.here, self.there = pair, pair.path / "here.qcow2", pair.path / "there.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", self.here, "16M"], check=True)
-        subprocess.run(["qemu-io", "-c", "write -P 7 1M 6M", self.here], check=True, stdout=subprocess.PIPE)
+        subprocess.run(["qemu-io", "-c", "write -P 7 1M 14M", self.here], check=True, stdout=subprocess.PIPE)
         disk = f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{self.here}'/><target dev='vda' bus='virtio'/></disk>"
         (pair.path / "vm.xml").write_text(pair.xml.replace("<serial ", disk + "<serial "), encoding="utf-8")
         pair.run()
@@ -415,7 +402,7 @@ def test_killed_while_disks_are_copied(foreign, who):
         victim.start()
     else:
         process.kill()
-    assert process.wait(40) != 0
+    assert process.wait(40 * SLOW) != 0
     foreign.only_at(foreign.a, foreign.b)
     wait(lambda: "No current block job" in foreign.a.virsh("blockjob", "vm", "vda", status=None))
     assert "mirror" not in foreign.a.virsh("dumpxml", "vm") and not disks.there.exists()
@@ -437,12 +424,12 @@ def test_limits_and_abort(slow):
         assert "Unbounded" in info and "Data remaining:" in info
         assert "paused (migrating)" == slow.state(slow.b)
         a.virsh("domjobabort", "vm")
-        assert "canceled by client" in process.communicate(timeout=30)[0] and process.returncode == 1
+        assert "canceled by client" in process.communicate(timeout=30 * SLOW)[0] and process.returncode == 1
         slow.only_at(a, slow.b)
     process = slow.begin(a, slow.b, "--live", "--timeout", "1", "--timeout-suspend")
     wait(lambda: slow.state(a).startswith("paused"))
     a.virsh("migrate-setspeed", "vm", 1000)
-    assert process.wait(30) == 0
+    assert process.wait(30 * SLOW) == 0
     slow.only_at(slow.b, a)
 
 
@@ -459,7 +446,7 @@ def test_killed_while_it_moves(slow, how, who):
         if who.endswith("daemon") and daemon is (slow.a if who.startswith("source") else slow.b):
             daemon.process.wait()
             daemon.start()
-    assert process.wait(40) != 0
+    assert process.wait(40 * SLOW) != 0
     if who == "source machine":
         wait(lambda: slow.state(slow.a) == "shut off (crashed)")
         wait(lambda: not slow.left(slow.a) and not slow.left(slow.b))
@@ -553,7 +540,7 @@ def test_daemon_killed_in_a_step(own, who, step, reply):
         return False
     proxy = Proxy(own.b, step, reply, act)
     process = subprocess.Popen(own.words(own.a, own.b, "--live", "--p2p", uri=proxy.uri), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, text=True)
-    process.wait(50)
+    process.wait(50 * SLOW)
     if step == FINISH and reply:
         own.only_at(own.b, own.a)
     else:
@@ -569,7 +556,7 @@ def test_client_killed_after_prepare(own):
         return False
     proxy = Proxy(own.b, PREPARE, True, act)
     holder.append(subprocess.Popen(own.words(own.a, own.b, "--live", uri=proxy.uri), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, text=True))
-    holder[0].wait(30)
+    holder[0].wait(30 * SLOW)
     own.only_at(own.a, own.b)
     own.a.virsh("setmem", "vm", 32768, "--config")  # other work is not kept away any more
 
@@ -584,7 +571,7 @@ def test_client_killed_before_finish(own):
         return False
     proxy = Proxy(own.b, FINISH, False, act)
     holder.append(subprocess.Popen(own.words(own.a, own.b, "--live", uri=proxy.uri), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, text=True))
-    holder[0].wait(30)
+    holder[0].wait(30 * SLOW)
     wait(lambda: not own.left(own.b))
     assert own.state(own.a) == "paused (migrating)"
     own.a.virsh("resume", "vm")

@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 import pytest
 
+from limits import SLOW
+from listener import Listener
 from network_lab import BUILD, DNSMASQ, ENV, GOLDEN, NAT, isolated, lab, needs_root, outside_of, run, wait_for, whole_lab  # pylint: disable=unused-import
 
 
@@ -107,13 +108,14 @@ def test_edit_changes_the_definition_and_keeps_what_runs(lab):
 
 @needs_root
 def test_events(lab):
-    watch = subprocess.Popen(["virsh", "-c", lab.uri, "net-event", "--event", "lifecycle", "--loop", "--timeout", "2"], stdout=subprocess.PIPE, text=True, env=ENV)
-    time.sleep(0.5)
-    lab.define(isolated("ev", "vrn4", 4))
-    lab.virsh("net-destroy", "ev")
-    lab.virsh("net-undefine", "ev")
-    said = watch.communicate(timeout=20)[0]
-    assert re.findall(r"network ev: (\w+)", said) == ["Defined", "Started", "Stopped", "Undefined"]
+    with Listener("virsh", "-c", lab.uri, "net-event", "--event", "lifecycle", "--loop") as heard:
+        mark = isolated("mark", "vrn5", 5)
+        heard.until("network mark: ", lambda: (lab.define(mark, start=False), lab.virsh("net-undefine", "mark")))
+        lab.define(isolated("ev", "vrn4", 4))
+        lab.virsh("net-destroy", "ev")
+        lab.virsh("net-undefine", "ev")
+        heard.until("network ev: Undefined")
+        assert re.findall(r"network ev: (\w+)", heard.text) == ["Defined", "Started", "Stopped", "Undefined"]
 
 
 @needs_root
@@ -236,7 +238,7 @@ def test_user_mode_without_privileges():
         assert glob.glob(f"{root}/run/vireo/network/*.pid") == []
     finally:
         daemon.terminate()
-        daemon.wait(20)
+        daemon.wait(20 * SLOW)
         shutil.rmtree(root)
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from conftest import PLAIN, Vireod
+from limits import SLOW
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +125,11 @@ def ip(*words):
 ip("add", name, "address", "02:00:00:00:00:07", "type", sys.argv[3])
 ip("set", name, "name", name + "b")
 ip("del", name + "b")
-done.wait(10)
+done.wait(20)
 print([(e, n.replace(name, "X").replace("_02_00_00_00_00_07", "")) for e, n in seen])
 """
     try:
-        done = subprocess.run([sys.executable, "-c", script, daemon.uri, interface, kind], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=PLAIN, timeout=30,
+        done = subprocess.run([sys.executable, "-c", script, daemon.uri, interface, kind], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=PLAIN, timeout=30 * SLOW,
                               check=False)
     finally:
         subprocess.run(["ip", "link", "del", interface], stderr=subprocess.DEVNULL, check=False)

@@ -12,6 +12,7 @@ import tempfile
 import libvirt
 import pytest
 
+from limits import SLOW
 from network_lab import HERE, Lab, needs_root, wait_for
 
 pytestmark = needs_root
@@ -148,7 +149,7 @@ def test_definitions_survive_and_undefined_standard_filters_stay_away(lab):
 def restart(lab, how=signal.SIGTERM):
     lab.connection.close()
     lab.daemon.send_signal(how)
-    lab.daemon.wait(20)
+    lab.daemon.wait(20 * SLOW)
     lab.start()
     lab.connection = libvirt.open(lab.uri)
 
@@ -157,7 +158,7 @@ def restart(lab, how=signal.SIGTERM):
 
 RECEIVE = """import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-s.bind(("eth0", 0)); s.settimeout(10)
+s.bind(("eth0", 0)); s.settimeout(30)
 print("ready", flush=True)
 seen = []
 while True:

@@ -8,6 +8,7 @@ import pytest
 libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
 from crash_lab import STEPS_MOST, Monitor, can_trace, end_machine, found_again, images, in_machine, lives_through, running  # noqa: E402, F401 pylint: disable=unused-import
 from disk_lab import reads  # noqa: E402
+from limits import SLOW  # noqa: E402
 
 pytestmark = pytest.mark.skipif(can_trace() is not None, reason=str(can_trace()))
 
@@ -38,7 +39,7 @@ def test_pivot(running, begin, calls, machine_ends):
         monitor.close()
         if not machine_ends:  # it is found again
             found_again(running)
-            end = time.monotonic() + 20
+            end = time.monotonic() + 20 * SLOW
             while "ready='pivot'" in running.disk():
                 assert time.monotonic() < end, running.disk()
                 time.sleep(0.05)

@@ -12,6 +12,7 @@ import pytest
 libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
 from conftest import Vireod  # noqa: E402
 from crash_lab import can_trace, lives_through  # noqa: E402
+from limits import SLOW  # noqa: E402
 from save_lab import Counter, header  # noqa: E402
 
 pytestmark = pytest.mark.skipif(can_trace() is not None, reason=str(can_trace()))
@@ -36,7 +37,7 @@ def vm(emulator):
 def settled(vm):
     """What the next daemon has made of it: "running", "paused" or "shut off"."""
     vm.daemon.start()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOW
     while True:
         state = vm.virsh("domstate", "vm").strip()
         busy = "saving kind=" in vm.xml_status()

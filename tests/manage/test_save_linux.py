@@ -7,6 +7,7 @@ import time
 
 from conftest import BUILD
 from guest_image import GUEST
+from limits import SLOW
 
 sys.path.insert(0, GUEST)
 import initramfs  # noqa: E402 pylint: disable=wrong-import-position
@@ -35,7 +36,7 @@ def test_counts_on(vireod, tmp_path):
         return [int(line.split()[1]) for line in lines if line.startswith("count ")]
 
     def further(than):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 * SLOW
         while not counted() or counted()[-1] < than + 3:
             assert time.monotonic() < end, f"{counted()[-3:]}\n{vireod.messages()}"
             time.sleep(0.05)

@@ -9,6 +9,8 @@ import subprocess
 import pytest
 import relaxng
 
+from limits import SLOW
+
 libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
 FOLDER = "/usr/share/libvirt/schemas"
 TOOL = os.path.join(os.environ.get("VIREO_BUILD", "build"), "src", "manage", "rpc", "doc_test")
@@ -59,7 +61,7 @@ UNJUDGED = dict(DIFFERENT, **{
 
 def ours(schema, path, text):
     path.write_text(text, encoding="utf-8")
-    done = subprocess.run([TOOL, "format", schema, str(path)], capture_output=True, encoding="utf-8", check=False, timeout=20)
+    done = subprocess.run([TOOL, "format", schema, str(path)], capture_output=True, encoding="utf-8", check=False, timeout=20 * SLOW)
     return done.returncode == 0, done.stdout
 
 

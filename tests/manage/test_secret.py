@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from conftest import PLAIN, Vireod
+from limits import SLOW
 
 USAGES = {"volume": ("volume", "/srv/x.luks"), "ceph": ("name", "client.admin"), "iscsi": ("target", "portal"), "tls": ("name", "TLS"), "vtpm": ("name", "V")}
 
@@ -129,8 +130,8 @@ assert s.value() == b"abc"
 assert c.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_VOLUME, "/v").UUIDString() == s.UUIDString()
 assert c.numOfSecrets() == 1 and c.listSecrets() == [s.UUIDString()]
 s.undefine()
-assert done.wait(10)
+assert done.wait(20)
 print(seen)
 """
-    done = subprocess.run([sys.executable, "-c", script, daemon.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=PLAIN, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", script, daemon.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=PLAIN, timeout=30 * SLOW, check=False)
     assert done.stdout.strip() == "[('life', 0), ('value', '/v'), ('life', 1)]", done.stdout

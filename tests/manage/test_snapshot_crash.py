@@ -11,6 +11,7 @@ libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installe
 from conftest import BUILD  # noqa: E402
 from crash_lab import STEPS_MOST, Monitor, can_trace, end_machine, found_again, images, in_machine, lives_through, running  # noqa: E402, F401 pylint: disable=unused-import
 from disk_lab import reads, run  # noqa: E402
+from limits import SLOW  # noqa: E402
 
 pytestmark = pytest.mark.skipif(can_trace() is not None, reason=str(can_trace()))
 
@@ -53,7 +54,7 @@ def left(vm, name):
 
 
 def settled(vm, name):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOW
     while (what := disagreement(vm, name)):
         assert time.monotonic() < end, f"{name}: {what}\n{vm.daemon.messages()}"
         time.sleep(0.05)
@@ -91,7 +92,7 @@ def test_files_of_the_caller_stay(running):
         if lived:
             break
         found_again(running)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * SLOW
         while record(running) or sorted(images(running).values()) != in_machine(running):
             assert time.monotonic() < end, running.daemon.messages()
             time.sleep(0.05)

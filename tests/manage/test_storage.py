@@ -14,13 +14,15 @@ import time
 import pytest
 
 from conftest import PLAIN, Vireod
+from limits import SLOW
+from listener import Listener
 
 MIB = 1 << 20
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts and loop devices")
 
 
 def run(*words, status=0):
-    done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, check=False, text=True, timeout=60)
+    done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, check=False, text=True, timeout=60 * SLOW)
     assert status is None or done.returncode == status, f"{' '.join(map(str, words))}: {done.stdout}"
     return done.stdout
 
@@ -403,7 +405,7 @@ def start_clone(daemon, name, tmp_path):
     (tmp_path / "v.xml").write_text("<volume><name>copy</name><capacity>0</capacity><target><format type='qcow2'/></target></volume>")
     process = subprocess.Popen(["virsh", "-c", daemon.uri, "vol-create-from", name, tmp_path / "v.xml", "big", "--inputpool", name], env=PLAIN, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 10 * SLOW
     while "copy" not in daemon.virsh("vol-list", name):
         assert time.monotonic() < until and process.poll() is None, process.stdout.read() if process.poll() is not None else "the copy does not begin"
         time.sleep(0.02)
@@ -424,7 +426,7 @@ def test_clone_beside_other_calls_and_given_up(daemon, pool, tmp_path):
     assert process.poll() is None, "the copy ended too soon for this test"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 10 * SLOW
     while "copy" in daemon.virsh("vol-list", name):
         assert time.monotonic() < until, "a copy whose client has gone goes on"
         time.sleep(0.05)
@@ -475,16 +477,16 @@ def test_damaged_definition_is_left_alone(own):
 
 
 def test_events(daemon, tmp_path):
-    process = subprocess.Popen(["virsh", "-c", daemon.uri, "pool-event", "--event", "lifecycle", "--loop", "--timeout", "4"], env=PLAIN, stdout=subprocess.PIPE, text=True)
-    time.sleep(0.5)
     path = tmp_path / "ev"
-    for words in (("pool-define-as", "ev", "dir", "--target", path), ("pool-build", "ev"), ("pool-start", "ev"), ("pool-refresh", "ev"), ("pool-destroy", "ev"),
-                  ("pool-delete", "ev"), ("pool-undefine", "ev")):
-        daemon.virsh(*words)
-    text = process.communicate(timeout=20)[0]
-    seen = re.findall(r"event '([^']*)' for storage pool ev:? ?(\w*)", text)
+    with Listener("virsh", "-c", daemon.uri, "pool-event", "--event", "lifecycle", "--loop") as heard:
+        heard.until("storage pool mark: ", lambda: (daemon.virsh("pool-define-as", "mark", "dir", "--target", path), daemon.virsh("pool-undefine", "mark")))
+        for words in (("pool-define-as", "ev", "dir", "--target", path), ("pool-build", "ev"), ("pool-start", "ev"), ("pool-refresh", "ev"), ("pool-destroy", "ev"),
+                      ("pool-delete", "ev"), ("pool-undefine", "ev")):
+            daemon.virsh(*words)
+        heard.until("storage pool ev: Undefined")
+        seen = re.findall(r"event '([^']*)' for storage pool ev:? ?(\w*)", heard.text)
     assert [(a, b.lower()) for a, b in seen] == [("lifecycle", "defined"), ("lifecycle", "created"), ("lifecycle", "started"),
-                                                ("lifecycle", "stopped"), ("lifecycle", "deleted"), ("lifecycle", "undefined")], text
+                                                ("lifecycle", "stopped"), ("lifecycle", "deleted"), ("lifecycle", "undefined")], heard.text
 
 
 def test_volume_of_a_running_domain_is_left_alone(own):
@@ -555,12 +557,12 @@ else:
     os._exit(0)
 """
     for what in ("upload", "download"):
-        subprocess.run([sys.executable, "-c", script, daemon.uri, f"{path}/t", what, "die"], env=PLAIN, check=True, timeout=30)
-        until = time.monotonic() + 5
+        subprocess.run([sys.executable, "-c", script, daemon.uri, f"{path}/t", what, "die"], env=PLAIN, check=True, timeout=30 * SLOW)
+        until = time.monotonic() + 5 * SLOW
         while "in use" in daemon.virsh("vol-resize", "t", "64M", name, status=None):
             assert time.monotonic() < until, f"a broken {what} holds the volume"
             time.sleep(0.05)
-    subprocess.run([sys.executable, "-c", script, daemon.uri, f"{path}/t", "download", "abort"], env=PLAIN, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", script, daemon.uri, f"{path}/t", "download", "abort"], env=PLAIN, check=True, timeout=30 * SLOW)
     assert os.listdir(path) == []
 
 
@@ -603,7 +605,7 @@ def test_without_privileges(tmp_path_factory):
                                        stdout=log, stderr=log, env=dict(PLAIN, HOME=root))
         try:
             uri = f"qemu+unix:///session?socket={root}/run/vireo/libvirt-sock"
-            until = time.monotonic() + 15
+            until = time.monotonic() + 15 * SLOW
             while not os.path.exists(f"{root}/run/vireo/libvirt-sock"):
                 assert process.poll() is None and time.monotonic() < until, open(root + "/log", encoding="utf-8").read()
                 time.sleep(0.05)
@@ -618,7 +620,7 @@ def test_without_privileges(tmp_path_factory):
             assert "mount" in run("virsh", "-c", uri, "pool-start", "fs", status=1)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(20 * SLOW)
 
 
 @pytest.mark.parametrize("size", [1000, 513, 1])
@@ -652,7 +654,7 @@ for i in range(60):
 """
     clients = [subprocess.Popen([sys.executable, "-c", script, own.uri, file], env=PLAIN) for _ in range(4)]
     for c in clients:
-        assert c.wait(60) == 0
+        assert c.wait(60 * SLOW) == 0
     directory = os.path.join(own.root, "etc/vireo/storage")
     there = "race" in own.virsh("pool-list", "--all")
     assert os.path.exists(f"{directory}/race.xml") == there
@@ -683,7 +685,7 @@ def test_physical_size_and_progress_of_a_copy(daemon, pool, tmp_path):
     process.kill()
     process.wait()
     assert len(seen) > 2, f"what is allocated does not grow: {seen}"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 10 * SLOW
     while "copy" in daemon.virsh("vol-list", name):
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from limits import SLOW
 from test_complete import judge  # noqa: F401  pylint: disable=unused-import
 from test_domain import kernel, machines, vireod, wait_for, xml  # noqa: F401  pylint: disable=unused-import
 
@@ -409,7 +410,7 @@ def test_session_mode_has_no_groups_and_says_so(tmp_path):
         wait_for("the daemon", socket.exists)
 
         def virsh(*words):
-            done = subprocess.run(["virsh", "-c", f"qemu+unix:///session?socket={socket}", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, text=True, timeout=60, check=False)
+            done = subprocess.run(["virsh", "-c", f"qemu+unix:///session?socket={socket}", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=PLAIN, text=True, timeout=60 * SLOW, check=False)
             return done.stdout
         for words, what in ((("schedinfo", "t"), "CPU"), (("memtune", "t"), "Memory"), (("blkiotune", "t"), "Block I/O"), (("numatune", "t", "--nodeset", "0", "--config"), "NUMA")):
             (root / "t.xml").write_text("<domain type='qemu'><name>t</name><memory>65536</memory><os><type machine='q35'>hvm</type></os></domain>")
@@ -427,7 +428,7 @@ def test_session_mode_has_no_groups_and_says_so(tmp_path):
             assert "Permission denied" in started  # the build directory is not for everybody to read
     finally:
         daemon.terminate()
-        daemon.wait(20)
+        daemon.wait(20 * SLOW)
 
 
 # ---- vCPUs one by one ----
@@ -475,7 +476,7 @@ def test_tunable_events(vireod, start):  # noqa: F811
             vireod.virsh("vcpupin", "t", "0", "0")
             if listener.poll() is not None:
                 break
-        said = listener.communicate(timeout=20)[0]
+        said = listener.communicate(timeout=20 * SLOW)[0]
     assert "event 'tunable' for domain 't':\n\tcputune.vcpupin0: 0\n" in said, said
 
 

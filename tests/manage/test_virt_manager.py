@@ -11,6 +11,7 @@ import pytest
 import guest_image
 from conftest import BUILD, Vireod
 from desktop import Desktop
+from limits import SLOW
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the virtual network 'default' is started in a network namespace")
 
@@ -54,7 +55,7 @@ class Manager:
         self.picture(name)
         x, y, width, height = self.desktop.box(node)
         out = subprocess.run(["convert", os.path.join(SCREENS, name + ".png"), "-crop", f"{width}x{height}+{x}+{y}", "+repage", "-threshold", "50%", "-format",
-                              "%[fx:round(mean*w*h)]", "info:"], stdout=subprocess.PIPE, check=True, text=True, timeout=30).stdout
+                              "%[fx:round(mean*w*h)]", "info:"], stdout=subprocess.PIPE, check=True, text=True, timeout=30 * SLOW).stdout
         return float(out)
 
     def step(self, wizard, number):

@@ -15,6 +15,7 @@ import time
 import pytest
 
 from conftest import BUILD, Vireod
+from limits import SLOW
 from wire import (AUTH_LIST, CALL, CALL_FDS, CLOSE, CONTINUE, ERROR, FEATURE, GET_TYPE, GET_URI, HOSTNAME, KEEPALIVE, LIB_VERSION, MESSAGE, OK, OPEN, QEMU, REMOTE,
                   REPLY, STREAM, Wire, message, string)
 
@@ -223,7 +224,7 @@ def test_clients_that_never_open(open_path):
             assert w.call(GET_TYPE).text() == "QEMU"
     finally:
         other.stdin.close()
-        other.wait(10)
+        other.wait(10 * SLOW)
         other.stdout.close()
         daemon.stop()
 
@@ -241,12 +242,12 @@ def test_tcp(tmp_path):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     daemon = Vireod(tmp_path / "a", config=f"tcp_port = \"{port}\"\nlisten_tcp = 1\n", wait=False)
-    assert daemon.process.wait(10) == 1 and "auth_tcp" in daemon.messages()
+    assert daemon.process.wait(10 * SLOW) == 1 and "auth_tcp" in daemon.messages()
     daemon = Vireod(tmp_path / "b", "--listen", config=f"tcp_port = \"{port}\" # loopback\nauth_tcp = \"none\"\n")
     try:
         with Wire(("127.0.0.1", port)) as w:
             assert w.call(HOSTNAME).text() == socket.gethostname()
-        done = subprocess.run(["virsh", "-c", f"qemu+tcp://127.0.0.1:{port}/system", "hostname"], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(["virsh", "-c", f"qemu+tcp://127.0.0.1:{port}/system", "hostname"], capture_output=True, text=True, timeout=20 * SLOW, check=False)
         assert done.stdout.strip() == socket.gethostname(), done.stderr
     finally:
         daemon.stop()
@@ -257,7 +258,7 @@ def test_configuration_mistakes(tmp_path):
                                            ("listen_tcp\n", "not of the form"), ("unix_sock_rw_perms = \"rwx\"\n", "octal"),
                                            ("unix_sock_group = \"no-such-group\"\n", "no group 'no-such-group'"))):
         daemon = Vireod(tmp_path / str(number), config=text, wait=False)
-        assert daemon.process.wait(10) == 1
+        assert daemon.process.wait(10 * SLOW) == 1
         assert says in daemon.messages(), daemon.messages()
         assert not os.path.exists(daemon.socket), "nothing half made is left"
 
@@ -269,7 +270,7 @@ def test_reload(tmp_path):
             with open(tmp_path / "etc/vireo/vireod.conf", "w", encoding="utf-8") as f:
                 f.write("max_clients = 1\n")
             daemon.process.send_signal(signal.SIGHUP)
-            until = time.monotonic() + 5
+            until = time.monotonic() + 5 * SLOW
             while time.monotonic() < until:
                 with Wire(daemon.socket, opened=False) as two:
                     if two.is_closed(0.2):
@@ -293,11 +294,11 @@ def test_signals_from_the_first_moment(tmp_path):
     finally:
         if daemon.process.poll() is None:
             os.kill(pid, signal.SIGTERM)
-        assert daemon.process.wait(20) == 0, daemon.messages()
+        assert daemon.process.wait(20 * SLOW) == 0, daemon.messages()
 
 
 def test_two_daemons_on_one_root(vireod):
-    again = subprocess.run([os.path.join(BUILD, "vireod"), "--root", vireod.root], capture_output=True, text=True, timeout=20, check=False)
+    again = subprocess.run([os.path.join(BUILD, "vireod"), "--root", vireod.root], capture_output=True, text=True, timeout=20 * SLOW, check=False)
     assert again.returncode == 1 and "another vireod runs already" in again.stderr
     assert vireod.virsh("uri").strip() == vireod.uri
 
@@ -317,13 +318,13 @@ def test_end(vireod):
 def test_timeout_and_background(tmp_path):
     """--daemon returns when clients can connect; --timeout ends a daemon that nobody uses."""
     (tmp_path / "etc").mkdir()
-    done = subprocess.run([os.path.join(BUILD, "vireod"), "--root", str(tmp_path), "--daemon", "--timeout=1"], timeout=20, check=False)
+    done = subprocess.run([os.path.join(BUILD, "vireod"), "--root", str(tmp_path), "--daemon", "--timeout=3"], timeout=20 * SLOW, check=False)
     assert done.returncode == 0
     pid_file = tmp_path / "run/vireo/vireod.pid"
     with Wire(str(tmp_path / "run/vireo/libvirt-sock")) as w:
-        time.sleep(2.5)
+        time.sleep(5)
         assert w.call(GET_TYPE).text() == "QEMU", "a daemon with a client stays"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 10 * SLOW
     while pid_file.exists():
         assert time.monotonic() < until, "it should have ended"
         time.sleep(0.1)
@@ -338,7 +339,7 @@ def test_socket_activation(tmp_path):
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(["/usr/bin/python3", "-c", program, rw, ro, os.path.join(BUILD, "vireod"), "--root", str(tmp_path / "root")], stdout=log, stderr=log)
     try:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 10 * SLOW
         while True:
             try:
                 with Wire(rw) as w:
@@ -351,7 +352,7 @@ def test_socket_activation(tmp_path):
             assert w.call(12, bytes(400)).error()[0] in (29, 39)
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(10 * SLOW) == 0
     assert os.path.exists(rw), "an inherited socket is the other's to remove"
 
 
@@ -368,7 +369,7 @@ def test_libvirt_names(tmp_path):
     other.bind(str(tmp_path / "run/libvirt/libvirt-sock"))
     other.listen()
     daemon = Vireod(tmp_path, wait=False)
-    assert daemon.process.wait(10) == 1 and "another daemon listens" in daemon.messages()
+    assert daemon.process.wait(10 * SLOW) == 1 and "another daemon listens" in daemon.messages()
     other.close()
 
 
@@ -383,12 +384,12 @@ def test_virsh(shared_vireod):
 
 
 def test_help_and_man(shared_vireod):
-    text = subprocess.run([os.path.join(BUILD, "vireod"), "--help"], capture_output=True, text=True, timeout=20, check=True).stdout
-    man = subprocess.run([os.path.join(BUILD, "vireod"), "--help=man"], capture_output=True, text=True, timeout=20, check=True).stdout
+    text = subprocess.run([os.path.join(BUILD, "vireod"), "--help"], capture_output=True, text=True, timeout=20 * SLOW, check=True).stdout
+    man = subprocess.run([os.path.join(BUILD, "vireod"), "--help=man"], capture_output=True, text=True, timeout=20 * SLOW, check=True).stdout
     for option in re.findall(r"--([a-z-]+)", text):
         assert option.replace("-", "\\-") in man, f"{option} is not in the manual page"
-    assert subprocess.run([os.path.join(BUILD, "vireod"), "--no-such"], capture_output=True, timeout=20, check=False).returncode == 1
-    done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z"], input=man, capture_output=True, text=True, timeout=20, check=False)
+    assert subprocess.run([os.path.join(BUILD, "vireod"), "--no-such"], capture_output=True, timeout=20 * SLOW, check=False).returncode == 1
+    done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z"], input=man, capture_output=True, text=True, timeout=20 * SLOW, check=False)
     assert not done.stderr, done.stderr
 
 
@@ -447,7 +448,7 @@ def test_streams_that_are_left(shared_vireod, volume):
                 w.send(message(DOWNLOAD, transfer(volume), serial=w.serial))
             time.sleep(0.05)
     with Wire(shared_vireod.socket) as w:
-        until = time.monotonic() + 10 # those who left still read for a moment
+        until = time.monotonic() + 10 * SLOW # those who left still read for a moment
         while w.call(UPLOAD, transfer(volume)).status != OK:
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -462,7 +463,7 @@ def test_streams_that_are_left(shared_vireod, volume):
         while (answer := w.receive()).status != ERROR:
             assert answer.kind == STREAM
         assert "only sends" in answer.error()[2]
-    until = time.monotonic() + 20 # idle workers end by themselves
+    until = time.monotonic() + 20 * SLOW # idle workers end by themselves
     while threads_of(shared_vireod) > before[0] + 8 or len(os.listdir(f"/proc/{shared_vireod.process.pid}/fd")) > before[1]:
         assert time.monotonic() < until, f"before {before}, now {threads_of(shared_vireod)} threads"
         time.sleep(0.1)
@@ -506,7 +507,7 @@ def test_session(open_path):
         pytest.skip("the build directory cannot be read by an ordinary user")
 
     def virsh(*words):
-        return subprocess.run(["virsh", "-c", "qemu:///session", *words], capture_output=True, text=True, timeout=30, user=65534, group=65534, extra_groups=[], env=env,
+        return subprocess.run(["virsh", "-c", "qemu:///session", *words], capture_output=True, text=True, timeout=30 * SLOW, user=65534, group=65534, extra_groups=[], env=env,
                               cwd=home, check=False)
     try:
         first = virsh("hostname")
@@ -519,7 +520,7 @@ def test_session(open_path):
         pid = run / "vireo/vireod.pid"
         if pid.exists():
             os.kill(int(pid.read_text()), signal.SIGTERM)
-            until = time.monotonic() + 10
+            until = time.monotonic() + 10 * SLOW
             while pid.exists() and time.monotonic() < until:
                 time.sleep(0.05)
             assert not pid.exists(), "the session's daemon does not end"

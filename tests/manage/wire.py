@@ -4,6 +4,8 @@ import array
 import socket
 import struct
 
+from limits import SLOW
+
 REMOTE, QEMU, KEEPALIVE = 0x20008086, 0x20008087, 0x6b656570
 CALL, REPLY, MESSAGE, STREAM, CALL_FDS, REPLY_FDS, HOLE = range(7)
 OK, ERROR, CONTINUE = range(3)
@@ -42,7 +44,7 @@ class Reply:
 class Wire:
     def __init__(self, where, opened=True, uri="qemu:///system", flags=0):
         self.socket = socket.create_connection(where) if isinstance(where, tuple) else socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(10)
+        self.socket.settimeout(10 * SLOW)
         if not isinstance(where, tuple):
             self.socket.connect(where)
         self.serial = 0
@@ -78,7 +80,7 @@ class Wire:
         assert (reply.serial, reply.procedure, reply.kind) == (self.serial, procedure, REPLY)
         return reply
 
-    def is_closed(self, seconds=5):
+    def is_closed(self, seconds=5 * SLOW):
         """The server hangs up."""
         self.socket.settimeout(seconds)
         try:
