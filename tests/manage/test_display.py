@@ -5,12 +5,14 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 
 import pytest
 
-from conftest import Vireod
+from conftest import BUILD, Vireod
+from limits import SLOW
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guest"))
 import rfb  # noqa: E402
@@ -46,7 +48,7 @@ def create(daemon, tmp_path):
 
 
 def wait_for(what, condition, seconds=30):
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * SLOW
     while not condition():
         assert time.monotonic() < until, f"{what} did not happen within {seconds} s"
         time.sleep(0.1)
@@ -54,7 +56,7 @@ def wait_for(what, condition, seconds=30):
 
 def greeting(address):
     with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as s:
-        s.settimeout(20)
+        s.settimeout(20 * SLOW)
         s.connect(address)
         return s.recv(12)
 
@@ -88,6 +90,22 @@ def test_two_domains_have_two_ports(daemon, create):
         ports.append(int(shown.split(":")[1]))
         assert greeting(("127.0.0.1", 5900 + ports[-1])).startswith(b"RFB 003.")
     assert ports[0] != ports[1]
+
+
+def test_two_that_start_at_once_have_two_ports(daemon, create, tmp_path):
+    """Both command lines are made before either machine listens."""
+    slow = tmp_path / "slow"
+    slow.write_text(f"#!/bin/sh\ncase \"$*\" in *guest=*) sleep 3;; esac\nexec {BUILD}/vireo-vmm \"$@\"\n")
+    slow.chmod(0o755)
+    threads = [threading.Thread(target=create, args=(name, f"<emulator>{slow}</emulator>" + VNC.format(more="", video="vga"))) for name in "ab"]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    ports = {int(daemon.virsh("vncdisplay", name).strip().split(":")[1]) for name in "ab"}
+    assert len(ports) == 2
+    for port in ports:
+        assert greeting(("127.0.0.1", 5900 + port)).startswith(b"RFB 003.")
 
 
 def test_socket_of_a_display(daemon, create, tmp_path):
@@ -125,12 +143,12 @@ def event(conn, dom, phase, local, remote, scheme, subject, opaque):
     seen.append((phase, scheme, sorted(local)))
     if phase == libvirt.VIR_DOMAIN_EVENT_GRAPHICS_DISCONNECT: gone.set()
 c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_GRAPHICS, event, None)
-s = socket.socket(fileno=d.openGraphicsFD(0, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)); s.settimeout(20)
+s = socket.socket(fileno=d.openGraphicsFD(0, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)); s.settimeout(40)
 print(s.recv(12)); s.send(b"RFB 003.008\\n"); n = s.recv(1)[0]; print("methods", list(s.recv(n)))
 s.send(b"\\1"); print("security", s.recv(4)); s.send(b"\\1"); print("size", int.from_bytes(s.recv(2), "big") > 0)
-s.close(); print("gone", gone.wait(20)); print("phases", [p for p, *_ in seen])
+s.close(); print("gone", gone.wait(40)); print("phases", [p for p, *_ in seen])
 mine, other = socket.socketpair(); d.openGraphics(0, other.fileno(), libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH); other.close()
-mine.settimeout(20); print("second", mine.recv(12))
+mine.settimeout(40); print("second", mine.recv(12))
 try: d.openGraphicsFD(3, 0)
 except libvirt.libvirtError as e: print(e)
 """
@@ -139,7 +157,7 @@ except libvirt.libvirtError as e: print(e)
 def test_viewer_by_descriptor_and_events(daemon, create):
     """What virt-manager and virt-viewer do: no port is asked for, and the password is not when the caller may skip it."""
     create("a", VNC.format(more=" passwd='hidden'", video="vga"))
-    done = subprocess.run([sys.executable, "-c", VIEWER, daemon.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", VIEWER, daemon.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60 * SLOW, check=False)
     out = done.stdout
     assert done.returncode == 0 and out.count("RFB 003.") == 2, out
     assert "methods [1]" in out and "size True" in out and "gone True" in out and "phases [0, 1, 2]" in out and "index 3" in out, out

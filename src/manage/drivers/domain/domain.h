@@ -360,6 +360,7 @@ bool domain_device_deleted(struct domain *d, const char *alias);
 
 /* ---- rows of the other files, put together in domain_driver.c ---- */
 
+void domain_read_vnc(struct domain *d); /* on which port viewers are waited for, where the machine chose */
 /* Record of VIR_DOMAIN_EVENT_ID_GRAPHICS from what the machine tells of a viewer (domain_display.c). */
 GVariant *domain_viewer_event(struct domain *d, int phase, struct json_object *data);
 

@@ -26,6 +26,34 @@ static bool tell(struct domain *d, const char *command, struct json_object *args
     return o != NULL;
 }
 
+/* ---- the port ---- */
+
+static struct el *with_port(struct doc *live)
+{
+    el_each(e, live ? el_find(doc_root(live), "devices") : NULL, "graphics")
+        if (el_is(e, "@type", "vnc") && el_get(e, "@listen") && el_get(e, "@port"))
+            return e;
+    return NULL;
+}
+
+void domain_read_vnc(struct domain *d)
+{
+    g_mutex_lock(&d->lock);
+    bool has = with_port(d->live) != NULL;
+    g_mutex_unlock(&d->lock);
+    struct json_object *o = has ? monitor_command(d, "query-vnc", NULL, NULL) : NULL;
+    guint64 port = 0;
+    const char *service = json_object_get_string(json_object_object_get(o, "service"));
+    if (service && g_ascii_string_to_unsigned(service, 10, 1, 65535, &port, NULL)) {
+        g_mutex_lock(&d->lock);
+        struct el *e = with_port(d->live);
+        if (e)
+            el_setf(e, "@port", "%u", (unsigned)port);
+        g_mutex_unlock(&d->lock);
+    }
+    json_object_put(o);
+}
+
 /* ---- screenshot ---- */
 
 /* The machine writes into memory that we share with it: it opens no file, and none is left behind. */

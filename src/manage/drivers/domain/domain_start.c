@@ -382,6 +382,8 @@ bool domain_start_incoming(struct domain *d, struct doc *live, struct manage_cal
     int log = -1;
     off_t at = 0;
     bool ok = cmd && run_machine(d, cmd, in != NULL, &log, &at, error) && domain_command_after(d, cmd->after, error);
+    if (ok)
+        domain_read_vnc(d);
     if (cmd)
         domain_command_free(cmd); /* the process has its own copies of the descriptors */
     if (ok && (flags & VIR_DOMAIN_START_AUTODESTROY) && c) {

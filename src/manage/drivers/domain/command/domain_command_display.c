@@ -63,10 +63,12 @@ bool domain_plan_audio(struct domain_build *b, struct el *e, GError **error)
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<audio type='%s'>%s is not there: none, spice and file are", el_get_or(e, "@type", ""), domain_line(e));
 }
 
-/* A port that nobody listens on. */
-static unsigned free_port(const char *address, unsigned from)
+enum { PORT_FIRST = 5900, PORT_LAST = 6899 };
+
+/* A port that nobody listens on now. */
+static unsigned free_port(const char *address)
 {
-    for (unsigned port = from; port < from + 1000; port++) {
+    for (unsigned port = PORT_FIRST; port <= PORT_LAST; port++) {
         struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
         int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (inet_pton(AF_INET, address, &a.sin_addr) != 1)
@@ -117,14 +119,17 @@ static bool add_vnc(struct domain_build *b, struct el *e, GError **error)
         g_string_append(s, "none");
     } else {
         unsigned port = domain_number(e, "@port", 0);
-        if (el_is(e, "@autoport", "yes") || !port || port < 5900 || port > 65535)
-            port = b->d ? free_port(address, 5900) : 5900;
+        bool automatic = el_is(e, "@autoport", "yes") || !port || port < PORT_FIRST || port > 65535;
+        if (automatic)
+            port = b->d ? free_port(address) : PORT_FIRST;
         if (!port)
             return manage_fail(error, VIR_ERR_OPERATION_FAILED, "<graphics>%s: no port from 5900 up is free", domain_line(e));
         el_setf(e, "@port", "%u", port);
         el_set(e, "@listen", address);
         el_set(e, "listen/@address", address);
-        g_string_append_printf(s, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, port - 5900);
+        g_string_append_printf(s, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, port - PORT_FIRST);
+        if (automatic && b->d) /* another machine may be on its way to the same port: the next one is taken then, and domain_read_vnc() finds out */
+            g_string_append_printf(s, ",to=%u", PORT_LAST - PORT_FIRST);
     }
     if (b->m.is_vireo && el_get(e, "@websocket"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics>%s: vireo-vmm has no port for WebSocket; put a proxy such as websockify in front of the VNC port", domain_line(e));
@@ -151,7 +156,7 @@ bool domain_plan_graphics(struct domain_build *b, struct el *e, GError **error)
     }
     unsigned port = domain_number(e, "@port", 0);
     if (!port || port > 65535)
-        port = b->d ? free_port(address, 5900) : 5900;
+        port = b->d ? free_port(address) : PORT_FIRST;
     el_setf(e, "@port", "%u", port);
     el_set(e, "@listen", address);
     el_set(e, "listen/@address", address);
