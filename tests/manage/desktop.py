@@ -125,7 +125,7 @@ class Desktop:
             found = condition()
             if found:
                 return found
-            assert time.monotonic() < end, f"virt-manager: {what} was not seen within {seconds} s; on the screen: {self.words()}"
+            assert time.monotonic() < end, f"virt-manager: {what} was not seen within {seconds * SLOW:.0f} s; on the screen: {self.words()}"
             time.sleep(0.1)
 
     def get(self, root, role, name=None, seconds=30):

@@ -17,7 +17,7 @@ from network_lab import lab, whole_lab  # pylint: disable=unused-import
 
 VIREO = os.path.join(BUILD, "vireo")
 GUEST = os.environ.get("VIREO_GUEST", os.path.join(os.path.abspath(BUILD), "guest"))
-LIMIT = int(90 * SLOW)  # seconds for a boot
+LIMIT = int(240 * SLOW)  # seconds for a boot
 
 
 @pytest.fixture(scope="module")

@@ -750,7 +750,7 @@ def test_agent(vireod, linux, tmp_path):
                     "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel></devices></domain>", encoding="utf-8")
     vireod.virsh("create", path)
     assert "agent is not connected" in vireod.virsh("domhostname", "a", "--source", "agent", status=1)
-    wait_for("the agent", lambda: "state='connected'" in vireod.virsh("dumpxml", "a"), 30)
+    wait_for("the agent", lambda: "state='connected'" in vireod.virsh("dumpxml", "a"), 90)
     assert vireod.virsh("domhostname", "a", "--source", "agent").strip() == "inside"
     assert vireod.virsh("domtime", "a").strip() == "Time: 1234567890"
     assert "Froze 2 filesystem(s)" in vireod.virsh("domfsfreeze", "a")
@@ -784,7 +784,7 @@ def test_agent_that_is_killed_over_a_snapshot(vireod, linux, tmp_path):
         return "state='connected'" in vireod.virsh("dumpxml", "a")
 
     def snapshot(name, how, answer):
-        wait_for("the agent", lambda: connected() and "inside" in vireod.virsh("domhostname", "a", "--source", "agent", status=None), 30)
+        wait_for("the agent", lambda: connected() and "inside" in vireod.virsh("domhostname", "a", "--source", "agent", status=None), 90)
         vireod.virsh("qemu-agent-command", "a", '{"execute":"test-next-freeze-%s"}' % how)
         out = vireod.virsh("snapshot-create-as", "a", name, "--disk-only", "--quiesce", status=1 if answer else 0)
         assert answer in out, out

@@ -19,6 +19,7 @@ NETNS = ("unshare", "-n", "-m", "sh", "-c", 'mount -t sysfs sysfs /sys && ip lin
 # The URI that everybody uses: with a socket in the URI virt-manager takes the host for another one, and shows no display.
 AS_LIBVIRT = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /run && mkdir /run/libvirt && ln -s "$1" /run/libvirt/libvirt-sock && shift && exec "$@"', "client")
 SCREENS = os.path.join(os.path.abspath(BUILD), "virt-manager")
+BOOT = 180  # seconds; much else is going on meanwhile
 BAD_WORDS = re.compile(r"Traceback|libvirtError|is not supported|unsupported flags|unknown procedure", re.I)
 
 
@@ -149,7 +150,7 @@ def test_guest_from_the_wizard_to_its_end(manager, image, tmp_path):
         assert part in xml, f"{part} is not what the wizard chose: {xml}"
     window = d.window("vm on .*")
     d.until("a viewer of the display", lambda: '"clients":[{' in daemon.virsh("qemu-monitor-command", "vm", '{"execute":"query-vnc"}'))
-    d.until("the guest's own words on the display", lambda: manager.lit("display", d.get(window, "drawing area")) > 600)
+    d.until("the guest's own words on the display", lambda: manager.lit("display", d.get(window, "drawing area")) > 600, BOOT)
     d.hover(d.get(window, "drawing area"))  # a click would keep the pointer there: the guest has no driver for the tablet
     d.type("world")
     daemon.virsh("screenshot", "vm", os.path.join(SCREENS, "screen.png"))
@@ -158,7 +159,7 @@ def test_guest_from_the_wizard_to_its_end(manager, image, tmp_path):
     d.press(window, "View", "menu")
     d.press(window, "Consoles", "menu")
     d.press(window, "Serial 1", "radio menu item")
-    d.until("the guest's words", lambda: "VT up" in manager.console(window))
+    d.until("the guest's words", lambda: "VT up" in manager.console(window), BOOT)
     d.click(d.get(window, "terminal"))
     d.type("hello")
     d.until("the guest's answer", lambda: "heard hello and world" in manager.console(window))
