@@ -231,7 +231,7 @@ def start_slow_convert(tmp_path, *more):
     run("qemu-io", "-f", "raw", "-c", "write -P 1 0 64M", tmp_path / "a")
     p = subprocess.Popen([IMG, "convert", "-r", "4M", "-f", "raw", "-O", "qcow2", *more, str(tmp_path / "a"), str(tmp_path / "b")], stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE, text=True)
-    for _ in range(200):
+    for _ in range(1500):
         if (tmp_path / "b").exists() and (tmp_path / "b").stat().st_size > 2 * MIB:
             break
         time.sleep(0.02)
@@ -250,7 +250,7 @@ def test_an_interrupted_convert_leaves_no_image(tmp_path, sig):
 
 def test_an_interrupted_create_leaves_no_image(tmp_path):
     p = subprocess.Popen([IMG, "create", "-q", "-f", "raw", "-o", "preallocation=full", str(tmp_path / "a"), "8G"], stderr=subprocess.PIPE, text=True)
-    for _ in range(200):
+    for _ in range(3000):
         if (tmp_path / "a").exists() and (tmp_path / "a").stat().st_size:
             break
         time.sleep(0.01)
@@ -269,10 +269,13 @@ def test_output_that_cannot_be_written(tmp_path):
 def test_sigusr1_shows_the_progress(tmp_path):
     p = start_slow_convert(tmp_path)
     p.send_signal(signal.SIGUSR1)
-    time.sleep(0.3)
+    errors = ""
+    while not re.search(r"\(\d+\.\d\d/100%\)", errors):
+        part = os.read(p.stderr.fileno(), 4096).decode()
+        assert part, f"it ended and has not shown its progress: {errors!r}"
+        errors += part
     p.send_signal(signal.SIGINT)
-    _, errors = p.communicate(timeout=20)
-    assert re.search(r"\(\d+\.\d\d/100%\)", errors)
+    p.communicate(timeout=20)
 
 
 def test_a_failed_convert_leaves_no_image(tmp_path):
@@ -383,7 +386,7 @@ def test_images_on_nbd_servers(tmp_path):
     for name in ("a.raw", "b.raw"):
         server = subprocess.Popen(["qemu-nbd", "-t", "-f", "raw", "-k", f"{tmp_path}/s", "-e", "4", "-x", "disk", str(tmp_path / name)])
         try:
-            for _ in range(200):
+            for _ in range(1500):
                 if (tmp_path / "s").exists():
                     break
                 time.sleep(0.02)

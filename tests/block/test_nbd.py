@@ -96,7 +96,7 @@ def peer(tmp_path):
 
     def start(path, *argv):
         running.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        for _ in range(200):
+        for _ in range(1500):
             if os.path.exists(path):
                 return running[-1]
             time.sleep(0.02)
@@ -439,7 +439,7 @@ def test_a_server_that_dies_gives_errors_and_is_found_again(peer, image, tmp_pat
     for _ in range(3):
         assert c.do("read 0 4096") == "error Input/output error"
     peer(path, *argv)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while c.reads(0, MIB) != 7:
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -465,9 +465,9 @@ def test_reconnect_delay_ends(peer, image, tmp_path):
     path = str(tmp_path / "q")
     p = peer(path, "qemu-nbd", "-t", "-f", "raw", "-k", path, image)
     c = Client(f"driver=nbd,path={path},reconnect-delay=2")
+    begin = time.monotonic()  # from the loss of the connection on, the delay passes
     p.kill()
     p.wait()
-    begin = time.monotonic()
     assert c.do("read 0 4096") == "error Input/output error"
     assert 1.5 < time.monotonic() - begin < 10
     begin = time.monotonic()

@@ -341,7 +341,7 @@ def test_grouped_jobs(vm, tmp_path):
     act = [{"type": "drive-backup", "data": {"device": d, "target": str(tmp_path / f"{d}.out"), "format": "qcow2", "sync": "full", "job-id": "j" + d, "speed": s}}
            for d, s in (("d0", 65536), ("d1", 0))]
     v("transaction", actions=act, properties={"completion-mode": "grouped"})
-    time.sleep(0.3)
+    v.wait("JOB_STATUS_CHANGE", id="jd1", status="waiting")
     assert {j["id"]: j["status"] for j in v("query-jobs")} == {"jd0": "running", "jd1": "waiting"}
     v("job-cancel", id="jd0")
     v.wait("BLOCK_JOB_CANCELLED", device="jd0")

@@ -5,6 +5,8 @@ import socket
 import struct
 import subprocess
 
+import vmm
+
 RESIZE, POINTER, KEYS = -223, -257, -258
 
 
@@ -25,7 +27,7 @@ class Viewer:
             sock = socket.socket(socket.AF_UNIX)
             sock.connect(address)
         self.sock = sock or socket.create_connection(address)
-        self.sock.settimeout(20)
+        self.sock.settimeout(20 * vmm.SLOW)
         assert self.read(12).startswith(b"RFB 003.00")
         self.sock.sendall(b"RFB 003.008\n")
         types = self.read(self.read(1)[0])

@@ -20,7 +20,6 @@ while [ ! -e /mnt/enough ]; do
     [ $((n % 7)) = 0 ] && rm -f /mnt/f$((n % 31))
     (cd /mnt; sha256sum f* > sums); sync
     read -t 0 line && touch /mnt/enough
-    [ $n -gt 150 ] && touch /mnt/enough
 done
 umount /mnt; echo 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/vda /mnt
 (cd /mnt; sha256sum -c sums >/dev/null && echo "VT sums agree after $n rounds" || echo "VT sums differ")

@@ -18,9 +18,9 @@ KNOWN = {}
 
 
 @pytest.fixture(scope="session")
-def cputest(kernels):
+def cputest(tmp_path_factory):
     """The program, linked statically and at a fixed address, so that the addresses it prints are the same everywhere."""
-    out = os.path.join(kernels, "cputest")
+    out = str(tmp_path_factory.mktemp("cputest") / "cputest")
     subprocess.run(["gcc", "-static", "-no-pie", "-O1", "-pthread", "-o", out, *sorted(glob.glob(f"{HERE}/cputest/*.c")), "-lm"], check=True)
     return out
 

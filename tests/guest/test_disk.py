@@ -238,7 +238,7 @@ def test_read_only_disk_is_shared(machine, flat, image):
 
 
 FILL = """
-sleep 1
+read line
 dd if=/dev/zero of=/tmp/z bs=64k count=1 2>/dev/null
 echo "VT writing"
 dd if=/tmp/z of=/dev/vda bs=64k seek=512 conv=notrunc,fsync 2>/dev/null && echo "VT written" || echo "VT failed"
@@ -255,6 +255,7 @@ def limit_files(m):
     """No file of the running machine may grow past 16 MiB. (Not from the start: its memory is a file too.)"""
     m.wait_text("VT init", BOOT)
     resource.prlimit(m.process.pid, resource.RLIMIT_FSIZE, (16 << 20, resource.RLIM_INFINITY))
+    m.send("\n")
 
 
 def test_write_error_stops_the_guest(linux, image):
@@ -286,6 +287,8 @@ def test_full_disk_stops_the_guest(linux, image, work):
             f.truncate(64 << 20)
         m = linux(*drive(path), modules=MODULES[:2], qmp=True, script=FILL.replace("count=1", "count=64").replace("bs=64k seek=512", "bs=1M seek=2"))
         m.qmp.command("query-status")
+        m.wait_text("VT init", BOOT)
+        m.send("\n")
         event = m.qmp.wait_event("BLOCK_IO_ERROR", BOOT)
         assert event["data"]["nospace"] is True
         m.qmp.wait_event("STOP", 30)
@@ -309,8 +312,7 @@ def test_other_virtio_devices(linux, work):
               "-device", "virtconsole,chardev=c", "-device", "virtio-balloon-pci",
               modules=("virtio_pci", "virtio-rng", "virtio_console", "virtio_balloon"), script="""
 echo "VT rng $(cat /sys/class/misc/hw_random/rng_current) $(dd if=/dev/hwrng bs=64 count=4 2>/dev/null | wc -c)"
-echo "from the guest" > /dev/hvc0
-sleep 1
+await "[ -c /dev/hvc0 ] && echo from the guest > /dev/hvc0" # the device's port comes a little after its driver
 for d in /sys/bus/virtio/devices/*; do echo "VT driver $(basename $(readlink $d/driver))"; done
 """)
     between = m.wait_text("VT done", BOOT)

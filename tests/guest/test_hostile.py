@@ -74,10 +74,13 @@ def ticks(m):
 
 
 def idle(m, seconds=1):
-    before = ticks(m)
-    time.sleep(seconds)
-    used = ticks(m) - before
-    assert used <= 6 * seconds, f"a guest whose vCPUs are all halted costs {used} ticks in {seconds} s" + m.tail()
+    """The least of several times: a busy host charges a process with what others take from it, and the guest may not have come to its HLT."""
+    used = []
+    while len(used) < 5 and not (used and used[-1] <= 6 * seconds):
+        before = ticks(m)
+        time.sleep(seconds)
+        used.append(ticks(m) - before)
+    assert min(used) <= 6 * seconds, f"a guest whose vCPUs are all halted costs {used} ticks in {seconds} s each" + m.tail()
 
 
 def obeys(m, again="start\n", deadline=10, picture=True):

@@ -62,7 +62,7 @@ def test_default_domain_starts(work, machine, kernels):
     import initramfs
     initrd = os.path.join(work, "initrd")
     script = """
-await "opens /dev/sr0 /dev/sda /dev/vda"
+await "opens /dev/sr0 /dev/sda /dev/vda && [ -e /sys/class/virtio-ports/vport*/name ]"
 for d in /sys/bus/pci/devices/*; do [ -e $d/driver ] && echo "VT at $(basename $d) $(basename $(readlink $d/driver))"; done
 echo "VT disks $(cat /sys/block/vda/size) $(cat /sys/block/sda/size) $(cat /sys/block/sr0/size) $(cat /sys/class/virtio-ports/vport*/name)"
 await "opens /dev/vdb"

@@ -152,13 +152,17 @@ def test_the_balloon_gives_memory_back_to_the_host(linux, backend):
               script=FILL + "fill 200; rm /mnt/fill; echo VT filled; read x", qmp=True)
     m.wait_text("VT filled", 90)
     full = smaps_of(m.process.pid)
+    began = time.monotonic()
     m.qmp.command("balloon", value=256 * MIB)
     wait_for(lambda: m.qmp.command("query-balloon")["actual"] == 256 * MIB, "the balloon did not reach its size")
     m.qmp.wait_event("BALLOON_CHANGE")
-    wait_for(lambda: [e for e in m.qmp.events if e["event"] == "BALLOON_CHANGE"] or m.qmp.command("query-status") is None, "no later BALLOON_CHANGE")
-    changes = [e["data"]["actual"] for e in m.qmp.events if e["event"] == "BALLOON_CHANGE"]
-    assert changes[-1] == 256 * MIB, f"the last BALLOON_CHANGE does not tell the size that was reached: {changes}"
-    assert len(changes) < 20, "BALLOON_CHANGE comes more than once a second"
+    seconds = time.monotonic() - began
+
+    def changes():
+        m.qmp.command("query-status")  # takes in the events that have come
+        return [e["data"]["actual"] for e in m.qmp.events if e["event"] == "BALLOON_CHANGE"]
+    wait_for(lambda: changes()[-1:] == [256 * MIB], "no BALLOON_CHANGE tells the size that was reached")
+    assert len(changes()) < 20 + seconds, "BALLOON_CHANGE comes more than once a second"
     assert smaps_of(m.process.pid) < full - 150 * 1024, f"the process had {full} KiB, it has {smaps_of(m.process.pid)} now"
     m.qmp.command("balloon", value=512 * MIB)
     wait_for(lambda: m.qmp.command("query-balloon")["actual"] == 512 * MIB, "the balloon did not let go")
@@ -377,7 +381,8 @@ def test_virtio_mem_grows_and_shrinks(linux):
     ask(1024)
     event = q.wait_event("MEMORY_DEVICE_SIZE_CHANGE")
     assert event["data"]["id"] == "vmem" and event["data"]["qom-path"] == "/machine/peripheral/vmem"
-    assert p.total() >= base + 1000
+    # The last block is asked for before the kernel has taken it into use.
+    wait_for(lambda: p.total() >= base + 1000, "the guest does not use what it was given")
     assert sizes(q) == (384, 1024)
     data = q.command("query-memory-devices")[0]
     assert data["type"] == "virtio-mem" and data["data"]["size"] == data["data"]["requested-size"] == 1024 * MIB
@@ -391,7 +396,7 @@ def test_virtio_mem_grows_and_shrinks(linux):
     p.intact()
     assert smaps_of(m.process.pid) < used - 200 * 1024, "unplugged memory stays with the process"
     ask(3072)
-    assert p.total() >= base + 3000
+    wait_for(lambda: p.total() >= base + 3000, "the guest does not use what it was given")
     p.intact()
     assert "exceed" in q.execute("qom-set", path="vmem", property="requested-size", value=128 << 30)["error"]["desc"]
     assert "multiples of 'block-size'" in q.execute("qom-set", path="vmem", property="requested-size", value=MIB)["error"]["desc"]
@@ -424,7 +429,7 @@ def test_taking_memory_shows_progress_and_can_be_interrupted(flat):
                 seen += os.read(main, 4096)
         assert re.search(rb"\d+ of 6144 MiB", seen), f"no progress on a terminal: {seen!r}"
         process.terminate()
-        assert process.wait(20) == 1
+        assert process.wait(20 * vmm.SLOW) == 1
         while select.select([main], [], [], 1)[0]:
             try:
                 seen += os.read(main, 4096)

@@ -11,12 +11,13 @@ import pytest
 
 import vmm
 
-# Writes files, and a journal of their checksums on the console; at the end all of them are read again from the disk.
+# Writes files, and a journal of their checksums on the console, until it is told to stop; then all of them are read again from the disk.
 WRITER = """
 mount -t ext4 /dev/vda /mnt || echo "VT no mount"
 echo "VT ready"
+{ read x < /dev/console; touch /tmp/stop; } &
 i=0
-while [ $i -lt {n} ]; do
+while [ ! -e /tmp/stop ]; do
     dd if=/dev/urandom of=/mnt/f$i bs=64k count=3 2>/dev/null
     (cd /mnt && sha256sum f$i >> /tmp/sums)
     cut -d ' ' -f 1 /proc/uptime > /tmp/up
@@ -75,14 +76,13 @@ def uptimes(text):
 
 @pytest.mark.parametrize("smp,kind", [("1", "raw"), ("4", "qcow2")])
 def test_saved_in_the_middle_of_writing(linux, work, image, smp, kind):
-    disk = image(64, ext4=True)
+    disk = image(512, ext4=True)
     if kind == "qcow2":
         subprocess.run(["qemu-img", "convert", "-O", "qcow2", disk, disk + ".qcow2"], check=True)
         disk += ".qcow2"
     args = common(disk, smp=smp)
-    script = WRITER.format(n=30)
     modules = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "crc32c_generic")
-    m = linux(*args, script=script, modules=modules, qmp=True)
+    m = linux(*args, script=WRITER, modules=modules, qmp=True)
     m.wait_text("VT n 5 ", 90)
     saved = os.path.join(work, "saved")
     info = save(m, saved)
@@ -91,14 +91,18 @@ def test_saved_in_the_middle_of_writing(linux, work, image, smp, kind):
     m.qmp.command("quit")
     m.wait(20)
     first = m.text()
-    n = linux(*args, "-incoming", "defer", script=script, modules=modules, qmp=True)
+    n = linux(*args, "-incoming", "defer", script=WRITER, modules=modules, qmp=True)
     assert n.qmp.command("query-status")["status"] == "inmigrate"
     load(n, saved)
-    n.wait_text("VT all there 30", 90)
+    for _ in range(10):
+        n.wait_text("VT n ", 60, "the guest does not go on")
+    n.send("stop\n")
+    n.wait_text("VT all there ", 120)
+    count = int(n.wait_text("\n", 10))
     n.wait_text("VT unmounted", 30)
     n.wait(30)
     seen = uptimes(first + n.text())
-    assert [s[0] for s in seen] == list(range(30)), "a line of the journal is missing, or came twice"
+    assert [s[0] for s in seen] == list(range(count)), "a line of the journal is missing, or came twice"
     assert all(a[1] <= b[1] and a[2] <= b[2] + 1 for a, b in zip(seen, seen[1:])), f"the guest's time went back: {seen}"
     if kind == "raw":
         subprocess.run(["e2fsck", "-fn", disk], check=True, stdout=subprocess.DEVNULL)

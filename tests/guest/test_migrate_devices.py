@@ -20,10 +20,8 @@ IMG = os.path.join(vmm.BUILD, "vireo-img")
 
 def migrated(m):
     """Waits until it has gone."""
-    for _ in range(1200):
-        info = m.qmp.command("query-migrate")
-        if info.get("status") in ("completed", "failed", "cancelled"):
-            break
+    end = time.monotonic() + 90 * vmm.SLOW
+    while (info := m.qmp.command("query-migrate")).get("status") not in ("completed", "failed", "cancelled") and time.monotonic() < end:
         time.sleep(0.05)
     assert info["status"] == "completed", f"{info}" + m.tail()
 
@@ -65,6 +63,7 @@ MODULES = ("ahci", "sd_mod", "sr_mod", "virtio_pci", "virtio_scsi", "nvme", "xhc
 WORK = r"""
 disk_of() { for d in /sys/block/*; do [ "$(cat $d/size)" = $(($1 * 2048)) ] && opens /dev/$(basename $d) && echo /dev/$(basename $d) && return; done; }
 dd if=/dev/urandom of=/tmp/blob bs=1M count=1 2>/dev/null
+number() { local n=; while [ -z "$n" ]; do n=$(cat $1); done; echo $n; } # of a file that may just be written
 use_disk() {
     await "[ -n \"\$(disk_of $2)\" ]"
     d=$(disk_of $2); n=0
@@ -85,7 +84,7 @@ use_card() {
     n=0; lost=0
     i=$(basename $(ls -d /sys/bus/pci/drivers/$3/*/net/*)); ip link set $i up; ip addr add 10.$2.0.15/24 dev $i
     while [ ! -e /tmp/stop ]; do
-        ping -c 1 -W 2 -s 1000 10.$2.0.2 >/dev/null && n=$((n + 1)) || lost=$((lost + 1)); echo $n > /tmp/n.$1; echo $lost > /tmp/lost.$1
+        ping -c 1 -W 5 -s 1000 10.$2.0.2 >/dev/null && n=$((n + 1)) || lost=$((lost + 1)); echo $n > /tmp/n.$1; echo $lost > /tmp/lost.$1
     done
 }
 """
@@ -121,14 +120,16 @@ def test_all_at_work(linux, machine, work, soundtool):  # noqa: F811
 printf '\\033[?25lthe screen is kept' > /dev/tty1
 await '[ -e /dev/snd/pcmC0D0p ]'
 soundtool play /dev/snd/pcmC0D0p 48000 {frames} > /tmp/played 2>&1 &
-find_event() {{ for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) echo /dev/input/$(basename $e) ;; esac; done; }}
+find_event() {{ for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) opens /dev/input/$(basename $e) && echo /dev/input/$(basename $e) ;; esac; done; }}
 await '[ -n "$(find_event "USB Keyboard")" ]'
 dd bs=24 count=2 < $(find_event "USB Keyboard") 2>/dev/null | hexdump -v -e '24/1 "%02x" "\\n"' > /tmp/keys &
 await '[ -e /tmp/n.ide -a -e /tmp/n.scsi -a -e /tmp/n.usb -a -e /tmp/n.nvme -a -e /tmp/n.e1000 -a -e /tmp/n.e1000e -a -e /tmp/n.rtl8139 -a -e /tmp/n.sr0 -a -e /tmp/n.sr1 ]'
 echo "VT at work"
 read line
-echo "VT before $(cd /tmp; for f in n.*; do echo -n "$f=$(cat $f) "; done)"
+echo "VT before $(cd /tmp; for f in n.*; do echo -n "$f=$(number $f) "; done)"
 read line
+for f in /tmp/n.*; do number $f > /tmp/then.${{f#*/n.}}; done
+for f in /tmp/n.*; do await "[ \\$(cat $f) -gt \\$((\\$(cat /tmp/then.${{f#*/n.}}) + 1)) ]"; done # each goes on
 touch /tmp/stop; wait
 echo "VT after $(cd /tmp; for f in n.* lost.*; do echo -n "$f=$(cat $f) "; done)"
 sed 's/^/VT key /' /tmp/keys; cat /tmp/played
@@ -148,14 +149,14 @@ sed 's/^/VT key /' /tmp/keys; cat /tmp/played
     assert screen(m2, f"{work}/after.ppm") == picture, "the screen is another one"
     for down in (True, False):
         m2.qmp.command("input-send-event", events=[{"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": "a"}}}])
-    time.sleep(1.5)
     m2.send("\n")
-    text = m2.wait_text("VT after", 60, "the guest does not go on") + m2.wait_text("VT done", 60)
+    text = m2.wait_text("VT after", 90, "the guest does not go on") + m2.wait_text("VT done", 60)
     after = dict(re.findall(r"(\w+\.\w+)=(\d+)", text))
     for name in [*DISKS, *CDS, *CARDS]:
         assert int(after[f"n.{name}"]) > int(before[name]) + 1, f"{name} stands still: {before[name]}, then {after}" + m2.tail()
     for name in CARDS:
-        assert int(after[f"lost.{name}"]) <= 1, f"{name} loses packets: {after}" + m2.tail()
+        # What is under way when the machine goes back in time, and when it moves, may be lost.
+        assert int(after[f"lost.{name}"]) <= 2, f"{name} loses packets: {after}" + m2.tail()
     assert "differs" not in text and "cannot" not in text, m2.tail()
     assert len(re.findall(r"VT key ", text)) == 2, m2.tail()
     assert "VT played" in text or "Broken pipe" in text, "the guest could not play on" + m2.tail()
@@ -188,10 +189,8 @@ while read line; do touch /tmp/ask; done
 def job(m, what, job_id, **arguments):
     """Runs one to its end; its error, or None."""
     m.qmp.command(what, **{"job-id": job_id, **arguments})
-    for _ in range(600):
-        found = [j for j in m.qmp.command("query-jobs", deadline=60) if j["id"] == job_id][0]
-        if found["status"] == "concluded":
-            break
+    end = time.monotonic() + 60 * vmm.SLOW
+    while (found := [j for j in m.qmp.command("query-jobs", deadline=60) if j["id"] == job_id][0])["status"] != "concluded" and time.monotonic() < end:
         time.sleep(0.02)
     assert found["type"] == what and found["status"] == "concluded", f"{found}"
     m.qmp.command("job-dismiss", id=job_id)
@@ -311,9 +310,8 @@ def test_requests_that_wait_are_done_there(linux, machine, work, image):
         rest, old = no_kernel(m), disks(name)
         first = rest.index("ich9-ahci,id=ahci") - 1
         m = moved(m, f"{work}/state", machine, rest[:first] + disks(names[k + 1] if k + 1 < len(names) else None) + rest[first + len(old):])
-        for _ in range(200):
-            if m.qmp.command("query-status")["status"] != "inmigrate":
-                break
+        end = time.monotonic() + 30 * vmm.SLOW
+        while m.qmp.command("query-status")["status"] == "inmigrate" and time.monotonic() < end:
             time.sleep(0.05)
         assert m.qmp.command("query-status")["status"] == "io-error"
         m.qmp.command("cont")
@@ -329,7 +327,7 @@ def test_requests_that_wait_are_done_there(linux, machine, work, image):
 # ---- virtio's display and input, and what was plugged in at run time ----
 
 LATER = r"""
-find_event() { for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) echo /dev/input/$(basename $e) ;; esac; done; }
+find_event() { for e in /sys/class/input/event*; do case "$(cat $e/device/name)" in *"$1"*) opens /dev/input/$(basename $e) && echo /dev/input/$(basename $e) ;; esac; done; }
 await '[ -n "$(find_event "virtio tablet")" ]'
 dd bs=24 count=3 < $(find_event "virtio tablet") 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' > /tmp/moves &
 printf '\033[?25lthe first picture\n' > /dev/tty1
@@ -345,7 +343,7 @@ echo "VT plugged $(nproc) $(awk '/MemTotal/ { print $2 }' /proc/meminfo)"
 read line
 [ "$(md5sum < /mnt/noise)" = "$sum" ] && echo "VT noise is whole"
 echo "VT now $(nproc) $(awk '/MemTotal/ { print $2 }' /proc/meminfo) $(cat /sys/devices/system/cpu/online)"
-ping -c 3 -W 2 10.0.2.2 > /dev/null; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ping -c 2 -W 2 10.0.2.2 > /dev/null && echo "VT ping"
+await '[ -e /sys/class/net/eth0 ]'; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; await '[ "$(cat /sys/class/net/eth0/carrier)" = 1 ]'; ping -c 2 -W 5 10.0.2.2 > /dev/null && echo "VT ping"
 printf 'the second picture\n' > /dev/tty1
 await '[ "$(wc -l < /tmp/moves)" -ge 3 ]'; sed 's/^/VT move /' /tmp/moves
 echo "VT more"
@@ -380,9 +378,8 @@ def test_plugged_in_and_virtio_display(linux, machine, work):
     text = m2.wait_text("VT more", 60, "the guest does not go on")
     assert "VT noise is whole" in text and f"VT now 2 {total} 0-1" in text and "VT ping" in text, m2.tail()
     assert len(re.findall(r"VT move \w+", text)) == 3, m2.tail()
-    for _ in range(50):
-        if screen(m2, f"{work}/later.ppm") != picture:
-            break
+    end = time.monotonic() + 10 * vmm.SLOW
+    while screen(m2, f"{work}/later.ppm") == picture and time.monotonic() < end:
         time.sleep(0.1)
     assert screen(m2, f"{work}/later.ppm") != picture, "the screen stands still"
     m2.qmp.unplug("nic1")
@@ -417,8 +414,7 @@ def test_memory_in_blocks(linux, machine, work):
     m2.send("\n")
     m2.wait_text("VT whole " + total.strip(), 60)
     m2.qmp.command("qom-set", path="vmem", property="requested-size", value=0)
-    for _ in range(100):
-        if m2.qmp.command("qom-get", path="/machine/peripheral/vmem", property="size") == 0:
-            break
+    end = time.monotonic() + 60 * vmm.SLOW
+    while m2.qmp.command("qom-get", path="/machine/peripheral/vmem", property="size") and time.monotonic() < end:
         time.sleep(0.1)
     assert m2.qmp.command("qom-get", path="/machine/peripheral/vmem", property="size") == 0

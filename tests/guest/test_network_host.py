@@ -20,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BOOT = 120
 MODULES = ("virtio_pci", "virtio_net", "af_packet")
 HOST, PEER, GUEST = "10.9.0.1", "10.9.0.2", "10.9.0.3"
-LINK = 'for i in $(seq 50); do [ "$(cat /sys/class/net/eth0/carrier)" = 1 ] && break; sleep 0.1; done\n'
+LINK = 'await "[ \\"\\$(cat /sys/class/net/eth0/carrier)\\" = 1 ]"\n'
 UP = f"ip link set lo up; ip addr add {GUEST}/24 dev eth0; ip link set eth0 up; {LINK}"
 
 
@@ -225,8 +225,8 @@ def test_vlan_filter(net, guest):
     m = guest(UP + """
 ip link add link eth0 name v5 type vlan id 5; ip link set v5 up; sleep 1
 count() { echo $(cat /sys/class/net/eth0/statistics/rx_packets) $(cat /sys/class/net/v5/statistics/rx_packets); }
-set -- $(count); echo "VT ready"; read line < /dev/console; sleep 1
-a=$1 b=$2; set -- $(count); echo "VT all $(( $1 - a )) tagged $(( $2 - b ))"
+set -- $(count); echo "VT ready"; read line < /dev/console
+a=$1 b=$2; await '[ $(cat /sys/class/net/v5/statistics/rx_packets) -ge $((b + 20)) ]'; sleep 1; set -- $(count); echo "VT all $(( $1 - a )) tagged $(( $2 - b ))"
 """, *TAP, modules=MODULES + ("8021q",), wrapper=net.wrapper())
     m.wait_text("VT ready", BOOT)
     table = m.qmp.command("query-rx-filter", name="card")[0]
@@ -234,7 +234,7 @@ a=$1 b=$2; set -- $(count); echo "VT all $(( $1 - a )) tagged $(( $2 - b ))"
     assert table["main-mac"] == "52:54:00:11:22:33" and not table["promiscuous"], table
     net.run(net.peer, "/usr/bin/python3", "-c", SEND_TAGGED)
     m.send("\n")
-    m.wait_text("VT all ", 20)
+    m.wait_text("VT all ", 90)
     counted, tagged = map(int, m.wait_text("\n", 5).split(" tagged "))
     assert tagged == 20, "frames of the VLAN that the guest asked for are lost"
     assert counted <= 25, "frames of VLAN 6 reach a guest that did not ask for them"
@@ -281,11 +281,11 @@ while True:
         assert watch.stdout.readline() == "listening\n"
         m = guest(UP + """
 echo "VT up $(cat /sys/class/net/eth0/carrier)"
-for i in $(seq 100); do [ "$(cat /sys/class/net/eth0/carrier)" = 0 ] && break; sleep 0.1; done
+await '[ "$(cat /sys/class/net/eth0/carrier)" = 0 ]'
 echo "VT down $(cat /sys/class/net/eth0/carrier)"
-for i in $(seq 100); do [ "$(cat /sys/class/net/eth0/carrier)" = 1 ] && break; sleep 0.1; done
+await '[ "$(cat /sys/class/net/eth0/carrier)" = 1 ]'
 echo "VT again $(cat /sys/class/net/eth0/carrier)"
-""" + f"ping -c 1 -W 5 {PEER} >/dev/null && echo VT ping; sleep 3\n", *TAP, wrapper=net.wrapper())
+""" + f"ping -c 1 -W 5 {PEER} >/dev/null && echo VT ping; read line < /dev/console\n", *TAP, wrapper=net.wrapper())
         m.wait_text("VT up 1", BOOT)
         m.qmp.command("set_link", name="card", up=False)
         m.wait_text("VT down 0", 20, "the guest does not see that the link went down")
@@ -428,11 +428,10 @@ def test_passt(net, guest, work):
     p = subprocess.Popen(net.wrapper() + ["passt", "-f", "-s", path, "-4", "--no-map-gw", "-l", os.path.join(work, "passt.log")], stdout=subprocess.DEVNULL,
                          stderr=subprocess.PIPE, preexec_fn=vmm.end_with_parent())
     try:
-        for _ in range(100):
-            if os.path.exists(path) or p.poll() is not None:
-                break
+        end = time.monotonic() + 20 * vmm.SLOW
+        while not (listens := re.search(rf"00010000 \S+ \S+ +\d+ {path}\n", net.run(net.host, "cat", "/proc/net/unix"))) and p.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
-        assert os.path.exists(path), f"passt did not start: {p.stderr.read().decode()}"
+        assert listens, f"passt did not start: {p.poll()}"
         m = guest(f"""
 cat > /tmp/dhcp.sh <<'E'
 [ "$1" = bound ] || exit 0
@@ -570,10 +569,10 @@ def test_scripts(net, guest, work):
               "-device", "virtio-net-pci,netdev=n", wrapper=net.wrapper())
     m.wait_text("VT ping", BOOT, "the interface that the script set up does not work")
     m.wait(30)
-    for _ in range(50):
+    end = time.monotonic() + 10 * vmm.SLOW
+    lines = []
+    while len(lines) < 2 and time.monotonic() < end:
         with open(said, encoding="utf-8") as f:
             lines = f.read().splitlines()
-        if len(lines) == 2:
-            break
         time.sleep(0.1)
     assert lines == ["up own0", "down own0"]

@@ -18,7 +18,7 @@ functions; disks
 while read word a b; do
     case $word in
     disk) await "opens /dev/$a"; echo "VT got $a $(cat /sys/block/$a/serial)" ;;
-    nodisk) await "[ ! -e /sys/block/$a ]"; disks ;;
+    nodisk) await "[ ! -e /sys/block/$a ]"; wait; disks ;; # a disk's name is free when the last that has it open has gone
     write) echo "$b" > /tmp/w; dd if=/tmp/w of=/dev/$a conv=fsync,notrunc 2>/dev/null && echo "VT written" ;;
     card) await "[ -e /sys/class/net/eth0 ]"; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 2 -w 20 10.0.2.2 > /tmp/ping && echo "VT pinged" ;;
     nocard) await "[ ! -e /sys/class/net/eth0 ]"; cards ;;
@@ -26,8 +26,9 @@ while read word a b; do
     functions) functions ;;
     there) await "[ -e /sys/bus/pci/devices/$a ]"; echo "VT there" ;;
     away) await "[ ! -e /sys/bus/pci/devices/$a ]"; echo "VT away" ;;
-    busy) for i in 1 2 3; do while dd if=/dev/zero of=/dev/$a bs=64k count=64 conv=notrunc 2>/dev/null && dd if=/dev/$a of=/dev/null bs=4k 2>/dev/null; do :; done & done
-          echo "VT busy" ;;
+    busy) exec 5<>/dev/$a; d=/proc/self/fd/5 # by its name, dd would make a file where the disk was
+          for i in 1 2 3; do while dd if=/dev/zero of=$d bs=64k count=64 conv=notrunc 2>/dev/null && dd if=$d of=/dev/null bs=4k 2>/dev/null; do :; done & done
+          exec 5<&-; echo "VT busy" ;;
     disks) disks ;;
     end) break ;;
     esac

@@ -24,8 +24,11 @@ def threads(pid):
     """{thread name: {field of /proc/PID/task/TID/status: value}}"""
     out = {}
     for tid in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{tid}/status") as f:
-            fields = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        try:
+            with open(f"/proc/{pid}/task/{tid}/status") as f:
+                fields = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        except (FileNotFoundError, ProcessLookupError):  # one that has just ended
+            continue
         out[fields["Name"] + " " + tid] = fields
     return out
 

@@ -121,11 +121,14 @@ def test_suspend_and_continue(terminal, flat):
     time.sleep(0.2)
     termios.tcsetattr(t.slave, termios.TCSANOW, t.before)  # what a shell does
     t.process.send_signal(signal.SIGCONT)
-    time.sleep(0.3)
+    end = time.monotonic() + 20 * vmm.SLOW
+    while termios.tcgetattr(t.slave)[3] & (termios.ICANON | termios.ISIG):
+        assert time.monotonic() < end, "the terminal is not in raw mode again"
+        time.sleep(0.02)
     t.send(b"\x03")
     t.wait_text("<03>")
     t.send(b"\x01x")
-    t.process.wait(10)
+    t.process.wait(10 * vmm.SLOW)
 
 
 def test_pty_back_end(machine, flat):
@@ -152,12 +155,11 @@ def test_unix_socket_back_end(machine, flat, work):
     import socket
     m = machine("-accel", "jit", "-m", "64", "-nodefaults", "-display", "none", "-serial", f"unix:{work}/s,server=on,wait=on", "-kernel",
                 flat("echo"))
-    end = time.monotonic() + 10
-    while not os.path.exists(f"{work}/s") and time.monotonic() < end:
-        time.sleep(0.05)
+    end = time.monotonic() + 10 * vmm.SLOW
     with socket.socket(socket.AF_UNIX) as s:
-        s.connect(f"{work}/s")
-        s.settimeout(20)
+        while s.connect_ex(f"{work}/s") and time.monotonic() < end:  # it may be there and not listen yet
+            time.sleep(0.05)
+        s.settimeout(20 * vmm.SLOW)
         seen = b""
         while b"echoing" not in seen:
             seen += s.recv(4096)

@@ -11,8 +11,7 @@ count() { echo "VT online $(cat /sys/devices/system/cpu/online) present $(cat /s
 count
 while read word n; do
     case $word in
-    up) i=0; while [ ! -e /sys/devices/system/cpu/cpu$n ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
-        echo 1 > /sys/devices/system/cpu/cpu$n/online
+    up) await "echo 1 > /sys/devices/system/cpu/cpu$n/online" 2>/dev/null # the file comes a little after its directory
         taskset $(printf %x $((1 << n))) sh -c 'echo "VT on $(cut -d" " -f39 /proc/self/stat)"'; count ;;
     count) count ;;
     end) break ;;
