@@ -436,3 +436,28 @@ ask vireo -c test:///default dominfo --dom
 ask vireo -c test:///default net-start --network de"""
     out = subprocess.run(["bash", "-c", test], env=PLAIN, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
     assert out.split("\n")[:4] == ["dominfo", "test", "--domain", "default"]
+
+
+def test_completion_knows_the_domain(shared_vireod, tmp_path):
+    """What belongs to the domain that the line names: disks, interfaces, snapshots; and options that are not there yet where nothing goes by position."""
+    document = tmp_path / "c.xml"
+    document.write_text("<domain type='qemu'><name>c</name><memory unit='MiB'>16</memory><os><type arch='x86_64' machine='q35'>hvm</type></os><devices>"
+                        f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{tmp_path}/c.qcow2'/><target dev='vdb' bus='virtio'/></disk>"
+                        "<interface type='user'><mac address='52:54:00:00:00:77'/></interface></devices></domain>")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "c.qcow2", "1M"], check=True)
+    shared_vireod.virsh("define", document)
+    shared_vireod.virsh("snapshot-create-as", "c", "before")
+
+    def ask(*words):
+        return run(VIREO, ["-c", shared_vireod.uri, "complete", "--", *words])[1].split()
+
+    assert ask("detach-disk", "c", "") == ["vdb"] and ask("domblkinfo", "--domain", "c", "--device", "v") == ["vdb"]
+    assert ask("domif-setlink", "c", "") == ["52:54:00:00:00:77"]
+    assert ask("snapshot-revert", "c", "") == ["before"] and ask("snapshot-delete", "--snapshotname", "b", "") == ["c"]
+    assert ask("nodedev-dumpxml", "comp") == ["computer"]
+    assert "--name" in ask("list", "") and "--all" not in ask("list", "--all", "")
+    shared_vireod.virsh("undefine", "c", "--snapshots-metadata")
+
+
+def test_help_of_echo():
+    assert "file with a document" not in run(VIREO, ["help", "echo"])[1]

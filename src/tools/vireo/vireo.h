@@ -222,4 +222,6 @@ bool help_special(const char *what); /* --help=man, commands, completion; false:
 int shell_main(struct vireo *v);
 /* Candidates that complete the last word of a line; free with g_strfreev. */
 char **complete_line(struct vireo *v, const char *line, const char *word);
+/* The same for a line of n words. */
+char **complete_words(struct vireo *v, char **words, int n, const char *word);
 bool console_run(struct call *c, virDomainPtr domain, const char *device, unsigned flags);

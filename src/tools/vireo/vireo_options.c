@@ -16,6 +16,8 @@ static const struct {
     {"domifaddr", "source", "lease, agent or arp"},
     {"domhostname", "source", "lease or agent"},
     {"domiftune", "interface", "interface: target name or hardware address"},
+    {"echo", "shell", "quoted for a shell"},
+    {"echo", "xml", "with the characters of markup escaped"},
     {"dompmsuspend", "target", "mem, disk or hybrid"},
     {"nodesuspend", "target", "mem, disk or hybrid"},
     {"shutdown", "mode", "acpi, agent, initctl, signal or paravirt; several with commas"},
