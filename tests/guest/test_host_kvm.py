@@ -72,7 +72,7 @@ def test_to_the_translator_and_back(machine, flat):
 
 
 # What the translator and the plainest KVM both have.
-COMMON = "vireo64,kvm=off,-vme," + ",".join("-" + f for f in ("popcnt btc-no sse4.2 sse3 srso-no auto-ibrs ssse3 rdtscp sse4.1 amd-no-ssb null-sel-clr-base ibpb").split())
+COMMON = "vireo64,kvm=off,-vme," + ",".join("-" + f for f in ("popcnt btc-no sse4.2 sse3 srso-no auto-ibrs ssse3 rdtscp sse4.1 amd-no-ssb null-sel-clr-base ibpb lfence-always-serializing tsa-sq-no tsa-l1-no").split())
 
 
 @pytest.mark.parametrize("chips", CHIPS)

@@ -86,7 +86,7 @@ static void sregs_in(const struct x86_state *s, struct kvm_sregs *k)
 
 /* ---- x87, SSE, AVX and what follows (4.42 KVM_GET_XSAVE, 4.134 KVM_GET_XSAVE2; always the standard form) ---- */
 
-enum { AT_XSTATE_BV = 512, AT_XCOMP_BV = 520 };
+enum { AT_XSTATE_BV = 512, AT_XCOMP_BV = 520, LEGACY = 3 };
 
 static bool xsave_get(struct kvm_vcpu *v, struct x86_state *s)
 {
@@ -95,16 +95,22 @@ static bool xsave_get(struct kvm_vcpu *v, struct x86_state *s)
     memset(s->xsave, 0, sizeof(s->xsave));
     if (c->xsave_size > sizeof(s->xsave))
         return false;
-    return kvm_ioctl(v->fd, c->xsave2 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, s->xsave) == 0;
+    if (kvm_ioctl(v->fd, c->xsave2 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, s->xsave) < 0)
+        return false;
+    uint64_t bv; /* on a host that has PKRU the kernel shows it for a guest without, too */
+    memcpy(&bv, s->xsave + AT_XSTATE_BV, 8);
+    bv &= v->machine->xcr0_mask | LEGACY;
+    memcpy(s->xsave + AT_XSTATE_BV, &bv, 8);
+    return true;
 }
 
 static bool xsave_set(struct kvm_vcpu *v, const struct x86_state *s, GError **error)
 {
     _Alignas(64) uint8_t image[X86_XSAVE_SIZE];
-    uint64_t bv, none = 0, legacy = 3;
+    uint64_t bv, none = 0;
     memcpy(image, s->xsave, sizeof(image));
     memcpy(&bv, image + AT_XSTATE_BV, 8);
-    if (bv & ~(v->machine->xcr0_mask | legacy))
+    if (bv & ~(v->machine->xcr0_mask | LEGACY))
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "the guest uses vector registers (state components %#llx) that this vCPU does not have: use the same -cpu",
                           (unsigned long long)(bv & ~v->machine->xcr0_mask));
     memcpy(image + AT_XCOMP_BV, &none, 8);
