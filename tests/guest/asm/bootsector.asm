@@ -7,6 +7,7 @@ org 0x7c00
 %define LETTER A
 %endif
 %defstr TEXT LETTER
+    cli                     ; or the BIOS's timer puts what it still has to print between the letters
     xor ax, ax
     mov ds, ax
     mov ss, ax
