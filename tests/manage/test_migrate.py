@@ -242,7 +242,7 @@ def test_by_tcp(own, tmp_path):
     own.migrate(own.a, own.b, "--live", "--p2p", uri=f"qemu+tcp://{address}/system")
     own.only_at(own.b, own.a, "migrated")
     words = ["virsh", "-c", f"qemu+tcp://{address}/system", "migrate", "--live", "vm", own.a.uri, "--migrateuri", "tcp://[::1]", "--listen-address", "::1"]
-    done = subprocess.run(words, env=PLAIN, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(words, env=PLAIN, timeout=60 * SLOW, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
     own.only_at(own.a, own.b, "migrated")
 
