@@ -40,7 +40,7 @@ def run(*words, status=0, stdin=None, env=None, timeout=40):
     return done.stdout
 
 
-def wait_for(what, condition, seconds=8):
+def wait_for(what, condition, seconds=20):
     until = time.monotonic() + seconds * SLOW
     while not condition():
         assert time.monotonic() < until, f"not within {seconds} s: {what}"

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import libvirt
 import pytest
 
 from conftest import PLAIN, Vireod
@@ -416,14 +417,17 @@ def test_clone_beside_other_calls_and_given_up(daemon, pool, tmp_path):
     name, path = pool
     big_source(daemon, name, path, 2 << 40)
     process = start_clone(daemon, name, tmp_path)
-    assert "asynchronous jobs" in daemon.virsh("pool-refresh", name, status=1)
-    assert "asynchronous jobs" in daemon.virsh("pool-destroy", name, status=1)
-    assert "still being allocated" in daemon.virsh("vol-delete", "copy", name, status=1)
-    assert "in use" in daemon.virsh("vol-delete", "big", name, status=1)
-    daemon.virsh("vol-create-as", name, "other", "1M")
-    daemon.virsh("vol-delete", "other", name)
-    assert xml_value(daemon.virsh("vol-dumpxml", "copy", name), "capacity") == str(2 << 40)
+    connection = libvirt.open(daemon.uri)  # a program for each question would take longer than the copy
+    there = connection.storagePoolLookupByName(name)
+    copy = there.storageVolLookupByName("copy")
+    for call, words in ((there.refresh, "asynchronous jobs"), (there.destroy, "asynchronous jobs"), (copy.delete, "still being allocated"),
+                        (there.storageVolLookupByName("big").delete, "in use")):
+        with pytest.raises(libvirt.libvirtError, match=words):
+            call()
+    there.createXML("<volume><name>other</name><capacity unit='M'>1</capacity></volume>").delete()
+    assert xml_value(copy.XMLDesc(), "capacity") == str(2 << 40)
     assert process.poll() is None, "the copy ended too soon for this test"
+    connection.close()
     process.send_signal(signal.SIGKILL)
     process.wait()
     until = time.monotonic() + 10 * SLOW
@@ -677,11 +681,9 @@ def test_physical_size_and_progress_of_a_copy(daemon, pool, tmp_path):
     assert re.search(r"^Physical: +\d", text, re.M), text
     big_source(daemon, name, path, 2 << 40)
     process = start_clone(daemon, name, tmp_path)
-    seen = set()
-    for _ in range(20):
+    seen, until = set(), time.monotonic() + 20 * SLOW
+    while len(seen) < 3 and process.poll() is None and time.monotonic() < until:
         seen.add(xml_value(daemon.virsh("vol-dumpxml", "copy", name), "allocation"))
-        if len(seen) > 2:
-            break
     process.kill()
     process.wait()
     assert len(seen) > 2, f"what is allocated does not grow: {seen}"

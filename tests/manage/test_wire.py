@@ -214,7 +214,7 @@ def test_clients_that_never_open(open_path):
         pytest.skip("needs root, to become another user")
     daemon = Vireod(open_path, config="max_anonymous_clients = 3\n")
     program = ("import os,socket,sys\nos.setuid(65534)\nopen_=[]\n"
-               "for _ in range(8):\n s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(0.3); open_.append(s)\n"
+               "for _ in range(8):\n s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(1); open_.append(s)\n"
                "n=0\nfor s in open_:\n try:\n  n+=s.recv(1)==b''\n except socket.timeout: pass\nprint(n,flush=True)\nsys.stdin.read()\n")
     other = subprocess.Popen(["/usr/bin/python3", "-c", program, daemon.socket + "-ro"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
