@@ -37,7 +37,7 @@ def meson_suite(total, build, suite, env=None):
     log = os.path.join(build, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)  # an older run's results are not this one's
-    subprocess.run(["meson", "test", "-C", build, "--suite", suite, "--print-errorlogs", "--no-rebuild"], check=False,
+    subprocess.run(["meson", "test", "-C", build, "--suite", suite, "--print-errorlogs", "--no-rebuild", "--timeout-multiplier", "5"], check=False,
                    env=dict(os.environ, **(env or {})))
     if not os.path.exists(log):
         total.broken(f"the suite {suite} did not run in {build}")
