@@ -60,7 +60,7 @@ char *manage_error_text(const GError *error)
         { VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: " }, { VIR_ERR_OPERATION_DENIED, "operation forbidden: " },
         { VIR_ERR_OPERATION_UNSUPPORTED, "Operation not supported: " }, { VIR_ERR_OPERATION_TIMEOUT, "Timed out during operation: " },
         { VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: " }, { VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: " },
-        { VIR_ERR_XML_ERROR, "XML error: " }, { VIR_ERR_OVERFLOW, "numerical overflow: " }, { VIR_ERR_RESOURCE_BUSY, "resource busy: " },
+        { VIR_ERR_XML_ERROR, "XML error: " }, { VIR_ERR_CPU_INCOMPATIBLE, "the CPU is incompatible with host CPU: " }, { VIR_ERR_OVERFLOW, "numerical overflow: " }, { VIR_ERR_RESOURCE_BUSY, "resource busy: " },
         { VIR_ERR_MIGRATE_UNSAFE, "Unsafe migration: " }, { VIR_ERR_OPERATION_ABORTED, "operation aborted: " }, { VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: " }, { VIR_ERR_AUTH_FAILED, "authentication failed: " },
         { VIR_ERR_DEVICE_MISSING, "device not found: " }, { VIR_ERR_NO_DOMAIN_METADATA, "metadata not found: " }, { VIR_ERR_NO_MEMORY, "out of memory: " },
         { VIR_ERR_NO_DOMAIN, "Domain not found: " }, { VIR_ERR_NO_NETWORK, "Network not found: " }, { VIR_ERR_NO_STORAGE_POOL, "Storage pool not found: " },

@@ -27,10 +27,16 @@ struct host_machine {
 struct host_model {
     char *name;
     bool usable;
+    char **lacks;    /* what is missing for it to be usable, names as the emulator has them; NULL: nothing */
+    char **features; /* under libvirt's names, sorted; NULL before host_emulator_expand() */
 };
 
 /* A reference; path NULL: the state's vireo-vmm. Starts a process: not for quick rows. */
 struct host_emulator *host_emulator_get(struct manage_state *s, const char *path, GError **error);
+/* name NULL: the default one; NULL: there is none of this name. */
+const struct host_machine *host_emulator_machine(const struct host_emulator *e, const char *name);
+/* The models get their features; asked once, by a process of its own. */
+bool host_emulator_expand(struct manage_state *s, struct host_emulator *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void host_emulator_unref(struct host_emulator *e);
 static inline void host_emulator_cleanup(struct host_emulator **e)
 {
@@ -47,6 +53,10 @@ struct host_data {
 
 /* Features of the host's CPU from /proc/cpuinfo under libvirt's names; NULL-terminated, g_strfreev. */
 char **host_cpu_features(char **ret_vendor);
+/* libvirt's name for a feature that an emulator names. */
+const char *host_cpu_feature_name(const char *name);
+/* In every x86-64 CPU: not listed beside a model. */
+bool host_cpu_in_baseline(const char *feature);
 /* The best of an emulator's models whose features the host has, by a fixed list; "qemu64" where none fits. */
 const char *host_cpu_model(char **features);
 /* The <cpu> of <host>, one line a child, indented by 4. */

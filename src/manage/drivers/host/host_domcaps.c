@@ -125,16 +125,6 @@ static void cpu(GString *out, const struct host_emulator *e)
     g_string_append(out, "    </mode>\n  </cpu>\n");
 }
 
-static const struct host_machine *find_machine(const struct host_emulator *e, const char *name)
-{
-    for (unsigned i = 0; i < e->machines->len; i++) {
-        const struct host_machine *m = e->machines->pdata[i];
-        if (name ? !strcmp(m->name, name) : m->is_default)
-            return m;
-    }
-    return NULL;
-}
-
 GVariant *host_domain_capabilities(struct manage_call *c, GError **error)
 {
     const char *path, *arch, *machine, *virt;
@@ -149,7 +139,7 @@ GVariant *host_domain_capabilities(struct manage_call *c, GError **error)
         return NULL;
     if (arch && strcmp(arch, e->arch))
         return manage_null(error, VIR_ERR_INVALID_ARG, "the emulator '%s' runs guests of the architecture %s, not %s", e->path, e->arch, arch);
-    const struct host_machine *m = find_machine(e, machine);
+    const struct host_machine *m = host_emulator_machine(e, machine);
     if (!m)
         return manage_null(error, VIR_ERR_INVALID_ARG, "the machine '%s' is not supported by emulator '%s'", machine ? machine : "(default)", e->path);
     g_autofree char *escaped = g_markup_escape_text(e->path, -1);

@@ -24,6 +24,8 @@ static void model_free(gpointer opaque)
 {
     struct host_model *m = opaque;
     g_free(m->name);
+    g_strfreev(m->lacks);
+    g_strfreev(m->features);
     g_free(m);
 }
 
@@ -81,6 +83,14 @@ static void take_machines(struct host_emulator *e, struct json_object *list)
     }
 }
 
+static void strv_add(char ***list, const char *name)
+{
+    unsigned n = *list ? g_strv_length(*list) : 0;
+    *list = g_renew(char *, *list, n + 2);
+    (*list)[n] = g_strdup(name);
+    (*list)[n + 1] = NULL;
+}
+
 static void take_models(struct host_emulator *e, struct json_object *list)
 {
     static const char *const not_named[] = { "max", "host", "base", NULL };
@@ -92,6 +102,8 @@ static void take_models(struct host_emulator *e, struct json_object *list)
         struct host_model *m = g_new0(struct host_model, 1);
         m->name = g_strdup(name);
         m->usable = !json_object_object_get_ex(o, "unavailable-features", &missing) || !json_object_array_length(missing);
+        for (size_t k = 0; !m->usable && k < json_object_array_length(missing); k++)
+            strv_add(&m->lacks, json_object_get_string(json_object_array_get_idx(missing, k)));
         g_ptr_array_add(e->models, m);
     }
 }
@@ -182,24 +194,23 @@ static char *read_all(int fd)
 static char *run(const char *path, int in, int err, GError **error)
 {
     const char *argv[] = { path, "-S", "-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio", NULL };
-    int out[2];
+    int out = memfd_create("answers", MFD_CLOEXEC); /* no pipe: what is in one that is full when it quits would be lost */
     GPid pid;
-    if (pipe2(out, O_CLOEXEC) < 0)
-        return manage_fail_errno(error, errno, "cannot make a pipe"), NULL;
-    bool started = g_spawn_async_with_fds(NULL, (char **)argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid, in, out[1], err, error);
-    close(out[1]);
-    char *text = started ? read_all(out[0]) : NULL;
-    close(out[0]);
+    if (out < 0)
+        return manage_fail_errno(error, errno, "cannot make a file in memory"), NULL;
+    bool started = g_spawn_async_with_fds(NULL, (char **)argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid, in, out, err, error);
     while (started && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
+    char *text = started && lseek(out, 0, SEEK_SET) == 0 ? read_all(out) : NULL;
+    close(out);
     return text;
 }
 
-static char *run_with_questions(const char *path, char **ret_err, GError **error)
+static char *run_with_questions(const char *path, const char *text, char **ret_err, GError **error)
 {
     int in = memfd_create("questions", MFD_CLOEXEC), err = memfd_create("complaints", MFD_CLOEXEC);
     char *out = NULL;
-    if (in < 0 || err < 0 || write(in, questions, strlen(questions)) < 0 || lseek(in, 0, SEEK_SET) < 0)
+    if (in < 0 || err < 0 || write(in, text, strlen(text)) < 0 || lseek(in, 0, SEEK_SET) < 0)
         manage_fail_errno(error, errno, "cannot make a file in memory");
     else
         out = run(path, in, err, error);
@@ -214,7 +225,7 @@ static char *run_with_questions(const char *path, char **ret_err, GError **error
 
 static bool ask(struct host_emulator *e, GError **error)
 {
-    g_autofree char *err = NULL, *out = run_with_questions(e->path, &err, error);
+    g_autofree char *err = NULL, *out = run_with_questions(e->path, questions, &err, error);
     if (!out) {
         g_prefix_error(error, "cannot ask the emulator '%s' what it offers: ", e->path);
         return false;
@@ -229,6 +240,73 @@ static bool ask(struct host_emulator *e, GError **error)
     if (!e->max_features)
         e->max_features = g_new0(char *, 1);
     return true;
+}
+
+const struct host_machine *host_emulator_machine(const struct host_emulator *e, const char *name)
+{
+    for (unsigned i = 0; i < e->machines->len; i++) {
+        const struct host_machine *m = e->machines->pdata[i];
+        if (name ? !strcmp(m->name, name) : m->is_default)
+            return m;
+    }
+    return NULL;
+}
+
+/* ---- features of the models ---- */
+
+static gint by_name(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* What a model has: what the machine would give, and what it lacks for that. */
+static void take_expansion(struct host_model *m, struct json_object *props)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    json_object_object_foreach(props, key, value) {
+        if (json_object_is_type(value, json_type_boolean) && json_object_get_boolean(value) && strcmp(key, "hypervisor") != 0 && !g_str_has_prefix(key, "kvm"))
+            g_ptr_array_add(names, g_strdup(host_cpu_feature_name(key)));
+    }
+    for (char **l = m->lacks; l && *l; l++)
+        g_ptr_array_add(names, g_strdup(host_cpu_feature_name(*l)));
+    g_ptr_array_sort(names, by_name);
+    g_ptr_array_add(names, NULL);
+    m->features = (char **)g_ptr_array_free(g_steal_pointer(&names), FALSE);
+}
+
+static bool expand(struct host_emulator *e, GError **error)
+{
+    g_autoptr(GString) text = g_string_new("{\"execute\":\"qmp_capabilities\"}\n");
+    for (unsigned i = 0; i < e->models->len; i++)
+        g_string_append_printf(text, "{\"execute\":\"query-cpu-model-expansion\",\"arguments\":{\"type\":\"static\",\"model\":{\"name\":\"%s\"}},\"id\":%u}\n",
+                               ((struct host_model *)e->models->pdata[i])->name, i);
+    g_string_append(text, "{\"execute\":\"quit\"}\n");
+    g_autofree char *err = NULL, *out = run_with_questions(e->path, text->str, &err, error);
+    if (!out)
+        return false;
+    g_auto(GStrv) lines = g_strsplit(out, "\n", -1);
+    for (char **l = lines; *l; l++) {
+        json_auto *o = json_tokener_parse(*l);
+        struct json_object *id, *props = o ? json_object_object_get(json_object_object_get(json_object_object_get(o, "return"), "model"), "props") : NULL;
+        if (!props || !json_object_object_get_ex(o, "id", &id) || json_object_get_int64(id) < 0 || json_object_get_int64(id) >= e->models->len)
+            continue;
+        struct host_model *m = e->models->pdata[json_object_get_int64(id)];
+        if (!m->features)
+            take_expansion(m, props);
+    }
+    for (unsigned i = 0; i < e->models->len; i++)
+        if (!((struct host_model *)e->models->pdata[i])->features)
+            return manage_fail(error, VIR_ERR_INTERNAL_ERROR, "the emulator '%s' does not say what its CPU model '%s' has", e->path, ((struct host_model *)e->models->pdata[i])->name);
+    return true;
+}
+
+bool host_emulator_expand(struct manage_state *s, struct host_emulator *e, GError **error)
+{
+    struct host_data *h = manage_data(s, "host");
+    g_mutex_lock(&h->lock);
+    bool ok = !e->models->len || ((struct host_model *)e->models->pdata[e->models->len - 1])->features || expand(e, error);
+    g_mutex_unlock(&h->lock);
+    return ok;
 }
 
 struct host_emulator *host_emulator_get(struct manage_state *s, const char *path, GError **error)
