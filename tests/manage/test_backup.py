@@ -47,6 +47,9 @@ def test_full_backup(machine, vireod, loop): # noqa: F811
     events.wait(("top.qcow2", "backup", "completed"), ("vda", "backup", "completed"), ("vdb", "backup", "completed"))
     events.connection.close()
     machine.write(0x66, "0")
+    machine.virsh("dump", "vm", machine.path / "core", "--memory-only", "--live")
+    assert "Dump" in machine.virsh("domjobinfo", "vm", "--completed", "--keep-completed")
+    machine.backup("again", disks=("vda", "vdb"))  # of the jobs that ended the last one is told
     assert "Backup" in (out := machine.virsh("domjobinfo", "vm", "--completed")) and "Completed" in out and "24.000 MiB" in out
     assert len(machine.nodes()) == 8 and os.stat(machine.path / "full.vda").st_mode & 0o777 == 0o600
     assert "exists" in machine.backup("full", status=1)

@@ -287,6 +287,16 @@ def test_start_paused_and_graceful_destroy(vireod, xml):
     assert reason(vireod, "a") == "shut off (destroyed)" and not os.path.exists(log)
 
 
+def test_document_for_another_host(vireod, xml):
+    """dumpxml --migratable of a running machine holds nothing that only this run of it has."""
+    vireod.virsh("define", xml("a", devices="<channel type='unix'><target type='virtio' name='org.x'/></channel>"))
+    vireod.virsh("start", "a", "--paused")
+    live, text = vireod.virsh("dumpxml", "a"), vireod.virsh("dumpxml", "a", "--migratable")
+    assert "<alias " in live and "/dev/pts/" in live and "/qemu/domain-" in live
+    assert "<alias " not in text and "/dev/pts/" not in text and "/qemu/domain-" not in text and "<source mode='bind'/>" not in text and " id='" not in text.splitlines()[0]
+    vireod.virsh("destroy", "a")
+
+
 def test_shutdown_by_button_and_by_guest(vireod, xml):
     vireod.virsh("define", xml("a"))
     vireod.virsh("start", "a")

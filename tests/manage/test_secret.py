@@ -53,6 +53,8 @@ def test_each_usage(daemon, tmp_path, usage):
 def test_value_and_files(daemon, tmp_path):
     uuid = define(daemon, tmp_path, "<secret ephemeral='no' private='no'><description>d</description><usage type='ceph'><name>n</name></usage></secret>")
     assert "does not have a value" in daemon.virsh("secret-get-value", uuid, status=1)
+    assert "must not be empty" in daemon.virsh("secret-set-value", uuid, "????", status=1)  # no base64: virsh makes nothing of it
+    assert "does not have a value" in daemon.virsh("secret-get-value", uuid, status=1)
     set_value(daemon, tmp_path, uuid, b"\0binary\xff")
     assert value_of(daemon, uuid) == b"\0binary\xff"
     directory = os.path.join(daemon.root, "etc/vireo/secrets")

@@ -74,6 +74,7 @@ def test_many_machines(vireod, many):
         running, disk = i < RUNNING, i % 5 == 0 or i == 3 and shutil.which(QEMU)
         s = stats[name]
         assert s["block.count"] == ("1" if disk else "0"), (name, s)
+        assert s["balloon.current"] == s["balloon.maximum"], (name, s)
         assert ("vcpu.0.time" in s) == running and ("iothread.count" in s) == running, (name, s)
         if disk:
             assert s["block.0.capacity"] == str(1 << 20), (name, s)

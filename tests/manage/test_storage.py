@@ -210,6 +210,7 @@ def test_qcow2_volumes(daemon, pool, tmp_path):
     name, path = pool
     daemon.virsh("vol-create-as", name, "base.qcow2", "8M", "--format", "qcow2")
     daemon.virsh("vol-create-as", name, "over.qcow2", "8M", "--format", "qcow2", "--backing-vol", "base.qcow2", "--backing-vol-format", "qcow2")
+    assert "unknown format type foo" in daemon.virsh("vol-create-as", name, "x.qcow2", "8M", "--format", "qcow2", "--backing-vol", "base.qcow2", "--backing-vol-format", "foo", status=1)
     daemon.virsh("vol-create-as", name, "meta.qcow2", "8M", "--format", "qcow2", "--prealloc-metadata")
     file = tmp_path / "v.xml"
     file.write_text("<volume><name>new.qcow2</name><capacity unit='M'>8</capacity><target><format type='qcow2'/><compat>1.1</compat>"

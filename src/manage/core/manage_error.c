@@ -122,3 +122,21 @@ int manage_error_domain(int code)
         return VIR_FROM_QEMU;
     }
 }
+
+int manage_error_domain_of(const char *procedure, const GError *error)
+{
+    static const struct { const char *begin; int domain; } kinds[] = {
+        { "storage_", VIR_FROM_STORAGE }, { "network_", VIR_FROM_NETWORK }, { "secret_", VIR_FROM_SECRET }, { "interface_", VIR_FROM_INTERFACE },
+        { "node_device_", VIR_FROM_NODEDEV }, { "nwfilter_", VIR_FROM_NWFILTER }, { "connect_compare_", VIR_FROM_CPU }, { "connect_baseline_", VIR_FROM_CPU },
+        { "domain_define_", VIR_FROM_DOMAIN }, { "domain_create_xml", VIR_FROM_DOMAIN },
+    };
+    int code = manage_error_code(error), domain = manage_error_domain(code);
+    if (code == VIR_ERR_NO_DOMAIN_METADATA || (code == VIR_ERR_OPERATION_INVALID && g_str_has_prefix(error->message, "domain is not running")))
+        return VIR_FROM_DOMAIN;
+    if (code == VIR_ERR_NO_DOMAIN_SNAPSHOT)
+        return VIR_FROM_QEMU;
+    for (unsigned i = 0; procedure && (domain == VIR_FROM_QEMU || domain == VIR_FROM_XML) && i < G_N_ELEMENTS(kinds); i++)
+        if (g_str_has_prefix(procedure, kinds[i].begin) && (kinds[i].domain != VIR_FROM_DOMAIN || code != VIR_ERR_INVALID_ARG))
+            return kinds[i].domain;
+    return domain;
+}

@@ -25,3 +25,5 @@ int manage_error_code(const GError *error);
 char *manage_error_text(const GError *error);
 /* The virErrorDomain that goes with a code (facts: 33 for nwfilter codes, 38 streams, 7 RPC, by object kind else). */
 int manage_error_domain(int code);
+/* The same for the answer to a call: where the code alone does not say it, the kind of object that the procedure is about does. */
+int manage_error_domain_of(const char *procedure, const GError *error);

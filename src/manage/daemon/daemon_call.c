@@ -23,7 +23,8 @@ static void answer_error(struct client *c, const struct rpc_header *h, const GEr
     int code = manage_error_code(error);
     g_autofree char *text = manage_error_text(error);
     GByteArray *m = rpc_message_new(h->program, h->procedure, RPC_REPLY, h->serial, RPC_ERROR);
-    rpc_message_error(m, code, code == VIR_ERR_RPC ? VIR_FROM_RPC : manage_error_domain(code), text);
+    const struct rpc_proc *p = rpc_proc_on_wire(h->program, h->procedure);
+    rpc_message_error(m, code, code == VIR_ERR_RPC ? VIR_FROM_RPC : manage_error_domain_of(p ? p->name : NULL, error), text);
     rpc_message_finish(m);
     client_send(c, m, NULL, NULL);
 }

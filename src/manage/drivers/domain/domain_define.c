@@ -319,7 +319,7 @@ static GVariant *rename_call(struct manage_call *c, GError **error)
     else if (d->saved)
         manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain with a managed saved state can't be renamed");
     else if (other == d)
-        manage_fail(error, VIR_ERR_OPERATION_FAILED, "Can't rename domain to itself");
+        manage_fail(error, VIR_ERR_OPERATION_INVALID, "Can't rename domain to itself");
     else if (other)
         manage_fail(error, VIR_ERR_OPERATION_INVALID, "domain with name '%s' already exists", to);
     else {

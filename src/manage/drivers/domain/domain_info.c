@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/snapshot/domain_moment.h"
 
 enum { XML_FLAGS = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_UPDATE_CPU | VIR_DOMAIN_XML_MIGRATABLE };
 
@@ -73,9 +73,6 @@ static void hide_secrets(struct doc *doc)
     }
 }
 
-/* What another host may not take over as it is: what belongs to this run alone. */
-static void make_migratable(struct doc *doc) { el_set(doc_root(doc), "@id", NULL); }
-
 static GVariant *get_xml_desc(struct manage_call *c, GError **error)
 {
     uint32_t flags = flags_of(c);
@@ -95,9 +92,8 @@ static GVariant *get_xml_desc(struct manage_call *c, GError **error)
         el_setf(doc_root(doc), "currentMemory", "%llu", (unsigned long long)now), el_set(doc_root(doc), "currentMemory/@unit", "KiB");
     if (!(flags & VIR_DOMAIN_XML_SECURE))
         hide_secrets(doc);
-    if (flags & VIR_DOMAIN_XML_MIGRATABLE)
-        make_migratable(doc);
-    g_autofree char *text = doc_format(doc);
+    doc_auto *portable = live && (flags & VIR_DOMAIN_XML_MIGRATABLE) ? domain_portable(doc) : NULL;
+    g_autofree char *text = doc_format(portable ? portable : doc);
     return g_variant_new("(s)", text);
 }
 

@@ -99,7 +99,15 @@ static GVariant *node_get_info(struct manage_call *c, GError **error)
     return g_variant_new("(stiiiiii)", "x86_64", t.memory_kib, (int)t.cpus, (int)t.mhz, (int)t.nodes, (int)t.sockets, (int)t.cores, (int)t.threads);
 }
 
-static GVariant *get_max_vcpus(struct manage_call *c, GError **error) { return g_variant_new("(i)", 255); }
+static GVariant *get_max_vcpus(struct manage_call *c, GError **error)
+{
+    const char *type = NULL;
+    g_variant_get_child(c->args, 0, "m&s", &type);
+    if (type && g_ascii_strcasecmp(type, "kvm") != 0 && g_ascii_strcasecmp(type, "qemu") != 0)
+        return manage_null(error, VIR_ERR_INVALID_ARG, "unknown type '%s'; there are: kvm, qemu", type);
+    return g_variant_new("(i)", 255);
+}
+
 static GVariant *get_free_memory(struct manage_call *c, GError **error) { return g_variant_new("(t)", meminfo("MemFree") * 1024); }
 
 static GVariant *cells_free_memory(struct manage_call *c, GError **error)

@@ -393,6 +393,8 @@ static GVariant *set_value(struct manage_call *c, GError **error)
     gsize size = g_variant_get_size(bytes);
     if (!manage_check_flags(flags, 0, error))
         return NULL;
+    if (!size) /* also what virsh makes of a value that is no base64 */
+        return manage_null(error, VIR_ERR_INVALID_ARG, "the value of a secret must not be empty");
     if (size > VALUE_MAX)
         return manage_null(error, VIR_ERR_INVALID_ARG, "a secret has at most %d bytes", VALUE_MAX);
     g_mutex_lock(&t->change);
@@ -404,8 +406,7 @@ static GVariant *set_value(struct manage_call *c, GError **error)
     g_mutex_lock(&t->lock);
     if (ok) {
         drop_value(s);
-        s->value = g_malloc(size + 1); /* also when it is empty */
-        memcpy(s->value, size ? g_variant_get_data(bytes) : "", size);
+        s->value = g_memdup2(g_variant_get_data(bytes), size);
         s->size = size;
     }
     g_mutex_unlock(&t->lock);

@@ -246,6 +246,8 @@ struct storage_volume *storage_volume_parse(const struct storage_backend *b, con
         v->backing = g_new0(struct storage_target, 1);
         take_target(backing, v->backing);
         v->backing->path = g_strdup(el_get(backing, "path"));
+        if (v->backing->format && !format_known(b, v->backing->format))
+            return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "unknown format type %s of the backing store", v->backing->format);
     } else if (!v->has_capacity) {
         return manage_null(error, VIR_ERR_XML_ERROR, "missing capacity element: say <capacity unit='G'>10</capacity>");
     }

@@ -520,6 +520,8 @@ static GVariant *get_job_info(struct manage_call *c, GError **error)
     struct domain_transfer t;
     if (!d)
         return NULL;
+    if (d->id < 0)
+        return manage_null(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     if (domain_transfer_look(d, false, true, &t))
         return domain_transfer_info(&t);
     look(d, false, true, &n);

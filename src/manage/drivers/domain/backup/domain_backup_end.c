@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/save/domain_transfer.h"
 #include "manage/drivers/domain/snapshot/domain_checkpoint.h"
 #include "manage/drivers/domain/stats/domain_stats.h"
 
@@ -126,6 +127,8 @@ static void finish(struct domain *d)
     if (over) {
         d->backup->active = false;
         d->backup->elapsed = g_get_real_time() - d->backup->started;
+        if (d->transfer && d->transfer->type != VIR_DOMAIN_JOB_UNBOUNDED) /* of the jobs that ended the last one is told */
+            g_clear_pointer(&d->transfer, g_free);
         g_variant_builder_init(&b, G_VARIANT_TYPE("a(sv)"));
         domain_backup_params(&b, d->backup, d->backup->elapsed, d->backup->done, d->backup->total, true);
         g_cond_broadcast(&d->job_done);

@@ -105,7 +105,7 @@ static bool check_new(struct el *devices, const struct el *device, GError **erro
             continue;
         el_each(e, devices, keys[i].element)
             if (el_get(e, keys[i].path) && !g_ascii_strcasecmp(el_get(e, keys[i].path), mine))
-                return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the domain has a <%s> with the %s '%s' already", keys[i].element, keys[i].what, mine);
+                return manage_fail(error, VIR_ERR_OPERATION_INVALID, "the domain has a <%s> with the %s '%s' already", keys[i].element, keys[i].what, mine);
     }
     return check_single(devices, device, error);
 }

@@ -180,7 +180,7 @@ static GVariant *start_dirty_rate(struct manage_call *c, GError **error)
     if (flags == (MODE_BITMAP | MODE_RING))
         return manage_null(error, VIR_ERR_INVALID_ARG, "a dirty rate is measured in one mode: page-sampling, dirty-bitmap or dirty-ring");
     if (seconds < 1 || seconds > 60)
-        return manage_null(error, VIR_ERR_INVALID_ARG, "seconds=%d is invalid, please choose value within [1, 60].", seconds);
+        return manage_null(error, VIR_ERR_CONFIG_UNSUPPORTED, "seconds=%d is invalid, please choose value within [1, 60].", seconds);
     domain_auto *d = domain_of_call(c, 0, error);
     if (!d || !domain_begin(d, "dirty rate", true, error))
         return NULL;

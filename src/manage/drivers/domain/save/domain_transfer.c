@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "manage/drivers/domain/save/domain_transfer.h"
+#include "manage/drivers/domain/backup/domain_backup.h"
 
 enum { FIRST_LOOK_MS = 5, LOOK_MS = 50, CANCEL_MS = 20000 };
 #define NO_LIMIT (INT64_MAX / (1024 * 1024) * (1024 * 1024)) /* bytes a second; what libvirt tells a QEMU */
@@ -123,6 +124,8 @@ void domain_transfer_end(struct domain *d, bool ok)
         t->elapsed = done.elapsed = MAX(1, g_get_monotonic_time() - t->started);
         t->type = done.type = ok ? VIR_DOMAIN_JOB_COMPLETED : t->canceled ? VIR_DOMAIN_JOB_CANCELLED : VIR_DOMAIN_JOB_FAILED;
         t->moving = false;
+        if (ok && d->backup && !d->backup->active) /* of the jobs that ended the last one is told */
+            g_clear_pointer(&d->backup, domain_backup_free);
         if (!ok)
             g_clear_pointer(&d->transfer, g_free);
     }

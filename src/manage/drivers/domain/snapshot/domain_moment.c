@@ -458,7 +458,7 @@ static void forget_socket(struct el *e, const char *id)
 {
     g_autofree char *own = g_strdup_printf("/qemu/domain-%s-", id);
     if (strstr(el_get_or(e, "source/@path", ""), own))
-        el_set(e, "source/@path", NULL);
+        el_remove(el_find(e, "source"));
 }
 
 struct doc *domain_portable(const struct doc *domain)

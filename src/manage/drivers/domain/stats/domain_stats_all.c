@@ -150,10 +150,9 @@ static void group_cpu(struct gather *g)
 static void group_balloon(struct gather *g)
 {
     g_mutex_lock(&g->d->lock);
-    uint64_t now = g->d->balloon_kib ? g->d->balloon_kib : g->d->memory_kib, max = g->d->max_kib;
+    uint64_t now = g->running && g->d->balloon_kib ? g->d->balloon_kib : g->d->memory_kib, max = g->d->max_kib;
     g_mutex_unlock(&g->d->lock);
-    if (g->running)
-        put_u64(g, now, "balloon.current");
+    put_u64(g, now, "balloon.current");
     put_u64(g, max, "balloon.maximum");
     struct json_object *o = told(g, ASK_BALLOON);
     struct balloon_stat all[BALLOON_STATS];
