@@ -3,6 +3,7 @@
 directories in place of the system's."""
 import glob
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,7 @@ def judge(tmp_path_factory):
     def virsh(*args):
         return subprocess.run(["virsh", "-c", uri, *args], capture_output=True, text=True, env=PLAIN, timeout=60 * SLOW, check=False)
 
+    virsh.uri = uri
     yield virsh
     os.killpg(p.pid, signal.SIGTERM)
     try:
@@ -65,3 +67,61 @@ def test_same_definition_as_libvirtd(case, judge, shared_vireod):
     shared_vireod.virsh("define", path)
     ours = shared_vireod.virsh("dumpxml", case)
     assert ours == theirs
+
+
+# ---- small pieces, in one document each ----
+
+UUID = "11111111-2222-3333-4444-555555555555"
+WHOLE = f"<domain type='qemu'><name>n</name><uuid>{UUID}</uuid>%s<memory unit='KiB'>6048576</memory>%s</domain>"
+EMULATOR = "<emulator>/usr/bin/qemu-system-x86_64</emulator>"
+
+
+def whole(machine, place, piece):
+    system, devices = f"<os><type arch='x86_64' machine='{machine}'>hvm</type></os>", f"<devices>{EMULATOR}</devices>"
+    if place == "devices":
+        return WHOLE % (system, f"<devices>{EMULATOR}{piece}</devices>")
+    if place == "features":
+        return WHOLE % (system, f"<features>{piece}</features>" + devices)
+    return WHOLE % (piece if place == "os" else system + ("" if place == "vcpu" else "<vcpu>8</vcpu>"), ("" if place == "os" else piece) + ("" if "<devices>" in piece else devices))
+
+
+def pieces(file):
+    with open(os.path.join(os.path.dirname(HERE), file), encoding="utf-8") as f:
+        for part in f.read().split("\n== ")[1:]:
+            head, _, text = part.partition("\n")
+            machine, place, name = head.split()
+            yield pytest.param(whole(machine, place, text), id=name)
+
+
+@pytest.fixture(scope="module", name="both")
+def fixture_both(judge, shared_vireod):
+    """Connections to the real libvirtd and to vireod."""
+    libvirt = pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+    connections = libvirt.open(judge.uri), libvirt.open(shared_vireod.uri)
+    yield connections
+    for connection in connections:
+        connection.close()
+
+
+def defined(connection, text):
+    domain = connection.defineXML(text)
+    printed = domain.XMLDesc(2)
+    domain.undefine()
+    return printed
+
+
+@pytest.mark.parametrize("text", pieces("complete.txt"))
+def test_same_piece_as_libvirtd(text, both):
+    theirs = defined(both[0], text)
+    assert defined(both[1], text) == theirs
+    assert defined(both[1], theirs) == theirs, "what libvirt printed is made to something else"
+
+
+@pytest.mark.parametrize("text", pieces("refused.txt"))
+def test_same_piece_is_refused(text, both):
+    import libvirt
+    for connection in both:
+        with pytest.raises(libvirt.libvirtError) as error:
+            defined(connection, text)
+    assert re.search(r"line \d+", str(error.value)), f"the message names no line: {error.value}"

@@ -115,7 +115,7 @@ static bool pci_controller(struct domain_build *b, struct el *e, GError **error)
 static bool usb_stand_in(struct domain_build *b, struct el *e)
 {
     const char *model = el_get_or(e, "@model", "");
-    if (el_find(e, "master") || !domain_usb_used(b->devices, domain_number(e, "@index", 0), 0)) {
+    if (el_find(e, "master") || !domain_usb_used(b->devices, domain_number(e, "@index", 0))) {
         domain_plan_note(b, "<controller type='usb' model='%s'>%s is left out: of USB controllers 'qemu-xhci' and 'nec-xhci' are there", model, domain_line(e));
         return true;
     }

@@ -54,7 +54,10 @@ struct pci_map {
     struct domain_complete *c;
     struct pci_bus *buses; /* 256 */
     unsigned nbuses;       /* highest index + 1 */
+    GHashTable *usb_slots; /* of ICH9 USB controllers, by index: bus << 8 | slot */
     bool write, grow;
+    uint8_t function;      /* that the next device takes in a slot of its own */
+    uint8_t last_bus, last_slot; /* where the last one was placed */
 };
 
 /* ---- who wants what ---- */
@@ -184,6 +187,8 @@ static bool take(struct pci_map *m, struct el *e, unsigned bus, unsigned slot, u
     if (m->buses[bus].used[slot] & 1 << function)
         return false;
     m->buses[bus].used[slot] |= 1 << function;
+    m->last_bus = bus;
+    m->last_slot = slot;
     if (e)
         write_address(m, e, bus, slot, function);
     return true;
@@ -244,7 +249,7 @@ static bool place_on(struct pci_map *m, struct el *e, unsigned bus, bool share)
         if (b->used[slot])
             continue;
         b->shared[slot] = share;
-        return take(m, e, bus, slot, 0);
+        return take(m, e, bus, slot, share ? 0 : m->function);
     }
     return false;
 }
@@ -258,7 +263,7 @@ static bool place(struct pci_map *m, struct el *e, unsigned wants, GError **erro
     bool done = false;
     for (unsigned turn = 0; turn < 2 && !done; turn++) {
         for (unsigned bus = 0; bus < m->nbuses && !done; bus++)
-            done = m->buses[bus].model && m->buses[bus].model->offers & wants && place_on(m, e, bus, wants == PCI_ROOT_PORT);
+            done = m->buses[bus].model && m->buses[bus].model->offers & wants && place_on(m, e, bus, wants == PCI_ROOT_PORT && (!e || g_str_equal(el_name(e), "controller")));
         if (!done && turn == 0 && !grow(m, e, wants, error))
             break;
     }
@@ -309,13 +314,29 @@ static struct el *first_of(struct pci_map *m, const char *element, const char *p
 }
 
 /* The parts of an ICH9 USB controller share a slot: the EHCI is function 7, its companions 0, 1 and 2. */
-static void take_ich9_usb(struct pci_map *m)
+static bool ich9_usb(const struct el *e, uint8_t *ret_function)
 {
     static const struct { const char *model; uint8_t function; } parts[] = { { "ich9-ehci1", 7 }, { "ich9-uhci1", 0 }, { "ich9-uhci2", 1 }, { "ich9-uhci3", 2 } };
+    for (unsigned i = 0; el_is(e, "@type", "usb") && i < G_N_ELEMENTS(parts); i++)
+        if (el_is(e, "@model", parts[i].model)) {
+            *ret_function = parts[i].function;
+            return true;
+        }
+    return false;
+}
+
+/* The board has two places for such a group: the first companion takes it. */
+static void take_ich9_usb(struct pci_map *m)
+{
+    static const uint8_t places[] = { 0x1d, 0x1a };
     el_each(e, m->c->devices, "controller")
-        for (unsigned i = 0; el_is(e, "@type", "usb") && i < G_N_ELEMENTS(parts); i++)
-            if (el_is(e, "@model", parts[i].model) && domain_number(e, "@index", 0) < 2)
-                take_fixed(m, e, domain_number(e, "@index", 0) ? 0x1a : 0x1d, parts[i].function);
+        for (unsigned i = 0; el_is(e, "@model", "ich9-uhci1") && !has_address(e) && !g_hash_table_contains(m->c->fixed, e) && i < G_N_ELEMENTS(places); i++) {
+            if (m->buses[0].used[places[i]])
+                continue;
+            take_fixed(m, e, places[i], 0);
+            g_hash_table_insert(m->usb_slots, GUINT_TO_POINTER(domain_number(e, "@index", 0)), GUINT_TO_POINTER(places[i]));
+            break;
+        }
 }
 
 /* What is part of the chipset, and the first graphics card, whose place old guests expect. */
@@ -346,6 +367,7 @@ static bool make_map(struct pci_map *m, GError **error)
 {
     memset(m->buses, 0, MAX(m->nbuses, 1) * sizeof(*m->buses)); /* of the first pass */
     m->nbuses = 0;
+    g_hash_table_remove_all(m->usb_slots);
     el_each(e, m->c->devices, "controller") {
         if (!el_is(e, "@type", "pci"))
             continue;
@@ -382,15 +404,36 @@ static bool place_controllers(struct pci_map *m, GError **error)
     return true;
 }
 
+/* The parts of one ICH9 USB controller come into the slot of the first of them that has one. */
+static bool place_ich9_usb(struct pci_map *m, struct el *e, unsigned wants, uint8_t function, GError **error)
+{
+    GHashTable *slots = m->usb_slots;
+    gpointer key = GUINT_TO_POINTER(domain_number(e, "@index", 0)), found;
+    uint8_t other;
+    if (!g_hash_table_lookup_extended(slots, key, NULL, &found))
+        el_each(part, m->c->devices, "controller")
+            if (ich9_usb(part, &other) && el_is(part, "@index", el_get_or(e, "@index", "0")) && has_address(part) && el_is(part, "address/@type", "pci"))
+                g_hash_table_insert(slots, key, GUINT_TO_POINTER(domain_number(part, "address/@bus", 0) << 8 | domain_number(part, "address/@slot", 0)));
+    if (g_hash_table_lookup_extended(slots, key, NULL, &found) && take(m, e, GPOINTER_TO_UINT(found) >> 8, GPOINTER_TO_UINT(found) & 255, function))
+        return true;
+    m->function = function;
+    bool good = place(m, e, wants, error);
+    m->function = 0;
+    g_hash_table_insert(slots, key, GUINT_TO_POINTER((unsigned)m->last_bus << 8 | m->last_slot));
+    return good;
+}
+
 static bool place_devices(struct pci_map *m, GError **error)
 {
+    uint8_t function;
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++)
         el_each(e, m->c->devices, kinds[i].element) {
             unsigned wants = device_wants(&m->c->machine, e);
             /* Chipset devices have their place in the map, though nothing is written in the first pass. */
             if (!wants || has_address(e) || g_hash_table_contains(m->c->fixed, e))
                 continue;
-            if (!place(m, e, wants, error))
+            bool usb = ich9_usb(e, &function);
+            if (!(usb ? place_ich9_usb(m, e, wants, function, error) : place(m, e, wants, error)))
                 return false;
         }
     return true;
@@ -441,7 +484,8 @@ bool domain_address_pci(struct domain_complete *c, bool grow, GError **error)
     if (!c->machine.has_pci)
         return true;
     g_autofree struct pci_bus *buses = g_new0(struct pci_bus, 256);
-    struct pci_map m = { .c = c, .buses = buses, .grow = grow };
+    g_autoptr(GHashTable) usb_slots = g_hash_table_new(NULL, NULL);
+    struct pci_map m = { .c = c, .buses = buses, .usb_slots = usb_slots, .grow = grow };
     bool fresh = !domain_controller(c->devices, "pci", 1);
     el_each(e, c->devices, "controller")
         fresh = fresh && !(el_is(e, "@type", "pci") && domain_number(e, "@index", 0));

@@ -11,7 +11,11 @@ static bool drive_address(struct domain_complete *c, struct el *disk)
 {
     const char *bus = el_get_or(disk, "target/@bus", "");
     int index = domain_disk_index(el_get_or(disk, "target/@dev", ""));
-    if (el_find(disk, "address") || index < 0)
+    struct el *given = el_find(disk, "address");
+    static const char *const parts[] = { "@controller", "@bus", "@target", "@unit" };
+    for (unsigned i = 0; given && el_is(given, "@type", "drive") && i < G_N_ELEMENTS(parts); i++)
+        domain_default(given, parts[i], "0");
+    if (given || index < 0)
         return false;
     unsigned controller = 0, port = 0, unit = 0;
     if (g_str_equal(bus, "sata")) {
@@ -118,6 +122,7 @@ static bool on_usb(const struct el *e)
     static const struct { const char *element, *path, *value; } rows[] = {
         { "hub", "@type", "usb" },     { "disk", "target/@bus", "usb" }, { "input", "@bus", "usb" },  { "hostdev", "@type", "usb" },
         { "redirdev", "@bus", "usb" }, { "sound", "@model", "usb" },     { "serial", "target/@type", "usb-serial" }, { "interface", "model/@type", "usb-net" },
+        { "controller", "@type", "ccid" },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
         if (g_str_equal(rows[i].element, el_name(e)) && el_is(e, rows[i].path, rows[i].value))
@@ -136,39 +141,108 @@ unsigned domain_usb_ports(const struct el *controller)
     return ports;
 }
 
-bool domain_usb_used(struct el *devices, unsigned bus, unsigned port)
+/* port NULL: any. */
+static const struct el *usb_device_at(struct el *devices, unsigned bus, const char *port)
 {
-    g_autofree char *text = g_strdup_printf("%u", port);
     el_each(e, devices, NULL)
-        if (el_is(e, "address/@type", "usb") && domain_number(e, "address/@bus", 0) == bus && (!port || el_is(e, "address/@port", text)))
-            return true;
-    return false;
+        if (el_is(e, "address/@type", "usb") && domain_number(e, "address/@bus", 0) == bus && (!port || el_is(e, "address/@port", port)))
+            return e;
+    return NULL;
+}
+
+bool domain_usb_used(struct el *devices, unsigned bus)
+{
+    return usb_device_at(devices, bus, NULL) != NULL;
+}
+
+enum { HUB_PORTS = 8 };
+
+/* A free port of what stands at `path` ("" for the controller itself), as deep as `depth` more hubs: "2", "1.3". NULL: there is none. */
+static char *free_port(struct el *devices, unsigned bus, const char *path, unsigned ports, unsigned depth)
+{
+    for (unsigned port = 1; port <= ports; port++) {
+        g_autofree char *text = g_strdup_printf("%s%s%u", path, *path ? "." : "", port);
+        const struct el *at = usb_device_at(devices, bus, text);
+        if (!depth && !at)
+            return g_steal_pointer(&text);
+        char *below = depth && at && g_str_equal(el_name(at), "hub") ? free_port(devices, bus, text, HUB_PORTS, depth - 1) : NULL;
+        if (below)
+            return below;
+    }
+    return NULL;
 }
 
 static bool usb_address(struct domain_complete *c, struct el *e, GError **error)
 {
     for (unsigned bus = 0; bus < 32; bus++) {
         struct el *at = domain_controller(c->devices, "usb", bus);
-        unsigned ports = at ? domain_usb_ports(at) : 0;
-        for (unsigned port = 1; port <= ports; port++)
-            if (!domain_usb_used(c->devices, bus, port)) {
-                el_set(e, "address/@type", "usb");
-                el_setf(e, "address/@bus", "%u", bus);
-                el_setf(e, "address/@port", "%u", port);
-                return true;
-            }
+        g_autofree char *port = NULL;
+        for (unsigned depth = 0; at && !port && depth < 4; depth++)
+            port = free_port(c->devices, bus, "", domain_usb_ports(at), depth);
+        if (port) {
+            el_set(e, "address/@type", "usb");
+            el_setf(e, "address/@bus", "%u", bus);
+            el_set(e, "address/@port", port);
+            return true;
+        }
     }
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<%s>%s: no USB controller has a free port; give a <controller type='usb'> more ports=", el_name(e), domain_line(e));
 }
 
+/* Hubs for what finds no port on the controllers. */
+static void usb_hubs(struct domain_complete *c)
+{
+    int room = 0;
+    if (c->running)
+        return;
+    el_each(e, c->devices, "controller")
+        if (el_is(e, "@type", "usb"))
+            room += domain_usb_ports(e);
+    if (!room)
+        return;
+    el_each(e, c->devices, NULL) {
+        room -= on_usb(e);
+        room += g_str_equal(el_name(e), "hub") ? HUB_PORTS : 0;
+    }
+    for (; room < 0; room += HUB_PORTS - 1)
+        el_set(el_add(c->devices, "hub"), "@type", "usb");
+}
+
 static bool usb(struct domain_complete *c, GError **error)
 {
-    static const char *const order[] = { "hub", "disk", "input", "hostdev", "redirdev", "sound", "serial", "interface" };
+    static const char *const order[] = { "hub", "hostdev", "disk", "interface", "controller", "input", "serial", "sound", "redirdev" };
+    usb_hubs(c);
     for (unsigned i = 0; i < G_N_ELEMENTS(order); i++)
         el_each(e, c->devices, order[i])
             if (on_usb(e) && !el_find(e, "address") && !usb_address(c, e, error))
                 return false;
     return true;
+}
+
+/* ---- smart cards ---- */
+
+static bool ccid_slot_used(struct el *devices, unsigned controller, unsigned slot)
+{
+    el_each(e, devices, "smartcard")
+        if (el_is(e, "address/@type", "ccid") && domain_number(e, "address/@controller", 0) == controller && domain_number(e, "address/@slot", 0) == slot)
+            return true;
+    return false;
+}
+
+static void smartcards(struct domain_complete *c)
+{
+    el_each(e, c->devices, "smartcard") {
+        if (!el_find(e, "address")) {
+            unsigned slot = 0;
+            while (ccid_slot_used(c->devices, 0, slot))
+                slot++;
+            el_set(e, "address/@type", "ccid");
+            el_set(e, "address/@controller", "0");
+            el_setf(e, "address/@slot", "%u", slot);
+        }
+        if (el_is(e, "address/@type", "ccid"))
+            add_controllers(c, "ccid", domain_number(e, "address/@controller", 0), NULL);
+    }
 }
 
 /* ---- memory modules ---- */
@@ -203,5 +277,8 @@ bool domain_address_small(struct domain_complete *c, GError **error)
     el_each(d, c->devices, "disk")
         drive_address(c, d);
     drive_controllers(c);
-    return virtio_serial(c, error) && usb(c, error) && modules(c, error);
+    if (!virtio_serial(c, error))
+        return false;
+    smartcards(c);
+    return usb(c, error) && modules(c, error);
 }

@@ -142,6 +142,11 @@ static bool complete_identity(struct domain_complete *c, GError **error)
         return manage_fail(error, VIR_ERR_XML_ERROR, "'%s'%s is not a UUID", uuid, domain_line(el_find(c->root, "uuid")));
     manage_uuid_format(bytes, text);
     el_set(c->root, "uuid", text);
+    if (el_find(c->root, "genid") && !*el_get_or(c->root, "genid", "")) {
+        manage_uuid_random(bytes);
+        manage_uuid_format(bytes, text);
+        el_set(c->root, "genid", text);
+    }
     if (!el_get(c->root, "@type"))
         return manage_fail(error, VIR_ERR_XML_ERROR, "<domain> has no type: 'kvm' or 'qemu'");
     if (!el_is(c->root, "@type", "kvm") && !el_is(c->root, "@type", "qemu"))
@@ -255,6 +260,12 @@ static bool complete_os(struct domain_complete *c, GError **error)
     if (!el_is(type, "@arch", "x86_64") && !(el_is(type, "@arch", "i686") && !c->machine.is_vireo))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "machines of the architecture '%s'%s cannot run here: x86_64 can", el_get(type, "@arch"), domain_line(type));
     el_set(type, "@machine", c->machine.name);
+    static const char *const containers[] = { "os/init", "os/initarg", "os/initenv", "os/initdir", "os/inituser", "os/initgroup" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(containers); i++) /* of containers: a machine has no use for them */
+        while (el_find(c->root, containers[i]))
+            el_remove(el_find(c->root, containers[i]));
+    if (*el_get_or(c->root, "os/loader", ""))
+        domain_default(c->root, "os/loader/@type", "rom");
     bool ordered = false;
     el_each(d, c->devices, NULL)
         ordered |= el_find(d, "boot") != NULL;
@@ -278,7 +289,7 @@ static bool complete_cpu(struct domain_complete *c, GError **error)
         cpu = el_find(c->root, "cpu");
         el_set(cpu, "@match", "exact");
         domain_default(cpu, "@check", "none");
-        el_set(cpu, "model", "qemu64");
+        el_set(cpu, "model", g_str_has_suffix(c->machine.emulator, "-i386") ? "qemu32" : "qemu64");
         el_set(cpu, "model/@fallback", "forbid");
     }
     domain_default(cpu, "@mode", "custom");
@@ -312,16 +323,20 @@ static bool complete_rest(struct domain_complete *c, G_GNUC_UNUSED GError **erro
     static const char *const plain[][2] = { { "clock/@offset", "utc" }, { "on_poweroff", "destroy" }, { "on_reboot", "restart" }, { "on_crash", "destroy" } };
     for (unsigned i = 0; i < G_N_ELEMENTS(plain); i++)
         domain_default(c->root, plain[i][0], plain[i][1]);
+    /* What holds nothing says nothing. */
+    static const char *const empty[] = { "title", "description", "pm", "features", "memtune", "blkiotune", "cputune", "memoryBacking", "idmap", "perf", "iothreadids", "keywrap" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(empty); i++) {
+        struct el *e = el_find(c->root, empty[i]);
+        if (e && !el_child(e, NULL) && !*el_get_or(e, "", ""))
+            el_remove(e);
+    }
+    static const char *const relabel[][2] = { { "dynamic", "yes" }, { "static", "no" } };
+    el_each(label, c->root, "seclabel")
+        for (unsigned i = 0; i < G_N_ELEMENTS(relabel); i++)
+            if (el_is(label, "@type", relabel[i][0]) && el_get(label, "@model"))
+                domain_default(label, "@relabel", relabel[i][1]);
     if (el_find(c->root, "features/hyperv"))
         domain_default(c->root, "features/hyperv/@mode", "custom");
-    struct el *threads = el_find(c->root, "iothreadids");
-    if (threads && !el_find(c->root, "iothreads")) {
-        unsigned n = 0;
-        el_each(t, threads, "iothread")
-            n++;
-        if (n)
-            el_setf(c->root, "iothreads", "%u", n);
-    }
     el_set(c->devices, "emulator", c->machine.emulator);
     return true;
 }
@@ -330,9 +345,9 @@ static bool complete_rest(struct domain_complete *c, G_GNUC_UNUSED GError **erro
 
 bool domain_complete(struct domain_driver *dr, struct doc *d, GError **error)
 {
-    static bool (*const steps[])(struct domain_complete *, GError **) = { forget_live, complete_identity, complete_os, complete_memory, complete_cpu, complete_vcpus, complete_rest, domain_complete_disks,
+    static bool (*const steps[])(struct domain_complete *, GError **) = { forget_live, complete_identity, complete_os, complete_memory, complete_cpu, domain_complete_tune, complete_vcpus, complete_rest, domain_complete_disks,
                                            domain_complete_interfaces, domain_complete_chars, domain_complete_others, domain_complete_controllers, domain_address_small,
-                                           domain_address_pci_all, domain_complete_check };
+                                           domain_address_pci_all, domain_complete_check, domain_complete_refuse };
     struct domain_complete c = { .dr = dr, .doc = d, .root = doc_root(d) };
     c.devices = el_find(c.root, "devices");
     if (!c.devices)

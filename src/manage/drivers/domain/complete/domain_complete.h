@@ -29,6 +29,7 @@ struct domain_complete {
     struct doc *doc;
     struct el *root, *devices;
     struct domain_machine machine;
+    bool running;      /* a device comes to a machine that runs: it finds ports that are there, or none */
     GHashTable *fixed; /* devices whose address the chipset gave; of domain_address_pci() */
 };
 
@@ -67,9 +68,15 @@ bool domain_complete_device(struct domain_complete *c, struct el *device, GError
 /* domain_iotune.c: limits of a disk that exclude each other, or have no sense alone; code: of the error. */
 bool domain_iotune_check(const struct el *disk, int code, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* domain_complete_refuse.c: what no machine here can have, and what does not fit together. */
+bool domain_complete_refuse(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* domain_complete_tune.c: where memory and threads lie, and the guest's NUMA nodes. */
+bool domain_complete_tune(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* Drive, virtio-serial, USB, CCID and memory slot addresses, with the controllers they need. */
 bool domain_address_small(struct domain_complete *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-bool domain_usb_used(struct el *devices, unsigned bus, unsigned port); /* is a device there; port 0: any */
+bool domain_usb_used(struct el *devices, unsigned bus); /* is a device there */
 unsigned domain_usb_ports(const struct el *controller); /* how many devices a USB controller takes */
 /* PCI addresses; adds root ports and bridges. grow false: only places that are there (hot-plug). */
 bool domain_address_pci(struct domain_complete *c, bool grow, GError **error) G_GNUC_WARN_UNUSED_RESULT;

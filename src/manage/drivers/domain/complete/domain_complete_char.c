@@ -49,6 +49,8 @@ static bool complete_source(struct el *e, GError **error)
                                g_str_equal(type, "tcp") ? "host= service" : "path");
     if (g_str_equal(type, "tcp"))
         domain_default(e, "protocol/@type", "raw");
+    if ((g_str_equal(type, "tcp") || g_str_equal(type, "udp") || g_str_equal(type, "unix")) && (el_get(e, "source/@service") || el_get(e, "source/@path")))
+        domain_default(e, "source/@mode", "connect");
     struct el *source = el_find(e, "source");
     if (g_str_equal(type, "unix") && source && !el_get(source, "@path") && !el_is(source, "@mode", "connect"))
         el_remove(source); /* a socket of our own, whose place is known when the machine starts */
@@ -61,7 +63,7 @@ static void copy_char(struct el *to, const struct el *from)
     static const char *const parts[] = { "source", "protocol", "log" };
     for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++) {
         const struct el *p = el_find(from, parts[i]);
-        if (p && !el_find(to, parts[i]))
+        for (bool wanted = p && !el_find(to, parts[i]); wanted && p; p = el_next(p, parts[i]))
             el_copy(to, p);
     }
 }
@@ -74,12 +76,13 @@ static void pair_console(struct domain_complete *c)
         const char *type = el_get(console, "target/@type");
         if (type && !g_str_equal(type, "serial")) {
             /* A virtio console comes first only where there is no serial port. */
-            if (!serial)
+            if (!serial || !el_is(serial, "target/@type", "isa-serial"))
                 return;
             /* The paired one has to be the first: the others move behind it. */
             struct el *first = el_add(c->devices, "console");
             copy_char(first, serial);
             el_set(first, "target/@type", "serial");
+            el_set(first, "target/@port", el_get(serial, "target/@port"));
             for (struct el *e = el_child(c->devices, "console"), *next; e && e != first; e = next) {
                 next = el_next(e, "console");
                 el_copy(c->devices, e);
@@ -94,15 +97,17 @@ static void pair_console(struct domain_complete *c)
             el_set(serial, "target/@port", "0");
         }
         el_set(console, "target/@type", "serial");
+        el_set(console, "target/@port", el_get(serial, "target/@port"));
         static const char *const parts[] = { "source", "protocol" };
         for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++)
-            if (el_find(console, parts[i]))
+            while (el_find(console, parts[i]))
                 el_remove(el_find(console, parts[i]));
         copy_char(console, serial);
-    } else if (serial) {
+    } else if (serial && el_is(serial, "target/@type", "isa-serial")) {
         console = el_add(c->devices, "console");
         copy_char(console, serial);
         el_set(console, "target/@type", "serial");
+        el_set(console, "target/@port", el_get(serial, "target/@port"));
     }
 }
 
@@ -131,10 +136,18 @@ bool domain_complete_chars(struct domain_complete *c, GError **error)
             if (g_str_equal(kinds[i], "channel") && !el_get(e, "target/@type"))
                 return manage_fail(error, VIR_ERR_XML_ERROR, "a <channel>%s needs <target type='virtio' name=...>", domain_line(e));
         }
+    el_each(e, c->devices, NULL) { /* those that are no character devices, and have one behind them */
+        struct el *back = g_str_equal(el_name(e), "rng") ? el_find(e, "backend") : g_str_equal(el_name(e), "smartcard") || g_str_equal(el_name(e), "redirdev") ? e : NULL;
+        if (back && el_get(back, "@type") && !complete_source(back, error))
+            return false;
+    }
     el_each(e, c->devices, "serial")
         complete_serial(e);
-    pair_console(c);
+    el_each(e, c->devices, "parallel")
+        if (el_get(e, "target/@type"))
+            el_set(e, "target/@type", NULL); /* there is one kind */
     number_ports(c->devices, "serial");
+    pair_console(c);
     number_ports(c->devices, "parallel");
     number_consoles(c->devices);
     return true;

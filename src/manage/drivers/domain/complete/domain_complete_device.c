@@ -23,6 +23,22 @@ static bool has_source(const struct el *disk)
     return s && (el_get(s, "@file") || el_get(s, "@dev") || el_get(s, "@dir") || el_get(s, "@pool") || el_get(s, "@protocol") || el_get(s, "@type") || el_get(s, "@path"));
 }
 
+/* Servers that are named without a port, in the disk and in the images below it. */
+static void complete_hosts(struct el *e)
+{
+    static const struct { const char *protocol, *port; } ports[] = { { "nbd", "10809" }, { "iscsi", "3260" }, { "gluster", "24007" }, { "http", "80" }, { "https", "443" },
+        { "ftp", "21" }, { "ftps", "990" }, { "tftp", "69" }, { "ssh", "22" }, { "sheepdog", "7000" }, { "vxhs", "9999" } };
+    for (; e; e = el_find(e, "backingStore"))
+        for (unsigned i = 0; i < G_N_ELEMENTS(ports); i++)
+            if (el_is(e, "source/@protocol", ports[i].protocol))
+                el_each(host, el_find(e, "source"), "host") {
+                    if (el_is(host, "@transport", "tcp"))
+                        el_set(host, "@transport", NULL);
+                    if (!el_get(host, "@transport"))
+                        domain_default(host, "@port", ports[i].port);
+                }
+}
+
 /* The chain below an image: <backingStore> as in libvirt has a type and, in it, format and source. */
 static bool complete_disk(struct domain_complete *c, struct el *disk, GError **error)
 {
@@ -56,6 +72,11 @@ static bool complete_disk(struct domain_complete *c, struct el *disk, GError **e
     }
     if (removable && !el_find(disk, "readonly") && g_str_equal(device, "cdrom"))
         el_add(disk, "readonly");
+    complete_hosts(disk);
+    if (el_is(disk, "@type", "nvme"))
+        domain_default(disk, "source/@managed", "yes");
+    if (el_find(disk, "source/encryption"))
+        domain_default(disk, "source/encryption/@engine", "qemu");
     return domain_iotune_check(disk, VIR_ERR_CONFIG_UNSUPPORTED, error);
 }
 
@@ -119,6 +140,39 @@ void domain_interface_place(struct el *nic, const char *type, const char *bridge
         el_set(nic, "source/@mode", mode);
 }
 
+static void random_default(struct el *e, const char *path)
+{
+    uint8_t bytes[16];
+    char text[37];
+    manage_uuid_random(bytes);
+    manage_uuid_format(bytes, text);
+    domain_default(e, path, text);
+}
+
+/* What a switch knows the port by. A network may know the type of port; elsewhere it must be said. */
+static bool complete_virtualport(struct el *nic, GError **error)
+{
+    static const struct { const char *type, *path; } needs[] = { { "midonet", "interfaceid" }, { "802.1Qbg", "managerid" }, { "802.1Qbg", "typeid" }, { "802.1Qbg", "typeidversion" },
+        { "802.1Qbh", "profileid" } };
+    struct el *port = el_find(nic, "virtualport");
+    bool network = el_is(nic, "@type", "network");
+    if (!port)
+        return true;
+    const char *type = el_get(port, "@type");
+    if (!type && !network)
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<virtualport>%s has no type=, which only an interface of a network can do without", domain_line(port));
+    for (unsigned i = 0; type && !network && i < G_N_ELEMENTS(needs); i++) {
+        g_autofree char *path = g_strconcat("parameters/@", needs[i].path, NULL);
+        if (g_str_equal(type, needs[i].type) && !el_get(port, path))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "<virtualport type='%s'>%s lacks <parameters %s=>", type, domain_line(port), needs[i].path);
+    }
+    if (!type || g_str_equal(type, "openvswitch"))
+        random_default(port, "parameters/@interfaceid");
+    if (!type || g_str_equal(type, "802.1Qbg"))
+        random_default(port, "parameters/@instanceid");
+    return true;
+}
+
 static bool complete_interface(G_GNUC_UNUSED struct domain_complete *c, struct el *nic, GError **error)
 {
     const char *type = el_get(nic, "@type");
@@ -143,10 +197,10 @@ static bool complete_interface(G_GNUC_UNUSED struct domain_complete *c, struct e
     if (b[0] & 1)
         return manage_fail(error, VIR_ERR_XML_ERROR, "the MAC address '%s'%s is a multicast address: its first number must be even", mac, domain_line(nic));
     if (type && !g_str_equal(type, "hostdev"))
-        domain_default(nic, "model/@type", "rtl8139");
+        domain_default(nic, "model/@type", g_str_equal(type, "vdpa") ? "virtio" : "rtl8139");
     if (el_is(nic, "@type", "direct"))
         domain_default(nic, "source/@mode", "vepa");
-    return domain_bandwidth_check(nic, error);
+    return complete_virtualport(nic, error) && domain_bandwidth_check(nic, error);
 }
 
 bool domain_complete_interfaces(struct domain_complete *c, GError **error)
@@ -159,7 +213,7 @@ bool domain_complete_interfaces(struct domain_complete *c, GError **error)
 
 /* ---- the others ---- */
 
-/* Values that stand where nothing is said. if_path, if given: only where this has that value ("" : only where it is there). */
+/* Values that stand where nothing is said. if_path, if given: only where this has that value (NULL: only where it is not there). */
 static const struct {
     const char *element, *path, *value, *if_path, *if_value;
 } defaults[] = {
@@ -171,7 +225,8 @@ static const struct {
     { "redirdev", "@bus", "usb", NULL, NULL },
     { "rng", "backend", "/dev/random", "backend/@model", "random" },
     { "vsock", "@model", "virtio", NULL, NULL },
-    { "vsock", "cid/@auto", "yes", NULL, NULL },
+    { "vsock", "cid/@auto", "yes", "cid/@address", NULL },
+    { "vsock", "cid/@auto", "no", NULL, NULL },
     { "panic", "@model", "isa", NULL, NULL },
     { "tpm", "@model", "tpm-tis", NULL, NULL },
     { "hub", "@type", "usb", NULL, NULL },
@@ -180,7 +235,7 @@ static const struct {
     { "video", "model/@vram", "16384", "model/@type", "vga" },
     { "video", "model/@vram", "16384", "model/@type", "cirrus" },
     { "video", "model/@vram", "16384", "model/@type", "bochs" },
-    { "video", "model/@vram", "9216", "model/@type", "vmvga" },
+    { "video", "model/@vram", "16384", "model/@type", "vmvga" },
     { "video", "model/@ram", "65536", "model/@type", "qxl" },
     { "video", "model/@vram", "65536", "model/@type", "qxl" },
     { "video", "model/@vgamem", "16384", "model/@type", "qxl" },
@@ -190,7 +245,8 @@ static const struct {
 static void apply_defaults(struct el *e)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(defaults); i++) {
-        if (!g_str_equal(defaults[i].element, el_name(e)) || (defaults[i].if_path && !el_is(e, defaults[i].if_path, defaults[i].if_value)))
+        if (!g_str_equal(defaults[i].element, el_name(e)) || (defaults[i].if_path && defaults[i].if_value && !el_is(e, defaults[i].if_path, defaults[i].if_value)) ||
+            (defaults[i].if_path && !defaults[i].if_value && el_get(e, defaults[i].if_path)))
             continue;
         const char *now = el_get(e, defaults[i].path);
         if (!now || (!*now && !strchr(defaults[i].path, '@')))
@@ -215,34 +271,70 @@ static void complete_video(struct domain_complete *c)
     }
 }
 
-static void complete_graphics(struct el *g)
+static bool takes_ports(const struct el *g)
 {
-    const char *listen = el_get(g, "@listen"), *port = el_get(g, "@port");
+    return el_is(g, "@autoport", "yes") || el_get(g, "@port") || el_get(g, "@tlsPort"); /* 0 is gone by then */
+}
+
+static void set_listen(struct el *g, const char *type, const char *path, const char *value)
+{
+    if (el_find(g, "listen"))
+        el_remove(el_find(g, "listen"));
+    el_set(g, "listen/@type", type);
+    if (path && value)
+        el_set(g, path, value);
+}
+
+/* Ports: those that are to be found at the start stand as -1 (VNC) or not at all (SPICE), and autoport says it. */
+static void complete_ports(struct el *g, bool spice)
+{
+    static const char *const ports[] = { "@port", "@tlsPort" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(ports); i++)
+        if (el_is(g, ports[i], "0")) {
+            el_set(g, ports[i], NULL);
+            domain_default(g, "@autoport", "no");
+        }
+    if (spice) {
+        if (el_is(g, "@port", "-1") && el_is(g, "@tlsPort", "-1"))
+            el_set(g, "@autoport", "yes");
+        for (unsigned i = 0; el_is(g, "@autoport", "yes") && i < G_N_ELEMENTS(ports); i++)
+            el_set(g, ports[i], NULL);
+        domain_default(g, "@autoport", "no");
+        return;
+    }
+    if (el_is(g, "@port", "-1"))
+        el_set(g, "@autoport", "yes");
+    domain_default(g, "@autoport", el_get(g, "@port") ? "no" : "yes");
+    if (el_is(g, "@autoport", "yes"))
+        el_set(g, "@port", "-1");
+}
+
+static bool complete_graphics(struct el *g, GError **error)
+{
+    static const char *const network[] = { "@port", "@tlsPort", "@autoport", "@websocket", "@listen" };
+    static const struct { const char *name, *path; } twins[] = { { "@listen", "listen/@address" }, { "@socket", "listen/@socket" } };
     bool vnc = el_is(g, "@type", "vnc"), spice = el_is(g, "@type", "spice"), rdp = el_is(g, "@type", "rdp");
     if (!vnc && !spice && !rdp)
-        return;
-    if (port && g_str_equal(port, "-1"))
-        el_set(g, "@autoport", "yes");
-    else if (port && !el_get(g, "@autoport"))
-        el_set(g, "@autoport", "no");
-    if (!port && vnc && !el_is(g, "@autoport", "no") && !el_get(g, "@socket")) {
-        el_set(g, "@port", "-1");
-        el_set(g, "@autoport", "yes");
-    }
-    if (!el_find(g, "listen")) {
-        bool none = spice && !port && !el_get(g, "@tlsPort") && !el_is(g, "@autoport", "yes");
-        if (el_get(g, "@socket")) {
-            el_set(g, "listen/@type", "socket");
-            el_set(g, "listen/@socket", el_get(g, "@socket"));
-        } else {
-            el_set(g, "listen/@type", none ? "none" : "address");
-            if (listen && !none)
-                el_set(g, "listen/@address", listen);
-        }
-    }
-    const char *address = el_get(g, "listen/@address");
-    if (address && !listen)
-        el_set(g, "@listen", address);
+        return true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(twins); i++)
+        if (el_get(g, twins[i].name) && el_get(g, twins[i].path) && !el_is(g, twins[i].path, el_get(g, twins[i].name)))
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics>%s says %s='%s', and the first <listen> in it '%s'", domain_line(g), twins[i].name + 1,
+                               el_get(g, twins[i].name), el_get(g, twins[i].path));
+    complete_ports(g, spice);
+    if (vnc && el_get(g, "@socket") && !el_is(g, "listen/@type", "socket"))
+        set_listen(g, "socket", "listen/@socket", el_get(g, "@socket"));
+    else if (spice && !takes_ports(g) && !el_is(g, "listen/@type", "socket"))
+        set_listen(g, "none", NULL, NULL);
+    else if (!el_find(g, "listen"))
+        set_listen(g, "address", "listen/@address", el_get(g, "@listen"));
+    bool local = el_is(g, "listen/@type", "none") || el_is(g, "listen/@type", "socket");
+    for (unsigned i = 0; local && i < G_N_ELEMENTS(network); i++)
+        if (el_get(g, network[i]))
+            el_set(g, network[i], NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(twins); i++)
+        if (el_get(g, twins[i].path) && (vnc || i == 0))
+            domain_default(g, twins[i].name, el_get(g, twins[i].path));
+    return true;
 }
 
 static bool has_input(struct el *devices, const char *type)
@@ -257,6 +349,8 @@ static void complete_inputs(struct domain_complete *c)
 {
     static const char *const always[] = { "mouse", "keyboard" };
     el_each(i, c->devices, "input") {
+        if (el_is(i, "@type", "evdev"))
+            continue;
         bool ps2 = (el_is(i, "@type", "mouse") || el_is(i, "@type", "keyboard")) && c->machine.has_pci;
         domain_default(i, "@bus", ps2 ? "ps2" : "usb");
     }
@@ -270,20 +364,21 @@ static void complete_inputs(struct domain_complete *c)
 
 static void complete_audio(struct domain_complete *c)
 {
-    bool spice = false;
+    /* The last display says where sound goes; those that are windows of the machine's own need no back end. */
+    const char *last = "vnc";
     unsigned n = 0;
     el_each(g, c->devices, "graphics")
-        spice |= el_is(g, "@type", "spice");
+        last = el_get_or(g, "@type", "");
     el_each(a, c->devices, "audio") {
         n++;
         if (!el_get(a, "@id"))
             el_setf(a, "@id", "%u", n);
     }
-    if (n)
+    if (n || (!g_str_equal(last, "vnc") && !g_str_equal(last, "spice")))
         return;
     struct el *a = el_add(c->devices, "audio");
     el_set(a, "@id", "1");
-    el_set(a, "@type", spice ? "spice" : "none");
+    el_set(a, "@type", g_str_equal(last, "spice") ? "spice" : "none");
 }
 
 bool domain_complete_others(struct domain_complete *c, GError **error)
@@ -291,10 +386,9 @@ bool domain_complete_others(struct domain_complete *c, GError **error)
     el_each(e, c->devices, NULL) {
         if (g_str_equal(el_name(e), "video"))
             continue;
-        if (g_str_equal(el_name(e), "graphics"))
-            complete_graphics(e);
-        else
-            apply_defaults(e);
+        if (g_str_equal(el_name(e), "graphics") && !complete_graphics(e, error))
+            return false;
+        apply_defaults(e);
         if (g_str_equal(el_name(e), "rng") && !el_get(e, "@model"))
             return manage_fail(error, VIR_ERR_XML_ERROR, "<rng>%s has no model: 'virtio'", domain_line(e));
     }
@@ -391,9 +485,9 @@ bool domain_complete_device(struct domain_complete *c, struct el *e, GError **er
         number_controllers(c->devices);
         return complete_controller(c, e, error);
     }
-    if (g_str_equal(name, "graphics"))
-        complete_graphics(e);
-    if (g_str_equal(name, "input"))
+    if (g_str_equal(name, "graphics") && !complete_graphics(e, error))
+        return false;
+    if (g_str_equal(name, "input") && !el_is(e, "@type", "evdev"))
         domain_default(e, "@bus", "usb");
     apply_defaults(e);
     return domain_complete_chars(c, error);

@@ -127,6 +127,7 @@ static struct doc *with_device(struct domain_driver *dr, const struct doc *from,
     struct doc *d = doc_copy(from);
     struct domain_complete c;
     complete_init(&c, dr, d);
+    c.running = !grow;
     bool good = check_new(c.devices, device, error);
     struct el *e = good ? el_copy(c.devices, device) : NULL;
     good = good && domain_complete_device(&c, e, error) && domain_address_small(&c, error) && domain_address_pci(&c, grow, error) && domain_complete_check(&c, error);
