@@ -2,6 +2,8 @@
 /* What a document may say and no machine here can have, and what does not fit together: refused when it is defined, as libvirt does, with the line. */
 #include "manage/drivers/domain/complete/domain_complete.h"
 
+#include <string.h>
+
 /* Devices that are for other machines. */
 static const struct {
     const char *element, *path, *value; /* value NULL: the path is there */
@@ -49,6 +51,43 @@ static bool refuse_kinds(struct domain_complete *c, GError **error)
     for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++)
         if (parts[i].value ? el_is(c->root, parts[i].path, parts[i].value) : el_find(c->root, parts[i].path) != NULL)
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<%s>%s: %s", parts[i].path, domain_line(el_find(c->root, parts[i].path)), parts[i].why);
+    return true;
+}
+
+/* ---- what must not be there twice ---- */
+
+static char *key_of(const struct el *e, const char *const paths[3])
+{
+    GString *key = g_string_new(NULL);
+    for (unsigned i = 0; i < 3 && paths[i]; i++) {
+        const char *v = el_get(e, paths[i]);
+        if (!v)
+            return g_string_free(key, TRUE);
+        g_string_append_printf(key, "%s%s", key->len ? " " : "", v);
+    }
+    return g_string_free(key, FALSE);
+}
+
+static bool refuse_twice(struct domain_complete *c, GError **error)
+{
+    static const struct { const char *parent, *element, *paths[3]; } rows[] = {
+        { "cputune", "vcpupin", { "@vcpu" } },      { "cputune", "iothreadpin", { "@iothread" } }, { "cpu", "feature", { "@name" } },
+        { "blkiotune", "device", { "path" } },      { "devices", "audio", { "@id" } },             { "devices", "panic", { "@model" } },
+        { "devices", "watchdog", { "@model" } },
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        el_each(e, el_find(c->root, rows[i].parent), rows[i].element) {
+            char *key = key_of(e, rows[i].paths);
+            const struct el *other = key ? g_hash_table_lookup(seen, key) : NULL;
+            if (other) {
+                g_autofree char *k = key;
+                return manage_fail(error, VIR_ERR_XML_ERROR, "<%s>%s and <%s>%s are both for '%s'", el_name(other), domain_line(other), el_name(e), domain_line(e), k);
+            }
+            if (key)
+                g_hash_table_insert(seen, key, e);
+        }
+    }
     return true;
 }
 
@@ -124,6 +163,21 @@ static bool refuse_disk(struct domain_complete *c, const struct el *e, GError **
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<geometry trans=>%s: the disk '%s' is not on the bus 'ide'", domain_line(el_find(e, "geometry")), target);
     if (!lun && (el_find(e, "source/reservations") || el_get(e, "@sgio") || el_get(e, "@rawio")))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: sgio=, rawio= and <reservations> are for the device 'lun'", target, domain_line(e));
+    if (!el_is(e, "driver/@name", "qemu") && !el_is(e, "@type", "vhostuser"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s has a driver '%s': 'qemu' is there", target, domain_line(e), el_get_or(e, "driver/@name", ""));
+    if (el_is(e, "driver/@io", "native") && !el_is(e, "driver/@cache", "none") && !el_is(e, "driver/@cache", "directsync"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: io='native' needs cache='none' or 'directsync'", target, domain_line(e));
+    if (el_is(e, "@type", "nvme") && !el_find(e, "source"))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "the disk '%s'%s has no <source>", target, domain_line(e));
+    for (const struct el *store = el_find(e, "backingStore"); store && el_get(store, "@type"); store = el_find(store, "backingStore"))
+        if (!el_find(store, "format") || !el_find(store, "source"))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "<backingStore>%s of the disk '%s' lacks <%s>", domain_line(store), target, el_find(store, "format") ? "source" : "format");
+    el_each(secret, el_find(e, "source/encryption"), "secret")
+        if (!el_get(secret, "@uuid") && !el_get(secret, "@usage"))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "<secret>%s of the disk '%s' has neither uuid= nor usage=", domain_line(secret), target);
+    el_each(host, el_find(e, "source"), "host")
+        if (!el_get(host, "@name") && !el_is(host, "@transport", "unix"))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "<host>%s of the disk '%s' has no name=", domain_line(host), target);
     if (el_find(e, "shareable") && el_get(e, "driver/@type") && !el_is(e, "driver/@type", "raw"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s is <shareable/>, which an image of the format '%s' cannot be: only 'raw' can", target, domain_line(e),
                            el_get(e, "driver/@type"));
@@ -133,6 +187,8 @@ static bool refuse_disk(struct domain_complete *c, const struct el *e, GError **
 
 static bool refuse_filesystem(struct domain_complete *c, const struct el *e, GError **error)
 {
+    if (!el_find(e, "source"))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<filesystem>%s has no <source>", domain_line(e));
     if (el_is(e, "driver/@type", "virtiofs") && !memory_is_shared(c->root))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<filesystem>%s with virtiofs needs memory that is shared: <memoryBacking> <access mode='shared'/>", domain_line(e));
     return true;
@@ -145,6 +201,8 @@ static bool refuse_iommu(struct domain_complete *c, const struct el *e, GError *
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<iommu model='intel'>%s is of q35 machines", domain_line(e));
     if (!intel && !el_find(c->root, "features/acpi"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<iommu model='%s'>%s needs <features> <acpi/>", el_get(e, "@model"), domain_line(e));
+    if (el_is(e, "driver/@eim", "on") && !el_is(e, "driver/@intremap", "on"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<driver eim='on'>%s needs intremap='on'", domain_line(e));
     if (el_is(e, "driver/@intremap", "on") && !el_is(c->root, "features/ioapic/@driver", "qemu"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<driver intremap='on'>%s needs <features> <ioapic driver='qemu'/>", domain_line(e));
     return true;
@@ -152,6 +210,9 @@ static bool refuse_iommu(struct domain_complete *c, const struct el *e, GError *
 
 static bool refuse_interface(G_GNUC_UNUSED struct domain_complete *c, const struct el *e, GError **error)
 {
+    const char *model = el_get_or(e, "model/@type", "");
+    if (el_is(e, "@type", "vhostuser") && !g_str_has_prefix(model, "virtio"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<interface type='vhostuser'>%s needs <model type='virtio'/>", domain_line(e));
     if (el_find(e, "ip") && !el_is(e, "@type", "user"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<ip>%s is of containers and of the type 'user': a machine gets its addresses from its network", domain_line(el_find(e, "ip")));
     return true;
@@ -184,23 +245,79 @@ static bool refuse_smartcard(struct domain_complete *c, const struct el *e, GErr
 
 static bool refuse_controller(struct domain_complete *c, const struct el *e, GError **error)
 {
+    if (el_is(e, "@type", "usb") && g_str_has_suffix(el_get_or(e, "@model", ""), "-xhci") && domain_number(e, "@ports", 1) > 15)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<controller type='usb'>%s has %s ports: 15 are the most", domain_line(e), el_get(e, "@ports"));
     if (el_is(e, "@type", "ide") && c->machine.pcie)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<controller type='ide'>%s: the machine '%s' has no IDE", domain_line(e), c->machine.name);
     return true;
 }
 
-static bool refuse_serial(G_GNUC_UNUSED struct domain_complete *c, const struct el *e, GError **error)
+/* Where the host's end of a character device is. */
+static bool refuse_source(const struct el *e, bool own_socket, GError **error)
 {
-    if (el_is(e, "@type", "unix") && !el_get(e, "source/@path"))
-        return manage_fail(error, VIR_ERR_XML_ERROR, "<%s type='unix'>%s has no <source path=>", el_name(e), domain_line(e));
+    static const struct { const char *type, *path; } needs[] = { { "tcp", "source/@host" }, { "tcp", "source/@service" }, { "udp", "source/@service" }, { "unix", "source/@path" },
+        { "spiceport", "source/@channel" }, { "dbus", "source/@channel" }, { "nmdm", "source/@master" }, { "nmdm", "source/@slave" } };
+    const char *type = el_get_or(e, "@type", "");
+    for (unsigned i = 0; i < G_N_ELEMENTS(needs); i++)
+        if (g_str_equal(type, needs[i].type) && !el_get(e, needs[i].path) && !(own_socket && g_str_equal(type, "unix")))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "<%s type='%s'>%s has no <source %s=>", el_name(e), type, domain_line(e), needs[i].path + strlen("source/@"));
+    unsigned n = 0, most = g_str_equal(type, "udp") ? 2 : 1;
+    el_each(source, e, "source")
+        if (++n > most)
+            return manage_fail(error, VIR_ERR_XML_ERROR, "<%s type='%s'>%s: a second <source>%s is one too many", el_name(e), type, domain_line(e), domain_line(source));
     return true;
+}
+
+static bool refuse_serial(G_GNUC_UNUSED struct domain_complete *c, const struct el *e, GError **error) { return refuse_source(e, false, error); }
+static bool refuse_channel(G_GNUC_UNUSED struct domain_complete *c, const struct el *e, GError **error) { return refuse_source(e, true, error); }
+static bool refuse_rng(G_GNUC_UNUSED struct domain_complete *c, const struct el *e, GError **error)
+{
+    return !el_is(e, "backend/@model", "egd") || refuse_source(el_find(e, "backend"), false, error);
+}
+
+static bool refuse_graphics(G_GNUC_UNUSED struct domain_complete *c, const struct el *e, GError **error)
+{
+    const char *password = el_get(e, "@passwd");
+    if (el_is(e, "@type", "vnc") && password && strlen(password) > 8)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics passwd=>%s is longer than VNC's 8 characters", domain_line(e));
+    if (el_is(e, "listen/@type", "network") && !el_get(e, "listen/@network"))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<listen type='network'>%s has no network=", domain_line(el_find(e, "listen")));
+    return true;
+}
+
+static bool refuse_memory(struct domain_complete *c, const struct el *e, GError **error)
+{
+    if (!el_find(c->root, "cpu/numa/cell") || el_is(e, "@model", "virtio-pmem") || el_is(e, "@model", "sgx-epc"))
+        return true;
+    el_each(cell, el_find(c->root, "cpu/numa"), "cell")
+        if (el_get(e, "target/node") && el_is(cell, "@id", el_get(e, "target/node")))
+            return true;
+    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<memory>%s needs <target> <node>: one of the cells in <cpu> <numa>", domain_line(e));
+}
+
+static bool refuse_hostdev(G_GNUC_UNUSED struct domain_complete *c, const struct el *e, GError **error)
+{
+    bool vendor = el_find(e, "source/vendor") != NULL, product = el_find(e, "source/product") != NULL;
+    if (vendor != product)
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<hostdev>%s has no <%s>", domain_line(e), vendor ? "product" : "vendor");
+    return true;
+}
+
+static bool refuse_sound(struct domain_complete *c, const struct el *e, GError **error)
+{
+    const char *id = el_get(e, "audio/@id");
+    el_each(audio, c->devices, "audio")
+        if (id && el_is(audio, "@id", id))
+            return true;
+    return !id || manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<sound>%s names the audio back end %s, which is not there", domain_line(e), id);
 }
 
 bool domain_complete_refuse(struct domain_complete *c, GError **error)
 {
     static const struct { const char *element; bool (*check)(struct domain_complete *, const struct el *, GError **); } rows[] = {
         { "disk", refuse_disk }, { "filesystem", refuse_filesystem }, { "iommu", refuse_iommu }, { "input", refuse_input }, { "interface", refuse_interface }, { "vsock", refuse_vsock }, { "smartcard", refuse_smartcard },
-        { "controller", refuse_controller }, { "serial", refuse_serial }, { "parallel", refuse_serial },
+        { "controller", refuse_controller }, { "serial", refuse_serial }, { "parallel", refuse_serial }, { "console", refuse_channel }, { "channel", refuse_channel },
+        { "redirdev", refuse_serial }, { "rng", refuse_rng }, { "graphics", refuse_graphics }, { "memory", refuse_memory }, { "hostdev", refuse_hostdev }, { "sound", refuse_sound },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
         el_each(e, c->devices, rows[i].element)
@@ -209,5 +326,8 @@ bool domain_complete_refuse(struct domain_complete *c, GError **error)
     el_each(label, c->root, "seclabel")
         if (el_is(label, "@type", "dynamic") && el_is(label, "@relabel", "no"))
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<seclabel type='dynamic'>%s cannot have relabel='no'", domain_line(label));
-    return refuse_kinds(c, error) && refuse_threads(c, error) && refuse_firmware(c, error);
+    el_each(label, c->root, "seclabel")
+        if (el_is(label, "@type", "static") && !el_get(label, "label"))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "<seclabel type='static'>%s has no <label>", domain_line(label));
+    return refuse_kinds(c, error) && refuse_twice(c, error) && refuse_threads(c, error) && refuse_firmware(c, error);
 }

@@ -25,7 +25,13 @@ static bool complete_numatune(struct domain_complete *c, GError **error)
             memory = el_find(tune, "memory");
         }
     }
-    if (memory) {
+    static const char *const said[] = { "@mode", "@placement", "@nodeset" };
+    bool empty = memory != NULL;
+    for (unsigned i = 0; empty && i < G_N_ELEMENTS(said); i++)
+        empty = !el_get(memory, said[i]);
+    if (empty) {
+        el_remove(memory);
+    } else if (memory) {
         bool automatic = el_is(memory, "@placement", "auto");
         if (!automatic && !el_get(memory, "@nodeset"))
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<numatune> <memory>%s has no nodeset=, which only placement='auto' can do without", domain_line(memory));
