@@ -14,7 +14,11 @@ import vmm
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # Lines that differ on purpose: docs/compatibility.md, "Known limits". The host's line is not looked at.
-KNOWN = {}
+KNOWN = set()
+# Where makers' processors differ (what a segment register's push leaves in its slot, how long two loads of SS hold off a trap, RF after an
+# iteration of a string instruction, the address of XRSTOR's fault), the translator does as AMD's: on another maker's host these are not looked at.
+NOT_AMD = {"floating: xrstor_hole", "trap_flag: mov_ss_twice", "breakpoints: write 1", "breakpoints: write 4", "breakpoints: access 1", "breakpoints: access 8",
+           "breakpoints: four at once", "singlestep", "far_transfers: far_call_64", "far_transfers: iret_same"}
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +41,11 @@ def lines_of(text):
     return [line[3:] for line in text.replace("\r", "").split("\n") if line.startswith("CT ")]
 
 
+def amd():
+    with open("/proc/cpuinfo", encoding="ascii") as f:
+        return "AuthenticAMD" in f.read()
+
+
 def differences(host, guest):
     """Names are unique: what follows the second colon (or the first) is the result."""
     def table(lines):
@@ -49,9 +58,9 @@ def differences(host, guest):
                 n += 1
             out[key, n] = line
         return out
-    a, b = table(host), table(guest)
+    a, b, known = table(host), table(guest), KNOWN if amd() else KNOWN | NOT_AMD
     return [f"host:  {a.get(k, 'no such line')}\nguest: {b.get(k, 'no such line')}" for k in {**a, **b}
-            if a.get(k) != b.get(k) and k[0] not in KNOWN]
+            if a.get(k) != b.get(k) and k[0] not in known]
 
 
 @pytest.mark.parametrize("cpus", [1, 4])

@@ -57,7 +57,7 @@ static void run_one(const struct subtest *test)
     double start = now();
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(60);
+        alarm(200);
         arena_map();
         test->run();
         fflush(stdout);
