@@ -47,7 +47,7 @@ def ssh(key, address, command, port=22, around=lambda *words: words):
     """(status, what the command printed) in the guest."""
     words = around("ssh", "-i", key, "-p", port, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes",
                    "-o", "ConnectTimeout=5", f"debian@{address}", command)
-    done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=60 * SLOW, check=False)
+    done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=LIMIT, check=False)
     return done.returncode, done.stdout
 
 
