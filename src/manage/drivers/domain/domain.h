@@ -36,6 +36,7 @@ struct domain {
     struct domain_driver *driver;
     GMutex lock;
     GCond job_done;
+    GMutex status_lock;        /* one writer of the status file at a time; taken before lock */
     uint8_t uuid[16];          /* constant */
     char *name;                /* changes by rename alone; under list->lock and domain->lock */
     int id;                    /* -1: not running */
@@ -162,9 +163,10 @@ bool domain_write_autostart(struct domain *d, bool on, GError **error) G_GNUC_WA
 void domain_forget_definition(struct domain *d);
 /* Its definition is off the disk: the domain goes, or is a transient one while it runs. Inside a job. */
 void domain_undefined(struct domain *d);
-/* The status file of a running domain from what is in *d. Takes d->lock. */
+/* The status file of a running domain from what is in *d; nothing is written once d->live is gone. Takes d->status_lock and d->lock. */
 bool domain_write_status(struct domain *d, GError **error);
-void domain_erase_status(struct domain *d, const char *name);
+/* After d->live has gone, so that none of those who still note something writes it again. Takes d->status_lock. */
+void domain_erase_status(struct domain *d);
 
 /* The persistent definition: a copy (doc_free), from memory or disk. For a transient domain: a copy of the live document. Takes d->lock. */
 struct doc *domain_definition(struct domain *d, GError **error);

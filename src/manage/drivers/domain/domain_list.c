@@ -57,6 +57,7 @@ static struct domain *domain_new(struct domain_driver *dr, const uint8_t uuid[16
     d->driver = dr;
     g_mutex_init(&d->lock);
     g_cond_init(&d->job_done);
+    g_mutex_init(&d->status_lock);
     memcpy(d->uuid, uuid, 16);
     d->name = g_strdup(name);
     d->id = -1;
@@ -95,6 +96,7 @@ void domain_unref(struct domain *d)
     g_free(d->dir);
     g_free(d->name);
     g_cond_clear(&d->job_done);
+    g_mutex_clear(&d->status_lock);
     g_mutex_clear(&d->lock);
     g_free(d);
 }

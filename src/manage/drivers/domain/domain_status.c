@@ -20,10 +20,12 @@
 
 static char *status_path(struct domain_driver *dr, const char *name) { return g_strdup_printf("%s/%s.xml", dr->state_dir, name); }
 
-void domain_erase_status(struct domain *d, const char *name)
+void domain_erase_status(struct domain *d)
 {
-    g_autofree char *path = status_path(d->driver, name);
+    g_autofree char *path = status_path(d->driver, d->name);
+    g_mutex_lock(&d->status_lock);
     unlink(path);
+    g_mutex_unlock(&d->status_lock);
 }
 
 void domain_remove_tree(const char *path)
@@ -93,10 +95,13 @@ static char *format_locked(struct domain *d)
 
 bool domain_write_status(struct domain *d, GError **error)
 {
+    g_mutex_lock(&d->status_lock); /* else an older text could come after a newer one, or after the end */
     g_mutex_lock(&d->lock);
     g_autofree char *path = status_path(d->driver, d->name), *text = d->live ? format_locked(d) : NULL;
     g_mutex_unlock(&d->lock);
-    return !text || manage_write_file(path, text, -1, 0600, error);
+    bool ok = !text || manage_write_file(path, text, -1, 0600, error);
+    g_mutex_unlock(&d->status_lock);
+    return ok;
 }
 
 /* ---- reading ---- */

@@ -245,10 +245,10 @@ void domain_stop(struct domain *d, int reason)
     domain_backup_gone(d);
     domain_saving_gone(d);
     (void)domain_snapshot_settle(d, false); /* before the status file goes: its record does not stand elsewhere */
-    domain_erase_status(d, d->name);
     g_mutex_lock(&d->lock);
     detach_locked(d, &old, reason);
     g_mutex_unlock(&d->lock);
+    domain_erase_status(d);
     GVariant *record = g_variant_ref_sink(domain_variant(d)); /* events still have the id */
     domain_set_id(d, -1);
     release(d, &old);
