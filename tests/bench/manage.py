@@ -70,12 +70,12 @@ DOMAIN = """<domain type='qemu'>
 """
 
 
-# What a call of virsh took, the daemon's CPU time meanwhile, and virsh's own.
+# What a call of a client took, the daemon's CPU time meanwhile, and the client's own.
 Call = collections.namedtuple("Call", "seconds cpu client out")
 
 
 def clients_cpu():
-    """CPU seconds of all children that have ended: of virsh, between two calls of this; the daemon has not."""
+    """CPU seconds of all children that have ended: of a client, between two calls of this; the daemon has not."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -112,6 +112,7 @@ class Daemon:
                 f.write('stdio_handler = "file"\n') # otherwise through virtlogd, one process more
             self.command = ["libvirtd", "-f", config, "-p", os.path.join(work, "libvirtd.pid")]
         self.uri = f"qemu+unix:///system?socket={self.socket}"
+        self.own = os.path.join(build, "vireo") if side == "vireod" else "virsh" # the client that comes with it
         os.makedirs(self.definitions, exist_ok=True)
 
     def libvirt_directories(self, home):
@@ -186,19 +187,19 @@ class Daemon:
                     private += int(line.split()[1])
         return private / 1024
 
-    def virsh(self, words=(), script=None):
+    def virsh(self, words=(), script=None, program="virsh"):
         before, client, begun = self.cpu(), clients_cpu(), time.monotonic()
-        done = subprocess.run(["virsh", "-q", "-c", self.uri, *words], input=script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900, check=False,
+        done = subprocess.run([program, "-q", "-c", self.uri, *words], input=script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900, check=False,
                               env=dict(os.environ, LC_ALL="C", LIBVIRT_AUTOSTART="0"))
         took = time.monotonic() - begun
         if done.returncode or "error:" in done.stderr:
-            print(f"note: virsh {' '.join(words)} on {self.side}: {done.stderr[:300]}", flush=True)
+            print(f"note: {program} {' '.join(words)} on {self.side}: {done.stderr[:300]}", flush=True)
         return Call(took, self.cpu() - before, clients_cpu() - client, done.stdout)
 
-    def clients(self, scripts):
-        """One virsh for each, all at once."""
+    def clients(self, scripts, program="virsh"):
+        """One client for each, all at once."""
         before, client, begun = self.cpu(), clients_cpu(), time.monotonic()
-        clients = [subprocess.Popen(["virsh", "-q", "-c", self.uri], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        clients = [subprocess.Popen([program, "-q", "-c", self.uri], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
                                     env=dict(os.environ, LC_ALL="C", LIBVIRT_AUTOSTART="0")) for _ in scripts]
         for c, script in zip(clients, scripts):
             c.stdin.write(script)
@@ -231,7 +232,7 @@ class Bench:
         self.args = args
         self.results = {} # row -> side -> text, number
         self.rows = []
-        self.more = {} # row -> how many virsh run beside each other, seconds of the disk that no daemon can save
+        self.more = {} # row -> how many clients run beside each other, seconds of the disk that no daemon can save
 
     def call(self, row, side, call, beside=1, disk=0.0):
         self.more[row] = (beside, min(disk, self.more.get(row, (0, disk))[1]))
@@ -243,7 +244,7 @@ class Bench:
             self.rows.append(row)
         self.results[row][side] = (value, unit, cpu, client)
         print(f"{side:9} {row:55} {value:9.3f} {unit}" + (f"  (CPU of the daemon {cpu:.2f} s)" if cpu is not None else "") +
-              (f"  (of virsh {client:.2f} s)" if client is not None else ""), flush=True)
+              (f"  (of the client {client:.2f} s)" if client is not None else ""), flush=True)
 
     @staticmethod
     def trouble(side, text):
@@ -265,6 +266,8 @@ class Bench:
             assert out.count("vm") == count, f"{side} lists {out.count('vm')} of {count} domains"
             self.call(f"virsh list --all, {count} domains", side, min(d.virsh(["list", "--all"]) for _ in range(3)))
             self.call(f"virsh domstats, {count} domains", side, d.virsh(["domstats"]))
+            self.call(f"list --all by the own client, {count} domains", side, min(d.virsh(["list", "--all"], program=d.own) for _ in range(3)))
+            self.call(f"domstats by the own client, {count} domains", side, d.virsh(["domstats"], program=d.own))
             time.sleep(3)
             self.note(f"memory after that, {count} domains", side, d.memory(), "MiB")
             if count == self.args.sizes[0]:
@@ -275,7 +278,7 @@ class Bench:
             d.stop()
 
     def changes(self, d):
-        """1000 definitions and back, each a call of one virsh."""
+        """1000 definitions and back, each a command of one client."""
         folder = os.path.join(self.args.work, "new")
         os.makedirs(folder, exist_ok=True)
         numbers = range(20000, 21000)
@@ -284,24 +287,26 @@ class Bench:
                 f.write(document(i, "new"))
         disk = disk_writes(self.args.work, len(numbers))
         self.note(DISK, d.side, disk, "s")
-        self.call("define 1000 domains", d.side, disk=disk, call=d.virsh(script="".join(f"define {folder}/{i}.xml\n" for i in numbers)))
-        self.call("undefine 1000 domains", d.side, d.virsh(script="".join(f"undefine new{i:05}\n" for i in numbers)))
+        for what, program in (("", "virsh"), (" by the own client", d.own)):
+            self.call(f"define 1000 domains{what}", d.side, disk=disk, call=d.virsh(script="".join(f"define {folder}/{i}.xml\n" for i in numbers), program=program))
+            self.call(f"undefine 1000 domains{what}", d.side, d.virsh(script="".join(f"undefine new{i:05}\n" for i in numbers), program=program))
 
     def many(self, d):
         """Clients at once, each with questions for domains' states."""
         count = min(500, self.args.sizes[0])
-        call = d.clients(["".join(f"domstate vm{i:05}\n" for i in range(count))] * self.args.clients)
-        self.call(f"{self.args.clients} virsh at once, domstate of {count} domains each", d.side, call, beside=min(self.args.clients, os.cpu_count()))
+        for what, program in (("virsh", "virsh"), ("of the own clients", d.own)):
+            call = d.clients(["".join(f"domstate vm{i:05}\n" for i in range(count))] * self.args.clients, program)
+            self.call(f"{self.args.clients} {what} at once, domstate of {count} domains each", d.side, call, beside=min(self.args.clients, os.cpu_count()))
 
     def bound(self, row, both):
-        """The ratio of a daemon that takes no time at all: what is left is virsh's own, and the disk's."""
+        """The ratio of a daemon that takes no time at all: what is left is the client's own, and the disk's."""
         if not all(both) or not both[0][3]:
             return ""
         beside, disk = self.more[row]
         return f"{both[1][0] / (both[0][3] / beside + disk):.1f}"
 
     def table(self):
-        lines = ["| management | vireod | CPU of it | of virsh | libvirtd | CPU of it | of virsh | libvirtd / vireod, time | at most | CPU |", "|---" + "|---:" * 9 + "|"]
+        lines = ["| management | vireod | CPU of it | of the client | libvirtd | CPU of it | of the client | libvirtd / vireod, time | at most | CPU |", "|---" + "|---:" * 9 + "|"]
         for row in self.rows:
             cells, both = [], [self.results[row].get(s) for s in SIDES]
             for r in both:
