@@ -269,6 +269,44 @@ static void test_dies(void)
     world_finish(&w);
 }
 
+static gpointer write_status(gpointer opaque)
+{
+    struct domain *d = opaque;
+    for (bool up = true; up;) {
+        g_assert_true(domain_write_status(d, NULL));
+        g_mutex_lock(&d->lock);
+        up = d->live;
+        g_mutex_unlock(&d->lock);
+    }
+    return NULL;
+}
+
+/* Whatever notes something in the status file while the machine ends: no file stays. */
+static void test_status_file_goes(void)
+{
+    static const uint8_t uuid[16] = { 1 };
+    g_autofree char *dir = g_dir_make_tmp("vireo-status-XXXXXX", NULL), *path = g_build_filename(dir, "vm.xml", NULL);
+    struct domain_driver dr = { .list = domain_list_new(), .state_dir = dir };
+    struct domain *d = domain_claim(&dr, uuid, "vm", NULL);
+    for (unsigned i = 0; i < 200; i++) {
+        d->live = doc_parse(&schema_domain, "<domain type='qemu'><name>vm</name><memory>65536</memory><os><type>hvm</type></os></domain>", -1, NULL);
+        g_assert_nonnull(d->live);
+        GThread *writer = g_thread_new("writer", write_status, d);
+        while (access(path, F_OK) < 0)
+            g_thread_yield();
+        g_usleep(i); /* wherever the other one is by then */
+        g_mutex_lock(&d->lock);
+        g_clear_pointer(&d->live, doc_free);
+        g_mutex_unlock(&d->lock);
+        domain_erase_status(d);
+        g_thread_join(writer);
+        g_assert_cmpint(access(path, F_OK), <, 0);
+    }
+    domain_unref(d);
+    domain_list_free(dr.list);
+    g_assert_cmpint(rmdir(dir), ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -278,5 +316,6 @@ int main(int argc, char **argv)
     g_test_add_func("/domain/define", test_define);
     g_test_add_func("/domain/life", test_life);
     g_test_add_func("/domain/dies", test_dies);
+    g_test_add_func("/domain/status-file-goes", test_status_file_goes);
     return g_test_run();
 }
