@@ -70,6 +70,18 @@ def png_size(path):
     return struct.unpack(">II", data[16:24])
 
 
+def test_socket_of_its_own(daemon, create):
+    """A display that is to listen at a socket, which the document does not name, gets one beside the monitor's, and no TCP port."""
+    create("own", "<graphics type='vnc'><listen type='socket'/></graphics><video><model type='vga'/></video>")
+    shown = daemon.virsh("domdisplay", "own").strip()
+    assert shown.startswith("vnc+unix:///") and shown.endswith("-own/vnc.sock")
+    path = shown[len("vnc+unix://"):]
+    assert greeting(path).startswith(b"RFB ")
+    assert f"socket='{path}'" in daemon.virsh("dumpxml", "own") and "vnc.sock" not in daemon.virsh("dumpxml", "own", "--migratable")
+    daemon.virsh("destroy", "own")
+    assert not os.path.exists(path)
+
+
 @pytest.mark.parametrize("video", ["virtio", "vga"])
 def test_picture_of_the_firmware(daemon, create, tmp_path, video):
     create("a", VNC.format(more="", video=video))

@@ -109,12 +109,25 @@ static bool add_password(struct domain_build *b, const struct el *e, GString *s,
     return true;
 }
 
+/* The socket that a display listens at, of the machine's own directory where the document names none; NULL: it listens elsewhere. */
+static const char *display_socket(struct domain_build *b, struct el *e)
+{
+    const char *named = el_get(e, "@socket") ? el_get(e, "@socket") : el_get(e, "listen/@socket");
+    if (named || !el_is(e, "listen/@type", "socket"))
+        return named;
+    g_autofree char *path = g_strdup_printf("%s/%s.sock", b->dir ? b->dir : "", el_get_or(e, "@type", ""));
+    el_set(e, "@socket", path);
+    el_set(e, "listen/@socket", path);
+    return el_get(e, "@socket");
+}
+
 static bool add_vnc(struct domain_build *b, struct el *e, GError **error)
 {
-    const char *socket = el_get(e, "@socket") ? el_get(e, "@socket") : el_get(e, "listen/@socket"), *address = el_get_or(e, "listen/@address", "127.0.0.1");
+    const char *socket = display_socket(b, e), *address = el_get_or(e, "listen/@address", "127.0.0.1");
     g_autoptr(GString) s = g_string_new(NULL);
     if (socket) {
-        g_string_append_printf(s, "unix:%s", socket);
+        g_autofree char *escaped = domain_plan_escape(socket);
+        g_string_append_printf(s, "unix:%s", escaped);
     } else if (el_is(e, "listen/@type", "none")) {
         g_string_append(s, "none");
     } else {
@@ -152,6 +165,12 @@ bool domain_plan_graphics(struct domain_build *b, struct el *e, GError **error)
     const char *address = el_get_or(e, "listen/@address", "127.0.0.1");
     if (el_is(e, "listen/@type", "none")) {
         domain_plan_option(b, "-spice", "port=0,disable-ticketing=on");
+        return true;
+    }
+    if (el_is(e, "listen/@type", "socket")) {
+        g_autofree char *escaped = domain_plan_escape(display_socket(b, e));
+        el_set(e, "@socket", NULL); /* VNC's alone */
+        domain_plan_option(b, "-spice", "unix=on,addr=%s,disable-ticketing=on,seamless-migration=on", escaped);
         return true;
     }
     unsigned port = domain_number(e, "@port", 0);

@@ -459,6 +459,10 @@ static void forget_socket(struct el *e, const char *id)
     g_autofree char *own = g_strdup_printf("/qemu/domain-%s-", id);
     if (strstr(el_get_or(e, "source/@path", ""), own))
         el_remove(el_find(e, "source"));
+    static const char *const displays[] = { "@socket", "listen/@socket" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(displays); i++)
+        if (strstr(el_get_or(e, displays[i], ""), own))
+            el_set(e, displays[i], NULL);
 }
 
 struct doc *domain_portable(const struct doc *domain)
