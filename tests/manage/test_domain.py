@@ -297,6 +297,48 @@ def test_document_for_another_host(vireod, xml):
     vireod.virsh("destroy", "a")
 
 
+EMULATORS = {"vireo": "", "qemu": "<emulator>/usr/bin/qemu-system-x86_64</emulator>"}
+
+
+@pytest.mark.parametrize("emulator", EMULATORS)
+def test_variables_of_the_emulator(emulator, vireod, xml):
+    """<qemu:env>, as libguestfs sends it: in the process, in the log and in domxml-to-native. A daemon started anew finds the machine, whatever was set."""
+    own = {"TMPDIR": "/var/tmp", "VIREO_DOMAIN": "/elsewhere", "WORDS_": "two words"}
+    more = ("<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>" + "".join(f"<qemu:env name='{k}' value='{v}'/>" for k, v in own.items()) +
+            "<qemu:env name='NOTHING'/></qemu:commandline>")
+    vireod.virsh("define", xml("a", more=more, devices=EMULATORS[emulator]))
+    assert "TMPDIR='/var/tmp'" in vireod.virsh("domxml-to-native", "qemu-argv", "--domain", "a")
+    vireod.virsh("start", "a", "--paused")
+    (pid,) = machines(vireod)
+    with open(f"/proc/{pid}/environ", encoding="utf-8") as f:
+        got = dict(v.split("=", 1) for v in f.read().split("\0") if v)
+    assert (got["TMPDIR"], got["WORDS_"], got["NOTHING"]) == ("/var/tmp", "two words", "")
+    with open(os.path.join(vireod.root, "var/log/vireo/qemu/a.log"), encoding="utf-8") as f:
+        assert "WORDS_='two words' " in f.read()
+    vireod.stop()
+    vireod.start()
+    assert reason(vireod, "a") == "paused (user)"
+    vireod.virsh("destroy", "a")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: /dev/kvm is hidden")
+@pytest.mark.parametrize("mode", ["host-passthrough", "maximum"])
+def test_qemu_of_the_type_kvm_on_a_host_without(mode, tmp_path, xml):
+    """vireod's capabilities offer 'kvm' on every host, and libguestfs takes it for the QEMU that it names: such a machine runs in software, and its log says so."""
+    daemon = Vireod(tmp_path / "root", prefix=("unshare", "-m", "sh", "-c", '[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm; exec "$@"', "sh"))
+    try:
+        daemon.virsh("define", xml("a", kind="kvm", more=f"<cpu mode='{mode}'/>", devices=EMULATORS["qemu"]))
+        daemon.virsh("start", "a")
+        assert reason(daemon, "a") == "running (booted)" and "<domain type='kvm'" in daemon.virsh("dumpxml", "a")
+        with open(os.path.join(daemon.root, "var/log/vireo/qemu/a.log"), encoding="utf-8") as f:
+            log = f.read()
+        assert "no usable /dev/kvm" in log and "-accel tcg" in log
+        daemon.virsh("destroy", "a")
+    finally:
+        daemon.stop()
+        daemon.sweep()
+
+
 def test_shutdown_by_button_and_by_guest(vireod, xml):
     vireod.virsh("define", xml("a"))
     vireod.virsh("start", "a")

@@ -60,10 +60,14 @@ static int listen_monitor(struct domain *d, GError **error)
 
 /* ---- log ---- */
 
-/* As a shell would take it. */
-static char *quoted(GPtrArray *argv)
+/* As a shell would take it, with the variables that the document sets. */
+static char *quoted(struct domain *d, GPtrArray *argv)
 {
     GString *s = g_string_new(NULL);
+    el_each(own, el_find(doc_root(d->live), "qemu:commandline"), "qemu:env") {
+        g_autofree char *q = g_shell_quote(el_get_or(own, "@value", ""));
+        g_string_append_printf(s, "%s=%s \\\n", el_get(own, "@name"), q);
+    }
     for (unsigned i = 0; i < argv->len && argv->pdata[i]; i++) {
         const char *word = argv->pdata[i];
         bool plain = *word && strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=,./:+@%") == strlen(word);
@@ -96,7 +100,7 @@ void domain_log(struct domain *d, const char *text)
 /* Opens the log, with the command line in it; *ret_at: where the machine's own words begin. */
 static int open_log(struct domain *d, GPtrArray *argv, off_t *ret_at, GError **error)
 {
-    g_autofree char *path = log_path(d), *line = quoted(argv);
+    g_autofree char *path = log_path(d), *line = quoted(d, argv);
     if (g_mkdir_with_parents(d->driver->log_dir, 0711) < 0)
         return manage_fail_errno(error, errno, "cannot make the directory '%s'", d->driver->log_dir), -1;
     int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -125,11 +129,12 @@ static char **environment(struct domain *d)
     static const char *const kept[] = { "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME" };
     char **env = g_environ_setenv(NULL, "PATH", g_getenv("PATH") ? g_getenv("PATH") : "/usr/sbin:/usr/bin:/sbin:/bin", TRUE);
     env = g_environ_setenv(env, "LC_ALL", "C", TRUE);
-    env = g_environ_setenv(env, "VIREO_DOMAIN", d->dir, TRUE); /* by which a new daemon knows it */
     for (unsigned i = 0; i < G_N_ELEMENTS(kept); i++)
         if (g_getenv(kept[i]))
             env = g_environ_setenv(env, kept[i], g_getenv(kept[i]), TRUE);
-    return env;
+    el_each(own, el_find(doc_root(d->live), "qemu:commandline"), "qemu:env")
+        env = g_environ_setenv(env, el_get(own, "@name"), el_get_or(own, "@value", ""), TRUE);
+    return g_environ_setenv(env, "VIREO_DOMAIN", d->dir, TRUE); /* by which a new daemon knows it */
 }
 
 /* In a session of its own, with no descriptor but these. */

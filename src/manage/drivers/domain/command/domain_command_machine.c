@@ -3,15 +3,29 @@
 #include "manage/drivers/domain/command/domain_command.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "manage/drivers/domain/tune/domain_tune.h"
 
-static bool is_kvm(const struct domain_build *b)
+
+/* The kernel's part is there, not only a file of its name. */
+static bool host_has_kvm(void)
 {
-    return el_is(b->root, "@type", "kvm");
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    bool has = fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION;
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+bool domain_plan_kvm(const struct domain_build *b)
+{
+    return el_is(b->root, "@type", "kvm") && (b->m.is_vireo || !b->d || host_has_kvm());
 }
 
 static bool lacking(const struct domain_build *b, const struct el *e, const char *what, GError **error)
@@ -56,7 +70,10 @@ static bool add_machine(struct domain_build *b, GError **error)
     if (el_is(b->root, "features/ioapic/@driver", "qemu"))
         g_string_append(s, ",kernel_irqchip=split");
     domain_plan_option(b, "-machine", "%s", s->str);
-    domain_plan_option(b, "-accel", "%s", is_kvm(b) ? (b->m.is_vireo ? "auto" : "kvm") : "tcg");
+    bool asked = el_is(b->root, "@type", "kvm"), kvm = domain_plan_kvm(b);
+    if (asked && !kvm)
+        domain_plan_note(b, "<domain type='kvm'>: this host has no usable /dev/kvm; the machine is run in software");
+    domain_plan_option(b, "-accel", "%s", kvm ? (b->m.is_vireo ? "auto" : "kvm") : "tcg");
     return true;
 }
 
@@ -112,7 +129,7 @@ static const char *cpu_model(const struct domain_build *b, const struct el *cpu)
     const char *mode = el_get_or(cpu, "@mode", "custom");
     if (g_str_equal(mode, "custom"))
         return el_get_or(cpu, "model", "qemu64");
-    return g_str_equal(mode, "maximum") || !is_kvm(b) ? "max" : "host";
+    return g_str_equal(mode, "maximum") || !domain_plan_kvm(b) ? "max" : "host";
 }
 
 static void add_cpu_details(struct domain_build *b, const struct el *cpu, GString *s)
@@ -135,7 +152,7 @@ static bool add_cpu(struct domain_build *b, GError **error)
     const struct el *cpu = el_find(b->root, "cpu");
     if (b->m.is_vireo && el_find(b->root, "features/hyperv"))
         return lacking(b, el_find(b->root, "features/hyperv"), "the Hyper-V interface", error);
-    if (el_is(cpu, "@mode", "host-passthrough") && !is_kvm(b) && !b->m.is_vireo)
+    if (el_is(cpu, "@mode", "host-passthrough") && !el_is(b->root, "@type", "kvm") && !b->m.is_vireo)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<cpu mode='host-passthrough'>%s needs a domain of type 'kvm'; 'maximum' goes with 'qemu'", domain_line(cpu));
     g_autoptr(GString) s = g_string_new(cpu_model(b, cpu));
     if (!add_features(b, cpu, s))
@@ -548,7 +565,7 @@ static bool refuse_unknown(struct domain_build *b, GError **error)
         { "features/nvdimm", "nvdimm", false },                 { "perf", "performance counting", false },        { "os/acpi", "ACPI tables of the document", true },
         { "os/idmap", "user mapping", false },                  { "bootloader", "a boot loader of the host", false }, { "keywrap", "keywrap", false },
         { "memoryBacking/discard", "discarding of memory", true }, { "cpu/numa/interconnects", "memory latencies", true }, { "features/xen", "Xen", false },
-        { "qemu:commandline/qemu:env", "an environment of its own", false }, { "genid", "a generation ID", true }, { "features/ps2", "a board without PS/2", false } };
+        { "genid", "a generation ID", true }, { "features/ps2", "a board without PS/2", false } };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
         const struct el *e = el_find(b->root, rows[i].path);
         if (g_str_equal(rows[i].path, "perf") && !counts(e))

@@ -26,7 +26,7 @@ static bool is_virtio(const struct el *nic)
 /* The kernel moves the packets, where it can. */
 static bool add_vhost(struct domain_build *b, const struct el *nic, struct plan_item *item, unsigned queues)
 {
-    if (!b->d || !is_virtio(nic) || el_is(nic, "driver/@name", "qemu") || !el_is(b->root, "@type", "kvm"))
+    if (!b->d || !is_virtio(nic) || el_is(nic, "driver/@name", "qemu") || !domain_plan_kvm(b))
         return false;
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     for (unsigned i = 0; i < queues; i++) {

@@ -44,6 +44,9 @@ struct domain_build {
 struct domain_plan *domain_plan_new(void);
 void domain_plan_free(struct domain_plan *p); /* closes descriptors */
 
+/* A machine of the type 'kvm' may use it. Ours chooses by itself ('auto'); a QEMU is not asked for what the host does not have. */
+bool domain_plan_kvm(const struct domain_build *b);
+
 /* ---- adding ---- */
 
 void domain_plan_option(struct domain_build *b, const char *option, const char *format, ...) G_GNUC_PRINTF(3, 4);

@@ -312,6 +312,16 @@ static bool refuse_sound(struct domain_complete *c, const struct el *e, GError *
     return !id || manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<sound>%s names the audio back end %s, which is not there", domain_line(e), id);
 }
 
+static bool refuse_environment(struct domain_complete *c, GError **error)
+{
+    el_each(e, el_find(c->root, "qemu:commandline"), "qemu:env") {
+        const char *name = el_get_or(e, "@name", "");
+        if (g_ascii_isdigit(*name) || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != strlen(name))
+            return manage_fail(error, VIR_ERR_XML_ERROR, "<qemu:env name='%s'>%s: a variable's name is made of letters, digits and '_', and does not begin with a digit", name, domain_line(e));
+    }
+    return true;
+}
+
 bool domain_complete_refuse(struct domain_complete *c, GError **error)
 {
     static const struct { const char *element; bool (*check)(struct domain_complete *, const struct el *, GError **); } rows[] = {
@@ -329,5 +339,5 @@ bool domain_complete_refuse(struct domain_complete *c, GError **error)
     el_each(label, c->root, "seclabel")
         if (el_is(label, "@type", "static") && !el_get(label, "label"))
             return manage_fail(error, VIR_ERR_XML_ERROR, "<seclabel type='static'>%s has no <label>", domain_line(label));
-    return refuse_kinds(c, error) && refuse_twice(c, error) && refuse_threads(c, error) && refuse_firmware(c, error);
+    return refuse_kinds(c, error) && refuse_twice(c, error) && refuse_threads(c, error) && refuse_firmware(c, error) && refuse_environment(c, error);
 }

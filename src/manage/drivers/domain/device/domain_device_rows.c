@@ -68,9 +68,13 @@ static GVariant *detach_alias(struct manage_call *c, GError **error)
 }
 
 /* A shell's words: quoted where they have to be. */
-static char *shell_line(const char *emulator, GPtrArray *argv)
+static char *shell_line(const struct el *root, const char *emulator, GPtrArray *argv)
 {
     g_autoptr(GString) s = g_string_new("LC_ALL=C ");
+    el_each(own, el_find(root, "qemu:commandline"), "qemu:env") {
+        g_autofree char *q = g_shell_quote(el_get_or(own, "@value", ""));
+        g_string_append_printf(s, "%s=%s ", el_get(own, "@name"), q);
+    }
     g_string_append(s, emulator);
     for (unsigned i = 0; i < argv->len; i++) {
         const char *word = argv->pdata[i];
@@ -102,7 +106,7 @@ static GVariant *to_native(struct manage_call *c, GError **error)
     bool good = domain_build_all(&b, error);
     if (good)
         domain_plan_argv(b.plan, argv, fds);
-    g_autofree char *text = good ? shell_line(b.m.emulator, argv) : NULL;
+    g_autofree char *text = good ? shell_line(b.root, b.m.emulator, argv) : NULL;
     domain_build_finish(&b);
     return good ? g_variant_new("(s)", text) : NULL;
 }
