@@ -37,6 +37,13 @@ def test_opening(shared_vireod):
         assert w.call(CLOSE).status == OK
 
 
+def test_any_number_but_nought_says_that_a_value_is_there(shared_vireod):
+    """The client in Go, go-libvirt, writes it as the bytes 1 0 0 0."""
+    with Wire(shared_vireod.socket, opened=False) as w:
+        assert w.call(OPEN, b"\1\0\0\0" + string("qemu:///system") + struct.pack(">I", 0)).status == OK
+        assert w.call(GET_TYPE).text() == "QEMU"
+
+
 def test_unknown_uri(shared_vireod):
     with Wire(shared_vireod.socket, opened=False) as w:
         code, _, text = w.call(OPEN, struct.pack(">I", 1) + string("xen:///system") + struct.pack(">I", 0)).error()

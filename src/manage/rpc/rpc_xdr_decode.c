@@ -227,9 +227,7 @@ static bool read_maybe(struct decoder *d, const char *p)
     guint32 there;
     if (!get32(d, &there))
         return false;
-    if (there > 1)
-        return manage_fail(d->error, VIR_ERR_RPC, "Unable to decode message payload: %u is neither absent (0) nor present (1)", there);
-    if (!there)
+    if (!there) /* any other number says that it is there: go-libvirt sends 0x01000000 */
         return true;
     bool fixed = shape_of(p).fixed;
     if (!read_value(d, p))

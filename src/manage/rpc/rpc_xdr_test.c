@@ -44,6 +44,15 @@ static void bytes(void)
     expect_bytes("O", "([byte 1,2,3],)", BYTES("\0\0\0\3\1\2\3\0"));
 }
 
+/* As the C library's XDR routines read it: what is not 0 is true, and there. */
+static void any_truth(void)
+{
+    g_autoptr(GVariant) v = rpc_decode("msb", BYTES("\1\0\0\0\0\0\0\1x\0\0\0\0\0\0\2"), NULL);
+    g_autoptr(GVariant) wanted = g_variant_ref_sink(g_variant_new_parsed("(@ms 'x', true)"));
+    g_assert_nonnull(v);
+    g_assert_true(g_variant_equal(v, wanted));
+}
+
 static void refused(void)
 {
     static const struct { const char *letters, *bytes; gsize size; const char *message; } bad[] = {
@@ -55,7 +64,6 @@ static void refused(void)
         { "a20i", BYTES("\0\0\0\25"), "over the limit of 20" },
         { "a20i", BYTES("\0\0\0\24\0\0\0\1"), "short" },
         { "a16384D", BYTES("\0\0\77\377\0\0\0\1"), "short" },
-        { "ms", BYTES("\0\0\0\2\0\0\0\0"), "neither" },
         { "a8T", BYTES("\0\0\0\1\0\0\0\1a\0\0\0\0\0\0\11\0\0\0\0"), "unknown type 9" },
         { "D", BYTES("\0\0\0\0\0\0\0\0"), "short" },
         { "C", BYTES("abcd"), "short" },
@@ -257,6 +265,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/xdr/types", types);
     g_test_add_func("/xdr/bytes", bytes);
+    g_test_add_func("/xdr/any-truth", any_truth);
     g_test_add_func("/xdr/refused", refused);
     g_test_add_func("/rpc/xdr/pieces", pieces);
     g_test_add_func("/xdr/all-layouts", all_layouts);
