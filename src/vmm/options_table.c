@@ -57,7 +57,7 @@ static bool opt_accept_only(struct options *o, const struct option_row *row, con
 
 static bool opt_vnc(struct options *o, const struct option_row *row, const char *arg, GError **error)
 {
-    if (!strcmp(arg, "none") || !strcmp(arg, "off")) {
+    if (!strcmp(arg, "off")) {
         g_clear_pointer(&o->vnc, g_free);
     } else if (o->vnc && strcmp(o->vnc, arg)) {
         return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "there is one VNC server a machine, and -vnc %s was given already", o->vnc);
@@ -191,8 +191,8 @@ const struct option_row option_rows[] = {
     { "nographic", NULL, "no display; the first serial port is this terminal, Ctrl-A x ends, Ctrl-A h helps", opt_flag, OPTION(nographic) },
     { "display", "none|vnc=HOST:NUMBER[,...]", "no window; vnc: the same as -vnc", opt_display },
     { "vga", "std|virtio|none", "a graphics card: the same as -device VGA, or virtio-vga", opt_one_of, OPTION(vga), cards },
-    { "vnc", "HOST:NUMBER|unix:PATH[,password=on|off][,password-secret=ID][,to=NUMBER][,share=allow-exclusive|ignore] or none",
-      "a VNC server on this address, port 5900 + NUMBER; without HOST on all addresses", opt_vnc },
+    { "vnc", "HOST:NUMBER|unix:PATH|none[,password=on|off][,password-secret=ID][,to=NUMBER][,share=allow-exclusive|ignore] or off",
+      "a VNC server on this address, port 5900 + NUMBER; without HOST on all addresses; none: viewers come by QMP's add_client alone", opt_vnc },
     REFUSE("spice", "...", "SPICE is not there; use -nographic"),
     REFUSE("sdl", NULL, "there are no windows; use -vnc or -nographic"),
     REFUSE("full-screen", NULL, "there are no windows; use -vnc or -nographic"),

@@ -101,6 +101,21 @@ def test_what_qmp_tells(machine, work):
     assert not os.path.exists(path), "the socket stays behind"
 
 
+@pytest.mark.parametrize("vnc", ["none", "none,audiodev=x"])
+def test_server_that_listens_nowhere(machine, vnc):
+    """A viewer comes by a descriptor, as virt-viewer does where libvirt's document has <listen type='none'/>."""
+    m = machine(*BARE, "-vnc", vnc, qmp=True)
+    assert m.qmp.command("query-vnc") == {"enabled": False}
+    assert m.qmp.command("query-vnc-servers") == [{"id": "default", "auth": "none", "server": [], "clients": []}]
+    here, there = socket.socketpair()
+    with here, there:
+        socket.send_fds(m.qmp.sock, [b'{"execute": "getfd", "arguments": {"fdname": "viewer"}}\n'], [there.fileno()])
+        assert m.qmp.reply() == {"return": {}}
+        m.qmp.command("add_client", protocol="vnc", fdname="viewer")
+        assert Viewer(None, sock=here).picture()[:2] == (640, 480)
+    assert m.qmp.wait_event("VNC_DISCONNECTED")["data"]["client"]["family"] == "unix"
+
+
 def test_tcp(machine, work):
     m = machine(*BARE, "-vnc", "127.0.0.1:200,to=240", qmp=True)
     servers = m.qmp.command("query-vnc-servers")

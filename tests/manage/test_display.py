@@ -166,6 +166,14 @@ except libvirt.libvirtError as e: print(e)
 """
 
 
+DESCRIPTOR = """
+import libvirt, socket, sys
+d = libvirt.open(sys.argv[1]).lookupByName("nowhere")
+s = socket.socket(fileno=d.openGraphicsFD(0))
+s.settimeout(40); print(s.recv(12))
+"""
+
+
 def test_viewer_by_descriptor_and_events(daemon, create):
     """What virt-manager and virt-viewer do: no port is asked for, and the password is not when the caller may skip it."""
     create("a", VNC.format(more=" passwd='hidden'", video="vga"))
@@ -173,6 +181,16 @@ def test_viewer_by_descriptor_and_events(daemon, create):
     out = done.stdout
     assert done.returncode == 0 and out.count("RFB 003.") == 2, out
     assert "methods [1]" in out and "size True" in out and "gone True" in out and "phases [0, 1, 2]" in out and "index 3" in out, out
+
+
+def test_display_that_listens_nowhere(daemon, create):
+    """<listen type='none'/>: no port and no socket, and viewers come by descriptors all the same."""
+    create("nowhere", "<graphics type='vnc'><listen type='none'/></graphics><video><model type='vga'/></video>")
+    text = daemon.virsh("dumpxml", "nowhere")
+    assert "<listen type='none'/>" in text and " port=" not in text.split("<graphics ")[1].split(">")[0]
+    done = subprocess.run([sys.executable, "-c", DESCRIPTOR, daemon.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60 * SLOW, check=False)
+    assert done.returncode == 0 and "RFB 003." in done.stdout, done.stdout
+    daemon.virsh("destroy", "nowhere")
 
 
 def test_keys(daemon, create):

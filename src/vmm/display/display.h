@@ -106,7 +106,7 @@ void display_type(struct display *d, const unsigned *codes, unsigned n, unsigned
 
 struct vnc;
 struct json_object;
-/* What follows -vnc: HOST:NUMBER[,KEY=VALUE]... or unix:PATH[,...]. Loads the module vireo-vnc that stands beside the program or in the library
+/* What follows -vnc: HOST:NUMBER[,KEY=VALUE]..., unix:PATH[,...] or none[,...]. Loads the module vireo-vnc that stands beside the program or in the library
  * directory. It ends with the display. One a machine. */
 bool display_start_vnc(struct machine *m, const char *argument, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 struct vnc *display_vnc(const struct display *d); /* NULL: there is none; d may be NULL */

@@ -28,7 +28,7 @@ struct vnc {
     struct vnc_server *server;
     char *host, *service;
     const char *family;
-    bool password;
+    bool password, listens;
     struct leftover *file; /* of a UNIX socket */
     GMutex lock;           /* clients; taken after no other */
     GPtrArray *clients;    /* of struct peer */
@@ -80,7 +80,7 @@ static struct json_object *clients_info(struct vnc *v)
 
 struct json_object *vnc_query(struct vnc *v)
 {
-    if (!v)
+    if (!v || !v->listens)
         return json_make("enabled", json_object_new_boolean(false), NULL);
     return json_make("enabled", json_object_new_boolean(true), "host", json_object_new_string(v->host), "service", json_object_new_string(v->service), "family",
                      json_object_new_string(v->family), "auth", json_object_new_string(auth_name(v)), "clients", clients_info(v), NULL);
@@ -93,7 +93,8 @@ struct json_object *vnc_query_servers(struct vnc *v)
         json_object_put(servers);
         return list;
     }
-    json_object_array_add(servers, server_info(v));
+    if (v->listens)
+        json_object_array_add(servers, server_info(v));
     json_object_array_add(list, json_make("id", json_object_new_string("default"), "server", servers, "clients", clients_info(v), "auth",
                                           json_object_new_string(auth_name(v)), NULL));
     return list;
@@ -190,6 +191,14 @@ static int listen_unix(struct vnc *v, const char *path, GError **error)
     return fd;
 }
 
+/* Viewers come by vnc_add_client() alone. */
+static void listen_nowhere(struct vnc *v)
+{
+    v->host = g_strdup("");
+    v->service = g_strdup("");
+    v->family = "unix";
+}
+
 /* Where the socket is bound: numbers. */
 static void note_address(struct vnc *v, int fd)
 {
@@ -227,7 +236,7 @@ static int listen_tcp(struct vnc *v, const char *text, uint64_t to, GError **err
     const char *colon = strrchr(text, ':');
     guint64 number;
     if (!colon || !g_ascii_string_to_unsigned(colon + 1, 10, 0, 65535 - BASE_PORT, &number, NULL)) {
-        vireo_fail(error, VIREO_ERROR_INVALID, "the address is HOST:NUMBER or unix:PATH; the port is %d + NUMBER", BASE_PORT);
+        vireo_fail(error, VIREO_ERROR_INVALID, "the address is HOST:NUMBER, unix:PATH or none; the port is %d + NUMBER", BASE_PORT);
         return -1;
     }
     g_autofree char *host = *text == '[' && colon > text + 1 && colon[-1] == ']' ? g_strndup(text + 1, (gsize)(colon - text - 2)) : g_strndup(text, (gsize)(colon - text));
@@ -273,7 +282,7 @@ static const char *const shares[] = { "allow-exclusive", "ignore", NULL };
 #define O(member) offsetof(struct vnc_options, member)
 static const char *const off[] = { "off", NULL };
 static const struct keyval_key option_keys[] = {
-    { "vnc", KV_STRING, O(address), "HOST:NUMBER or unix:PATH" },
+    { "vnc", KV_STRING, O(address), "HOST:NUMBER, unix:PATH or none" },
     { "to", KV_UINT, O(to), "the greatest number to try", NULL, 0, 65535 - BASE_PORT },
     { "password", KV_BOOL, O(password), "viewers need a password, which QMP sets" },
     { "password-secret", KV_STRING, O(password_secret), "the password is this -object secret" },
@@ -323,8 +332,11 @@ static bool start(struct vnc *v, const struct vnc_options *o, GError **error)
     v->module = load_module(error);
     if (!v->module)
         return false;
-    int fd = g_str_has_prefix(o->address, "unix:") ? listen_unix(v, o->address + strlen("unix:"), error) : listen_tcp(v, o->address, o->to, error);
-    if (fd < 0)
+    int fd = -1;
+    v->listens = strcmp(o->address, "none") != 0;
+    if (!v->listens)
+        listen_nowhere(v);
+    else if ((fd = g_str_has_prefix(o->address, "unix:") ? listen_unix(v, o->address + strlen("unix:"), error) : listen_tcp(v, o->address, o->to, error)) < 0)
         return false;
     v->server = v->module->start(&host, &config, fd);
     return initial_password(v, o, error);
@@ -340,7 +352,7 @@ bool display_start_vnc(struct machine *m, const char *argument, GError **error)
     g_mutex_init(&v->lock);
     bool ok = kv && keyval_load(kv, option_keys, &o, error);
     if (ok && !o.address)
-        ok = vireo_fail(error, VIREO_ERROR_INVALID, "an address is needed: HOST:NUMBER or unix:PATH");
+        ok = vireo_fail(error, VIREO_ERROR_INVALID, "an address is needed: HOST:NUMBER, unix:PATH or none");
     ok = ok && start(v, &o, error);
     g_free(o.address);
     g_free(o.password_secret);

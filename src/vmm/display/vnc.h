@@ -37,7 +37,7 @@ struct vnc_config {
 
 struct vnc_module {
     unsigned version;
-    /* Serves on this listening socket, which it takes over. The strings of host are copied. */
+    /* Serves on this listening socket, which it takes over (-1: there is none). The strings of host are copied. */
     struct vnc_server *(*start)(const struct vnc_host *host, const struct vnc_config *config, int listen_fd);
     void (*stop)(struct vnc_server *s);
     /* expires: seconds since the epoch; 0: never. password NULL: only the other one is changed. */

@@ -482,10 +482,12 @@ static struct vnc_server *start(const struct vnc_host *host, const struct vnc_co
     rfbEncryptBytes(first, "password"); /* what the cipher needs at its first use is opened before the sandbox closes */
     rfbRegisterProtocolExtension(&extension);
     make_screen(s, config);
-    GSource *l = g_unix_fd_source_new(listen_fd, G_IO_IN);
-    g_source_set_callback(l, G_SOURCE_FUNC(listener_ready), s, NULL);
-    g_source_attach(l, s->context);
-    g_source_unref(l);
+    if (listen_fd >= 0) {
+        GSource *l = g_unix_fd_source_new(listen_fd, G_IO_IN);
+        g_source_set_callback(l, G_SOURCE_FUNC(listener_ready), s, NULL);
+        g_source_attach(l, s->context);
+        g_source_unref(l);
+    }
     const struct display_listener listener = { on_resized, on_changed, on_cursor, s };
     s->host.add_listener(s->host.display, &listener);
     s->thread = s->host.thread("vnc", run, s);
@@ -520,7 +522,8 @@ static void stop(struct vnc_server *s)
     rfbShutdownServer(s->screen, TRUE);
     rfbScreenCleanup(s->screen);
     rfbUnregisterProtocolExtension(&extension);
-    close(s->listen_fd);
+    if (s->listen_fd >= 0)
+        close(s->listen_fd);
     g_ptr_array_unref(s->clients);
     g_main_loop_unref(s->loop);
     g_main_context_unref(s->context);
