@@ -212,6 +212,17 @@ def test_schedinfo(vireod, start, xml):  # noqa: F811
     assert "cputune" not in vireod.virsh("dumpxml", "t", "--inactive")
 
 
+@groups
+def test_schedinfo_without_iothreads(vireod, start):  # noqa: F811
+    """As libvirtd tells it: what holds for the whole machine."""
+    start("")
+    shown = values(vireod.virsh("schedinfo", "t"))
+    assert (shown["iothread_period"], shown["iothread_quota"]) == ("100000", "-1")
+    vireod.virsh("schedinfo", "t", "--live", "--set", "global_period=50000", "global_quota=90000")
+    shown = values(vireod.virsh("schedinfo", "t"))
+    assert (shown["iothread_period"], shown["iothread_quota"]) == ("50000", "90000")
+
+
 @pytest.mark.parametrize("word, message", [
     ("vcpu_period=5", "invalid argument: value of 'vcpu_period' is out of range [1000, 1000000]"),
     ("emulator_quota=999", "invalid argument: value of 'emulator_quota' is out of range [1000, 17592186044415]"),

@@ -161,7 +161,7 @@ static GVariant *set_parameters_flags(struct manage_call *c, GError **error) { r
 
 /* ---- reading ---- */
 
-/* What the kernel has: of the first thread of each kind, they are all alike. */
+/* What the kernel has: of the first thread of each kind, they are all alike; of the whole machine where there is none of a kind. */
 static bool read_live(struct domain *d, int64_t *values, GError **error)
 {
     cgroup_auto *g = domain_cgroup_need(d, CGROUP_CPU, error);
@@ -175,8 +175,7 @@ static bool read_live(struct domain *d, int64_t *values, GError **error)
         int64_t quota = 0;
         if (rows[i].scope != GLOBAL && !list)
             return false;
-        if (!list || *list)
-            (void)cgroup_get_bandwidth(g, list ? *list : NULL, &period, &quota);
+        (void)cgroup_get_bandwidth(g, list ? *list : NULL, &period, &quota);
         values[i] = (int64_t)period;
         values[i + 1] = quota;
     }
