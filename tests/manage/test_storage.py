@@ -113,6 +113,16 @@ def test_life_of_a_pool(daemon, tmp_path):
     assert "Storage pool not found" in v("pool-info", "life", status=1)
 
 
+def test_pool_of_libvirt_glib(daemon, tmp_path):
+    """GNOME Boxes makes its pool with libvirt-glib, which writes a <directory> that libvirt takes no notice of."""
+    images, path = tmp_path / "images", tmp_path / "boxes.xml"
+    path.write_text(f'<pool type="dir"><name>gnome-boxes</name><source><directory path="{images}"/></source><target><path>{images}</path>'
+                    "<permissions><owner>0</owner><group>0</group><mode>744</mode></permissions></target></pool>")
+    daemon.virsh("pool-define", path)
+    assert "<directory" not in daemon.virsh("pool-dumpxml", "gnome-boxes")
+    daemon.virsh("pool-undefine", "gnome-boxes")
+
+
 def test_pool_lists_and_filters(daemon, pool):
     name = pool[0]
     assert name in daemon.virsh("pool-list", "--transient")
