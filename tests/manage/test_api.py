@@ -329,6 +329,47 @@ def test_events_of_one_object_alone(in_libvirts_place, shared_vireod):
     """, uri=shared_vireod.uri)
 
 
+TWICE = """
+    said = [[], []]
+    numbers = [c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda conn, d, event, detail, o: (o.append(event), got.append(event)), o) for o in said]
+    old = lambda conn, d, event, detail, o: (o.append(event), got.append(event))
+    said.append([])
+    c.domainEventRegister(old, said[2])
+    xml = "<domain type='qemu'><name>twice</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+    d = c.defineXML(xml); wait(3)
+    c.domainEventDeregisterAny(numbers[0])
+    d.undefine(); wait(5)
+    c.domainEventDeregister(old); c.domainEventDeregisterAny(numbers[1])
+    c.defineXML(xml).undefine(); time.sleep(0.1)
+    number = c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda conn, d, event, detail, o: got.append('again'), None)
+    c.defineXML(xml); wait(6)
+    c.lookupByName('twice').undefine()
+    assert said == [[0], [0, 1], [0, 1]] and got[5] == 'again', (said, got)
+"""
+
+
+def test_two_callbacks_for_one_event(in_libvirts_place, shared_vireod):
+    python(in_libvirts_place, TWICE, uri=shared_vireod.uri)
+
+
+def test_two_callbacks_for_one_event_of_libvirtd(in_libvirts_place, libvirtd):
+    """libvirtd takes one registration of an event on a connection."""
+    if not libvirtd:
+        pytest.skip("no libvirtd here (or not root)")
+    python(in_libvirts_place, TWICE, uri=libvirtd)
+
+
+def test_a_handle_has_the_new_name_after_a_rename(in_libvirts_place, shared_vireod):
+    python(in_libvirts_place, """
+        d = c.defineXML("<domain type='qemu'><name>before</name><memory>65536</memory><os><type>hvm</type></os></domain>")
+        d.rename('after')
+        assert d.name() == 'after'
+        d.rename('later')
+        assert d.name() == 'later'
+        d.undefine()
+    """, uri=shared_vireod.uri)
+
+
 def test_a_loop_of_the_programs_own(in_libvirts_place):
     """python3-libvirt's asyncio loop takes our handles and timers."""
     done = subprocess.run(["/usr/bin/python3", "-c", textwrap.dedent("""

@@ -45,7 +45,7 @@ struct api_object {
     virConnectPtr conn;        /* held; a connection: itself, not held */
     struct api_object *parent; /* held: the domain of a snapshot, the network of a port */
     char *name;                /* volume: its name; binding: the port's device */
-    char *more;                /* volume: its key; interface: MAC; secret: usage; binding: the filter; node device: parent, once asked for */
+    char *more;                /* volume: its key; interface: MAC; secret: usage; binding: the filter; node device: parent, once asked for; domain: its name before a rename */
     char *pool;                /* volume */
     uint8_t uuid[16];
     int id;                    /* domain: -1 when inactive; secret: kind of usage */

@@ -77,7 +77,12 @@ int virDomainFDAssociate(virDomainPtr domain, const char *name, unsigned int nfd
 
 int virDomainRename(virDomainPtr dom, const char *new_name, unsigned int flags)
 {
-    return INT(dom, DOMAIN_RENAME, dom, new_name, flags) < 0 ? -1 : 0;
+    if (INT(dom, DOMAIN_RENAME, dom, new_name, flags) < 0)
+        return -1;
+    g_free(dom->o.more);
+    dom->o.more = dom->o.name; /* the program may still hold it */
+    dom->o.name = g_strdup(new_name);
+    return 0;
 }
 
 int virDomainOpenGraphics(virDomainPtr dom, unsigned int idx, int fd, unsigned int flags)

@@ -92,14 +92,18 @@ static enum api_class class_of_proc(unsigned number)
     }
 }
 
-static struct api_callback *find_locked(struct api_events *e, enum api_class class, int remote)
+/* The callbacks behind a number of the other side's; each is held. */
+static GPtrArray *callbacks_of(struct api_events *e, enum api_class class, int remote)
 {
+    GPtrArray *found = g_ptr_array_new_with_free_func(callback_unref);
+    g_mutex_lock(&e->lock);
     for (unsigned i = 0; i < e->callbacks->len; i++) {
         struct api_callback *c = e->callbacks->pdata[i];
         if (c->class == class && c->remote == remote)
-            return c;
+            g_ptr_array_add(found, callback_ref(c));
     }
-    return NULL;
+    g_mutex_unlock(&e->lock);
+    return found;
 }
 
 static void deliver(struct api_events *e, const struct message *m)
@@ -107,17 +111,13 @@ static void deliver(struct api_events *e, const struct message *m)
     int remote = -1;
     g_variant_get_child(m->payload, 0, "i", &remote);
     g_mutex_lock(&e->registering);
-    g_mutex_lock(&e->lock);
-    struct api_callback *c = find_locked(e, class_of_proc(m->proc->number), remote);
-    if (c)
-        callback_ref(c);
-    g_mutex_unlock(&e->lock);
+    g_autoptr(GPtrArray) found = callbacks_of(e, class_of_proc(m->proc->number), remote);
     g_mutex_unlock(&e->registering);
-    if (!c)
-        return;
-    if (!c->removed)
-        api_event_call(c, m->proc->number, m->payload);
-    callback_unref(c);
+    for (unsigned i = 0; i < found->len; i++) {
+        struct api_callback *c = found->pdata[i];
+        if (!c->removed)
+            api_event_call(c, m->proc->number, m->payload);
+    }
 }
 
 static void closed(virConnectPtr conn, int reason)
@@ -301,6 +301,27 @@ static int store(struct api_events *e, virConnectPtr conn, struct api_callback c
     return local;
 }
 
+static bool same_object(const struct api_object *a, const struct api_object *b)
+{
+    if (!a || !b)
+        return a == b;
+    return !memcmp(a->uuid, b->uuid, sizeof(a->uuid)) && (a->magic != API_MAGIC + API_NODEDEV || !strcmp(a->name, b->name));
+}
+
+/* Under e->registering: the number under which the other side sends this event already, or -1. */
+static int remote_of(struct api_events *e, enum api_class class, int event, const void *object)
+{
+    int remote = -1;
+    g_mutex_lock(&e->lock);
+    for (unsigned i = 0; i < e->callbacks->len && remote < 0; i++) {
+        const struct api_callback *c = e->callbacks->pdata[i];
+        if (c->class == class && c->event == event && same_object(c->object, object))
+            remote = c->remote;
+    }
+    g_mutex_unlock(&e->lock);
+    return remote;
+}
+
 /* The callback's number, or -1. */
 static int add(const char *func, virConnectPtr conn, enum api_class class, void *object, int id, void (*fn)(void), void *opaque, virFreeCallback ff, bool legacy)
 {
@@ -318,9 +339,11 @@ static int add(const char *func, virConnectPtr conn, enum api_class class, void 
     if (!e)
         return -1;
     g_mutex_lock(&e->registering);
-    int remote = api_int(func, conn, API_CONN, kinds[k].add, id, object), local = -1;
+    int remote = remote_of(e, class, id, object), local = -1;
+    if (remote < 0)
+        remote = api_int(func, conn, API_CONN, kinds[k].add, id, object);
     if (remote >= 0)
-        local = store(e, conn, (struct api_callback){ .class = class, .remote = remote, .fn = fn, .opaque = opaque, .free = ff, .legacy = legacy, .object = object });
+        local = store(e, conn, (struct api_callback){ .class = class, .remote = remote, .event = id, .fn = fn, .opaque = opaque, .free = ff, .legacy = legacy, .object = object });
     g_mutex_unlock(&e->registering);
     return local;
 }
@@ -333,17 +356,17 @@ int api_monitor_event_add(virConnectPtr conn, virDomainPtr dom, const char *even
     g_mutex_lock(&e->registering);
     int remote = INT(conn, QEMU_CONNECT_DOMAIN_MONITOR_EVENT_REGISTER, dom, event, flags), local = -1;
     if (remote >= 0)
-        local = store(e, conn, (struct api_callback){ .class = API_MONITOR, .remote = remote, .fn = fn, .opaque = opaque, .free = ff, .object = dom });
+        local = store(e, conn, (struct api_callback){ .class = API_MONITOR, .remote = remote, .event = -1, .fn = fn, .opaque = opaque, .free = ff, .object = dom });
     g_mutex_unlock(&e->registering);
     return local;
 }
 
-static int take_away(const char *func, virConnectPtr conn, struct api_callback *c)
+/* Under e->registering. The other side stops with the last callback of its number. */
+static int take_away(const char *func, virConnectPtr conn, struct api_events *e, struct api_callback *c)
 {
     c->removed = true;
-    int ret = conn->backend->alive(conn) ? api_void(func, conn, API_CONN, kinds[kind_of(c->class)].remove, c->remote) : 0;
-    callback_unref(c);
-    return ret;
+    g_autoptr(GPtrArray) others = callbacks_of(e, c->class, c->remote);
+    return others->len == 0 && conn->backend->alive(conn) ? api_void(func, conn, API_CONN, kinds[kind_of(c->class)].remove, c->remote) : 0;
 }
 
 /* By number, or (fn set) by function among those registered the old way. */
@@ -353,17 +376,25 @@ static int drop(const char *func, virConnectPtr conn, enum api_class class, int 
         return -1;
     struct api_events *e = conn->events;
     struct api_callback *found = NULL;
-    if (e)
+    int ret = -1;
+    if (e) {
+        g_mutex_lock(&e->registering);
         g_mutex_lock(&e->lock);
+    }
     for (unsigned i = 0; e && i < e->callbacks->len && !found; i++) {
         struct api_callback *c = e->callbacks->pdata[i];
         if (c->class == class && (fn ? c->legacy && c->fn == fn : c->id == id))
             found = g_ptr_array_steal_index(e->callbacks, i);
     }
-    if (e)
+    if (e) {
         g_mutex_unlock(&e->lock);
-    if (found)
-        return take_away(func, conn, found);
+        ret = found ? take_away(func, conn, e, found) : -1;
+        g_mutex_unlock(&e->registering);
+    }
+    if (found) {
+        callback_unref(found); /* it may call the program's virFreeCallback */
+        return ret;
+    }
     api_fail(conn, VIR_ERR_INVALID_ARG, "%s: no callback with number %d is registered", func, id);
     return -1;
 }

@@ -7,7 +7,8 @@
 struct api_callback {
     gint refs;
     int id;     /* what the program knows it by */
-    int remote; /* what the other side knows it by */
+    int remote; /* what the other side knows it by: one number for all callbacks of the same event of the same object, as libvirtd wants it */
+    int event;  /* VIR_..._EVENT_ID_...; of a monitor -1: each has a number of its own */
     enum api_class class;
     virConnectPtr conn; /* held */
     void *object;       /* held; NULL: of all objects */
