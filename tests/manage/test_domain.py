@@ -717,6 +717,7 @@ def test_events(vireod, xml):
         ("Defined", 0), ("Defined", 1), ("Metadata", 0), ("Started", 0), ("Suspended", 0), ("Resumed", 0), ("Suspended", 0), ("Resumed", 0), ("Stopped", 1),
         ("Started", 0), ("Shutdown", 1), ("Stopped", 0), ("Undefined", 0)], seen
     assert ("a", "Reboot") in seen
+    assert {s[1] for s in seen if s[1] not in ("Reboot", "Metadata") and not s[3]} == {"Defined", "Stopped", "Undefined"}, "a machine that has stopped has no id"
 
 
 def test_monitor_events(vireod, xml):

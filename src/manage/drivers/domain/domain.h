@@ -276,7 +276,6 @@ void domain_stop(struct domain *d, int reason);
 void domain_set_state(struct domain *d, int state, int reason, int event, int detail);
 /* Life cycle event. */
 void domain_event(struct domain *d, int event, int detail);
-void domain_event_of(struct domain *d, GVariant *record, int event, int detail); /* with a record D made before */
 /* SIGTERM, and SIGKILL after `term_ms`; true when it has ended. term_ms < 0: never SIGKILL, waits 15 s. */
 bool domain_kill(struct domain *d, int term_ms);
 /* Follows pid: a pidfd source on the main loop. false: it is not there any more. */

@@ -15,15 +15,10 @@
 
 static void send_event(struct domain *d, unsigned id, GVariant *body) { manage_event(d->driver->state, MANAGE_DOMAIN, id, d->uuid, sizeof(d->uuid), body); }
 
-void domain_event_of(struct domain *d, GVariant *record, int event, int detail)
-{
-    send_event(d, VIR_DOMAIN_EVENT_ID_LIFECYCLE, g_variant_new("(@(sayi)ii)", record, event, detail));
-}
-
 void domain_event(struct domain *d, int event, int detail)
 {
     if (manage_event_wanted(d->driver->state, MANAGE_DOMAIN, VIR_DOMAIN_EVENT_ID_LIFECYCLE))
-        domain_event_of(d, domain_variant(d), event, detail);
+        send_event(d, VIR_DOMAIN_EVENT_ID_LIFECYCLE, g_variant_new("(@(sayi)ii)", domain_variant(d), event, detail));
 }
 
 void domain_set_state(struct domain *d, int state, int reason, int event, int detail)

@@ -249,13 +249,11 @@ void domain_stop(struct domain *d, int reason)
     detach_locked(d, &old, reason);
     g_mutex_unlock(&d->lock);
     domain_erase_status(d);
-    GVariant *record = g_variant_ref_sink(domain_variant(d)); /* events still have the id */
-    domain_set_id(d, -1);
+    domain_set_id(d, -1); /* before the event, which clients read the id from */
     release(d, &old);
     show_definition(d);
     if (was_up)
-        domain_event_of(d, record, VIR_DOMAIN_EVENT_STOPPED, crashed && reason == VIR_DOMAIN_SHUTOFF_CRASHED ? VIR_DOMAIN_EVENT_STOPPED_CRASHED : detail[reason]);
-    g_variant_unref(record);
+        domain_event(d, VIR_DOMAIN_EVENT_STOPPED, crashed && reason == VIR_DOMAIN_SHUTOFF_CRASHED ? VIR_DOMAIN_EVENT_STOPPED_CRASHED : detail[reason]);
     if (!d->persistent) {
         domain_moments_erase(d);
         domain_remove(d);
