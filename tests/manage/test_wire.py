@@ -476,6 +476,17 @@ def test_streams_that_are_left(shared_vireod, volume):
         time.sleep(0.1)
 
 
+def test_a_download_that_is_read_and_never_finished_leaves_the_volume_free(shared_vireod, volume):
+    """So go-libvirt does it."""
+    shared_vireod.virsh("vol-create-as", "p", "left.img", "64K", "--format", "raw")
+    left = string("p") + string("left.img") + string(os.path.join(shared_vireod.root, "pool/left.img"))
+    with Wire(shared_vireod.socket) as w:
+        assert w.call(DOWNLOAD, transfer(left)).status == OK
+        while w.receive().payload:
+            pass
+        shared_vireod.virsh("vol-delete", "left.img", "p")
+
+
 def test_number_of_streams_is_limited(shared_vireod, volume):
     def answer(w):
         while (reply := w.receive()).kind == STREAM:

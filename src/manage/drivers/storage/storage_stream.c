@@ -57,9 +57,8 @@ static bool find_hole(struct transfer *t, int64_t *ret_hole)
     return false;
 }
 
-static gssize transfer_read(void *o, void *buffer, gsize size, int64_t *ret_hole, GError **error)
+static gssize read_piece(struct transfer *t, void *buffer, gsize size, int64_t *ret_hole, GError **error)
 {
-    struct transfer *t = o;
     if (!goes_on(t, error))
         return -1;
     if (t->sparse && !t->device && t->at >= t->data_end && find_hole(t, ret_hole))
@@ -80,6 +79,15 @@ static gssize transfer_read(void *o, void *buffer, gsize size, int64_t *ret_hole
         t->at += (uint64_t)n;
         return n;
     }
+}
+
+/* All has been read: go-libvirt finishes no download, and may delete the volume next. */
+static gssize transfer_read(void *o, void *buffer, gsize size, int64_t *ret_hole, GError **error)
+{
+    gssize n = read_piece(o, buffer, size, ret_hole, error);
+    if (n == 0 && *ret_hole == 0)
+        let_go(o);
+    return n;
 }
 
 static bool fits(struct transfer *t, uint64_t size, GError **error)
