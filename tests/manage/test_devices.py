@@ -296,6 +296,33 @@ def test_what_is_not_there_cannot_go(guest, tmp_path):
     assert "cannot be taken away" in guest.vireod.virsh("detach-device-alias", "dev", "serial0", "--live", status=1)
 
 
+def test_random_numbers_come_and_go(guest, tmp_path):
+    """The machine opens no file of the host by then."""
+    v, before = guest.vireod, live(guest.vireod)
+    (tmp_path / "r.xml").write_text("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")
+    v.virsh("attach-device", "dev", tmp_path / "r.xml", "--live")
+    assert "<backend model='random'>/dev/urandom</backend>" in live(v)
+    v.virsh("detach-device", "dev", tmp_path / "r.xml", "--live")
+    wait_for("the source of random numbers to go", lambda: live(v) == before)
+
+
+@pytest.mark.parametrize("what, part, changed", [
+    ("disk", "<driver name='qemu' type='raw'", "<driver name='qemu' type='raw' cache='none'"), ("disk", "<target dev='vda'", "<serial>other</serial><target dev='vda'"),
+    ("interface", "<model type='virtio'/>", "<model type='e1000e'/>"), ("interface", "<model type='virtio'/>", "<model type='virtio'/><mtu size='1400'/>"),
+    ("interface", "<model type='virtio'/>", "<model type='virtio'/><driver queues='4'/>")])
+def test_what_stays_as_it_is_while_the_machine_runs(guest, tmp_path, what, part, changed):
+    """It is refused: to say that it is done and to show it in the document would be a lie."""
+    v, before = guest.vireod, live(guest.vireod)
+    device = re.search(rf"<{what} .*?</{what}>", before, re.S).group()
+    assert part in device
+    (tmp_path / "d.xml").write_text(device.replace(part, changed))
+    assert "cannot change while the machine runs" in v.virsh("update-device", "dev", tmp_path / "d.xml", "--live", status=1)
+    assert live(v) == before
+    (tmp_path / "d.xml").write_text(device)
+    v.virsh("update-device", "dev", tmp_path / "d.xml", "--live")
+    assert live(v) == before
+
+
 def test_definition_alone(guest, tmp_path):
     """--config: nothing happens to the machine."""
     v, before = guest.vireod, live(guest.vireod)

@@ -1,46 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "vmm/core/rng.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "base/error.h"
-#include "base/sandbox.h"
 
 struct rng_random {
     struct object obj;
     char *filename;
-    int fd;
 };
 
 static void init(struct object *o)
 {
     struct rng_random *r = (struct rng_random *)o;
     r->filename = g_strdup("/dev/urandom");
-    r->fd = -1;
 }
 
-/* These two never make a reader wait; another file could hold a vCPU up. */
+/* Both are the kernel's one generator, which getrandom() reads without a descriptor: such a source can come when the sandbox is closed. Another file could hold a
+ * vCPU up. */
 static bool complete(struct object *o, GError **error)
 {
     static const char *const files[] = { "/dev/urandom", "/dev/random", NULL };
     struct rng_random *r = (struct rng_random *)o;
-    if (!g_strv_contains(files, r->filename))
-        return vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "filename=%s is not available: the source is /dev/urandom or /dev/random", r->filename);
-    if (!sandbox_may_open(r->filename, error))
-        return false;
-    r->fd = open(r->filename, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    return r->fd >= 0 || vireo_fail_errno(error, errno, "cannot open '%s'", r->filename);
-}
-
-static void finish(struct object *o)
-{
-    struct rng_random *r = (struct rng_random *)o;
-    if (r->fd >= 0)
-        close(r->fd);
+    return g_strv_contains(files, r->filename) ||
+           vireo_fail(error, VIREO_ERROR_UNSUPPORTED, "filename=%s is not available: the source is /dev/urandom or /dev/random", r->filename);
 }
 
 static bool builtin_complete(struct object *o, GError **error)
@@ -53,7 +36,7 @@ static const struct keyval_key keys[] = {
     { NULL }
 };
 const struct object_class rng_random_class = { "rng-random", "random numbers of a device file of the host", sizeof(struct rng_random), keys, init,
-                                               complete, finish };
+                                               complete, NULL };
 const struct object_class rng_builtin_class = { "rng-builtin", "random numbers of the host's getrandom", sizeof(struct object), NULL, NULL,
                                                 builtin_complete, NULL };
 
@@ -69,8 +52,8 @@ struct object *rng_find(const struct machine *m, const char *id, GError **error)
     return NULL;
 }
 
-size_t rng_read(struct object *source, void *ret, size_t n)
+size_t rng_read(G_GNUC_UNUSED struct object *source, void *ret, size_t n)
 {
-    ssize_t got = source && source->class == &rng_random_class ? read(((struct rng_random *)source)->fd, ret, n) : getrandom(ret, n, GRND_NONBLOCK);
+    ssize_t got = getrandom(ret, n, GRND_NONBLOCK);
     return got > 0 ? (size_t)got : 0;
 }

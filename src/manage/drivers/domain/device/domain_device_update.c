@@ -49,6 +49,34 @@ static struct doc *with_change(struct domain_driver *dr, const struct doc *from,
     return NULL;
 }
 
+/* What is as it was at the start until the end: refused where the new document says otherwise, kept where it says nothing. */
+static const char *const disk_fixed[] = {
+    "@device", "@model", "@rawio", "@sgio", "target/@bus", "target/@removable", "target/@rotation_rate", "geometry/@cyls", "geometry/@heads", "geometry/@secs", "geometry/@trans",
+    "blockio/@logical_block_size", "blockio/@physical_block_size", "driver/@cache", "driver/@error_policy", "driver/@rerror_policy", "driver/@io", "driver/@ioeventfd",
+    "driver/@event_idx", "driver/@copy_on_read", "driver/@discard", "driver/@detect_zeroes", "driver/@iothread", "driver/@queues", "driver/@queue_size",
+    "iotune/total_bytes_sec", "iotune/read_bytes_sec", "iotune/write_bytes_sec", "iotune/total_iops_sec", "iotune/read_iops_sec", "iotune/write_iops_sec",
+    "iotune/total_bytes_sec_max", "iotune/read_bytes_sec_max", "iotune/write_bytes_sec_max", "iotune/total_iops_sec_max", "iotune/read_iops_sec_max",
+    "iotune/write_iops_sec_max", "iotune/size_iops_sec", "iotune/group_name", "boot/@order", "serial", "wwn", "vendor", "product", NULL };
+static const char *const interface_fixed[] = {
+    "model/@type", "driver/@name", "driver/@txmode", "driver/@ioeventfd", "driver/@event_idx", "driver/@queues", "driver/@rx_queue_size", "driver/@tx_queue_size",
+    "rom/@bar", "rom/@file", "rom/@enabled", "boot/@order", "mtu/@size", "script/@path", "tune/sndbuf", NULL };
+
+static bool stays(struct el *e, const struct el *old, const char *const *fixed, GError **error)
+{
+    g_autofree char *label = domain_device_label(e);
+    const struct el *now = el_find(e, "address"), *was = el_find(old, "address");
+    if (now && was && !el_equal(now, was))
+        return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "%s: its address cannot change while the machine runs; with --config it does at the next start", label);
+    for (; *fixed; fixed++) {
+        if (el_get(e, *fixed) && g_strcmp0(el_get(e, *fixed), el_get(old, *fixed)) != 0)
+            return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "%s: %s cannot change while the machine runs; with --config it does at the next start", label,
+                               *fixed + (**fixed == '@'));
+        if (el_get(old, *fixed))
+            el_set(e, *fixed, el_get(old, *fixed));
+    }
+    return true;
+}
+
 /* ---- media ---- */
 
 static bool tray(struct domain *d, const char *command, const char *id, bool force, const char *node, GError **error)
@@ -118,13 +146,15 @@ static bool change_filter(struct domain *d, const struct el *e, const struct el 
     return domain_filter_apply(d, e, el_get(old, "source/@bridge"), error);
 }
 
-static bool change_link(struct domain *d, const struct el *e, const struct el *old, GError **error)
+static bool change_link(struct domain *d, struct el *e, const struct el *old, GError **error)
 {
-    static const char *const fixed[] = { "@type", "model/@type", "source/@network", "source/@bridge", "source/@dev" };
+    static const char *const fixed[] = { "@type", "source/@network", "source/@bridge", "source/@dev" };
     for (unsigned i = 0; i < G_N_ELEMENTS(fixed); i++)
-        if (el_get(e, fixed[i]) && !el_is(old, fixed[i], el_get(e, fixed[i])) && !(el_is(e, "@type", "network") && el_get(old, "source/@network") && (i == 0 || i > 2)))
+        if (el_get(e, fixed[i]) && !el_is(old, fixed[i], el_get(e, fixed[i])) && !(el_is(e, "@type", "network") && el_get(old, "source/@network") && (i == 0 || i > 1)))
             return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the interface '%s': %s cannot change while the machine runs; the state of the link can", el_get(old, "mac/@address"),
                                fixed[i] + (fixed[i][0] == '@'));
+    if (!stays(e, old, interface_fixed, error))
+        return false;
     bool up = !el_is(e, "link/@state", "down");
     struct json_object *args = json_object_new_object();
     js_set(args, "name", el_get_or(old, "alias/@name", ""));
@@ -181,6 +211,8 @@ static bool change(struct domain *d, struct doc *live, struct el *e, struct el *
     const char *name = el_name(e);
     if (g_str_equal(name, "disk")) {
         bool medium = el_is(old, "@device", "cdrom") || el_is(old, "@device", "floppy");
+        if (!stays(e, old, disk_fixed, error))
+            return false;
         if (el_get(old, "source/@index") && same_source(e, old)) {
             el_set(e, "source/@index", el_get(old, "source/@index"));
             return true;
