@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/complete/domain_complete.h"
 #include "manage/drivers/domain/snapshot/domain_moment.h"
 #include "manage/drivers/domain/save/domain_save.h"
 
@@ -117,7 +118,7 @@ static char *nvram_path(struct domain *d)
 {
     doc_auto *doc = domain_definition_names(d, "nvram") ? domain_definition(d, NULL) : NULL;
     const char *named = doc ? el_get(doc_root(doc), "os/nvram") : NULL;
-    g_autofree char *path = named && *named ? g_strdup(named) : g_strdup_printf("%s/nvram/%s_VARS.fd", d->driver->lib_dir, d->name);
+    g_autofree char *path = named && *named ? g_strdup(named) : domain_nvram_path(d->driver, d->name);
     return access(path, F_OK) == 0 ? g_steal_pointer(&path) : NULL;
 }
 

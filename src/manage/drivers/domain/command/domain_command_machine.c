@@ -496,7 +496,7 @@ static bool add_firmware(struct domain_build *b, GError **error)
         return manage_fail(error, VIR_ERR_OPERATION_FAILED, "the firmware '%s' is missing: install the package that has it (ovmf)", code);
     domain_plan_option(b, "-drive", "file=%s,if=pflash,format=raw,unit=0,readonly=on", code);
     if (!nvram || !*nvram) {
-        g_autofree char *made = g_strdup_printf("%s/nvram/%s_VARS.fd", b->dr->lib_dir, el_get_or(b->root, "name", ""));
+        g_autofree char *made = domain_nvram_path(b->dr, el_get(b->root, "name"));
         el_set(b->root, "os/nvram", made);
         nvram = el_get(b->root, "os/nvram");
     }

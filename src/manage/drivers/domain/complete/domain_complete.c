@@ -76,6 +76,8 @@ char *domain_device_label(const struct el *e)
     return g_strdup_printf("<%s>%s", el_name(e), domain_line(e));
 }
 
+char *domain_nvram_path(const struct domain_driver *dr, const char *name) { return g_strdup_printf("%s/nvram/%s_VARS.fd", dr->lib_dir, name ? name : ""); }
+
 /* ---- steps ---- */
 
 static void drop(struct el *e, const char *path)
@@ -249,6 +251,17 @@ static bool complete_vcpus(struct domain_complete *c, GError **error)
     return true;
 }
 
+/* Where the variables of UEFI from flash memory lie: whoever clones, moves or renames the domain finds them in the definition. */
+static void complete_nvram(struct domain_complete *c)
+{
+    const struct el *loader = el_find(c->root, "os/loader");
+    if (!*el_get_or(c->root, "os/loader", "") || !el_is(loader, "@type", "pflash") || !el_is(loader, "@readonly", "yes") || el_is(loader, "@stateless", "yes") ||
+        el_get(c->root, "os/nvram/@type") || *el_get_or(c->root, "os/nvram", ""))
+        return;
+    g_autofree char *path = domain_nvram_path(c->dr, el_get(c->root, "name"));
+    el_set(c->root, "os/nvram", path);
+}
+
 static bool complete_os(struct domain_complete *c, GError **error)
 {
     struct el *type = el_find(c->root, "os/type");
@@ -266,6 +279,7 @@ static bool complete_os(struct domain_complete *c, GError **error)
             el_remove(el_find(c->root, containers[i]));
     if (*el_get_or(c->root, "os/loader", ""))
         domain_default(c->root, "os/loader/@type", "rom");
+    complete_nvram(c);
     bool ordered = false;
     el_each(d, c->devices, NULL)
         ordered |= el_find(d, "boot") != NULL;

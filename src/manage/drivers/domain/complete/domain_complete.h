@@ -37,6 +37,8 @@ struct domain_complete {
 
 /* Sets what is not there. */
 void domain_default(struct el *e, const char *path, const char *value);
+/* The file with a machine's UEFI variables where its definition names none. The caller owns it. */
+char *domain_nvram_path(const struct domain_driver *dr, const char *name);
 /* " (line 12)", or "" for an element that did not come from text. Valid until the sixteenth next call in the same thread. */
 const char *domain_line(const struct el *e);
 /* Number at a path, or otherwise. */

@@ -111,18 +111,17 @@ static void pair_console(struct domain_complete *c)
     }
 }
 
+/* Consoles are counted as the document has them: one that is made for the serial port counts from the next time on. */
 static void number_consoles(struct el *devices)
 {
-    unsigned virtio = 0;
-    bool first = true;
+    unsigned n = 0;
     el_each(e, devices, "console") {
-        domain_default(e, "target/@type", first ? "serial" : "virtio");
-        if (el_is(e, "target/@type", "serial"))
-            domain_default(e, "target/@port", "0");
+        domain_default(e, "target/@type", n ? "virtio" : "serial");
+        if (!el_is(e, "target/@type", "serial"))
+            el_setf(e, "target/@port", "%u", n);
         else
-            el_setf(e, "target/@port", "%u", virtio);
-        virtio += !el_is(e, "target/@type", "serial");
-        first = false;
+            domain_default(e, "target/@port", "0");
+        n++;
     }
 }
 
@@ -147,8 +146,8 @@ bool domain_complete_chars(struct domain_complete *c, GError **error)
         if (el_get(e, "target/@type"))
             el_set(e, "target/@type", NULL); /* there is one kind */
     number_ports(c->devices, "serial");
+    number_consoles(c->devices);
     pair_console(c);
     number_ports(c->devices, "parallel");
-    number_consoles(c->devices);
     return true;
 }

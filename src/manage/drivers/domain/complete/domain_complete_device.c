@@ -240,6 +240,9 @@ static const struct {
     { "video", "model/@vram", "65536", "model/@type", "qxl" },
     { "video", "model/@vgamem", "16384", "model/@type", "qxl" },
     { "iommu", "@model", "intel", NULL, NULL },
+    { "shmem", "size", "4", "model/@type", "ivshmem-plain" },
+    { "shmem", "size/@unit", "M", "model/@type", "ivshmem-plain" },
+    { "shmem", "msi/@ioeventfd", "on", "model/@type", "ivshmem-doorbell" },
 };
 
 static void apply_defaults(struct el *e)

@@ -233,14 +233,33 @@ static bool refuse_vsock(G_GNUC_UNUSED struct domain_complete *c, const struct e
     return true;
 }
 
-static bool refuse_smartcard(struct domain_complete *c, const struct el *e, GError **error)
+/* What goes through the connection of a SPICE display. */
+static bool refuse_spice(struct domain_complete *c, const struct el *e, GError **error)
 {
-    if (!el_is(e, "@type", "spicevmc"))
+    const char *type = el_get_or(e, "@type", "");
+    if (!g_str_equal(type, "spicevmc") && !g_str_equal(type, "spiceport"))
         return true;
     el_each(g, c->devices, "graphics")
         if (el_is(g, "@type", "spice"))
             return true;
-    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<smartcard type='spicevmc'>%s needs <graphics type='spice'>", domain_line(e));
+    return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<%s type='%s'>%s needs <graphics type='spice'>", el_name(e), type, domain_line(e));
+}
+
+static bool refuse_console(struct domain_complete *c, const struct el *e, GError **error)
+{
+    if (e != el_child(c->devices, "console") && el_is(e, "target/@type", "serial"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<console>%s: the first console alone can be a serial port; take <target type='virtio'>, or a <serial> more", domain_line(e));
+    return true;
+}
+
+static bool refuse_video(struct domain_complete *c, const struct el *e, GError **error)
+{
+    const char *type = el_get_or(e, "model/@type", "");
+    if (g_str_equal(type, "none") && (e != el_child(c->devices, "video") || el_next(e, "video")))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<video>%s says that there is no video card, and another <video> stands beside it", domain_line(e));
+    if (!el_is(e, "model/@primary", "yes") && !g_str_equal(type, "qxl") && !g_str_equal(type, "virtio") && !g_str_equal(type, "none"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<video>%s: a '%s' is the first video card or none; 'virtio' and 'qxl' can stand beside another", domain_line(e), type);
+    return true;
 }
 
 static bool refuse_controller(struct domain_complete *c, const struct el *e, GError **error)
@@ -325,9 +344,10 @@ static bool refuse_environment(struct domain_complete *c, GError **error)
 bool domain_complete_refuse(struct domain_complete *c, GError **error)
 {
     static const struct { const char *element; bool (*check)(struct domain_complete *, const struct el *, GError **); } rows[] = {
-        { "disk", refuse_disk }, { "filesystem", refuse_filesystem }, { "iommu", refuse_iommu }, { "input", refuse_input }, { "interface", refuse_interface }, { "vsock", refuse_vsock }, { "smartcard", refuse_smartcard },
+        { "disk", refuse_disk }, { "filesystem", refuse_filesystem }, { "iommu", refuse_iommu }, { "input", refuse_input }, { "interface", refuse_interface }, { "vsock", refuse_vsock }, { "smartcard", refuse_spice },
         { "controller", refuse_controller }, { "serial", refuse_serial }, { "parallel", refuse_serial }, { "console", refuse_channel }, { "channel", refuse_channel },
-        { "redirdev", refuse_serial }, { "rng", refuse_rng }, { "graphics", refuse_graphics }, { "memory", refuse_memory }, { "hostdev", refuse_hostdev }, { "sound", refuse_sound },
+        { "redirdev", refuse_serial }, { "redirdev", refuse_spice }, { "channel", refuse_spice }, { "serial", refuse_spice },
+        { "console", refuse_console }, { "video", refuse_video }, { "rng", refuse_rng }, { "graphics", refuse_graphics }, { "memory", refuse_memory }, { "hostdev", refuse_hostdev }, { "sound", refuse_sound },
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
         el_each(e, c->devices, rows[i].element)
