@@ -435,6 +435,15 @@ def test_mistakes_in_uris_are_named(in_libvirts_place):
         assert said and words in said[0], (uri, done.stdout)
 
 
+def test_a_daemon_that_is_not_there_is_an_error_of_the_transport(in_libvirts_place, tmp_path):
+    """OpenStack's Nova and others tell by number and origin that the connection is what failed."""
+    code = (f"import libvirt\ntry: libvirt.open('qemu+unix:///system?socket={tmp_path}/none')\n"
+            "except libvirt.libvirtError as e: print('said:', e.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR, e.get_error_domain() == libvirt.VIR_FROM_RPC)")
+    done = subprocess.run(["/usr/bin/python3", "-c", code], env=dict(PLAIN, LD_LIBRARY_PATH=in_libvirts_place), text=True, timeout=20 * SLOW,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    assert "said: True True" in done.stdout, done.stdout
+
+
 def test_ext_transport_and_aliases(in_libvirts_place, shared_vireod, tmp_path):
     relay = tmp_path / "relay"
     relay.write_text(f"#!/bin/sh\nexec /usr/bin/python3 -c \"\nimport os, socket, threading\ns = socket.socket(socket.AF_UNIX); s.connect('{shared_vireod.socket}')\n"

@@ -87,7 +87,8 @@ static virConnectPtr open_uri(const char *func, const char *name, virConnectAuth
         return conn;
     conn->closed = true;
     api_object_unref(conn);
-    api_fail_error(NULL, error, 0);
+    bool unreached = g_error_matches(error, MANAGE_ERROR, VIR_ERR_SYSTEM_ERROR);
+    api_fail_error(NULL, error, unreached ? VIR_FROM_RPC : 0); /* programs that wait for a daemon look for this */
     return NULL;
 }
 
