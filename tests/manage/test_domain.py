@@ -673,6 +673,22 @@ def test_metadata(vireod, xml):
     assert vireod.virsh("metadata", "a", "http://one.example/").replace('"', "'").split() == alone
 
 
+def test_a_32_bit_machine(vireod, xml):
+    """What old systems are defined as, and what `virt-install --arch i686` asks for."""
+    caps = vireod.virsh("capabilities")
+    assert "<arch name='i686'>\n      <wordsize>32</wordsize>" in caps and "<arch name='x86_64'>\n      <wordsize>64</wordsize>" in caps
+    assert "<arch>i686</arch>" in vireod.virsh("domcapabilities", "--arch", "i686", "--virttype", "qemu")
+    assert "architecture x86_64, not aarch64" in vireod.virsh("domcapabilities", "--arch", "aarch64", status=1)
+    path = xml("old")
+    path.write_text(path.read_text().replace("x86_64", "i686"))
+    vireod.virsh("define", path)
+    vireod.virsh("start", "old")
+    assert "<type arch='i686' machine='q35'>hvm</type>" in vireod.virsh("dumpxml", "old")
+    vireod.virsh("destroy", "old")
+    path.write_text(path.read_text().replace("i686", "aarch64"))
+    assert "'aarch64'" in vireod.virsh("define", path, status=1)
+
+
 # ---- events ----
 
 NAMES = ["Defined", "Undefined", "Started", "Suspended", "Resumed", "Stopped", "Shutdown", "PMSuspended", "Crashed"]

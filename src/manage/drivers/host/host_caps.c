@@ -31,9 +31,9 @@ static void cells(GString *out, const struct host_topology *t)
     g_string_append(out, "          </cpus>\n        </cell>\n      </cells>\n    </topology>\n");
 }
 
-static void guest(GString *out, const struct host_emulator *e)
+static void guest(GString *out, const struct host_emulator *e, const char *arch)
 {
-    g_string_append_printf(out, "  <guest>\n    <os_type>hvm</os_type>\n    <arch name='%s'>\n      <wordsize>64</wordsize>\n", e->arch);
+    g_string_append_printf(out, "  <guest>\n    <os_type>hvm</os_type>\n    <arch name='%s'>\n      <wordsize>%d</wordsize>\n", arch, strcmp(arch, "i686") ? 64 : 32);
     g_autofree char *path = g_markup_escape_text(e->path, -1);
     g_string_append_printf(out, "      <emulator>%s</emulator>\n", path);
     for (unsigned i = 0; i < e->machines->len; i++) {
@@ -64,7 +64,9 @@ GVariant *host_capabilities(struct manage_call *c, GError **error)
     g_string_append(out, "    <migration_features>\n      <live/>\n      <uri_transports>\n        <uri_transport>tcp</uri_transport>\n      </uri_transports>\n    </migration_features>\n");
     cells(out, &t);
     g_string_append(out, "    <secmodel>\n      <model>none</model>\n      <doi>0</doi>\n    </secmodel>\n  </host>\n\n");
-    guest(out, e);
+    if (host_emulator_runs(e, "i686"))
+        guest(out, e, "i686");
+    guest(out, e, e->arch);
     g_string_append(out, "</capabilities>\n");
     return g_variant_new("(s)", out->str);
 }

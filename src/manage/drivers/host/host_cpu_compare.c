@@ -73,7 +73,7 @@ static struct host_emulator *emulator_of(struct manage_call *c, bool hypervisor,
     if (virt && strcmp(virt, "kvm") && strcmp(virt, "qemu"))
         return manage_null(error, VIR_ERR_INVALID_ARG, "unknown virttype: %s; there are: kvm, qemu", virt);
     struct host_emulator *e = host_emulator_get(c->conn->state, path, error);
-    if (e && arch && strcmp(arch, e->arch)) {
+    if (e && arch && !host_emulator_runs(e, arch)) {
         manage_fail(error, VIR_ERR_INVALID_ARG, "the emulator '%s' runs guests of the architecture %s, not %s", e->path, e->arch, arch);
     } else if (e && machine && !host_emulator_machine(e, machine)) {
         manage_fail(error, VIR_ERR_INVALID_ARG, "the machine '%s' is not supported by emulator '%s'", machine, e->path);

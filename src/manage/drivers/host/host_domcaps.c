@@ -137,7 +137,7 @@ GVariant *host_domain_capabilities(struct manage_call *c, GError **error)
     host_emulator_auto *e = host_emulator_get(c->conn->state, path, error);
     if (!e)
         return NULL;
-    if (arch && strcmp(arch, e->arch))
+    if (arch && !host_emulator_runs(e, arch))
         return manage_null(error, VIR_ERR_INVALID_ARG, "the emulator '%s' runs guests of the architecture %s, not %s", e->path, e->arch, arch);
     const struct host_machine *m = host_emulator_machine(e, machine);
     if (!m)
@@ -145,7 +145,7 @@ GVariant *host_domain_capabilities(struct manage_call *c, GError **error)
     g_autofree char *escaped = g_markup_escape_text(e->path, -1);
     g_autoptr(GString) out = g_string_new("<domainCapabilities>\n");
     g_string_append_printf(out, "  <path>%s</path>\n  <domain>%s</domain>\n  <machine>%s</machine>\n  <arch>%s</arch>\n  <vcpu max='%u'/>\n", escaped,
-                           virt ? virt : "kvm", m->canonical ? m->canonical : m->name, e->arch, m->max_cpus);
+                           virt ? virt : "kvm", m->canonical ? m->canonical : m->name, arch ? arch : e->arch, m->max_cpus);
     yes_no(out, 2, "iothreads", true);
     os(out, e);
     cpu(out, e);

@@ -242,6 +242,11 @@ static bool ask(struct host_emulator *e, GError **error)
     return true;
 }
 
+bool host_emulator_runs(const struct host_emulator *e, const char *arch)
+{
+    return !strcmp(arch, e->arch) || (!strcmp(arch, "i686") && !strcmp(e->arch, "x86_64"));
+}
+
 const struct host_machine *host_emulator_machine(const struct host_emulator *e, const char *name)
 {
     for (unsigned i = 0; i < e->machines->len; i++) {

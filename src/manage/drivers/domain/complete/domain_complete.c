@@ -270,8 +270,8 @@ static bool complete_os(struct domain_complete *c, GError **error)
     if (!el_is(type, "", "hvm"))
         return manage_fail(error, VIR_ERR_OS_TYPE, "<os> <type>%s is '%s': only 'hvm' can run here", domain_line(type), el_get(type, ""));
     domain_default(type, "@arch", "x86_64");
-    if (!el_is(type, "@arch", "x86_64") && !(el_is(type, "@arch", "i686") && !c->machine.is_vireo))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "machines of the architecture '%s'%s cannot run here: x86_64 can", el_get(type, "@arch"), domain_line(type));
+    if (!el_is(type, "@arch", "x86_64") && !el_is(type, "@arch", "i686")) /* a 64-bit machine runs a 32-bit system */
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "machines of the architecture '%s'%s cannot run here: x86_64 and i686 can", el_get(type, "@arch"), domain_line(type));
     el_set(type, "@machine", c->machine.name);
     static const char *const containers[] = { "os/init", "os/initarg", "os/initenv", "os/initdir", "os/inituser", "os/initgroup" };
     for (unsigned i = 0; i < G_N_ELEMENTS(containers); i++) /* of containers: a machine has no use for them */
