@@ -37,7 +37,7 @@ def programs(tmp_path_factory):
 def in_libvirts_place(tmp_path_factory):
     """A directory where our library has libvirt's name, as an installation has in its vireo directory."""
     where = tmp_path_factory.mktemp("place")
-    for name in ("libvirt.so.0", "libvirt-qemu.so.0"):
+    for name in ("libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0"):
         os.symlink(os.path.join(LIBRARY, "libvireo.so.0"), where / name)
     return str(where)
 
@@ -433,6 +433,16 @@ def test_mistakes_in_uris_are_named(in_libvirts_place):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         said = [line for line in done.stdout.splitlines() if line.startswith("said:")]
         assert said and words in said[0], (uri, done.stdout)
+
+
+def test_bindings_of_all_of_libvirt_load(in_libvirts_place):
+    """Ruby's and Go's are linked with libvirt-lxc too, and Debian's needs what its libvirt.so keeps for itself."""
+    python(in_libvirts_place, """
+        import libvirt_lxc
+        d = c.lookupByName('test')
+        try: libvirt_lxc.lxcOpenNamespace(d, 0); assert False
+        except libvirt.libvirtError as e: assert e.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT, e
+    """)
 
 
 def test_a_daemon_that_is_not_there_is_an_error_of_the_transport(in_libvirts_place, tmp_path):
