@@ -12,7 +12,6 @@
 
 #include "manage/drivers/domain/tune/domain_tune.h"
 
-
 /* The kernel's part is there, not only a file of its name. */
 static bool host_has_kvm(void)
 {
