@@ -33,8 +33,8 @@ struct host_model {
 
 /* A reference; path NULL: the state's vireo-vmm. Starts a process: not for quick rows. */
 struct host_emulator *host_emulator_get(struct manage_state *s, const char *path, GError **error);
-/* name NULL: the default one; NULL: there is none of this name. */
 bool host_emulator_runs(const struct host_emulator *e, const char *arch); /* guests of this architecture: a 64-bit machine runs 32-bit ones too */
+/* name NULL: the default one; NULL: there is none of this name. */
 const struct host_machine *host_emulator_machine(const struct host_emulator *e, const char *name);
 /* The models get their features; asked once, by a process of its own. */
 bool host_emulator_expand(struct manage_state *s, struct host_emulator *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
