@@ -99,7 +99,11 @@ class InnerMachine(vmm.Machine):
         try:
             log = self.outer.shell("dmesg | tail -n 8; echo 'threads: name, state, ticks in user and kernel mode'; for task in "
                                    f"/proc/$(pidof {os.path.basename(self.outer.program)})/task/*; do echo $(cat $task/comm; cat $task/stat | "
-                                   "sed 's/.*) //' | cut -d' ' -f1,12,13); done", check=False)
+                                   "sed 's/.*) //' | cut -d' ' -f1,12,13); done; echo 'where its vCPUs are:'; "
+                                   "mount -t tracefs none /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing && "
+                                   "for event in kvm_entry kvm_exit kvm_inj_virq; do echo 1 > events/kvm/$event/enable; done; sleep 0.5; "
+                                   "echo 0 > tracing_on; tail -n 24 trace | cut -c 1-140; for event in kvm_entry kvm_exit kvm_inj_virq; do "
+                                   "echo 0 > events/kvm/$event/enable; done; echo > trace; echo 1 > tracing_on", check=False)
         except outer_guest.OuterError as e:
             log = str(e)
         return super().tail(lines) + "\n--- end of the outer guest's kernel log:\n" + log
