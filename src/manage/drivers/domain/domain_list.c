@@ -16,6 +16,7 @@ enum { LIST_KNOWN = (1 << 16) - 1, LIST_LIMIT = 16384 }; /* flags up to NO_CHECK
 struct domain_list {
     GMutex lock;
     GHashTable *by_uuid, *by_name, *by_id; /* by_uuid holds the reference; keys lie in the domain */
+    GPtrArray *sorted; /* all by name, without references; NULL: not since the last change */
 };
 
 static guint uuid_hash(gconstpointer key)
@@ -37,10 +38,17 @@ struct domain_list *domain_list_new(void)
     return l;
 }
 
+static void changed_locked(struct domain_list *l)
+{
+    if (l->sorted)
+        g_ptr_array_unref(g_steal_pointer(&l->sorted));
+}
+
 void domain_list_free(struct domain_list *l)
 {
     if (!l)
         return;
+    changed_locked(l);
     g_hash_table_unref(l->by_id);
     g_hash_table_unref(l->by_name);
     g_hash_table_unref(l->by_uuid);
@@ -125,6 +133,7 @@ struct domain *domain_claim(struct domain_driver *dr, const uint8_t uuid[16], co
         d = domain_new(dr, uuid, name);
         g_hash_table_insert(l->by_uuid, d->uuid, domain_ref(d));
         g_hash_table_insert(l->by_name, d->name, d);
+        changed_locked(l);
     }
     g_mutex_unlock(&l->lock);
     return d;
@@ -146,6 +155,7 @@ void domain_remove(struct domain *d)
     g_mutex_lock(&d->lock);
     bool there = !d->removed;
     d->removed = true;
+    changed_locked(l);
     if (there && d->id >= 0)
         g_hash_table_remove(l->by_id, GINT_TO_POINTER(d->id));
     if (there)
@@ -169,6 +179,7 @@ bool domain_rename(struct domain *d, const char *name, GError **error)
         g_free(d->name);
         d->name = g_strdup(name);
         g_hash_table_insert(l->by_name, d->name, d);
+        changed_locked(l);
         g_mutex_unlock(&d->lock);
     }
     g_mutex_unlock(&l->lock);
@@ -232,18 +243,29 @@ static gint by_name(gconstpointer a, gconstpointer b)
 }
 
 /* Names change under the list's lock alone, so sorting happens there. */
+static const GPtrArray *sorted_locked(struct domain_list *l)
+{
+    GHashTableIter i;
+    gpointer d;
+    if (l->sorted)
+        return l->sorted;
+    l->sorted = g_ptr_array_sized_new(g_hash_table_size(l->by_uuid) + 1);
+    g_hash_table_iter_init(&i, l->by_uuid);
+    while (g_hash_table_iter_next(&i, NULL, &d))
+        g_ptr_array_add(l->sorted, d);
+    g_ptr_array_sort(l->sorted, by_name);
+    return l->sorted;
+}
+
 GPtrArray *domain_all(struct domain_driver *dr)
 {
     struct domain_list *l = dr->list;
-    GHashTableIter i;
-    gpointer d;
     g_mutex_lock(&l->lock);
-    GPtrArray *all = g_ptr_array_new_full(g_hash_table_size(l->by_uuid) + 1, (GDestroyNotify)domain_unref);
-    g_hash_table_iter_init(&i, l->by_uuid);
-    while (g_hash_table_iter_next(&i, NULL, &d))
-        if (!((struct domain *)d)->hidden)
-            g_ptr_array_add(all, domain_ref(d));
-    g_ptr_array_sort(all, by_name);
+    const GPtrArray *sorted = sorted_locked(l);
+    GPtrArray *all = g_ptr_array_new_full(sorted->len + 1, (GDestroyNotify)domain_unref);
+    for (guint i = 0; i < sorted->len; i++)
+        if (!((struct domain *)sorted->pdata[i])->hidden)
+            g_ptr_array_add(all, domain_ref(sorted->pdata[i]));
     g_mutex_unlock(&l->lock);
     return all;
 }

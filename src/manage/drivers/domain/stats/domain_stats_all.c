@@ -48,14 +48,19 @@ static void put_name(struct gather *g, int kind, const char *format, ...) G_GNUC
 static void put_name(struct gather *g, int kind, const char *format, ...)
 {
     char small[64];
-    va_list args, again;
-    va_start(args, format);
-    va_copy(again, args);
-    size_t need = (size_t)g_vsnprintf(small, sizeof(small), format, args);
-    g_autofree char *big = need < sizeof(small) ? NULL : g_strdup_vprintf(format, again);
-    va_end(again);
-    va_end(args);
-    put_string(g, big ? big : small);
+    const char *name = format;
+    g_autofree char *big = NULL;
+    if (strchr(format, '%')) {
+        va_list args, again;
+        va_start(args, format);
+        va_copy(again, args);
+        size_t need = (size_t)g_vsnprintf(small, sizeof(small), format, args);
+        big = need < sizeof(small) ? NULL : g_strdup_vprintf(format, again);
+        va_end(again);
+        va_end(args);
+        name = big ? big : small;
+    }
+    put_string(g, name);
     rpc_put_u32(g->to, (guint32)kind);
     g->params++;
 }
