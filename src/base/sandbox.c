@@ -260,7 +260,8 @@ GThread *sandbox_thread_new(enum sandbox_kind kind, const char *name, GThreadFun
 
 void sandbox_need(enum sandbox_feature feature)
 {
-    box.features |= feature;
+    if (!sandbox_closed()) /* later it comes too late */
+        box.features |= feature;
 }
 
 void sandbox_keep_capability(unsigned capability)

@@ -55,7 +55,7 @@ enum sandbox_feature {
  * that happens, after it at once. A thread started by one of its own kind has the filter already. */
 GThread *sandbox_thread_new(enum sandbox_kind kind, const char *name, GThreadFunc fn, void *opaque) G_GNUC_WARN_UNUSED_RESULT;
 
-/* To be called at set-up by what will need the feature. */
+/* To be called at set-up by what will need the feature; without effect once the sandbox is closed. */
 void sandbox_need(enum sandbox_feature feature);
 /* A file that a library will open for reading later, by exactly this path: it will get what the file holds now (or, when it is
  * written in place, then). One that cannot be opened is forgotten. */

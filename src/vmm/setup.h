@@ -20,7 +20,7 @@ struct vm {
     struct options options;
     struct machine *machine;
     const struct board *board;
-    GPtrArray *chardevs, *qmps; /* what was opened, in order */
+    GPtrArray *qmps; /* what was opened, in order */
     struct blockdev *blockdev;  /* disks and their nodes */
     int cancel_fd;              /* eventfd: readable once a signal has asked for the end */
     GSource *signal_source;

@@ -80,17 +80,29 @@ bool setup_lock_memory(struct vm *vm, GError **error)
 
 /* ---- character back ends ---- */
 
+static void end_chardev(void *c)
+{
+    chardev_close(c);
+}
+
 static bool register_chardev(struct vm *vm, struct chardev *c, GError **error)
 {
-    add(&vm->chardevs, c);
-    if (vm->options.daemonize && g_str_has_prefix(chardev_filename(c), "stdio"))
-        return vireo_fail(error, VIREO_ERROR_INVALID, "cannot use stdio with -daemonize");
-    g_hash_table_insert(vm->machine->chardevs, (void *)chardev_id(c), c);
-    return true;
+    bool good = !g_hash_table_contains(vm->machine->chardevs, chardev_id(c)) || vireo_fail(error, VIREO_ERROR_INVALID, "there is a chardev '%s' already; give this one another id",
+                                                                                           chardev_id(c));
+    if (good && vm->options.daemonize && g_str_has_prefix(chardev_filename(c), "stdio"))
+        good = vireo_fail(error, VIREO_ERROR_INVALID, "cannot use stdio with -daemonize");
+    if (good)
+        g_hash_table_insert(vm->machine->chardevs, (void *)chardev_id(c), c);
+    else
+        chardev_close(c);
+    return good;
 }
 
 bool setup_chardevs(struct vm *vm, GError **error)
 {
+    /* The table owns them: QMP adds and takes away. It goes with the machine, after the devices. */
+    g_hash_table_unref(vm->machine->chardevs);
+    vm->machine->chardevs = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, end_chardev);
     for (guint i = 0; i < vm->options.chardevs->len; i++) {
         const struct option_item *item = vm->options.chardevs->pdata[i];
         keyval_auto *kv = keyval_copy(item->kv);
@@ -235,21 +247,8 @@ bool setup_qmp(struct vm *vm, GError **error)
     return true;
 }
 
-static void end_all(GPtrArray **list, void (*end)(void *what))
-{
-    while (*list && (*list)->len)
-        end(g_ptr_array_remove_index(*list, (*list)->len - 1));
-    g_clear_pointer(list, g_ptr_array_unref);
-}
-
-static void end_chardev(void *c)
-{
-    chardev_close(c);
-}
-
 void setup_tear_down_backends(struct vm *vm)
 {
     g_clear_pointer(&vm->qmps, g_ptr_array_unref);
     blockdev_destroy(g_steal_pointer(&vm->blockdev));
-    end_all(&vm->chardevs, end_chardev);
 }

@@ -396,6 +396,11 @@ bool chardev_frontend_open(const struct chardev *c)
     return c->nfrontends > 0;
 }
 
+bool chardev_busy(const struct chardev *c)
+{
+    return c->mux || c->nfrontends > 0;
+}
+
 /* ---- opening and closing ---- */
 
 static const struct chardev_backend *const backends[] = { &chardev_null, &chardev_stdio, &chardev_file, &chardev_socket, &chardev_pty };

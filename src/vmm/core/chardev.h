@@ -46,6 +46,7 @@ void chardev_put_fd(struct chardev *c, int fd);  /* back, or -1 */
 const char *chardev_id(const struct chardev *c);
 const char *chardev_filename(const struct chardev *c); /* as query-chardev shows it: "stdio", "pty:/dev/pts/3", "unix:PATH,server=on", ... */
 bool chardev_frontend_open(const struct chardev *c);
+bool chardev_busy(const struct chardev *c); /* has a front end, or is there for several: it has to stay */
 /* What Ctrl-A x does in the multiplexer, and where its help is printed: set once by main. */
 void chardev_set_quit(void (*quit)(void *opaque), void *opaque);
 /* A descriptor that becomes readable when the process is asked to end: what waits for a client (wait=on) gives up then. */

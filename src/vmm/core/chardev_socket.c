@@ -140,6 +140,8 @@ static bool clear_stale(const struct sockaddr_un *a, GError **error)
         return true;
     if (!S_ISSOCK(st.st_mode))
         return vireo_fail(error, VIREO_ERROR_BUSY, "cannot make socket '%s': a file of that name is there; remove it", a->sun_path);
+    if (!sandbox_has(SANDBOX_SOCKETS)) /* nobody can be asked */
+        return vireo_fail(error, VIREO_ERROR_BUSY, "cannot make socket '%s': a socket of that name is there; remove it", a->sun_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool alive = fd >= 0 && (!connect(fd, (const struct sockaddr *)a, sizeof(*a)) || errno == EAGAIN);
     if (fd >= 0)
@@ -150,9 +152,15 @@ static bool clear_stale(const struct sockaddr_un *a, GError **error)
     return true;
 }
 
+/* seccomp(main+files): socket(AF_UNIX) bind listen */
 static int unix_listen(struct socket_state *s, const char *path, GError **error)
 {
     struct sockaddr_un a;
+    if (!sandbox_has(SANDBOX_FILES)) {
+        vireo_fail(error, VIREO_ERROR_PERMISSION, "cannot make socket '%s': the sandbox of this process makes no files once the machine is set up; pass a socket that "
+                   "listens (QMP getfd, address of type fd), or start with -sandbox on,files=on", path);
+        return -1;
+    }
     if (!unix_address(path, &a, error) || !clear_stale(&a, error))
         return -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -169,7 +177,7 @@ static int unix_listen(struct socket_state *s, const char *path, GError **error)
 static int unix_connect(const char *path, GError **error)
 {
     struct sockaddr_un a;
-    if (!unix_address(path, &a, error))
+    if (!sandbox_may_make_sockets(path, error) || !unix_address(path, &a, error))
         return -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof(a)))
@@ -185,6 +193,9 @@ static bool resolve(struct socket_state *s, const struct socket_opts *o, GError 
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = o->server ? AI_PASSIVE : 0 };
     const char *host = o->host && *o->host ? o->host : NULL;
+    if (sandbox_closed())
+        return vireo_fail(error, VIREO_ERROR_PERMISSION, "%s:%s: the sandbox of a running machine looks up no addresses; pass a socket (QMP getfd, address of type fd), or "
+                          "start with -sandbox off", host ? host : "", o->port);
     int r = getaddrinfo(host, o->port, &hints, &s->addresses);
     if (!r)
         return true;
@@ -313,6 +324,10 @@ static bool socket_open(struct chardev *c, const void *opts, GError **error)
         return vireo_fail(error, VIREO_ERROR_INVALID, "'wait' option is incompatible with socket in client connect mode; add server=on");
     if (o->server && o->reconnect)
         return vireo_fail(error, VIREO_ERROR_INVALID, "'reconnect' option is incompatible with socket in server listen mode");
+    if (o->fd && o->reconnect)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "'reconnect' option is incompatible with a socket that was passed: it cannot be opened again");
+    if (o->reconnect && !sandbox_may_make_sockets("reconnect", error))
+        return false;
     struct socket_state *s = g_new0(struct socket_state, 1);
     s->listener = -1;
     g_autofree char *where = o->path ? g_strdup_printf("unix:%s", o->path) : o->fd ? g_strdup_printf("fd:%s", o->fd)

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/fdset.h"
+#include "base/sandbox.h"
 #include "vmm/core/chardev_backend.h"
 
 /* ---- null ---- */
@@ -43,6 +44,8 @@ static bool file_open(struct chardev *c, const void *opts, GError **error)
     const struct file_opts *o = opts;
     if (!o->path || !*o->path)
         return vireo_fail(error, VIREO_ERROR_INVALID, "chardev: file: no filename given; write path=FILE");
+    if (!fdset_path(o->path) && !sandbox_may_open_image(o->path, error))
+        return false;
     int flags = O_CREAT | O_CLOEXEC | O_NONBLOCK | (o->append ? O_APPEND : O_TRUNC);
     int fd = fdset_open(o->path, O_WRONLY | flags, 0666);
     if (fd < 0 && errno == ENXIO) /* a FIFO that nobody reads yet */

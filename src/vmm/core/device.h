@@ -102,6 +102,7 @@ struct device {
     GMutex lock;       /* covers the device's state; held by the dispatcher around its windows */
     bool realized;
     bool hotplugged;   /* added to a live machine */
+    bool going;        /* device_gone_soon() was called */
     char *bus;         /* bus= as the user gave it, where the class has no property of that name; NULL: the default */
     bool multifunction;/* on PCI: function 0 says that there are more */
     char *romfile;     /* on PCI: the image of its option ROM; "": none; NULL: the device's own, where it has one */
@@ -142,6 +143,8 @@ bool device_del(struct machine *m, const char *id_or_path, GError **error) G_GNU
 const struct device_prop *device_bus_props(const struct device_class *c);
 /* The guest has let it go: destroys it, after those that sit on it, and sends DEVICE_DELETED. Main thread, from no method of the device. */
 void device_gone(struct device *d);
+/* The same from a method of the device, as its unplug: once the main thread has left it. An error when that is under way already. */
+bool device_gone_soon(struct device *d, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Gives `mac`, when it is all zero, a locally administered address that stays the same for the card's place among the cards. */
 void device_default_mac(const struct machine *m, uint8_t mac[6]);
 char *device_class_help(const struct device_class *c); /* property table in words; caller frees */

@@ -205,3 +205,25 @@ void device_gone(struct device *d)
     device_destroy(d);
     machine_event(m, "DEVICE_DELETED", data);
 }
+
+/* All that are to go: one may have gone with its controller meanwhile. */
+static void those_going(void *opaque)
+{
+    const GPtrArray *all = ((struct machine *)opaque)->devices;
+    for (guint i = 0; i < all->len; i++) {
+        struct device *d = all->pdata[i];
+        if (d->going) {
+            device_gone(d);
+            i = (guint)-1; /* from the start: others may have gone too */
+        }
+    }
+}
+
+bool device_gone_soon(struct device *d, GError **error)
+{
+    if (d->going)
+        return vireo_fail(error, VIREO_ERROR_INVALID, "Device %s is already in the process of unplug", d->id ? d->id : d->class->name);
+    d->going = true;
+    machine_call_later(d->machine, those_going, d->machine);
+    return true;
+}

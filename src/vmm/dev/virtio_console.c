@@ -223,7 +223,7 @@ static void chardev_happened(void *opaque, enum chardev_event ev)
         port_output(s, p, port_queue(p->nr) + 1);
     } else if (ev == CHARDEV_OPENED || ev == CHARDEV_CLOSED) {
         bool open = ev == CHARDEV_OPENED || p->is_console; /* a console stays open to the guest */
-        if (open != p->host_open && virtio_running(&s->v))
+        if (open != p->host_open && s->ports[p->nr] == p && virtio_running(&s->v))
             control_send(s, p->nr, PORT_OPEN, open, NULL);
         p->host_open = open;
     }
@@ -415,18 +415,19 @@ static bool port_realize(struct device *d, GError **error)
             return vireo_fail(error, VIREO_ERROR_NOT_FOUND, "device %s: there is no chardev '%s'", d->class->name, p->chardev_id);
     }
     p->in = g_byte_array_new();
-    p->host_open = p->is_console;
+    p->host_open = p->is_console; /* a channel's: once somebody is there, which chardev_attach may say at once */
+    p->serial = s;
     if (p->chardev && !chardev_attach(p->chardev, &handlers, p, error)) {
         g_clear_pointer(&p->in, g_byte_array_unref);
+        p->serial = NULL;
         return false;
     }
     g_mutex_lock(&s->v.dev.lock);
-    p->serial = s;
     d->parent = &s->v.dev;
     s->ports[p->nr] = p;
+    if (d->hotplugged && virtio_running(&s->v))
+        control_send(s, p->nr, PORT_ADD, 1, NULL);
     g_mutex_unlock(&s->v.dev.lock);
-    if (p->chardev && !p->is_console)
-        p->host_open = chardev_frontend_open(p->chardev);
     machine_add_hook(d->machine, on_hook, p);
     return true;
 }
@@ -480,6 +481,27 @@ static bool port_load(struct device *d, struct state_reader *r, GError **error)
     return ok;
 }
 
+/* As QEMU: the port goes at once, and the guest is told. */
+static bool port_unplug(struct device *d, GError **error)
+{
+    struct virtio_port *p = (struct virtio_port *)d;
+    struct virtio_serial *s = p->serial;
+    if (!device_gone_soon(d, error))
+        return false;
+    g_mutex_lock(&s->v.dev.lock);
+    if (p->out) { /* what the host has not taken is lost, the guest's buffer is not */
+        struct virtqueue *q = p->out->queue;
+        virtqueue_push(g_steal_pointer(&p->out), 0);
+        virtqueue_interrupt(q);
+    }
+    if (virtio_running(&s->v))
+        control_send(s, p->nr, PORT_REMOVE, 1, NULL);
+    s->ports[p->nr] = NULL;
+    p->guest_open = false;
+    g_mutex_unlock(&s->v.dev.lock);
+    return true;
+}
+
 static void port_unrealize(struct device *d)
 {
     struct virtio_port *p = (struct virtio_port *)d;
@@ -488,7 +510,8 @@ static void port_unrealize(struct device *d)
         chardev_detach(p->chardev);
     if (p->serial) {
         g_mutex_lock(&p->serial->v.dev.lock);
-        p->serial->ports[p->nr] = NULL;
+        if (p->serial->ports[p->nr] == p)
+            p->serial->ports[p->nr] = NULL;
         g_clear_pointer(&p->out, virtio_chain_free);
         g_mutex_unlock(&p->serial->v.dev.lock);
     }
@@ -507,9 +530,9 @@ static const struct device_field port_fields[] = { DEVICE_FIELD(T, guest_open), 
 
 const struct device_class virtconsole_class = {
     .name = "virtconsole", .help = "console of a virtio serial device (hvc0)", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = port_props,
-    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize, .save = port_save, .load = port_load,
+    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize, .hotplug = true, .unplug = port_unplug, .save = port_save, .load = port_load,
 };
 const struct device_class virtserialport_class = {
     .name = "virtserialport", .help = "named channel of a virtio serial device", .bus = DEV_BUS_VIRTIO, .size = sizeof(T), .props = port_props,
-    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize, .save = port_save, .load = port_load,
+    .fields = port_fields, .user_creatable = true, .realize = port_realize, .unrealize = port_unrealize, .hotplug = true, .unplug = port_unplug, .save = port_save, .load = port_load,
 };

@@ -11,6 +11,7 @@
 #include "vmm/migrate/migrate.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/qmp/qmp_block.h"
+#include "vmm/qmp/qmp_chardev.h"
 #include "vmm/qmp/qmp_display.h"
 #include "vmm/qmp/qmp_fd.h"
 
@@ -318,6 +319,8 @@ const struct qmp_command qmp_commands[] = {
     { "object-del", qmp_object_del, qmp_object_del_args },
     { "query-iothreads", cmd_query_iothreads },
     { "query-chardev", cmd_query_chardev },
+    { "chardev-add", qmp_chardev_add, qmp_chardev_add_args },
+    { "chardev-remove", qmp_chardev_remove, qmp_chardev_remove_args },
     { "query-pci", qmp_query_pci },
     { "screendump", qmp_screendump, qmp_screendump_args, .absent = QMP_ABSENT_NOT_FOUND },
     { "send-key", qmp_send_key, qmp_send_key_args },

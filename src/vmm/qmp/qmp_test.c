@@ -43,6 +43,16 @@ bool chardev_can_write(struct chardev *c) { return line.accept > 0; }
 const char *chardev_id(const struct chardev *c) { return "c0"; }
 const char *chardev_filename(const struct chardev *c) { return "null"; }
 bool chardev_frontend_open(const struct chardev *c) { return true; }
+bool chardev_busy(const struct chardev *c) { return false; }
+static GHashTable *asked_chardev;
+static char asked_backend[16];
+struct chardev *chardev_open_opts(const char *backend, const char *id, GHashTable *opts, GError **error)
+{
+    g_strlcpy(asked_backend, backend, sizeof(asked_backend));
+    g_clear_pointer(&asked_chardev, g_hash_table_unref);
+    asked_chardev = g_hash_table_ref(opts);
+    return (struct chardev *)&line;
+}
 size_t chardev_write(struct chardev *c, const void *data, size_t n)
 {
     n = MIN(n, line.accept);
@@ -620,6 +630,37 @@ static void test_announce(void)
         g_main_context_iteration(NULL, FALSE);
 }
 
+/* What QMP calls the members of a back end becomes -chardev's keys and defaults. */
+static void test_chardev(void)
+{
+    static const struct { const char *backend, *keys; } rows[] = {
+        { "{'type':'null','data':{}}", "" },
+        { "{'type':'file','data':{'out':'/f','append':true}}", "append=on path=/f" },
+        { "{'type':'socket','data':{'addr':{'type':'unix','data':{'path':'/s'}}}}", "path=/s server=on wait=off" },
+        { "{'type':'socket','data':{'addr':{'type':'unix','data':{'path':'/s','tight':true}},'server':true,'wait':true,'nodelay':true}}", "path=/s server=on wait=on" },
+        { "{'type':'socket','data':{'addr':{'type':'inet','data':{'host':'::1','port':'7','numeric':true}},'server':false,'reconnect':3}}", "host=::1 port=7 reconnect=3 server=off" },
+        { "{'type':'socket','data':{'addr':{'type':'fd','data':{'str':'n'}},'telnet':true,'tn3270':false}}", "fd=n server=on telnet=on wait=off" },
+        { "{'type':'pty','data':{'x-fd':'n'}}", "fd=n" },
+    };
+    struct machine m;
+    struct qmp *q = start(&m);
+    talk(NEGOTIATE);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *text = g_strdup_printf("{'execute':'chardev-add','arguments':{'id':'c0','backend':%s}}", rows[i].backend);
+        g_assert_cmpstr(talk(g_strdelimit(text, "'", '"')), ==, "{\"return\": {}}\r\n");
+        g_autoptr(GString) keys = g_string_new(NULL);
+        GList *names = g_list_sort(g_hash_table_get_keys(asked_chardev), (GCompareFunc)strcmp);
+        for (GList *l = names; l; l = l->next)
+            g_string_append_printf(keys, "%s%s=%s", keys->len ? " " : "", (char *)l->data, (char *)g_hash_table_lookup(asked_chardev, l->data));
+        g_list_free(names);
+        g_assert_cmpstr(keys->str, ==, rows[i].keys);
+        g_assert_true(g_strrstr(rows[i].backend, asked_backend));
+        g_assert_cmpstr(talk("{\"execute\":\"chardev-remove\",\"arguments\":{\"id\":\"c0\"}}"), ==, "{\"return\": {}}\r\n");
+    }
+    g_clear_pointer(&asked_chardev, g_hash_table_unref);
+    finish(q, &m);
+}
+
 /* Every command without arguments answers. */
 static void test_commands(void)
 {
@@ -649,6 +690,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/qom", test_qom);
     g_test_add_func("/qmp/limit", test_limit);
     g_test_add_func("/qmp/announce", test_announce);
+    g_test_add_func("/qmp/chardev", test_chardev);
     g_test_add_func("/qmp/commands", test_commands);
     return g_test_run();
 }

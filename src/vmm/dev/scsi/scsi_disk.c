@@ -200,19 +200,15 @@ static void unrealize(struct device *d)
     disk_close(&s->disk);
 }
 
-static void gone(void *opaque)
-{
-    device_gone(opaque);
-}
-
 /* As QEMU: the device goes at once, and the guest is told. */
 static bool unplug(struct device *d, GError **error)
 {
     struct scsi_device *s = (struct scsi_device *)d;
+    if (!device_gone_soon(d, error))
+        return false;
     g_mutex_lock(s->disk.lock);
     leave(s);
     g_mutex_unlock(s->disk.lock);
-    machine_call_later(d->machine, gone, d);
     return true;
 }
 

@@ -67,7 +67,6 @@ struct usb_device {
     uint8_t slot;             /* the controller's; 0: none */
     uint8_t configuration;    /* 0: not configured */
     bool wakeup_enabled;
-    bool going;               /* device_del was here */
     uint32_t halted;          /* bit per endpoint; IN from bit 16 on */
     /* properties */
     char *bus_name, *port_name, *serial;

@@ -376,27 +376,12 @@ void usb_device_detach(struct usb_device *u)
     g_mutex_unlock(lock);
 }
 
-/* All that were told to: one may have gone with its controller meanwhile. */
-static void gone(void *opaque)
-{
-    const GPtrArray *all = ((struct machine *)opaque)->devices;
-    for (guint i = 0; i < all->len; i++) {
-        struct device *d = all->pdata[i];
-        if (d->class->unplug == usb_device_unplug && ((struct usb_device *)d)->going) {
-            device_gone(d);
-            i = (guint)-1; /* from the start: others may have gone too */
-        }
-    }
-}
-
 bool usb_device_unplug(struct device *d, GError **error)
 {
     struct usb_device *u = (struct usb_device *)d;
-    if (u->going)
-        return vireo_fail(error, VIREO_ERROR_INVALID, "Device %s is already in the process of unplug", d->id ? d->id : d->class->name);
-    u->going = true;
+    if (!device_gone_soon(d, error))
+        return false;
     usb_device_detach(u);
-    machine_call_later(d->machine, gone, d->machine);
     return true;
 }
 
