@@ -202,6 +202,9 @@ struct params {
 };
 void params_clear(struct params *p);
 char *param_text(const virTypedParameter *p);
+/* The same, where there are thousands: a string of p's own, or in `number`, which holds any double. */
+enum { PARAM_NUMBER = 350 };
+const char *param_print(const virTypedParameter *p, char number[PARAM_NUMBER]);
 /* Adds option `name` of the call as parameter `field`; kinds are VIR_TYPED_PARAM_*. False if malformed. */
 bool params_from_option(struct call *c, struct params *p, const char *name, const char *field, int kind);
 

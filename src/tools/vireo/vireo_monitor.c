@@ -381,8 +381,8 @@ static void stats_text(struct call *c, virDomainStatsRecordPtr record, bool last
 {
     say(c, "Domain: '%s'\n", virDomainGetName(record->dom));
     for (int i = 0; i < record->nparams; i++) {
-        g_autofree char *text = param_text(&record->params[i]);
-        say(c, "  %s=%s\n", record->params[i].field, text);
+        char number[PARAM_NUMBER];
+        say(c, "  %s=%s\n", record->params[i].field, param_print(&record->params[i], number));
     }
     if (!last)
         say(c, "\n");

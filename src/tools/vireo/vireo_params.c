@@ -8,18 +8,25 @@ void params_clear(struct params *p)
     *p = (struct params){};
 }
 
-char *param_text(const virTypedParameter *p)
+const char *param_print(const virTypedParameter *p, char number[PARAM_NUMBER])
 {
     switch (p->type) {
-    case VIR_TYPED_PARAM_INT: return g_strdup_printf("%d", p->value.i);
-    case VIR_TYPED_PARAM_UINT: return g_strdup_printf("%u", p->value.ui);
-    case VIR_TYPED_PARAM_LLONG: return g_strdup_printf("%lld", p->value.l);
-    case VIR_TYPED_PARAM_ULLONG: return g_strdup_printf("%llu", p->value.ul);
-    case VIR_TYPED_PARAM_DOUBLE: return g_strdup_printf("%f", p->value.d);
-    case VIR_TYPED_PARAM_BOOLEAN: return g_strdup(p->value.b ? "yes" : "no");
-    case VIR_TYPED_PARAM_STRING: return g_strdup(p->value.s ? p->value.s : "");
+    case VIR_TYPED_PARAM_INT: g_snprintf(number, PARAM_NUMBER, "%d", p->value.i); break;
+    case VIR_TYPED_PARAM_UINT: g_snprintf(number, PARAM_NUMBER, "%u", p->value.ui); break;
+    case VIR_TYPED_PARAM_LLONG: g_snprintf(number, PARAM_NUMBER, "%lld", p->value.l); break;
+    case VIR_TYPED_PARAM_ULLONG: g_snprintf(number, PARAM_NUMBER, "%llu", p->value.ul); break;
+    case VIR_TYPED_PARAM_DOUBLE: g_snprintf(number, PARAM_NUMBER, "%f", p->value.d); break;
+    case VIR_TYPED_PARAM_BOOLEAN: return p->value.b ? "yes" : "no";
+    case VIR_TYPED_PARAM_STRING: return p->value.s ? p->value.s : "";
+    default: g_snprintf(number, PARAM_NUMBER, "?%d", p->type);
     }
-    return g_strdup_printf("?%d", p->type);
+    return number;
+}
+
+char *param_text(const virTypedParameter *p)
+{
+    char number[PARAM_NUMBER];
+    return g_strdup(param_print(p, number));
 }
 
 bool params_from_option(struct call *c, struct params *p, const char *name, const char *key, int kind)
