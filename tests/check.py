@@ -48,8 +48,9 @@ def meson_suite(total, build, suite, env=None):
             if test["result"] in ("OK", "EXPECTEDFAIL"):
                 total.passed += 1
             elif test["result"] == "SKIP":
-                words = (test.get("stdout") or test.get("stderr") or "").strip().splitlines()
-                total.skip(test["name"], words[-1] if words else "")
+                lines = ((test.get("stdout") or "") + (test.get("stderr") or "")).splitlines()
+                reasons = [line.partition("SKIP")[2].strip(": ") for line in lines if "SKIP" in line]
+                total.skip(test["name"], reasons[-1] if reasons else "")
             else:
                 total.failed += 1
 
