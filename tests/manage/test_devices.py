@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Devices that come, go and change in a running Debian kernel, by Debian's virsh; what goes wrong leaves the machine as it was."""
+import json
 import os
 import re
 import select
+import socket
 import subprocess
 import sys
 import termios
@@ -28,6 +30,11 @@ while read word a; do
     disks) echo "VT disks" $(ls /sys/block | grep -v -e loop -e ram) . ;;
     cards) echo "VT cards" $(ls /sys/class/net | grep -v lo) . ;;
     size) echo "VT size" $(cat /sys/block/$a/size) . ;;
+    ports) echo "VT ports" $(cat /sys/class/virtio-ports/*/name 2>/dev/null) $(ls /sys/class/virtio-ports 2>/dev/null | grep p0$) . ;;
+    talk)
+        for d in /sys/class/virtio-ports/*; do [ "$(cat $d/name 2>/dev/null)" = $a ] && a=$(basename $d); done
+        await "[ -c /dev/$a ]"
+        exec 3<>/dev/$a; read -r line <&3; echo "answer to $line" >&3; exec 3>&-; echo "VT talk $line ." ;;
     link) ip link set $a up; echo "VT link" $(cat /sys/class/net/$a/carrier) . ;;
     end) break ;;
     esac
@@ -114,7 +121,7 @@ def guest(kernels, tmp_path_factory):
     root = tmp_path_factory.mktemp("devices")
     initrd = os.path.join(str(root), "initrd")
     with open(initrd, "wb") as f:
-        f.write(initramfs.build(kernels, "cloud", ("virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi", "sd_mod"), AGENT))
+        f.write(initramfs.build(kernels, "cloud", ("virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi", "sd_mod", "virtio_console"), AGENT))
     daemon = Vireod(os.path.join(str(root), "root"))
     path = os.path.join(str(root), "dev.xml")
     with open(path, "w", encoding="utf-8") as f:
@@ -178,6 +185,110 @@ def test_card_comes_and_goes(guest, tmp_path):
     v.virsh("detach-interface", "dev", "user", "--mac", "52:54:00:00:0d:03", "--live")
     assert guest.until(lambda c: len(c) == 1, "cards")
     wait_for("the card gone from the document", lambda: "52:54:00:00:0d:03" not in live(v))
+
+
+def read_until(fd, wanted, seconds=30):
+    text, end = b"", time.monotonic() + seconds * SLOW
+    while wanted not in text:
+        assert select.select([fd], [], [], max(0, end - time.monotonic()))[0], f"{wanted} did not come: {text}"
+        text += os.read(fd, 4096)
+    return text
+
+
+def chardevs(v, name):
+    return sorted(c["label"] for c in json.loads(v.virsh("qemu-monitor-command", name, '{"execute":"query-chardev"}'))["return"])
+
+
+def channels_come_and_go(g, name, tmp_path):
+    """The guest and the host speak over what has come. At the end all is as before, but for a controller that has come with the first."""
+    v = g.vireod
+    xml = tmp_path / "char.xml"
+    before = chardevs(v, name)
+
+    def attach(text, status=0):
+        xml.write_text(text)
+        return v.virsh("attach-device", name, xml, "--live", status=status)
+
+    def detach(text):
+        xml.write_text(text)
+        v.virsh("detach-device", name, xml, "--live")
+
+    def talk(what, fd):
+        os.write(g.fd, f"talk {what}\n".encode())
+        time.sleep(1) # a console's line discipline is the guest's from when it is open
+        os.write(fd, f"hello {what}\n".encode())
+        read_until(fd, f"answer to hello {what}".encode())
+        g.wait(rf"VT talk hello {what} \.")
+
+    # A socket of vireod's own making.
+    agent = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+    attach(agent)
+    now = v.virsh("dumpxml", name)
+    path = re.search(r"<channel type='unix'>\s*<source mode='bind' path='([^']*/org.qemu.guest_agent.0)'/>\s*<target type='virtio' name='org.qemu.guest_agent.0'[^>]*/>\s*"
+                     r"<alias name='channel0'/>\s*<address type='virtio-serial' controller='0' bus='0' port='1'/>", now).group(1)
+    assert "org.qemu.guest_agent.0" in g.until(lambda p: "org.qemu.guest_agent.0" in p, "ports")
+    with socket.socket(socket.AF_UNIX) as s:
+        at = os.open(os.path.dirname(path), os.O_PATH)
+        s.connect(f"/proc/self/fd/{at}/{os.path.basename(path)}") # the path may be longer than an address
+        os.close(at)
+        talk("org.qemu.guest_agent.0", s.fileno())
+    assert "org.qemu.guest_agent.0" in attach(agent, status=1)
+    assert v.virsh("dumpxml", name).count("org.qemu.guest_agent.0") == now.count("org.qemu.guest_agent.0")
+    # Port 0 is a console's: the machine refuses the second step, and the first is taken back.
+    attach("<channel type='unix'><source mode='bind' path='%s/refused'/><target type='virtio' name='org.test'/><address type='virtio-serial' controller='0' bus='0' port='0'/></channel>"
+           % tmp_path, status=1)
+    assert chardevs(v, name) == sorted([*before, "charchannel0"]), "a back end whose device was refused stays behind"
+    assert not os.path.exists(tmp_path / "refused")
+    # A console, and a channel on a terminal after it.
+    attach("<console type='pty'><target type='virtio'/></console>")
+    g.until(lambda p: any(x.endswith("p0") for x in p), "ports")
+    alias = re.search(r"<console type='pty'[^>]*>\s*<source path='/dev/pts/\d+'/>\s*<target type='virtio' port='1'/>\s*<alias name='(console\d)'/>", v.virsh("dumpxml", name)).group(1)
+    main, other = os.openpty()
+    with subprocess.Popen(["virsh", "-c", v.uri, "console", name, "--devname", alias], stdin=other, stdout=other, stderr=other, env=PLAIN) as virsh:
+        read_until(main, b"Escape character")
+        talk("hvc0", main)
+        os.write(main, b"\x1d")
+        virsh.wait(20 * SLOW)
+    os.close(main)
+    os.close(other)
+    terminal = "<channel type='pty'><target type='virtio' name='org.test.terminal'/></channel>"
+    attach(terminal)
+    path = re.search(r"<source path='(/dev/pts/\d+)'/>\s*<target type='virtio' name='org.test.terminal'", v.virsh("dumpxml", name)).group(1)
+    g.until(lambda p: "org.test.terminal" in p, "ports")
+    fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    time.sleep(1) # the emulator looks now and then whether somebody is there
+    talk("org.test.terminal", fd)
+    os.close(fd)
+    detach(terminal)
+    # What connects.
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(tmp_path / "l"))
+        s.listen(1)
+        client = f"<channel type='unix'><source mode='connect' path='{tmp_path}/l'/><target type='virtio' name='org.test.client'/></channel>"
+        attach(client)
+        peer = s.accept()[0]
+        g.until(lambda p: "org.test.client" in p, "ports")
+        talk("org.test.client", peer.fileno())
+        peer.close()
+        detach(client)
+    own = f"<channel type='unix'><source mode='bind' path='{tmp_path}/own'/><target type='virtio' name='org.test.own'/></channel>"
+    attach(own)
+    assert os.path.exists(tmp_path / "own")
+    detach(own)
+    assert not os.path.exists(tmp_path / "own"), "the socket of a channel that went is left over"
+    v.virsh("detach-device-alias", name, alias, "--live")
+    detach(agent)
+    assert g.until(lambda p: not p, "ports") == []
+    wait_for("back ends of what went gone", lambda: chardevs(v, name) == before)
+    for refused in ("<console type='pty'/>", "<console type='pty'><target type='serial'/></console>", "<channel type='pty'><target type='guestfwd' address='10.0.2.1' port='4600'/></channel>"):
+        assert "cannot come while the machine runs" in attach(refused, status=1)
+
+
+def test_channels_come_and_go(guest, tmp_path):
+    before = live(guest.vireod)
+    channels_come_and_go(guest, "dev", tmp_path)
+    guest.vireod.virsh("detach-device-alias", "dev", "virtio-serial0", "--live")
+    wait_for("the controller gone", lambda: live(guest.vireod) == before)
 
 
 def test_link_goes_down_and_up(guest):
@@ -379,6 +490,7 @@ def test_the_same_with_qemu(guest, tmp_path):
         (tmp_path / "nic.xml").write_text("<interface type='user'><mac address='52:54:00:00:0d:97'/><model type='virtio'/></interface>")
         v.virsh("attach-device", "withqemu", tmp_path / "nic.xml", "--live")
         assert q.until(lambda c: len(c) == 2, "cards")
+        channels_come_and_go(q, "withqemu", tmp_path)
         v.virsh("detach-disk", "withqemu", "vdb", "--live")
         assert q.until(lambda d: "vdb" not in d, "disks")
         iso = image(tmp_path, "q.iso")

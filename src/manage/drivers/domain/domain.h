@@ -286,6 +286,7 @@ void domain_remove_tree(const char *dir);              /* of files and sockets, 
 /* Field 22 of /proc/PID/stat; 0: there is no such process. */
 uint64_t domain_pid_start(pid_t pid);
 /* The machine tells which pty each character device got: into the live document. */
+int domain_connect_socket(const char *path, GError **error); /* a UNIX socket, however long its path */
 void domain_read_ptys(struct domain *d); /* and notes that nobody in the guest has opened a channel yet */
 /* What the machine says of itself (query-status) into state and reason, without an event. */
 bool domain_read_state(struct domain *d, GError **error);

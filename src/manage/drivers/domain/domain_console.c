@@ -14,7 +14,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "manage/drivers/domain/domain.h"
+#include "manage/drivers/domain/complete/domain_complete.h"
 
 /* A console in use. The table of the domain and the stream hold a reference each; `users` counts those still attached. */
 struct user {
@@ -138,7 +138,7 @@ static int open_pty(const char *path, GError **error)
     return fd;
 }
 
-static int open_socket(const char *path, GError **error)
+int domain_connect_socket(const char *path, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(path), *name = g_path_get_basename(path);
     struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -172,7 +172,7 @@ static int open_device(const struct el *e, GError **error)
     if (el_is(e, "@type", "pty") && path)
         return open_pty(path, error);
     if (el_is(e, "@type", "unix") && path)
-        return open_socket(path, error);
+        return domain_connect_socket(path, error);
     manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "character device %s is not using a PTY or UNIX socket", alias);
     return -1;
 }
@@ -233,7 +233,7 @@ static void set_pty(struct el *devices, const char *label, const char *path)
             if (!alias || !el_is(e, "@type", "pty") || strcmp(label + strlen("char"), alias))
                 continue;
             el_set(e, "source/@path", path);
-            if (!strcmp(kinds[k], "console"))
+            if (!strcmp(kinds[k], "console") && domain_number(e, "target/@port", 0) == 0) /* as libvirtd has it */
                 el_set(e, "@tty", path);
         }
     }

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "manage/drivers/domain/command/domain_plan.h"
 #include "manage/drivers/domain/net/domain_bandwidth.h"
 #include "manage/drivers/domain/net/domain_filter.h"
 #include "manage/drivers/domain/net/domain_macvtap.h"
@@ -201,6 +202,8 @@ static void release(struct domain *d, struct leftovers *old)
     domain_run_free(old->run);
     domain_bandwidth_gone_all(old->id, old->live);
     domain_filter_gone_all(d, old->live);
+    el_each(e, old->live ? el_find(doc_root(old->live), "devices") : NULL, NULL)
+        domain_char_gone(e);
     doc_free(old->live);
     domain_macvtap_remove_all(old->dir);
     domain_remove_tree(old->dir);

@@ -34,6 +34,8 @@ void domain_build_finish(struct domain_build *b)
         b->dr->state->services->filter_detach(b->dr->state, b->plan->filtered->pdata[i]);
     for (unsigned i = 0; b->plan && b->d && i < b->plan->macvtaps->len; i++)
         domain_macvtap_remove(b->dir, b->plan->macvtaps->pdata[i]);
+    for (unsigned i = 0; b->plan && b->d && i < b->plan->sockets->len; i++)
+        unlink(b->plan->sockets->pdata[i]);
     g_clear_pointer(&b->plan, domain_plan_free);
     domain_machine_finish(&b->m);
 }
@@ -95,6 +97,7 @@ struct domain_command *domain_command_new(struct domain *d, struct doc *live, GE
         c->networks = g_steal_pointer(&b.plan->networks);
         b.plan->networks = g_ptr_array_new_with_free_func(g_free);
         g_ptr_array_set_size(b.plan->filtered, 0); /* domain_stop() finds them in the live document */
+        g_ptr_array_set_size(b.plan->sockets, 0); /* the same */
         g_ptr_array_set_size(b.plan->macvtaps, 0); /* domain_stop() finds them in the machine's directory */
         c->after = g_steal_pointer(&b.plan->after);
         b.plan->after = g_ptr_array_new();

@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -33,6 +35,19 @@ static int listen_unix(const char *path, GError **error)
     return good ? s : -1;
 }
 
+void domain_char_gone(const struct el *e)
+{
+    const char *path = el_get(e, "source/@path");
+    struct stat st;
+    if (el_is(e, "@type", "unix") && el_is(e, "source/@mode", "bind") && path && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+        unlink(path);
+}
+
+static bool goes_into_sandbox(const struct domain_build *b)
+{
+    return b->m.is_vireo && b->d && b->d->monitor;
+}
+
 static bool unix_backend(struct domain_build *b, struct el *e, struct json_object *data, int *ret_fd, GError **error)
 {
     bool server = !el_is(e, "source/@mode", "connect");
@@ -55,9 +70,25 @@ static bool unix_backend(struct domain_build *b, struct el *e, struct json_objec
         js_bool(data, "wait", false);
     if (!server && el_is(e, "source/reconnect/@enabled", "yes"))
         js_int(data, "reconnect", (int64_t)domain_number(e, "source/reconnect/@timeout", 1));
-    if (server && b->d && !b->d->monitor && (*ret_fd = listen_unix(el_get(e, "source/@path"), error)) < 0)
-        return false;
-    return true;
+    if (server && b->d) {
+        *ret_fd = listen_unix(el_get(e, "source/@path"), error);
+        if (*ret_fd >= 0)
+            g_ptr_array_add(b->plan->sockets, g_strdup(el_get(e, "source/@path")));
+        return *ret_fd >= 0;
+    }
+    /* A vireo-vmm that runs is in its sandbox. */
+    return !goes_into_sandbox(b) || el_is(e, "source/reconnect/@enabled", "yes") || (*ret_fd = domain_connect_socket(el_get(e, "source/@path"), error)) >= 0;
+}
+
+static int new_pty(GError **error)
+{
+    int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0)
+        return fd;
+    manage_fail_errno(error, errno, "cannot open a pseudo terminal");
+    if (fd >= 0)
+        close(fd);
+    return -1;
 }
 
 static void tcp_backend(const struct el *e, struct json_object *data)
@@ -120,6 +151,8 @@ static bool add_backend(struct domain_build *b, struct el *e, const char *id, GE
     if (g_str_equal(type, "spicevmc"))
         js_set(data, "type", "vdagent");
     if (g_str_equal(type, "unix") && !unix_backend(b, e, data, &fd, error))
+        return false;
+    if (g_str_equal(type, "pty") && goes_into_sandbox(b) && (fd = new_pty(error)) < 0)
         return false;
     if (fd >= 0)
         domain_plan_fd(item, fd);

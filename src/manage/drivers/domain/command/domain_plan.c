@@ -30,6 +30,7 @@ struct domain_plan *domain_plan_new(void)
     p->networks = g_ptr_array_new_with_free_func(g_free);
     p->filtered = g_ptr_array_new_with_free_func(g_free);
     p->macvtaps = g_ptr_array_new_with_free_func(g_free);
+    p->sockets = g_ptr_array_new_with_free_func(g_free);
     p->after = g_ptr_array_new_with_free_func(put_json);
     p->notes = g_ptr_array_new_with_free_func(g_free);
     return p;
@@ -43,6 +44,7 @@ void domain_plan_free(struct domain_plan *p)
     g_ptr_array_unref(p->networks);
     g_ptr_array_unref(p->filtered);
     g_ptr_array_unref(p->macvtaps);
+    g_ptr_array_unref(p->sockets);
     g_ptr_array_unref(p->after);
     g_ptr_array_unref(p->notes);
     g_free(p);
@@ -285,6 +287,24 @@ static char *name_of_fd(const struct plan_item *i, unsigned n)
     return g_strdup_printf("fd-%s-%u", i->id, n);
 }
 
+/* The socket, or (vireo-vmm) the master of a terminal that getfd has passed. */
+static void name_char_fd(struct plan_item *i)
+{
+    struct json_object *data = member(member(i->json, "backend"), "data");
+    if (!i->fds || !i->fds->len)
+        return;
+    g_autofree char *name = name_of_fd(i, 0);
+    if (!g_str_equal(string_of(member(i->json, "backend"), "type"), "socket")) {
+        js_set(data, "x-fd", name);
+        return;
+    }
+    struct json_object *addr = json_object_new_object(), *where = json_object_new_object();
+    js_set(addr, "type", "fd");
+    js_set(where, "str", name);
+    json_object_object_add(addr, "data", where);
+    json_object_object_add(data, "addr", addr);
+}
+
 static bool send_fds(struct plan_item *i, struct domain *d, GError **error)
 {
     for (unsigned n = 0; i->fds && n < i->fds->len; n++) {
@@ -309,6 +329,8 @@ static bool send_item(struct plan_item *i, struct domain *d, GError **error)
         return false;
     if (i->kind == PLAN_NETDEV)
         name_net_fds(i, name_of_fd);
+    if (i->kind == PLAN_CHARDEV)
+        name_char_fd(i);
     struct json_object *o = monitor_command(d, commands[i->kind], json_object_get(i->json), error);
     json_object_put(o);
     return o != NULL;

@@ -26,6 +26,7 @@ struct domain_plan {
     GPtrArray *networks;      /* pairs network, mac: attached for this plan */
     GPtrArray *filtered;      /* char *: taps made for this plan, which may have a network filter (domain_filter.h) */
     GPtrArray *macvtaps;      /* char *: made for this plan (domain_macvtap.h) */
+    GPtrArray *sockets;       /* char *: paths of UNIX sockets made for this plan */
     GPtrArray *after;         /* struct json_object *: {"execute", "arguments"} to be sent before the machine runs, or after the device has come */
     GPtrArray *notes;         /* char *: what was left out, for the domain's log */
 };
@@ -89,6 +90,8 @@ bool domain_plan_storage(struct domain_build *b, struct el *disk, char **ret_top
 bool domain_plan_chains(struct domain_build *b, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_interface(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_char(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* domain_command_char.c: the socket that listened for a character device is no more. */
+void domain_char_gone(const struct el *e);
 bool domain_plan_input(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_audio(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool domain_plan_graphics(struct domain_build *b, struct el *e, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -79,18 +79,27 @@ static bool port_used(struct el *devices, uint64_t controller, unsigned port)
     return false;
 }
 
+/* Consoles that the machine has put onto free ports by itself; the first of them takes port 0. */
+static unsigned unknown_ports(struct domain_complete *c)
+{
+    unsigned n = 0;
+    el_each(e, c->devices, "console")
+        n += c->running && on_virtio_serial(e) && !el_find(e, "address") && el_get(e, "alias/@name");
+    return n;
+}
+
 static bool channel_address(struct domain_complete *c, struct el *e, GError **error)
 {
     uint64_t controller = domain_number(e, "address/@controller", 0);
     /* Port 0 is for consoles, whose guests look for it by habit. */
-    unsigned port = g_str_equal(el_name(e), "console") ? 0 : 1;
+    unsigned unknown = unknown_ports(c), port = g_str_equal(el_name(e), "console") && !unknown ? 0 : 1;
     if (el_get(e, "address/@port"))
         return true;
-    for (;; controller++, port = 1) {
+    for (;; controller++, port = 1, unknown = 0) {
         struct el *at = domain_controller(c->devices, "virtio-serial", controller);
         uint64_t ports = at ? domain_number(at, "@ports", 31) : 31;
-        while (port < ports && port_used(c->devices, controller, port))
-            port++;
+        for (unsigned skip = unknown ? unknown - 1 : 0; port < ports && (port_used(c->devices, controller, port) || skip); port++)
+            skip -= !port_used(c->devices, controller, port);
         if (port < ports)
             break;
         if (controller > 30)
@@ -108,6 +117,9 @@ static bool virtio_serial(struct domain_complete *c, GError **error)
 {
     el_each(e, c->devices, "channel")
         if (on_virtio_serial(e) && !channel_address(c, e, error))
+            return false;
+    el_each(e, c->devices, "console") /* one that comes later must not meet what has come since */
+        if (c->running && on_virtio_serial(e) && !el_get(e, "alias/@name") && !channel_address(c, e, error))
             return false;
     el_each(e, c->devices, NULL)
         if (on_virtio_serial(e))

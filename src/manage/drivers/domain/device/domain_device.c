@@ -30,7 +30,7 @@ static bool same_address(const struct el *a, const struct el *b)
 bool domain_device_is(const struct el *asked, const struct el *e)
 {
     static const struct { const char *element, *path; } keys[] = { { "disk", "target/@dev" }, { "interface", "mac/@address" }, { "controller", "@index" }, { "channel", "target/@name" },
-        { "serial", "target/@port" }, { "filesystem", "target/@dir" }, { "shmem", "@name" }, { "memory", "target/size" }, { "rng", "backend/@model" } };
+        { "serial", "target/@port" }, { "filesystem", "target/@dir" }, { "shmem", "@name" }, { "memory", "target/size" }, { "rng", "backend/@model" }, { "console", "target/@port" } };
     if (!g_str_equal(el_name(asked), el_name(e)))
         return false;
     const char *alias = el_get(asked, "alias/@name");
@@ -39,6 +39,12 @@ bool domain_device_is(const struct el *asked, const struct el *e)
     if (g_str_equal(el_name(e), "controller") && (!el_is(e, "@type", el_get_or(asked, "@type", "")) || (el_get(asked, "@index") && !el_is(e, "@index", el_get(asked, "@index")))))
         return false;
     if (g_str_equal(el_name(e), "input") && !el_is(asked, "@bus", el_get_or(e, "@bus", "")) && (el_get(asked, "@bus") || el_is(e, "@bus", "ps2")))
+        return false;
+    static const char *const character[] = { "channel", "console", "serial" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(character); i++)
+        if (g_str_equal(el_name(e), character[i]) && el_get(asked, "source/@path") && el_get(e, "source/@path") && !el_is(e, "source/@path", el_get(asked, "source/@path")))
+            return false;
+    if (g_str_equal(el_name(e), "console") && el_get(asked, "target/@type") && !el_is(e, "target/@type", el_get(asked, "target/@type")))
         return false;
     for (unsigned i = 0; i < G_N_ELEMENTS(keys); i++) {
         if (!g_str_equal(keys[i].element, el_name(e)) || !el_get(asked, keys[i].path))
@@ -65,7 +71,11 @@ struct el *domain_device_find(const struct doc *d, const struct el *asked, const
     g_autofree char *label = asked ? domain_device_label(asked) : g_strdup_printf("device with the alias '%s'", alias);
     if (!found)
         return manage_null(error, VIR_ERR_DEVICE_MISSING, "the domain has no %s", label);
-    if (n > 1 && asked && (g_str_equal(el_name(asked), "interface") || g_str_equal(el_name(asked), "rng")))
+    static const char *const alike[] = { "interface", "rng", "channel", "console" };
+    bool unclear = false;
+    for (unsigned i = 0; n > 1 && asked && i < G_N_ELEMENTS(alike); i++)
+        unclear |= g_str_equal(el_name(asked), alike[i]);
+    if (unclear)
         return manage_null(error, VIR_ERR_OPERATION_FAILED, "%s stands for %u devices of the domain: give its <address> or <alias>", label, n);
     return found;
 }
@@ -163,6 +173,8 @@ static bool check_hotplug(const struct el *e, GError **error)
         known = false;
     if (g_str_equal(el_name(e), "serial") && el_is(e, "target/@type", "isa-serial"))
         known = false;
+    if ((g_str_equal(el_name(e), "channel") || g_str_equal(el_name(e), "console")) && !el_is(e, "target/@type", "virtio"))
+        known = false;
     return known || manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "this <%s> cannot come while the machine runs; with --config it is there at the next start", el_name(e));
 }
 
@@ -236,6 +248,7 @@ static void after_attach(struct domain *d, const struct el *e, struct domain_pla
     keep_networks(d, plan->networks);
     g_ptr_array_set_size(plan->filtered, 0);
     g_ptr_array_set_size(plan->macvtaps, 0);
+    g_ptr_array_set_size(plan->sockets, 0);
     for (unsigned i = 0; i < plan->notes->len; i++)
         domain_log(d, plan->notes->pdata[i]);
     for (unsigned i = 0; i < G_N_ELEMENTS(character); i++)
@@ -273,6 +286,9 @@ static bool attach_both(struct domain *d, const struct el *device, bool live, bo
         defined = old ? with_device(d->driver, old, device, true, &in_defined, error) : NULL;
         good = defined != NULL;
     }
+    /* Completed, a console without a target may be any kind. */
+    if (good && live && g_str_equal(el_name(device), "console"))
+        good = check_hotplug(device, error);
     if (good && live) {
         doc_auto *old = domain_live(d, error);
         now = old ? with_device(d->driver, old, device, false, &in_live, error) : NULL;
@@ -333,8 +349,8 @@ static bool detach_config(struct domain *d, const struct el *asked, const char *
 
 static bool check_removable(const struct el *e, GError **error)
 {
-    static const char *const never[] = { "input", "graphics", "video", "emulator", "console", "parallel", "panic", "audio" };
-    bool isa = g_str_equal(el_name(e), "serial") && el_is(e, "target/@type", "isa-serial");
+    static const char *const never[] = { "input", "graphics", "video", "emulator", "parallel", "panic", "audio" };
+    bool isa = (g_str_equal(el_name(e), "serial") && el_is(e, "target/@type", "isa-serial")) || (g_str_equal(el_name(e), "console") && !el_is(e, "target/@type", "virtio"));
     bool disk = g_str_equal(el_name(e), "disk") && !el_is(e, "target/@bus", "virtio") && !el_is(e, "target/@bus", "scsi") && !el_is(e, "target/@bus", "usb");
     bool bridge = g_str_equal(el_name(e), "controller") && (el_is(e, "@model", "pcie-root") || el_is(e, "@model", "pci-root") || el_is(e, "@type", "sata") || el_is(e, "@type", "ide"));
     for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
@@ -434,6 +450,7 @@ void domain_device_backends(struct domain *d, const struct el *e)
             g_autofree char *id = g_strconcat(parts[0], alias, NULL);
             domain_device_command(d, rows[i].command, rows[i].key, id);
         }
+    domain_char_gone(e);
     if (!g_str_equal(name, "disk") || !index)
         return;
     g_autofree char *secret = g_strdup_printf("libvirt-%s-format-encryption-secret0", index);
