@@ -420,7 +420,9 @@ def test_random_numbers_come_and_go(guest, tmp_path):
 @pytest.mark.parametrize("what, part, changed", [
     ("disk", "<driver name='qemu' type='raw'", "<driver name='qemu' type='raw' cache='none'"), ("disk", "<target dev='vda'", "<serial>other</serial><target dev='vda'"),
     ("interface", "<model type='virtio'/>", "<model type='e1000e'/>"), ("interface", "<model type='virtio'/>", "<model type='virtio'/><mtu size='1400'/>"),
-    ("interface", "<model type='virtio'/>", "<model type='virtio'/><driver queues='4'/>")])
+    ("interface", "<model type='virtio'/>", "<model type='virtio'/><driver queues='4'/>"), ("interface", "<mac address='52", "<mac address='56"),
+    ("disk", "<target dev='vda'", "<readonly/><target dev='vda'"), ("disk", "<target dev='vda'", "<shareable/><target dev='vda'"),
+    ("disk", "<target dev='vda'", "<transient/><target dev='vda'")])
 def test_what_stays_as_it_is_while_the_machine_runs(guest, tmp_path, what, part, changed):
     """It is refused: to say that it is done and to show it in the document would be a lie."""
     v, before = guest.vireod, live(guest.vireod)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a person sees and touches of a domain on vireo-vmm: VNC ports and passwords, pictures, viewers by a descriptor, keys, input devices that come and go."""
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -137,6 +138,12 @@ def test_passwords(daemon, create, tmp_path):
         rfb.Viewer(("127.0.0.1", port), password="pw-one")
     rfb.Viewer(("127.0.0.1", port), password="pw-two").close()
     assert "pw-two" not in daemon.virsh("dumpxml", "a") and "passwd='pw-two'" in daemon.virsh("dumpxml", "a", "--security-info")
+    before = daemon.virsh("dumpxml", "a", "--security-info")
+    (tmp_path / "g.xml").write_text(re.search("<graphics .*?</graphics>", daemon.virsh("dumpxml", "a"), re.S).group())
+    daemon.virsh("update-device", "a", tmp_path / "g.xml", "--live")
+    (tmp_path / "g.xml").write_text(f"<graphics type='vnc' port='{port}' autoport='yes' listen='127.0.0.1' keymap='de' passwd='pw-two'/>")
+    assert "keymap cannot change" in daemon.virsh("update-device", "a", tmp_path / "g.xml", "--live", status=1)
+    assert daemon.virsh("dumpxml", "a", "--security-info") == before, "what was not asked for, or refused, has changed"
     (tmp_path / "g.xml").write_text(f"<graphics type='vnc' port='{port}' autoport='yes' listen='127.0.0.1' passwd='pw-3rd' passwdValidTo='2001-01-01T00:00:00'/>")
     daemon.virsh("update-device", "a", tmp_path / "g.xml")
     with pytest.raises(rfb.Refused):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from limits import SLOW
-from network_lab import BUILD, NAT, lab, needs_root, run, wait_for, whole_lab  # noqa: F401  pylint: disable=unused-import
+from network_lab import BUILD, NAT, isolated, lab, needs_root, run, wait_for, whole_lab  # noqa: F401  pylint: disable=unused-import
 from test_complete import judge  # noqa: F401  pylint: disable=unused-import
 from test_domain import kernel  # noqa: F401  pylint: disable=unused-import
 
@@ -122,6 +122,41 @@ def test_rates_of_devices_that_come_and_change(lab, domain, bridge, tmp_path):  
     nic.write_text(interface("bridge", f"<source bridge='{bridge}'/>", "<bandwidth><inbound average='10' floor='5'/></bandwidth>", "52:54:00:00:4d:03"))
     assert "floor" in lab.virsh("attach-device", "t", nic, "--live", status=1)
     assert "vnet2" not in lab.run("ip", "-br", "link") and "4d:03" not in lab.virsh("dumpxml", "t")
+
+
+@needs_root
+def test_to_another_network_while_the_machine_runs(lab, domain, bridge, tmp_path):  # noqa: F811
+    """As virt-manager and Cockpit do it when somebody chooses another network for a card; what is shown is where the tap is."""
+    nic = tmp_path / "nic.xml"
+
+    def plug(kind, source, more="", status=0):
+        nic.write_text(interface(kind, source, more))
+        said = lab.virsh("update-device", "t", nic, "--live", status=status)
+        text = lab.virsh("dumpxml", "t")
+        master = re.search(r"master (\S+)", lab.run("ip", "link", "show", "vnet0")).group(1)
+        assert f"bridge='{master}'/>" in text and "<target dev='vnet0'/>" in text
+        return said, master, re.search("<interface .*?</interface>", text, re.S).group()
+
+    lab.define(NAT)
+    lab.define(isolated("iso1", "vri1", 3, "<portgroup name='slow' default='yes'><bandwidth><inbound average='1000'/></bandwidth></portgroup>"))
+    domain(interface("network", "<source network='nat1'/>"))
+    assert plug("network", "<source network='iso1'/>")[1] == "vri1" and sent(lab, "vnet0") == (1000, 1000)
+    lab.daemon.kill()
+    lab.daemon.wait()
+    lab.start()
+    _, master, text = plug("bridge", f"<source bridge='{bridge}'/>")
+    assert master == bridge and "<interface type='bridge'>" in text and "iso1" not in text and sent(lab, "vnet0") is None
+    said, master, text = plug("network", "<source network='none'/>", status=1)
+    assert "none" in said and master == bridge and "<interface type='bridge'>" in text
+    said, master, _ = plug("bridge", "<source bridge='nowhere'/>", status=1)
+    assert "there is no bridge 'nowhere'" in said and master == bridge
+    said, master, _ = plug("network", "<source network='nat1'/>", "<bandwidth><inbound average='10' floor='5'/></bandwidth>", status=1)
+    assert "floor" in said and master == bridge
+    assert "cannot change" in plug("user", "", status=1)[0]
+    assert plug("network", "<source network='nat1'/>")[1] == "vrn1"
+    assert "nat1" in lab.virsh("dumpxml", "t", "--inactive")
+    lab.virsh("destroy", "t")
+    nothing_left(lab)
 
 
 @needs_root

@@ -178,23 +178,6 @@ static bool user(struct domain_build *b, const struct el *nic, GError **error)
     return add_forwards(item->json, nic, error);
 }
 
-/* What the portgroup says is the interface's, where that says nothing itself. */
-static void inherit_bandwidth(struct el *nic, const struct manage_network_place *place)
-{
-    const struct { const char *path; const struct manage_rate *rate; } rows[] = { { "bandwidth/inbound", &place->in }, { "bandwidth/outbound", &place->out } };
-    if (el_find(nic, "bandwidth"))
-        return;
-    for (unsigned i = 0; i < 2; i++) {
-        const struct manage_rate *r = rows[i].rate;
-        const struct { const char *key; uint64_t value; } keys[] = { { "average", r->average }, { "peak", r->peak }, { "floor", r->floor }, { "burst", r->burst } };
-        for (unsigned k = 0; k < G_N_ELEMENTS(keys); k++) {
-            g_autofree char *path = g_strdup_printf("%s/@%s", rows[i].path, keys[k].key);
-            if (keys[k].value)
-                el_setf(nic, path, "%" G_GUINT64_FORMAT, keys[k].value);
-        }
-    }
-}
-
 static bool in_place(struct domain_build *b, struct el *nic, const char *name, const struct manage_network_place *place, GError **error)
 {
     if (place->user && el_find(nic, "filterref"))
@@ -203,7 +186,7 @@ static bool in_place(struct domain_build *b, struct el *nic, const char *name, c
         domain_plan_note(b, "the network '%s' is served in user mode", name);
         return user(b, nic, error);
     }
-    inherit_bandwidth(nic, place);
+    domain_bandwidth_inherit(nic, place);
     if (place->device && el_find(nic, "filterref"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "filterref is not supported for network interfaces of type direct");
     domain_interface_place(nic, place->type, place->bridge, place->device, place->mode);

@@ -122,3 +122,5 @@ bool domain_image_conflicts(struct domain_driver *dr, struct domain *self, const
 
 /* domain_tap.c: a tap in a bridge, up; name is "vnetN". -1 with an error. */
 int domain_tap_new(const char *bridge, const char *mac, unsigned mtu, unsigned queues, char **ret_name, GArray *ret_fds, GError **error);
+/* From one bridge into another; on errors it is where it was. mtu 0: that of the bridge. */
+bool domain_tap_move(const char *name, const char *from, const char *to, unsigned mtu, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -7,6 +7,7 @@
 #include "manage/drivers/domain/net/domain_filter.h"
 #include "manage/drivers/domain/block/domain_blockjob.h"
 #include "manage/drivers/domain/device/domain_device.h"
+#include "manage/drivers/domain/net/domain_move.h"
 #include "manage/drivers/domain/net/domain_macvtap.h"
 
 #include <libvirt/libvirt.h>
@@ -460,25 +461,6 @@ void domain_device_backends(struct domain *d, const struct el *e)
         domain_device_command(d, "object-del", "id", secret);
 }
 
-/* The network that a device was in: it is not the machine's any more. */
-static void leave_network(struct domain *d, const struct el *e)
-{
-    const char *network = el_get(e, "source/@network"), *mac = el_get(e, "mac/@address");
-    bool found = false;
-    if (!g_str_equal(el_name(e), "interface") || !network || !mac)
-        return;
-    g_mutex_lock(&d->lock);
-    GPtrArray *n = d->run ? d->run->networks : NULL;
-    for (unsigned i = 0; n && i + 1 < n->len && !found; i += 2) {
-        found = g_str_equal(n->pdata[i], network) && !g_ascii_strcasecmp(n->pdata[i + 1], mac);
-        if (found)
-            g_ptr_array_remove_range(n, i, 2);
-    }
-    g_mutex_unlock(&d->lock);
-    if (found && d->driver->state->services->network_detach)
-        d->driver->state->services->network_detach(d->driver->state, network, d->name, mac);
-}
-
 bool domain_device_deleted(struct domain *d, const char *alias)
 {
     doc_auto *copy = domain_live(d, NULL);
@@ -486,7 +468,7 @@ bool domain_device_deleted(struct domain *d, const char *alias)
     if (!e)
         return false;
     domain_device_backends(d, e);
-    leave_network(d, e);
+    domain_interface_leave(d, e);
     if (g_str_equal(el_name(e), "interface")) {
         domain_bandwidth_gone(d->id, e);
         domain_filter_gone(d, e);

@@ -2,6 +2,7 @@
 /* Devices that change: media of drives, links, passwords, statistics, the size of virtio-mem; in the definition anything. */
 #include "manage/drivers/domain/net/domain_bandwidth.h"
 #include "manage/drivers/domain/net/domain_filter.h"
+#include "manage/drivers/domain/net/domain_move.h"
 #include "manage/drivers/domain/block/domain_chain.h"
 #include "manage/drivers/domain/device/domain_device.h"
 
@@ -58,8 +59,11 @@ static const char *const disk_fixed[] = {
     "iotune/total_bytes_sec_max", "iotune/read_bytes_sec_max", "iotune/write_bytes_sec_max", "iotune/total_iops_sec_max", "iotune/read_iops_sec_max",
     "iotune/write_iops_sec_max", "iotune/size_iops_sec", "iotune/group_name", "boot/@order", "serial", "wwn", "vendor", "product", NULL };
 static const char *const interface_fixed[] = {
-    "model/@type", "driver/@name", "driver/@txmode", "driver/@ioeventfd", "driver/@event_idx", "driver/@queues", "driver/@rx_queue_size", "driver/@tx_queue_size",
+    "mac/@address", "model/@type", "driver/@name", "driver/@txmode", "driver/@ioeventfd", "driver/@event_idx", "driver/@queues", "driver/@rx_queue_size", "driver/@tx_queue_size",
     "rom/@bar", "rom/@file", "rom/@enabled", "boot/@order", "mtu/@size", "script/@path", "tune/sndbuf", NULL };
+static const char *const graphics_fixed[] = {
+    "@type", "@port", "@tlsPort", "@autoport", "@websocket", "@socket", "@listen", "@keymap", "@sharePolicy", "@powerControl", "@defaultMode", "listen/@type", "listen/@address",
+    "listen/@network", "listen/@socket", NULL };
 
 static bool stays(struct el *e, const struct el *old, const char *const *fixed, GError **error)
 {
@@ -74,6 +78,17 @@ static bool stays(struct el *e, const struct el *old, const char *const *fixed, 
         if (el_get(old, *fixed))
             el_set(e, *fixed, el_get(old, *fixed));
     }
+    return true;
+}
+
+/* The guest has seen the disk as it is. */
+static bool flags_stay(const struct el *e, const struct el *old, GError **error)
+{
+    static const char *const flags[] = { "readonly", "shareable", "transient" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(flags); i++)
+        if (!el_find(e, flags[i]) != !el_find(old, flags[i]))
+            return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "<disk> '%s'%s: <%s> cannot change while the machine runs; with --config it does at the next start",
+                               el_get_or(old, "target/@dev", ""), domain_line(e), flags[i]);
     return true;
 }
 
@@ -143,25 +158,50 @@ static bool change_filter(struct domain *d, const struct el *e, const struct el 
 {
     if (!el_get(e, "target/@dev") || !domain_filter_refuse(old, error))
         return !el_get(e, "target/@dev") ? manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the interface '%s' has no device on the host that could be filtered", el_get(old, "mac/@address")) : false;
-    return domain_filter_apply(d, e, el_get(old, "source/@bridge"), error);
+    return domain_filter_apply(d, e, el_get_or(e, "source/@bridge", el_get(old, "source/@bridge")), error);
 }
 
 static bool change_link(struct domain *d, struct el *e, const struct el *old, GError **error)
 {
-    static const char *const fixed[] = { "@type", "source/@network", "source/@bridge", "source/@dev" };
-    for (unsigned i = 0; i < G_N_ELEMENTS(fixed); i++)
-        if (el_get(e, fixed[i]) && !el_is(old, fixed[i], el_get(e, fixed[i])) && !(el_is(e, "@type", "network") && el_get(old, "source/@network") && (i == 0 || i > 1)))
-            return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the interface '%s': %s cannot change while the machine runs; the state of the link can", el_get(old, "mac/@address"),
-                               fixed[i] + (fixed[i][0] == '@'));
-    if (!stays(e, old, interface_fixed, error))
-        return false;
     bool up = !el_is(e, "link/@state", "down");
     struct json_object *args = json_object_new_object();
     js_set(args, "name", el_get_or(old, "alias/@name", ""));
     js_bool(args, "up", up);
     struct json_object *o = monitor_command(d, "set_link", args, error);
     json_object_put(o);
-    return o && (domain_bandwidth_same(e, old) || change_bandwidth(d, e, old, error)) && (domain_filter_same(e, old) || change_filter(d, e, old, error));
+    return o && (domain_bandwidth_same(e, old) || change_bandwidth(d, e, old, error));
+}
+
+/* Rules of filters name the bridge. */
+static bool change_source(struct domain *d, struct el *e, const struct el *old, GError **error)
+{
+    if (!domain_interface_move(d, e, old, error))
+        return false;
+    bool filtered = el_find(e, "filterref") || el_find(old, "filterref");
+    if (change_link(d, e, old, error) && (!filtered || change_filter(d, e, old, error))) {
+        domain_interface_leave(d, old);
+        return true;
+    }
+    domain_interface_move_back(d, e, old);
+    return false;
+}
+
+static bool change_interface(struct domain *d, struct el *e, const struct el *old, GError **error)
+{
+    if (el_get(old, "target/@dev"))
+        el_set(e, "target/@dev", el_get(old, "target/@dev"));
+    if (!stays(e, old, interface_fixed, error))
+        return false;
+    if (domain_interface_moves(e, old))
+        return change_source(d, e, old, error);
+    if (el_is(e, "@type", "network"))
+        domain_interface_place(e, el_get(old, "@type"), el_get(old, "source/@bridge"), el_get(old, "source/@dev"), el_get(old, "source/@mode"));
+    static const char *const fixed[] = { "@type", "source/@network", "source/@bridge", "source/@dev" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(fixed); i++)
+        if (el_get(e, fixed[i]) && !el_is(old, fixed[i], el_get(e, fixed[i])) && !(el_is(e, "@type", "network") && el_get(old, "source/@network") && (i == 0 || i > 1)))
+            return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the interface '%s': %s cannot change while the machine runs; the state of the link can", el_get(old, "mac/@address"),
+                               fixed[i] + (fixed[i][0] == '@'));
+    return change_link(d, e, old, error) && (domain_filter_same(e, old) || change_filter(d, e, old, error));
 }
 
 static bool set_property(struct domain *d, const struct el *e, const char *property, uint64_t value, GError **error)
@@ -197,6 +237,20 @@ static bool change_password(struct domain *d, const struct el *e, GError **error
     return o != NULL;
 }
 
+/* The password alone changes; where the new document has none, it stays too. */
+static bool change_graphics(struct domain *d, struct el *e, const struct el *old, GError **error)
+{
+    if (el_is(e, "@autoport", "yes")) /* whatever number came with it */
+        el_set(e, "@port", NULL);
+    if (!stays(e, old, graphics_fixed, error))
+        return false;
+    if (el_get(e, "@passwd"))
+        return change_password(d, e, error);
+    el_set(e, "@passwd", el_get(old, "@passwd"));
+    el_set(e, "@passwdValidTo", el_get(old, "@passwdValidTo"));
+    return true;
+}
+
 static bool same_source(const struct el *a, const struct el *b)
 {
     static const char *const paths[] = { "source/@file", "source/@dev", "source/@pool", "source/@volume", "source/@name" };
@@ -211,7 +265,7 @@ static bool change(struct domain *d, struct doc *live, struct el *e, struct el *
     const char *name = el_name(e);
     if (g_str_equal(name, "disk")) {
         bool medium = el_is(old, "@device", "cdrom") || el_is(old, "@device", "floppy");
-        if (!stays(e, old, disk_fixed, error))
+        if (!stays(e, old, disk_fixed, error) || !flags_stay(e, old, error))
             return false;
         if (el_get(old, "source/@index") && same_source(e, old)) {
             el_set(e, "source/@index", el_get(old, "source/@index"));
@@ -222,15 +276,10 @@ static bool change(struct domain *d, struct doc *live, struct el *e, struct el *
         return manage_fail(error, VIR_ERR_OPERATION_UNSUPPORTED, "the disk '%s': the image of a disk cannot change while the machine runs; media of CD-ROM and floppy drives can",
                            el_get(old, "target/@dev"));
     }
-    if (g_str_equal(name, "interface")) {
-        if (el_get(old, "target/@dev"))
-            el_set(e, "target/@dev", el_get(old, "target/@dev"));
-        if (el_is(e, "@type", "network"))
-            domain_interface_place(e, el_get(old, "@type"), el_get(old, "source/@bridge"), el_get(old, "source/@dev"), el_get(old, "source/@mode"));
-        return change_link(d, e, old, error);
-    }
-    if (g_str_equal(name, "graphics") && el_get(e, "@passwd"))
-        return change_password(d, e, error);
+    if (g_str_equal(name, "interface"))
+        return change_interface(d, e, old, error);
+    if (g_str_equal(name, "graphics"))
+        return change_graphics(d, e, old, error);
     if (g_str_equal(name, "memballoon"))
         return set_property(d, old, "guest-stats-polling-interval", domain_number(e, "stats/@period", 0), error);
     if (g_str_equal(name, "memory") && el_is(old, "@model", "virtio-mem"))

@@ -39,6 +39,22 @@ static uint64_t number(const struct el *nic, const char *path)
     return v;
 }
 
+void domain_bandwidth_inherit(struct el *nic, const struct manage_network_place *place)
+{
+    const struct { const char *path; const struct manage_rate *rate; } rows[] = { { "bandwidth/inbound", &place->in }, { "bandwidth/outbound", &place->out } };
+    if (el_find(nic, "bandwidth"))
+        return;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct manage_rate *r = rows[i].rate;
+        const struct { const char *key; uint64_t value; } keys[] = { { "average", r->average }, { "peak", r->peak }, { "floor", r->floor }, { "burst", r->burst } };
+        for (unsigned k = 0; k < G_N_ELEMENTS(keys); k++) {
+            g_autofree char *path = g_strdup_printf("%s/@%s", rows[i].path, keys[k].key);
+            if (keys[k].value)
+                el_setf(nic, path, "%" G_GUINT64_FORMAT, keys[k].value);
+        }
+    }
+}
+
 bool domain_bandwidth_same(const struct el *a, const struct el *b)
 {
     for (unsigned i = 0; i < NFIELDS; i++)

@@ -8,6 +8,8 @@
 bool domain_bandwidth_check(const struct el *nic, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Puts what the document says in force on <target dev=>, or ends it. id: of the domain. */
 bool domain_bandwidth_apply(int id, const struct el *nic, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* What the portgroup says is the interface's, where that says nothing itself. */
+void domain_bandwidth_inherit(struct el *nic, const struct manage_network_place *place);
 bool domain_bandwidth_same(const struct el *a, const struct el *b);
 /* The device has gone. */
 void domain_bandwidth_gone(int id, const struct el *nic);

@@ -108,6 +108,22 @@ int domain_tap_new(const char *bridge, const char *mac, unsigned mtu, unsigned q
     return -1;
 }
 
+bool domain_tap_move(const char *name, const char *from, const char *to, unsigned mtu, GError **error)
+{
+    struct ifreq r = { 0 };
+    int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (s < 0)
+        return manage_fail_errno(error, errno, "no socket");
+    g_strlcpy(r.ifr_name, from, IFNAMSIZ);
+    r.ifr_ifindex = (int)if_nametoindex(name);
+    ioctl(s, SIOCBRDELIF, &r); /* somebody else may have taken it out */
+    bool good = join(s, name, to, mtu, error);
+    if (!good)
+        join(s, name, from, mtu, NULL);
+    close(s);
+    return good;
+}
+
 void domain_tap_remove(G_GNUC_UNUSED const char *name)
 {
     /* Not persistent: it went with the machine's descriptor. */
