@@ -343,6 +343,23 @@ def test_another_machine_is_refused(machine, flat, saved):
     assert "board microvm" in refused(machine, flat, saved, "-machine", "microvm")
 
 
+def test_devices_are_known_by_their_place(machine, flat, work):
+    """Who plugs and unplugs names what is left anew where the machine is started again."""
+    def named(rng, first, second):
+        return ("-device", f"virtio-rng-pci,addr=5,id={rng}", "-device", "virtio-serial-pci,addr=6,id=vs", "-chardev", "null,id=c1", "-chardev", "null,id=c2",
+                "-device", f"virtserialport,id={first},chardev=c1,nr=1,name=a", "-device", f"virtserialport,id={second},chardev=c2,nr=2,name=b")
+    m = spinning(machine, flat, *named("rng7", "channel8", "channel9"))
+    m.wait_text("spinning\n", 20)
+    path = os.path.join(work, "saved")
+    save(m, path)
+    m.qmp.command("quit")
+    m.wait(20)
+    n = spinning(machine, flat, "-incoming", "defer", *named("rng0", "channel0", "channel1"))
+    load(n, path)
+    assert n.qmp.command("query-status")["status"] in ("paused", "postmigrate", "running")
+    assert "virtserialport at port 3" in refused(machine, flat, path, *named("rng7", "channel8", "channel9"), "-device", "virtserialport,id=channel10,nr=3")
+
+
 def test_a_damaged_stream_is_refused(machine, flat, saved, work):
     with open(saved, "rb") as f:
         good = f.read()

@@ -111,6 +111,7 @@ struct device {
     void *bus_data;    /* the bus's */
     struct removable *removable; /* its medium can be changed (removable.h); NULL: it has none */
     struct device *parent; /* the device that it sits on and goes with; NULL: none */
+    char unit[16];     /* its place there, which no other has at the time ("port 1"); empty: it is told apart by its id */
     /* Firmware's name of a disk behind a controller (Open Firmware, IEEE 1275): the controller, a function on PCI, and what follows its path. */
     struct device *boot_controller; /* NULL: the device is the function itself */
     char boot_unit[32];

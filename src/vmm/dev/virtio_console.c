@@ -424,6 +424,7 @@ static bool port_realize(struct device *d, GError **error)
     }
     g_mutex_lock(&s->v.dev.lock);
     d->parent = &s->v.dev;
+    g_snprintf(d->unit, sizeof(d->unit), "port %u", (unsigned)p->nr);
     s->ports[p->nr] = p;
     if (d->hotplugged && virtio_running(&s->v))
         control_send(s, p->nr, PORT_ADD, 1, NULL);

@@ -22,11 +22,18 @@ static char *pci_place(const struct pci_device *d)
     return g_strdup_printf("%s%s%02x.%x", above ? above : "", above ? "/" : "", PCI_SLOT(d->devfn), PCI_FUNC(d->devfn));
 }
 
+/* By its place where it has one: ids of what came and went while the machine ran are others where it is started anew. */
 static char *plain_name(const struct device *d)
 {
     const struct pci_device *pci = pci_function(d);
     g_autofree char *place = pci ? pci_place(pci) : NULL;
-    return g_strdup_printf("%s%s%s%s%s%s", d->class->name, d->id ? " '" : "", d->id ? d->id : "", d->id ? "'" : "", place ? " at PCI " : "", place ? place : "");
+    if (place)
+        return g_strdup_printf("%s at PCI %s", d->class->name, place);
+    if (d->parent && *d->unit) {
+        g_autofree char *parent = plain_name(d->parent);
+        return g_strdup_printf("%s at %s of %s", d->class->name, d->unit, parent);
+    }
+    return g_strdup_printf("%s%s%s%s", d->class->name, d->id ? " '" : "", d->id ? d->id : "", d->id ? "'" : "");
 }
 
 static char *device_name(const struct machine *m, const struct device *d)

@@ -15,7 +15,7 @@
 
 #include "vmm/migrate/migrate.h"
 
-#define STREAM_VERSION 1u
+#define STREAM_VERSION 2u
 enum stream_record { STREAM_DESCRIPTION = 1, STREAM_RAM, STREAM_ZERO, STREAM_STATE, STREAM_END };
 enum { STREAM_PAGE = 4096, STREAM_PAGES_MAX = 256 /* of a RAM record */, STREAM_RECORD_MAX = 64 << 20, STREAM_DESCRIPTION_MAX = 1 << 20,
        STREAM_STATES_MAX = 4096 };
