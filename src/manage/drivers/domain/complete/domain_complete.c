@@ -292,6 +292,18 @@ static bool complete_os(struct domain_complete *c, GError **error)
     return true;
 }
 
+/* Where the mode chooses the model, what is said of another one means nothing. */
+static void without_model(struct el *cpu, const char *mode)
+{
+    struct el *model = el_find(cpu, "model");
+    bool kept = g_str_equal(mode, "host-model") && model && (*el_get_or(model, "", "") || el_get(model, "@vendor_id"));
+    el_set(cpu, "@match", NULL);
+    if (model && !kept)
+        el_remove(model);
+    if (el_find(cpu, "vendor") && !g_str_equal(mode, "host-model"))
+        el_remove(el_find(cpu, "vendor"));
+}
+
 static bool complete_cpu(struct domain_complete *c, GError **error)
 {
     struct el *cpu = el_find(c->root, "cpu");
@@ -321,6 +333,8 @@ static bool complete_cpu(struct domain_complete *c, GError **error)
         if (g_str_equal(mode, "host-passthrough"))
             domain_default(cpu, "@migratable", "on");
     }
+    if (!g_str_equal(mode, "custom"))
+        without_model(cpu, mode);
     el_each(f, cpu, "feature")
         domain_default(f, "@policy", "require");
     unsigned n = 0;
