@@ -111,6 +111,7 @@ MISSING = [
     ("usb", "<disk device='cdrom'><source file='/a'/><target dev='sda' bus='usb'/></disk>"), ("sound", "<sound model='ac97'/>"), ("graphics", "<graphics type='spice'/>"), ("video", "<video><model type='qxl'/></video>"), ("hub", "<hub type='usb'/>"),
     ("input", "<controller type='usb' model='none'/><input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"), ("video", "<video><model type='virtio' heads='2'/></video>"),
     ("audio", "<audio id='1' type='alsa'/>"), ("graphics", "<graphics type='vnc' websocket='5999'/>"),
+    ("graphics", "<graphics type='vnc' powerControl='yes'/>"),
     ("watchdog", "<watchdog model='i6300esb'/>"), ("tpm", "<tpm model='tpm-crb'><backend type='emulator'/></tpm>"),
     ("hostdev", "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='1' slot='0' function='0'/></source></hostdev>"),
     ("filesystem", "<filesystem><source dir='/x'/><target dir='y'/></filesystem>"), ("vsock", "<vsock/>"), ("parallel", "<parallel type='null'/>"),

@@ -235,3 +235,26 @@ def test_capabilities_name_what_is_there(daemon):
 def test_what_is_not_there_is_named(create):
     for devices, words in ((VNC.format(more="", video="qxl"), "virtio"), ("<graphics type='spice'/>", "vnc"), (VNC.format(more=" websocket='5999'", video="vga"), "websockify")):
         assert words in create("x", devices, status=1)
+
+
+def test_displays_of_qemu(daemon, tmp_path):
+    """What <graphics> says reaches a QEMU: a port for viewers in browsers, and SPICE's password, without which nobody comes in."""
+    qemu = "/usr/bin/qemu-system-x86_64"
+    if not os.path.exists(qemu):
+        pytest.skip(f"{qemu} is not installed")
+    devices = f"<emulator>{qemu}</emulator><graphics type='vnc' websocket='-1'/><graphics type='spice' autoport='yes' passwd='secret'/>"
+    (tmp_path / "q.xml").write_text(DOMAIN.format(name="q", devices=devices).replace("type='kvm'", "type='qemu'", 1))
+    daemon.virsh("create", "--paused", tmp_path / "q.xml")
+    try:
+        port = int(re.search(r"websocket='(\d+)'", daemon.virsh("dumpxml", "q"))[1])
+        assert 5700 <= port < 5900
+        with socket.create_connection(("127.0.0.1", port), timeout=20 * SLOW) as s:
+            s.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                      b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n")
+            assert s.recv(100).startswith(b"HTTP/1.1 101 ")
+        assert '"auth":"spice"' in daemon.virsh("qemu-monitor-command", "q", '{"execute":"query-spice"}')
+    finally:
+        daemon.virsh("destroy", "q")
+    for more, words in (("tlsPort='5990' autoport='no'/>", "TLS"), (" autoport='yes'><gl enable='yes'/></graphics>", "3D")):
+        (tmp_path / "q.xml").write_text(DOMAIN.format(name="q", devices=f"<emulator>{qemu}</emulator><graphics type='spice' {more}"))
+        assert words in daemon.virsh("create", tmp_path / "q.xml", status=1)

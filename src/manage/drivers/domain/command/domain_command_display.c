@@ -63,12 +63,12 @@ bool domain_plan_audio(struct domain_build *b, struct el *e, GError **error)
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<audio type='%s'>%s is not there: none, spice and file are", el_get_or(e, "@type", ""), domain_line(e));
 }
 
-enum { PORT_FIRST = 5900, PORT_LAST = 6899 };
+enum { PORT_FIRST = 5900, PORT_LAST = 6899, WEBSOCKET_FIRST = 5700, WEBSOCKET_LAST = 5899 };
 
 /* A port that nobody listens on now. */
-static unsigned free_port(const char *address)
+static unsigned free_port(const char *address, unsigned first, unsigned last)
 {
-    for (unsigned port = PORT_FIRST; port <= PORT_LAST; port++) {
+    for (unsigned port = first; port <= last; port++) {
         struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
         int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (inet_pton(AF_INET, address, &a.sin_addr) != 1)
@@ -93,18 +93,18 @@ char *domain_password_end(const struct el *graphics, GError **error)
 }
 
 /* The machine gets it by QMP: command lines can be read by everybody. An empty one lets nobody in. */
-static bool add_password(struct domain_build *b, const struct el *e, GString *s, GError **error)
+static bool add_password(struct domain_build *b, const struct el *e, GError **error)
 {
+    const char *protocol = el_get(e, "@type"); /* vnc or spice */
     g_autofree char *end = domain_password_end(e, error);
     if (!end)
         return false;
-    g_string_append(s, ",password=on");
     struct json_object *args = domain_plan_after(b, "set_password");
-    js_set(args, "protocol", "vnc");
+    js_set(args, "protocol", protocol);
     js_set(args, "password", el_get(e, "@passwd"));
     js_set(args, "connected", el_get(e, "@connected"));
     args = domain_plan_after(b, "expire_password");
-    js_set(args, "protocol", "vnc");
+    js_set(args, "protocol", protocol);
     js_set(args, "time", *el_get(e, "@passwd") ? end : "now");
     return true;
 }
@@ -121,6 +121,33 @@ static const char *display_socket(struct domain_build *b, struct el *e)
     return el_get(e, "@socket");
 }
 
+/* QEMU translates what viewers send that send no scan codes; vireo-vmm takes such keys for those of a US keyboard. */
+static void add_keymap(struct domain_build *b, const struct el *e)
+{
+    if (!b->m.is_vireo && el_get(e, "@keymap"))
+        domain_plan_option(b, "-k", "%s", el_get(e, "@keymap"));
+}
+
+/* A port for viewers in browsers; -1: any; 0: none. */
+static bool add_websocket(struct domain_build *b, struct el *e, GString *s, const char *address, GError **error)
+{
+    const char *asked = el_get(e, "@websocket");
+    if (!asked || !strcmp(asked, "0"))
+        return true;
+    if (b->m.is_vireo)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics>%s: vireo-vmm has no port for WebSocket; put a proxy such as websockify in front of the VNC port", domain_line(e));
+    if (!el_is(e, "listen/@type", "address") && !el_is(e, "listen/@type", "network"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics>%s: a port for WebSocket needs an address to listen at", domain_line(e));
+    unsigned port = (unsigned)domain_number(e, "@websocket", 0);
+    if (!port || port > 65535)
+        port = b->d ? free_port(address, WEBSOCKET_FIRST, WEBSOCKET_LAST) : WEBSOCKET_FIRST;
+    if (!port)
+        return manage_fail(error, VIR_ERR_OPERATION_FAILED, "<graphics>%s: no port for WebSocket from %d to %d is free", domain_line(e), WEBSOCKET_FIRST, WEBSOCKET_LAST);
+    el_setf(e, "@websocket", "%u", port);
+    g_string_append_printf(s, ",websocket=%u", port);
+    return true;
+}
+
 static bool add_vnc(struct domain_build *b, struct el *e, GError **error)
 {
     const char *socket = display_socket(b, e), *address = el_get_or(e, "listen/@address", "127.0.0.1");
@@ -134,7 +161,7 @@ static bool add_vnc(struct domain_build *b, struct el *e, GError **error)
         unsigned port = domain_number(e, "@port", 0);
         bool automatic = el_is(e, "@autoport", "yes") || !port || port < PORT_FIRST || port > 65535;
         if (automatic)
-            port = b->d ? free_port(address) : PORT_FIRST;
+            port = b->d ? free_port(address, PORT_FIRST, PORT_LAST) : PORT_FIRST;
         if (!port)
             return manage_fail(error, VIR_ERR_OPERATION_FAILED, "<graphics>%s: no port from 5900 up is free", domain_line(e));
         el_setf(e, "@port", "%u", port);
@@ -144,15 +171,61 @@ static bool add_vnc(struct domain_build *b, struct el *e, GError **error)
         if (automatic && b->d) /* another machine may be on its way to the same port: the next one is taken then, and domain_read_vnc() finds out */
             g_string_append_printf(s, ",to=%u", PORT_LAST - PORT_FIRST);
     }
-    if (b->m.is_vireo && el_get(e, "@websocket"))
-        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics>%s: vireo-vmm has no port for WebSocket; put a proxy such as websockify in front of the VNC port", domain_line(e));
-    if (el_get(e, "@passwd") && !add_password(b, e, s, error))
+    if (!add_websocket(b, e, s, address, error))
         return false;
+    if (b->m.is_vireo && el_is(e, "@powerControl", "yes"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics>%s: viewers of a display of vireo-vmm do not switch the machine off; leave powerControl out", domain_line(e));
+    if (el_get(e, "@passwd") && !add_password(b, e, error))
+        return false;
+    if (el_get(e, "@passwd"))
+        g_string_append(s, ",password=on");
+    if (!b->m.is_vireo && el_get(e, "@powerControl"))
+        g_string_append(s, el_is(e, "@powerControl", "yes") ? ",power-control=on" : ",power-control=off");
     if (el_get(e, "@sharePolicy"))
         g_string_append_printf(s, ",share=%s", el_get(e, "@sharePolicy"));
     if (el_child(b->devices, "audio"))
         g_string_append_printf(s, ",audiodev=audio%s", el_get_or(el_child(b->devices, "audio"), "@id", "1"));
     domain_plan_option(b, "-vnc", "%s", s->str);
+    add_keymap(b, e);
+    return true;
+}
+
+/* What a SPICE server can be told: where the document says it; with the value, where it says that. */
+static const struct { const char *path, *value, *option; } spice_options[] = {
+    { "image/@compression", NULL, "image-compression=%s" }, { "jpeg/@compression", NULL, "jpeg-wan-compression=%s" }, { "zlib/@compression", NULL, "zlib-glz-wan-compression=%s" },
+    { "playback/@compression", NULL, "playback-compression=%s" }, { "streaming/@mode", NULL, "streaming-video=%s" }, { "mouse/@mode", "server", "agent-mouse=off" },
+    { "mouse/@mode", "client", "agent-mouse=on" }, { "clipboard/@copypaste", "no", "disable-copy-paste=on" }, { "filetransfer/@enable", "no", "disable-agent-file-xfer=on" },
+    { "@defaultMode", "insecure", "plaintext-channel=default" },
+};
+
+/* where: its port or socket. */
+static bool add_spice(struct domain_build *b, const struct el *e, const char *where, GError **error)
+{
+    g_autoptr(GString) s = g_string_new(where);
+    bool secure = domain_number(e, "@tlsPort", 0) - 1 < 65535 || el_is(e, "@defaultMode", "secure");
+    el_each(c, e, "channel") {
+        secure |= el_is(c, "@mode", "secure");
+        if (el_is(c, "@mode", "insecure"))
+            g_string_append_printf(s, ",plaintext-channel=%s", el_get_or(c, "@name", ""));
+    }
+    if (secure)
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics type='spice'>%s: TLS is not there; leave tlsPort and the mode 'secure' out", domain_line(e));
+    if (el_is(e, "gl/@enable", "yes"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics type='spice'>%s: 3D acceleration (<gl enable='yes'>) is not there", domain_line(e));
+    if (el_get(e, "@passwd") && !add_password(b, e, error))
+        return false;
+    if (!el_get(e, "@passwd"))
+        g_string_append(s, ",disable-ticketing=on");
+    for (unsigned i = 0; i < G_N_ELEMENTS(spice_options); i++) {
+        const char *value = el_get(e, spice_options[i].path);
+        if (!value || (spice_options[i].value && strcmp(value, spice_options[i].value)))
+            continue;
+        g_autoptr(GString) option = g_string_new(spice_options[i].option);
+        g_string_replace(option, "%s", value, 0);
+        g_string_append_printf(s, ",%s", option->str);
+    }
+    domain_plan_option(b, "-spice", "%s", s->str);
+    add_keymap(b, e);
     return true;
 }
 
@@ -163,24 +236,23 @@ bool domain_plan_graphics(struct domain_build *b, struct el *e, GError **error)
     if (!el_is(e, "@type", "spice"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<graphics type='%s'>%s is not there: vnc is", el_get_or(e, "@type", ""), domain_line(e));
     const char *address = el_get_or(e, "listen/@address", "127.0.0.1");
-    if (el_is(e, "listen/@type", "none")) {
-        domain_plan_option(b, "-spice", "port=0,disable-ticketing=on");
-        return true;
-    }
+    if (el_is(e, "listen/@type", "none"))
+        return add_spice(b, e, "port=0", error);
+    g_autofree char *where = NULL;
     if (el_is(e, "listen/@type", "socket")) {
         g_autofree char *escaped = domain_plan_escape(display_socket(b, e));
         el_set(e, "@socket", NULL); /* VNC's alone */
-        domain_plan_option(b, "-spice", "unix=on,addr=%s,disable-ticketing=on,seamless-migration=on", escaped);
-        return true;
+        where = g_strdup_printf("unix=on,addr=%s,seamless-migration=on", escaped);
+        return add_spice(b, e, where, error);
     }
     unsigned port = domain_number(e, "@port", 0);
     if (!port || port > 65535)
-        port = b->d ? free_port(address) : PORT_FIRST;
+        port = b->d ? free_port(address, PORT_FIRST, PORT_LAST) : PORT_FIRST;
     el_setf(e, "@port", "%u", port);
     el_set(e, "@listen", address);
     el_set(e, "listen/@address", address);
-    domain_plan_option(b, "-spice", "port=%u,addr=%s,disable-ticketing=on,seamless-migration=on", port, address);
-    return true;
+    where = g_strdup_printf("port=%u,addr=%s,seamless-migration=on", port, address);
+    return add_spice(b, e, where, error);
 }
 
 bool domain_plan_video(struct domain_build *b, struct el *e, GError **error)
