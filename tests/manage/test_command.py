@@ -43,6 +43,49 @@ def test_command_line(case):
     compare(path[:-4] + ".argv", p.stdout if p.returncode == 0 else "error: " + p.stderr)
 
 
+def test_qemu_takes_the_settings(tmp_path):
+    """Names and values of settings.argv, judged by the QEMU that they are for. (The disk in the network is left out: it would be asked for.)"""
+    path = os.path.join(HERE, "settings.xml")
+    need_qemu(path)
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "a.qcow2", "1M"], check=True)
+    text = re.sub(r"<disk type='network'.*?</disk>", "", text, flags=re.S).replace("/images/a.qcow2", str(tmp_path / "a.qcow2"))
+    (tmp_path / "d.xml").write_text(text)
+    lines = [line for line in golden("argv", str(tmp_path / "d.xml")).stdout.splitlines() if "charmonitor" not in line and not line.startswith("-vnc")]
+    words = [lines[0], "-display", "none"] + [word for line in lines[1:] for word in line.split(" ", 1)]
+    quit_at_once = '{"execute":"qmp_capabilities"}{"execute":"quit"}'
+    p = subprocess.run([*words, "-qmp", "stdio"], input=quit_at_once, capture_output=True, text=True, timeout=60 * SLOW, check=False)
+    assert p.returncode == 0 and '"SHUTDOWN"' in p.stdout and not p.stderr, p.stderr
+
+
+SETTINGS = [  # of vireo-vmm and of QEMU: what there is not said of it
+    ("<sysinfo type='fwcfg'><entry name='opt/a'>b</entry></sysinfo>", "", "firmware configuration", False), ("<os><type machine='q35'>hvm</type><bios useserial='yes'/></os>", "", "useserial", False),
+    ("<os><type machine='q35'>hvm</type><bios rebootTimeout='5'/></os>", "", "rebootTimeout", False), ("<features><acpi/><pmu state='on'/></features>", "", "counting", False),
+    ("<clock offset='utc'><timer name='rtc' track='guest'/></clock>", "", "track", False), ("<defaultiothread thread_pool_max='4'/>", "", "main thread", False),
+    ("<idmap><uid start='0' target='1000' count='10'/><gid start='0' target='1000' count='10'/></idmap>", "", "user mapping", True),
+    ("", "<controller type='pci' model='pcie-root'><pcihole64 unit='GiB'>64</pcihole64></controller>", "pcihole64", False),
+    ("", "<disk><driver name='qemu' type='raw'/><source file='/a' fdgroup='x'/><target dev='vda'/></disk>", "fdgroup", True),
+    ("", "<disk><driver name='qemu' type='raw'/><source file='/a'><slices><slice type='storage' offset='512' size='4096'/></slices></source><target dev='vda'/></disk>", "slices", True),
+    ("", "<interface type='user'><coalesce><rx><frames max='7'/></rx></coalesce></interface>", "coalesce", True),
+    ("", "<interface type='user'><teaming type='persistent'/></interface>", "teaming", True), ("", "<interface type='user'><tune><sndbuf>1600</sndbuf></tune></interface>", "tune", True),
+    ("", "<interface type='user'><backend type='passt' logFile='/x'/></interface>", "logFile", True),
+    ("", "<graphics type='vnc'/><video><driver name='vhostuser'/><model type='virtio'/></video>", "another process", True),
+    ("<maxMemory slots='4' unit='MiB'>1024</maxMemory><cpu><numa><cell id='0' cpus='0' memory='65536'/></numa></cpu>",
+     "<memory model='dimm'><source><nodemask>0</nodemask></source><target><size unit='MiB'>64</size><node>0</node></target></memory>", "nodemask", True),
+]
+
+
+@pytest.mark.parametrize("top,devices,word,both", SETTINGS, ids=[s[2] for s in SETTINGS])
+def test_setting_is_kept_and_refused_at_the_start(top, devices, word, both, tmp_path):
+    """What nobody is told of is not left out in silence."""
+    for emulator in ("", f"<emulator>{QEMU}</emulator>") if both and shutil.which(QEMU) else ("",):
+        machine = "" if "<os>" in top else "<os><type machine='q35'>hvm</type></os>"
+        (tmp_path / "d.xml").write_text(f"<domain type='qemu'><name>t</name><memory>131072</memory>{machine}{top}<devices>{emulator}{devices}</devices></domain>")
+        kept, p = golden("complete", str(tmp_path / "d.xml")), golden("argv", str(tmp_path / "d.xml"))
+        assert kept.returncode == 0 and p.returncode == 1 and word in p.stderr and "line 1" in p.stderr, kept.stderr + p.stderr
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_definition(case):
     """The definition as libvirtd 9.0 keeps it (test_complete.py compares with the real one)."""

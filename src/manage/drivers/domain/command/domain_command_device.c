@@ -24,6 +24,7 @@ static const struct {
     { "controller", "@model", "dmi-to-pci-bridge", REFUSE, "this bridge; 'pcie-to-pci-bridge' is there" },
     { "controller", "@model", "pci-expander-bus", REFUSE, "expander buses" },
     { "controller", "@model", "pcie-expander-bus", REFUSE, "expander buses" },
+    { "controller", "pcihole64", NULL, REFUSE, "a size of the 64-bit PCI window (<pcihole64>)" },
     { "input", "@bus", "ps2", PART_OF_BOARD, "" },
     { "input", "@model", "virtio-transitional", REFUSE, "this kind of input device; model='virtio' is there" },
     { "input", "@bus", "usb", PART_OF_BOARD, NULL },
@@ -39,6 +40,7 @@ static const struct {
     { "graphics", "@type", NULL, REFUSE, "this kind of display; 'vnc' is there" },
     { "video", "model/@type", "none", PART_OF_BOARD, "" },
     { "video", "model/acceleration/@accel3d", "yes", REFUSE, "3D acceleration" },
+    { "video", "driver/@name", "vhostuser", REFUSE, "a graphics card in another process" },
     { "video", "model/@type", "virtio", PART_OF_BOARD, NULL },
     { "video", "model/@type", "vga", PART_OF_BOARD, NULL },
     { "video", "model/@type", "bochs", PART_OF_BOARD, NULL },
@@ -91,8 +93,12 @@ static bool pci_controller(struct domain_build *b, struct el *e, GError **error)
     static const struct { const char *model, *driver; } drivers[] = { { "pcie-root-port", "pcie-root-port" }, { "pcie-to-pci-bridge", "pcie-pci-bridge" }, { "pci-bridge", "pci-bridge" },
         { "pcie-switch-upstream-port", "x3130-upstream" }, { "pcie-switch-downstream-port", "xio3130-downstream" }, { "dmi-to-pci-bridge", "i82801b11-bridge" } };
     const char *model = el_get_or(e, "@model", "");
-    if (g_str_equal(model, "pci-root") || g_str_equal(model, "pcie-root"))
+    if (g_str_equal(model, "pci-root") || g_str_equal(model, "pcie-root")) {
+        uint64_t hole;
+        if (el_get_bytes(e, "pcihole64", "KiB", &hole))
+            domain_plan_option(b, "-global", "%s-pcihost.pci-hole64-size=%" G_GUINT64_FORMAT "K", b->m.pcie ? "q35" : "i440FX", hole >> 10);
         return true;
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(drivers); i++) {
         if (!g_str_equal(drivers[i].model, model))
             continue;
@@ -292,6 +298,11 @@ static bool add_memory(struct domain_build *b, struct el *e, GError **error)
     bool dimm = g_str_equal(model, "dimm");
     if (!dimm && !g_str_equal(model, "virtio-mem"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<memory model='%s'>%s is not there: dimm and virtio-mem are", model, domain_line(e));
+    static const char *const never[] = { "source/nodemask", "source/pagesize" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
+        if (el_find(e, never[i]))
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<memory>%s: <%s> of a module is not there; <numatune> and <memoryBacking> say it for all memory", domain_line(e),
+                               strchr(never[i], '/') + 1);
     domain_plan_memory(b, id, domain_number(e, "target/size", 0) << 10, false);
     struct json_object *o = domain_plan_device(b, dimm ? "pc-dimm" : "virtio-mem-pci", e);
     js_set(o, "memdev", id);
@@ -338,7 +349,12 @@ static bool add_filesystem(struct domain_build *b, struct el *e, GError **error)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<filesystem>%s: only type='mount' with the driver 'path' (9p) is there", domain_line(e));
     g_autofree char *path = domain_plan_escape(el_get_or(e, "source/@dir", "")), *id = g_strdup_printf("fsdev-%s", alias);
     const char *mode = el_get_or(e, "@accessmode", "passthrough");
-    domain_plan_option(b, "-fsdev", "local,security_model=%s,id=%s,path=%s%s", g_str_equal(mode, "squash") ? "none" : mode, id, path, el_find(e, "readonly") ? ",readonly=on" : "");
+    g_autoptr(GString) more = g_string_new(el_find(e, "readonly") ? ",readonly=on" : "");
+    static const struct { const char *path, *key; } settings[] = { { "driver/@wrpolicy", "writeout" }, { "@multidevs", "multidevs" }, { "@fmode", "fmode" }, { "@dmode", "dmode" } };
+    for (unsigned i = 0; i < G_N_ELEMENTS(settings); i++)
+        if (el_get(e, settings[i].path))
+            g_string_append_printf(more, ",%s=%s", settings[i].key, el_get(e, settings[i].path));
+    domain_plan_option(b, "-fsdev", "local,security_model=%s,id=%s,path=%s%s", g_str_equal(mode, "squash") ? "none" : mode, id, path, more->str);
     struct json_object *o = domain_plan_device(b, "virtio-9p-pci", e);
     js_set(o, "fsdev", id);
     js_set(o, "mount_tag", el_get_or(e, "target/@dir", ""));

@@ -72,8 +72,17 @@ static bool network_node(struct domain_build *b, const struct el *disk, const st
         if (g_str_equal(protocol, curl[i])) {
             struct json_object *o = domain_plan_blockdev(b, protocol, node);
             const char *port = el_get(source, "host/@port");
-            g_autofree char *url = g_strdup_printf("%s://%s%s%s/%s", protocol, el_get_or(source, "host/@name", ""), port ? ":" : "", port ? port : "", name ? name : "");
+            const char *query = el_get(source, "@query");
+            g_autofree char *url = g_strdup_printf("%s://%s%s%s/%s%s%s", protocol, el_get_or(source, "host/@name", ""), port ? ":" : "", port ? port : "", name ? name : "",
+                                                   query ? "?" : "", query ? query : "");
             js_set(o, "url", url);
+            if (el_get(source, "ssl/@verify"))
+                js_bool(o, "sslverify", el_is(source, "ssl/@verify", "yes"));
+            uint64_t v;
+            if (el_get_u64(source, "readahead/@size", &v))
+                js_int(o, "readahead", (int64_t)v);
+            if (el_get_u64(source, "timeout/@seconds", &v))
+                js_int(o, "timeout", (int64_t)v);
             return true;
         }
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: disks over '%s' are not there: 'nbd' is", el_get(disk, "target/@dev"), domain_line(source), protocol);
@@ -169,6 +178,9 @@ static bool format_node(struct domain_build *b, const struct el *disk, const str
     if (image == disk)
         js_set(o, "detect-zeroes", el_get(disk, "driver/@detect_zeroes"));
     js_set(o, "driver", luks ? "luks" : g_str_equal(format, "iso") ? "raw" : format);
+    uint64_t cache;
+    if (g_str_equal(format, "qcow2") && el_get_bytes(image, image == disk ? "driver/metadata_cache/max_size" : "format/metadata_cache/max_size", "bytes", &cache))
+        js_int(o, "cache-size", (int64_t)cache);
     if (luks)
         js_set(o, "key-secret", secret);
     if (encryption && !luks) {
@@ -183,8 +195,21 @@ static bool format_node(struct domain_build *b, const struct el *disk, const str
     return true;
 }
 
+/* What would have another image opened than the one that is meant. */
+static bool refuse_source(const struct el *disk, const struct el *image, GError **error)
+{
+    static const struct { const char *path, *what; } never[] = { { "source/@fdgroup", "a file by descriptor (fdgroup)" }, { "source/slices", "a part of a file (<slices>)" },
+        { "source/cookies", "cookies" }, { "source/identity", "an identity for SSH" } };
+    for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
+        if (strchr(never[i].path, '@') ? el_get(image, never[i].path) != NULL : el_find(image, never[i].path) != NULL)
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: %s is not there yet", el_get(disk, "target/@dev"), domain_line(image), never[i].what);
+    return true;
+}
+
 bool domain_plan_image(struct domain_build *b, struct el *disk, struct el *image, bool write, GError **error)
 {
+    if (!refuse_source(disk, image, error))
+        return false;
     struct el *below = domain_chain_below(image);
     if (below && !domain_plan_image(b, disk, below, false, error))
         return false;
@@ -332,7 +357,7 @@ static void add_geometry(struct json_object *o, const struct el *disk)
         if (t)
             js_set(o, texts[i].key, g_str_equal(t, "enospace") ? "enospc" : t);
     }
-    static const char *const onoff[] = { "ioeventfd", "event_idx", "packed" };
+    static const char *const onoff[] = { "ioeventfd", "event_idx" };
     for (unsigned i = 0; el_is(disk, "target/@bus", "virtio") && i < G_N_ELEMENTS(onoff); i++) {
         g_autofree char *path = g_strdup_printf("driver/@%s", onoff[i]);
         if (el_get(disk, path))
@@ -360,10 +385,8 @@ static bool refuse_unsupported(struct domain_build *b, const struct el *disk, GE
     for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
         if (el_find(disk, never[i]) || (i == 2 && el_find(disk, "source/reservations")))
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: <%s> is not there yet", el_get(disk, "target/@dev"), domain_line(disk), never[i]);
-    static const char *const settings[] = { "driver/@copy_on_read", "driver/@iommu", "driver/@ats" };
-    for (unsigned i = 0; i < G_N_ELEMENTS(settings); i++)
-        if (el_is(disk, settings[i], "on"))
-            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: %s is not there yet", el_get(disk, "target/@dev"), domain_line(disk), strchr(settings[i], '@') + 1);
+    if (el_is(disk, "driver/@copy_on_read", "on"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: copy_on_read is not there yet", el_get(disk, "target/@dev"), domain_line(disk));
     if (b->m.is_vireo && el_is(disk, "@device", "cdrom") && el_is(disk, "target/@bus", "usb"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the disk '%s'%s: vireo-vmm has no CD drives on USB; bus='sata' and bus='scsi' have", el_get(disk, "target/@dev"), domain_line(disk));
     if (b->m.is_vireo && el_is(disk, "@device", "lun"))

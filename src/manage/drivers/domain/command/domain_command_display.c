@@ -38,6 +38,24 @@ bool domain_plan_input(struct domain_build *b, struct el *e, GError **error)
     return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<input type='%s'>%s is not there: tablet, mouse and keyboard are", el_get_or(e, "@type", ""), domain_line(e));
 }
 
+/* What every driver of QEMU can be told of its input and output; vireo-vmm plays at the pace and in the format of the guest. */
+static void add_audio_side(struct json_object *o, const char *key, const struct el *side)
+{
+    static const struct { const char *path, *key; } switches[] = { { "@mixingEngine", "mixing-engine" }, { "@fixedSettings", "fixed-settings" } },
+        numbers[] = { { "@voices", "voices" }, { "@bufferLength", "buffer-length" }, { "settings/@frequency", "frequency" }, { "settings/@channels", "channels" } };
+    if (!side)
+        return;
+    struct json_object *s = json_object_new_object();
+    for (unsigned i = 0; i < G_N_ELEMENTS(switches); i++)
+        if (el_get(side, switches[i].path))
+            js_bool(s, switches[i].key, el_is(side, switches[i].path, "yes"));
+    for (unsigned i = 0; i < G_N_ELEMENTS(numbers); i++)
+        if (el_get(side, numbers[i].path))
+            js_int(s, numbers[i].key, (int64_t)domain_number(side, numbers[i].path, 0));
+    js_set(s, "format", el_get(side, "settings/@format"));
+    json_object_object_add(o, key, s);
+}
+
 bool domain_plan_audio(struct domain_build *b, struct el *e, GError **error)
 {
     static const char *const known[] = { "none", "spice", "file" };
@@ -55,6 +73,10 @@ bool domain_plan_audio(struct domain_build *b, struct el *e, GError **error)
             js_set(o, "id", name);
             js_set(o, "driver", driver);
             js_set(o, "path", i == 2 ? path : NULL);
+            if (el_get(e, "@timerPeriod"))
+                js_int(o, "timer-period", (int64_t)domain_number(e, "@timerPeriod", 0));
+            add_audio_side(o, "in", el_find(e, "input"));
+            add_audio_side(o, "out", el_find(e, "output"));
             domain_plan_option(b, "-audiodev", "%s", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
             json_object_put(o);
         }
@@ -261,6 +283,8 @@ bool domain_plan_video(struct domain_build *b, struct el *e, GError **error)
         { "virtio", "virtio-vga", "virtio-gpu-pci" }, { "vmvga", "vmware-svga", "vmware-svga" }, { "bochs", "bochs-display", "bochs-display" }, { "ramfb", "ramfb", "ramfb" } };
     if (el_is(e, "model/@type", "none"))
         return true;
+    if (el_is(e, "model/acceleration/@accel3d", "yes") || el_is(e, "driver/@name", "vhostuser"))
+        return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<video>%s: %s is not there", domain_line(e), el_is(e, "driver/@name", "vhostuser") ? "a graphics card in another process" : "3D acceleration");
     if (b->m.is_vireo && el_next(el_child(b->devices, "video"), "video"))
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<video>%s: vireo-vmm has one graphics card a machine", domain_line(el_next(el_child(b->devices, "video"), "video")));
     if (b->m.is_vireo && domain_number(e, "model/@heads", 1) > 1)
@@ -276,6 +300,8 @@ bool domain_plan_video(struct domain_build *b, struct el *e, GError **error)
             js_int(o, "ram_size", (int64_t)ram << 10);
         if (i == 2 && vram)
             js_int(o, "vram_size", (int64_t)vram << 10);
+        if (i == 2 && el_get(e, "model/@vram64"))
+            js_int(o, "vram64_size_mb", (int64_t)(domain_number(e, "model/@vram64", 0) + 1023) >> 10);
         if (i == 2)
             js_int(o, "vgamem_mb", (int64_t)MAX(domain_number(e, "model/@vgamem", 16384) >> 10, 1));
         if (i < 2 && vram)

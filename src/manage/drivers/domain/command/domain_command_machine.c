@@ -66,13 +66,19 @@ static bool add_machine(struct domain_build *b, GError **error)
         g_string_append(s, ",mem-merge=off");
     if (!has_cells(b))
         g_string_append(s, ",memory-backend=pc.ram");
+    if (el_is(b->root, "os/bios/@useserial", "yes"))
+        g_string_append(s, ",graphics=off"); /* SeaBIOS shows itself on the serial port then */
     if (el_is(b->root, "features/ioapic/@driver", "qemu"))
         g_string_append(s, ",kernel_irqchip=split");
     domain_plan_option(b, "-machine", "%s", s->str);
     bool asked = el_is(b->root, "@type", "kvm"), kvm = domain_plan_kvm(b);
     if (asked && !kvm)
         domain_plan_note(b, "<domain type='kvm'>: this host has no usable /dev/kvm; the machine is run in software");
-    domain_plan_option(b, "-accel", "%s", kvm ? (b->m.is_vireo ? "auto" : "kvm") : "tcg");
+    uint64_t cache = 0;
+    if (!kvm && el_get_bytes(b->root, "features/tcg/tb-cache", "KiB", &cache) && cache)
+        domain_plan_option(b, "-accel", "tcg,tb-size=%" G_GUINT64_FORMAT, (cache + (1 << 20) - 1) >> 20);
+    else
+        domain_plan_option(b, "-accel", "%s", kvm ? (b->m.is_vireo ? "auto" : "kvm") : "tcg");
     return true;
 }
 
@@ -136,7 +142,8 @@ static void add_cpu_details(struct domain_build *b, const struct el *cpu, GStrin
     static const struct { const char *path, *value, *text; } rows[] = { { "cpu/cache/@mode", "passthrough", ",host-cache-info=on,l3-cache=off" }, { "cpu/cache/@mode", "emulate", ",l3-cache=on" },
         { "cpu/cache/@mode", "disable", ",l3-cache=off" }, { "cpu/maxphysaddr/@mode", "passthrough", ",host-phys-bits=on" }, { "features/kvm/hidden/@state", "on", ",kvm=off" },
         { "features/pmu/@state", "off", ",pmu=off" }, { "features/pmu/@state", "on", ",pmu=on" }, { "features/pvspinlock/@state", "off", ",kvm-pv-unhalt=off" },
-        { "features/pvspinlock/@state", "on", ",kvm-pv-unhalt=on" }, { "features/kvm/hint-dedicated/@state", "on", ",kvm-hint-dedicated=on" } };
+        { "features/pvspinlock/@state", "on", ",kvm-pv-unhalt=on" }, { "features/kvm/hint-dedicated/@state", "on", ",kvm-hint-dedicated=on" }, { "features/kvm/poll-control/@state", "on", ",kvm-poll-control=on" },
+        { "features/kvm/pv-ipi/@state", "off", ",kvm-pv-ipi=off" }, { "features/apic/@eoi", "on", ",kvm-pv-eoi=on" }, { "features/apic/@eoi", "off", ",kvm-pv-eoi=off" } };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
         if (el_is(b->root, rows[i].path, rows[i].value) && !(b->m.is_vireo && (i < 3 || i == 5 || i == 6)))
             g_string_append(s, rows[i].text);
@@ -282,18 +289,24 @@ static bool add_numa(struct domain_build *b, G_GNUC_UNUSED GError **error)
     return true;
 }
 
+static void add_thread_pool(struct json_object *o, const struct el *e)
+{
+    uint64_t n;
+    if (el_get_u64(e, "@thread_pool_min", &n))
+        js_int(o, "thread-pool-min", (int64_t)n);
+    if (el_get_u64(e, "@thread_pool_max", &n))
+        js_int(o, "thread-pool-max", (int64_t)n);
+}
+
 static bool add_iothreads(struct domain_build *b, G_GNUC_UNUSED GError **error)
 {
+    if (el_find(b->root, "defaultiothread")) /* of QEMU's main loop */
+        add_thread_pool(domain_plan_object(b, "main-loop", "main-loop"), el_find(b->root, "defaultiothread"));
     const struct el *ids = el_find(b->root, "iothreadids");
     unsigned want = domain_number(b->root, "iothreads", 0), have = 0;
     el_each(t, ids, "iothread") {
         g_autofree char *name = g_strdup_printf("iothread%s", el_get_or(t, "@id", "1"));
-        struct json_object *o = domain_plan_object(b, "iothread", name);
-        uint64_t n;
-        if (el_get_u64(t, "@thread_pool_min", &n))
-            js_int(o, "thread-pool-min", (int64_t)n);
-        if (el_get_u64(t, "@thread_pool_max", &n))
-            js_int(o, "thread-pool-max", (int64_t)n);
+        add_thread_pool(domain_plan_object(b, "iothread", name), t);
         have++;
     }
     for (unsigned id = 1; have < want && id < 1000; id++) {
@@ -331,6 +344,31 @@ static bool add_genid(struct domain_build *b, G_GNUC_UNUSED GError **error)
     struct json_object *o = domain_plan_device(b, "vmgenid", NULL);
     js_set(o, "guid", text);
     js_set(o, "id", "vmgenid0");
+    return true;
+}
+
+/* Files that the guest's firmware can read. */
+static bool add_fw_cfg(struct domain_build *b, GError **error)
+{
+    el_each(info, b->root, "sysinfo") {
+        if (!el_is(info, "@type", "fwcfg"))
+            continue;
+        if (b->m.is_vireo)
+            return lacking(b, info, "firmware configuration (type='fwcfg')", error);
+        el_each(entry, info, "entry") {
+            const char *file = el_get(entry, "@file");
+            g_autofree char *name = domain_plan_escape(el_get_or(entry, "@name", "")), *value = domain_plan_escape(file ? file : el_get_or(entry, "", ""));
+            domain_plan_option(b, "-fw_cfg", "name=%s,%s=%s", name, file ? "file" : "string", value);
+        }
+    }
+    return true;
+}
+
+static bool add_vmcoreinfo(struct domain_build *b, G_GNUC_UNUSED GError **error)
+{
+    const struct el *e = el_find(b->root, "features/vmcoreinfo");
+    if (e && !el_is(e, "@state", "off"))
+        domain_plan_device(b, "vmcoreinfo", NULL);
     return true;
 }
 
@@ -427,7 +465,9 @@ static bool add_clock(struct domain_build *b, GError **error)
     const struct el *rtc = timer(b, "rtc"), *pit = timer(b, "pit"), *hpet = timer(b, "hpet");
     g_autoptr(GString) s = g_string_new("base=");
     g_string_append(s, base);
-    if (rtc && !b->m.is_vireo && el_is(rtc, "@track", "guest"))
+    if (rtc && b->m.is_vireo && el_is(rtc, "@track", "guest"))
+        return lacking(b, rtc, "a clock that stands while the guest does (track='guest')", error);
+    if (rtc && el_is(rtc, "@track", "guest"))
         g_string_append(s, ",clock=vm");
     if (rtc && el_is(rtc, "@tickpolicy", "catchup")) {
         if (b->m.is_vireo)
@@ -531,6 +571,15 @@ static bool add_boot(struct domain_build *b, G_GNUC_UNUSED GError **error)
     return true;
 }
 
+static bool add_acpi_tables(struct domain_build *b, G_GNUC_UNUSED GError **error)
+{
+    el_each(t, el_find(b->root, "os/acpi"), "table") {
+        g_autofree char *path = domain_plan_escape(el_get_or(t, "", "")), *signature = g_ascii_strup(el_get_or(t, "@type", "slic"), -1);
+        domain_plan_option(b, "-acpitable", "sig=%s,file=%s", signature, path);
+    }
+    return true;
+}
+
 static bool add_kernel(struct domain_build *b, GError **error)
 {
     static const struct { const char *path, *option; bool file; } rows[] = { { "os/kernel", "-kernel", true }, { "os/initrd", "-initrd", true }, { "os/cmdline", "-append", false },
@@ -562,9 +611,10 @@ static bool refuse_unknown(struct domain_build *b, GError **error)
     static const struct { const char *path, *what; bool vireo_only; } rows[] = {
         { "launchSecurity", "memory encryption", false },       { "features/tseg", "a size of TSEG", true },      { "features/vmcoreinfo", "vmcoreinfo", true },
         { "features/nvdimm", "nvdimm", false },                 { "perf", "performance counting", false },        { "os/acpi", "ACPI tables of the document", true },
-        { "os/idmap", "user mapping", false },                  { "bootloader", "a boot loader of the host", false }, { "keywrap", "keywrap", false },
+        { "idmap", "user mapping", false },                  { "bootloader", "a boot loader of the host", false }, { "keywrap", "keywrap", false },
         { "memoryBacking/discard", "discarding of memory", true }, { "cpu/numa/interconnects", "memory latencies", true }, { "features/xen", "Xen", false },
-        { "genid", "a generation ID", true }, { "features/ps2", "a board without PS/2", false } };
+        { "genid", "a generation ID", true }, { "features/ps2", "a board without PS/2", false }, { "features/pmu", "counting of events in the CPU", true },
+        { "defaultiothread", "a choice of the main thread's helpers", true } };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
         const struct el *e = el_find(b->root, rows[i].path);
         if (g_str_equal(rows[i].path, "perf") && !counts(e))
@@ -572,13 +622,18 @@ static bool refuse_unknown(struct domain_build *b, GError **error)
         if (e && (b->m.is_vireo || !rows[i].vireo_only) && !el_is(e, "@state", "off"))
             return lacking(b, e, rows[i].what, error);
     }
+    const struct el *bios = el_find(b->root, "os/bios");
+    if (b->m.is_vireo && el_is(bios, "@useserial", "yes"))
+        return lacking(b, bios, "firmware on the serial port (useserial)", error);
+    if (b->m.is_vireo && el_get(bios, "@rebootTimeout") && !el_is(bios, "@rebootTimeout", "-1"))
+        return lacking(b, bios, "a new start when nothing boots (rebootTimeout)", error);
     return true;
 }
 
 bool domain_plan_machine(struct domain_build *b, GError **error)
 {
-    static bool (*const rows[])(struct domain_build *, GError **) = { refuse_unknown, add_name, add_machine, add_cpu, add_firmware, add_memory, add_smp, add_iothreads, add_numa, add_uuid, add_genid,
-                                                                      add_smbios, add_basics, add_clock, add_power, add_boot, add_kernel };
+    static bool (*const rows[])(struct domain_build *, GError **) = { refuse_unknown, add_name, add_machine, add_cpu, add_firmware, add_memory, add_smp, add_iothreads, add_numa, add_uuid, add_genid, add_vmcoreinfo,
+                                                                      add_smbios, add_fw_cfg, add_acpi_tables, add_basics, add_clock, add_power, add_boot, add_kernel };
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
         if (!rows[i](b, error))
             return false;

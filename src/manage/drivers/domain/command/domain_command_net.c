@@ -241,7 +241,7 @@ static bool add_card(struct domain_build *b, const struct el *nic, GError **erro
     static const struct { const char *path, *key; } onoff[] = { { "driver/host/@csum", "csum" }, { "driver/host/@gso", "gso" }, { "driver/host/@tso4", "host_tso4" },
         { "driver/host/@tso6", "host_tso6" }, { "driver/host/@ecn", "host_ecn" }, { "driver/host/@ufo", "host_ufo" }, { "driver/host/@mrg_rxbuf", "mrg_rxbuf" },
         { "driver/guest/@csum", "guest_csum" }, { "driver/guest/@tso4", "guest_tso4" }, { "driver/guest/@tso6", "guest_tso6" }, { "driver/guest/@ecn", "guest_ecn" },
-        { "driver/guest/@ufo", "guest_ufo" }, { "driver/@ioeventfd", "ioeventfd" }, { "driver/@event_idx", "event_idx" }, { "driver/@packed", "packed" } };
+        { "driver/guest/@ufo", "guest_ufo" }, { "driver/@ioeventfd", "ioeventfd" }, { "driver/@event_idx", "event_idx" }, { "driver/@rss", "rss" }, { "driver/@rss_hash_report", "hash" } };
     const char *model = el_get_or(nic, "model/@type", "virtio"), *driver = card(b, model);
     if (!driver)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: there is no card '%s'; virtio, e1000e, e1000 and rtl8139 are there", el_get(nic, "mac/@address"),
@@ -252,6 +252,8 @@ static bool add_card(struct domain_build *b, const struct el *nic, GError **erro
     js_set(o, "mac", el_get(nic, "mac/@address"));
     domain_plan_boot(b, o, nic);
     add_rom(o, nic);
+    if (el_get(nic, "acpi/@index"))
+        js_int(o, "acpi-index", (int64_t)domain_number(nic, "acpi/@index", 0));
     if (!is_virtio(nic))
         return true;
     for (unsigned i = 0; i < G_N_ELEMENTS(onoff); i++)
@@ -273,7 +275,12 @@ static bool add_card(struct domain_build *b, const struct el *nic, GError **erro
 
 static bool refuse_unsupported(const struct el *nic, GError **error)
 {
-    static const char *const never[] = { "virtualport", "vlan", "port" };
+    static const char *const never[] = { "virtualport", "vlan", "port", "coalesce", "teaming", "downscript", "tune" };
+    static const char *const settings[] = { "backend/@logFile", "backend/@tap", "backend/@vhost" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(settings); i++)
+        if (el_get(nic, settings[i]))
+            return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: %s of <backend> is not there yet", el_get(nic, "mac/@address"), domain_line(nic),
+                               strchr(settings[i], '@') + 1);
     for (unsigned i = 0; i < G_N_ELEMENTS(never); i++)
         if (el_find(nic, never[i]))
             return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "the interface %s%s: <%s> is not there yet", el_get(nic, "mac/@address"), domain_line(nic), never[i]);

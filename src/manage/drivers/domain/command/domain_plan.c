@@ -151,6 +151,16 @@ void domain_plan_address(struct domain_build *b, struct json_object *o, const st
     js_set(o, "addr", addr);
 }
 
+/* What <driver> says of a virtio device of any kind. */
+static void add_virtio(const struct domain_build *b, struct json_object *o, const struct el *e)
+{
+    static const struct { const char *path, *key; } rows[] = { { "driver/@iommu", "iommu_platform" }, { "driver/@ats", "ats" }, { "driver/@packed", "packed" },
+                                                               { "driver/@page_per_vq", "page-per-vq" } };
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+        if (el_get(e, rows[i].path) && (!b->m.is_vireo || el_is(e, rows[i].path, "on"))) /* vireo-vmm does not know all; off they are in any case */
+            js_bool(o, rows[i].key, el_is(e, rows[i].path, "on"));
+}
+
 struct json_object *domain_plan_device(struct domain_build *b, const char *driver, const struct el *e)
 {
     struct json_object *o = json_object_new_object();
@@ -160,6 +170,8 @@ struct json_object *domain_plan_device(struct domain_build *b, const char *drive
         js_set(o, "id", id);
     if (e)
         domain_plan_address(b, o, e);
+    if (e && g_str_has_prefix(driver, "virtio-"))
+        add_virtio(b, o, e);
     domain_plan_add(b, PLAN_DEVICE, id, o);
     return o;
 }
