@@ -60,7 +60,7 @@ def test_qemu_takes_the_settings(tmp_path):
 
 
 SETTINGS = [  # of vireo-vmm and of QEMU: what there is not said of it
-    ("<sysinfo type='fwcfg'><entry name='opt/a'>b</entry></sysinfo>", "", "firmware configuration", False), ("<os><type machine='q35'>hvm</type><bios useserial='yes'/></os>", "", "useserial", False),
+    ("<sysinfo type='fwcfg'><entry name='opt/a'>b</entry></sysinfo>", "", "firmware configuration", False), ("<os><type machine='q35'>hvm</type><bios useserial='yes'/></os>", "<serial type='null'/>", "useserial", False),
     ("<os><type machine='q35'>hvm</type><bios rebootTimeout='5'/></os>", "", "rebootTimeout", False), ("<features><acpi/><pmu state='on'/></features>", "", "counting", False),
     ("<clock offset='utc'><timer name='rtc' track='guest'/></clock>", "", "track", False), ("<defaultiothread thread_pool_max='4'/>", "", "main thread", False),
     ("<idmap><uid start='0' target='1000' count='10'/><gid start='0' target='1000' count='10'/></idmap>", "", "user mapping", True),

@@ -138,6 +138,8 @@ static bool refuse_firmware(struct domain_complete *c, GError **error)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<loader secure='yes'>%s needs <features> <smm state='on'/>", domain_line(loader));
     if (el_find(c->root, "features/smm/tseg") && !c->machine.pcie)
         return manage_fail(error, VIR_ERR_CONFIG_UNSUPPORTED, "<tseg>%s is of q35 machines", domain_line(el_find(c->root, "features/smm/tseg")));
+    if (el_is(c->root, "os/bios/@useserial", "yes") && !el_find(c->devices, "serial"))
+        return manage_fail(error, VIR_ERR_XML_ERROR, "<bios useserial='yes'>%s needs a <serial> in <devices>", domain_line(el_find(c->root, "os/bios")));
     return true;
 }
 
